@@ -1,0 +1,119 @@
+//! Structures and numbers of the ABI; `docs/abi.md` explains them.
+
+mod message;
+mod record;
+
+pub use message::{FailureStatus, GuestMessageKind, HostMessageKind, MessageLine, PanicRecord, ReturnStatus};
+pub use record::{Record, RecordHeader, RecordKind, padded_text_len, record_text};
+
+/// Major version of this ABI: a host runs guests of its own major version only.
+pub const ABI_MAJOR: u32 = 1;
+
+/// Minor version of this ABI: a host runs guests of its own minor version and older ones.
+pub const ABI_MINOR: u32 = 0;
+
+/// The section of a guest image that holds its function records.
+pub const FUNCTIONS_SECTION: &str = "ampoule_fns";
+
+/// Records begin at addresses that are multiples of this many bytes.
+pub const RECORD_ALIGN: usize = 8;
+
+/// Bytes of a record before its text.
+pub const RECORD_HEADER_LEN: usize = 24;
+
+/// Longest name of a function, in bytes.
+pub const MAX_NAME_LEN: usize = 255;
+
+/// Longest signature of a function, in bytes.
+pub const MAX_SIGNATURE_LEN: usize = 4096;
+
+/// Type of the auxiliary vector's entry whose value is the address of the [`InfoPage`].
+///
+/// Linux's own types are small numbers; this one is out of their way.
+pub const AT_AMPOULE: u64 = 0x414d_5001;
+
+/// First word of the [`InfoPage`]: the bytes `AMPOULE\0`.
+pub const INFO_MAGIC: u64 = u64::from_le_bytes(*b"AMPOULE\0");
+
+/// Bytes of a [`MessageLine`]: one cache line.
+pub const MESSAGE_LINE_LEN: usize = 64;
+
+/// What the host tells a guest about itself, at the address that [`AT_AMPOULE`] gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct InfoPage {
+    /// [`INFO_MAGIC`].
+    pub magic: u64,
+    /// The host's [`ABI_MAJOR`].
+    pub abi_major: u32,
+    /// The host's [`ABI_MINOR`].
+    pub abi_minor: u32,
+    /// Address of the doorbell: a System V function without arguments or result.
+    pub entry: u64,
+    /// Address of the host's [`MessageLine`].
+    pub host_line: u64,
+    /// Address of the guest's [`MessageLine`].
+    pub guest_line: u64,
+    /// Address of the inbound payload area (host to guest).
+    pub inbound: u64,
+    /// Bytes of the inbound payload area.
+    pub inbound_len: u64,
+    /// Address of the outbound payload area (guest to host, and the replies to host calls).
+    pub outbound: u64,
+    /// Bytes of the outbound payload area.
+    pub outbound_len: u64,
+}
+
+impl InfoPage {
+    /// Bytes of the structure.
+    pub const LEN: usize = size_of::<Self>();
+
+    /// The structure as it stands in memory.
+    pub fn to_bytes(&self) -> [u8; Self::LEN] {
+        let words = [
+            self.magic,
+            u64::from(self.abi_minor) << 32 | u64::from(self.abi_major),
+            self.entry,
+            self.host_line,
+            self.guest_line,
+            self.inbound,
+            self.inbound_len,
+            self.outbound,
+            self.outbound_len,
+        ];
+        let mut bytes = [0; Self::LEN];
+        for (chunk, word) in bytes.chunks_exact_mut(8).zip(words) {
+            chunk.copy_from_slice(&word.to_le_bytes());
+        }
+        bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn info_page_bytes_follow_the_documented_offsets() {
+        let page = InfoPage {
+            magic: INFO_MAGIC,
+            abi_major: 1,
+            abi_minor: 2,
+            entry: 3,
+            host_line: 4,
+            guest_line: 5,
+            inbound: 6,
+            inbound_len: 7,
+            outbound: 8,
+            outbound_len: 9,
+        };
+        let bytes = page.to_bytes();
+        assert_eq!(&bytes[..8], b"AMPOULE\0");
+        assert_eq!(bytes[8..12], 1u32.to_le_bytes());
+        assert_eq!(bytes[12..16], 2u32.to_le_bytes());
+        for (offset, value) in [(16, 3u64), (24, 4), (32, 5), (40, 6), (48, 7), (56, 8), (64, 9)] {
+            assert_eq!(bytes[offset..offset + 8], value.to_le_bytes());
+        }
+        assert_eq!(bytes.len(), 72);
+    }
+}

@@ -1,0 +1,55 @@
+//! Builds Ampoule guests from a host's build script.
+//!
+//! A guest is an ordinary binary package. The host names it in its `build.rs`,
+//!
+//! ```no_run
+//! // build.rs, in `main`
+//! ampoule_build::guest("../guest").build();
+//! ```
+//!
+//! with `ampoule-build` among its `[build-dependencies]`, and embeds the image with
+//! `ampoule::include_guest!("guest")`, where `guest` is the name of the binary.
+//!
+//! # What is built
+//!
+//! The guest is built by the cargo and the rustc that build the host, for x86-64 Linux whatever the host is built for, and
+//! with the profile `release` unless [`Guest::profile`] says otherwise: a debug build of a host embeds an optimized guest.
+//! The image is a static, position-independent executable none of whose segments is both writable and executable.
+//!
+//! The C library that is linked in is musl's when the target `x86_64-unknown-linux-musl` is installed (such guests start
+//! fastest), and otherwise the static library of the system's glibc. Where there is neither,
+//! [`BuildError::NoStaticLibc`] says what to install.
+//!
+//! The guest has a target directory of its own, so it may be a member of the host's workspace; then the workspace's
+//! profiles and `Cargo.lock` apply to it. Cargo configuration files apply as if cargo was started in the guest's directory,
+//! with one exception: **`rustflags` from configuration files and from the environment do not reach the guest**, since it
+//! needs flags of its own and cargo takes flags from one source only. Name additional flags with [`Guest::rustflag`].
+//!
+//! Of the environment, what cargo or a tool such as Clippy set for the host alone is kept from the guest; everything else
+//! is passed on, `RUSTC_WRAPPER` (sccache), `CARGO_NET_OFFLINE` and `CARGO_PROFILE_*` among it.
+//! A build script cannot see that cargo was started with `--locked` or `--offline`; see [`Guest::locked`] and
+//! [`Guest::offline`].
+//!
+//! # When it is built again
+//!
+//! When a source file of the guest or of one of its path dependencies changes, a file that they include or that their
+//! build scripts name, one of the manifests, `Cargo.lock`, or a cargo configuration file. A change of an environment
+//! variable that the guest's sources read is not noticed; pass such values with [`Guest::env`].
+//!
+//! Guests are built under `cargo check`, `cargo clippy` and `cargo doc` too, since the host does not compile without an
+//! image. On docs.rs (where the environment variable `DOCS_RS` is set) nothing is built, and the images are empty files.
+
+mod artifact;
+mod cargo;
+mod error;
+mod guest;
+mod inputs;
+mod script;
+mod target;
+
+#[cfg(test)]
+mod testing;
+
+pub use artifact::Artifact;
+pub use error::{BuildError, NoGlibc};
+pub use guest::{Guest, guest};

@@ -1,0 +1,249 @@
+//! What a hypervisor has to offer: the door through which everything above reaches a virtual machine.
+//!
+//! A [`Hypervisor`] makes [`Vm`]s, a `Vm` maps host memory into its guest-physical address space and makes [`Vcpu`]s, a
+//! `Vcpu` runs until something happens that the host has to look at: an [`Exit`]. All three are used as trait objects, so
+//! that one binary can hold several backends and a test can put a failing one in between
+//! ([`FailAt`](crate::inject::FailAt)).
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use crate::address::GuestPhys;
+use crate::memory::Region;
+use crate::x86_64::capabilities::Capabilities;
+use crate::x86_64::registers::{Regs, SpecialRegs, SyscallEntry};
+
+/// A hypervisor that was found usable.
+pub trait Hypervisor: Send + Sync {
+    /// Creates a virtual machine without memory or vCPUs.
+    ///
+    /// # Errors
+    ///
+    /// [`HypervisorError`] when the host is out of resources.
+    fn create_vm(&self) -> Result<Box<dyn Vm>, HypervisorError>;
+
+    /// How guests behave on this hypervisor and processor, found out by trying.
+    fn capabilities(&self) -> &Capabilities;
+}
+
+impl<H: Hypervisor + ?Sized> Hypervisor for Arc<H> {
+    fn create_vm(&self) -> Result<Box<dyn Vm>, HypervisorError> {
+        (**self).create_vm()
+    }
+
+    fn capabilities(&self) -> &Capabilities {
+        (**self).capabilities()
+    }
+}
+
+/// A virtual machine.
+///
+/// Its memory and kernel resources live until it and its vCPUs are dropped, in any order.
+pub trait Vm: Send {
+    /// Lets the guest see all of `region` at guest-physical address `at`, under a slot number that is not in use. The
+    /// memory is kept alive for as long as a guest could reach it.
+    ///
+    /// # Errors
+    ///
+    /// [`HypervisorError::SlotInUse`], or what the hypervisor reports, for example when `at` is not at the start of a page
+    /// or the range overlaps another slot's. Nothing is mapped then.
+    fn map(&mut self, slot: u32, at: GuestPhys, region: Arc<Region>) -> Result<(), HypervisorError>;
+
+    /// Takes the memory in `slot` away from the guest.
+    ///
+    /// # Errors
+    ///
+    /// [`HypervisorError::SlotEmpty`], or what the hypervisor reports. The memory stays mapped then.
+    fn unmap(&mut self, slot: u32) -> Result<(), HypervisorError>;
+
+    /// Creates a vCPU whose `syscall` instruction enters as `entry` says. Before its first run it needs
+    /// [`Vcpu::set_special_regs`] and [`Vcpu::set_regs`].
+    ///
+    /// # Errors
+    ///
+    /// [`HypervisorError`] when the host is out of resources or refuses a setting.
+    fn create_vcpu(&mut self, entry: &SyscallEntry) -> Result<Box<dyn Vcpu>, HypervisorError>;
+}
+
+/// A virtual processor. It runs on the thread that calls [`run`](Vcpu::run).
+pub trait Vcpu: Send {
+    /// Runs the guest until the next exit.
+    ///
+    /// # Errors
+    ///
+    /// [`HypervisorError`] when the hypervisor could not run the guest at all.
+    fn run(&mut self) -> Result<Exit<'_>, HypervisorError>;
+
+    /// The general registers as of the last exit or the last [`set_regs`](Vcpu::set_regs). Costs no call into the kernel.
+    ///
+    /// At an I/O exit the instruction pointer is that of the instruction or of the one after it, as the hypervisor likes.
+    fn regs(&self) -> Regs;
+
+    /// Sets the general registers for the next run. Costs no call into the kernel.
+    fn set_regs(&mut self, regs: &Regs);
+
+    /// The special registers as of the last exit or the last [`set_special_regs`](Vcpu::set_special_regs). Free when they
+    /// were also asked for after the run before; otherwise one call into the kernel.
+    ///
+    /// # Errors
+    ///
+    /// [`HypervisorError`] when the hypervisor cannot report them.
+    fn special_regs(&mut self) -> Result<SpecialRegs, HypervisorError>;
+
+    /// Sets the special registers for the next run, which fails if they make no valid state.
+    ///
+    /// # Errors
+    ///
+    /// [`HypervisorError`] when the hypervisor refuses them at once.
+    fn set_special_regs(&mut self, regs: &SpecialRegs) -> Result<(), HypervisorError>;
+
+    /// A handle with which another thread, or a signal handler, ends a run.
+    fn interrupter(&self) -> Arc<dyn Interrupt>;
+
+    /// What this vCPU has cost so far.
+    fn counters(&self) -> Counters;
+}
+
+/// Ends runs of one vCPU. It may outlive the vCPU and does nothing then.
+///
+/// Both operations are a single store and safe in a signal handler.
+pub trait Interrupt: Send + Sync {
+    /// From now on until [`clear`](Interrupt::clear) every run returns [`Exit::Interrupted`] before the guest executes
+    /// anything. A run in progress notices when its thread receives a signal, so whoever wants to end it sends one after
+    /// this call, with a handler that is installed without `SA_RESTART`.
+    fn request(&self);
+
+    /// Lets runs proceed again.
+    fn clear(&self);
+}
+
+/// Why a vCPU stopped.
+#[derive(Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Exit<'a> {
+    /// The guest wrote to an I/O port.
+    IoOut {
+        /// The port.
+        port: u16,
+        /// What it wrote; more than one element for a string instruction.
+        data: &'a [u8],
+    },
+    /// The guest waits for input from an I/O port.
+    IoIn {
+        /// The port.
+        port: u16,
+        /// How many bytes it waits for.
+        len: usize,
+    },
+    /// The guest read guest-physical memory that is not mapped.
+    MmioRead {
+        /// The first byte.
+        at: GuestPhys,
+        /// How many bytes it waits for.
+        len: usize,
+    },
+    /// The guest wrote to guest-physical memory that is not mapped.
+    MmioWrite {
+        /// The first byte.
+        at: GuestPhys,
+        /// What it wrote.
+        data: &'a [u8],
+    },
+    /// The guest executed `hlt` in ring 0.
+    Halt,
+    /// The guest ran into a triple fault.
+    Shutdown,
+    /// [`Interrupt::request`] was called, or a signal came in.
+    Interrupted,
+    /// The processor refused to enter the guest.
+    FailEntry {
+        /// The processor's reason.
+        reason: u64,
+    },
+    /// The hypervisor met something that it cannot handle, for example an instruction that it does not emulate.
+    InternalError {
+        /// The hypervisor's reason.
+        suberror: u32,
+    },
+    /// Anything else, by the hypervisor's number.
+    Other(u32),
+}
+
+/// How often a vCPU has called into the kernel.
+#[derive(Copy, Clone, Eq, PartialEq, Debug, Default)]
+pub struct Counters {
+    /// Calls that ran the guest (or tried to).
+    pub runs: u64,
+    /// All other calls concerning this vCPU, those of its creation included.
+    pub ioctls: u64,
+}
+
+/// Why the hypervisor could not do something.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HypervisorError {
+    /// The kernel refused.
+    #[error("the hypervisor could not {operation}")]
+    Refused {
+        /// What was asked of it.
+        operation: Operation,
+        /// Its answer.
+        #[source]
+        source: io::Error,
+    },
+    /// Memory was to be mapped under a slot number that is in use.
+    #[error("memory slot {slot} is in use")]
+    SlotInUse {
+        /// The slot.
+        slot: u32,
+    },
+    /// Memory was to be unmapped from a slot that holds none.
+    #[error("memory slot {slot} is empty")]
+    SlotEmpty {
+        /// The slot.
+        slot: u32,
+    },
+    /// A model-specific register does not exist on this hypervisor.
+    #[error("the hypervisor does not let model-specific register {index:#x} be set")]
+    MsrRefused {
+        /// The register's number.
+        index: u32,
+    },
+}
+
+/// What a hypervisor was asked to do.
+#[derive(Copy, Clone, Eq, PartialEq, Hash, Debug)]
+#[non_exhaustive]
+#[expect(missing_docs, reason = "`Display` says what each means")]
+pub enum Operation {
+    CreateVm,
+    MapMemory,
+    UnmapMemory,
+    CreateVcpu,
+    MapRunPage,
+    SetCpuid,
+    SetExtendedControlRegister,
+    SetModelSpecificRegisters,
+    Run,
+    ReadSpecialRegisters,
+    SetSpecialRegisters,
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Operation::CreateVm => "create a virtual machine",
+            Operation::MapMemory => "map memory into a guest",
+            Operation::UnmapMemory => "unmap memory from a guest",
+            Operation::CreateVcpu => "create a vCPU",
+            Operation::MapRunPage => "map a vCPU's run page",
+            Operation::SetCpuid => "set a vCPU's CPUID table",
+            Operation::SetExtendedControlRegister => "set a vCPU's XCR0",
+            Operation::SetModelSpecificRegisters => "set a vCPU's model-specific registers",
+            Operation::Run => "run a vCPU",
+            Operation::ReadSpecialRegisters => "read a vCPU's special registers",
+            Operation::SetSpecialRegisters => "set a vCPU's special registers",
+        })
+    }
+}

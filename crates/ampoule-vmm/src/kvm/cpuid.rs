@@ -1,0 +1,103 @@
+//! What guests see of the processor: everything that KVM supports, but for features whose registers are not enabled.
+//!
+//! A guest's extended register state is x87, SSE and AVX. Larger state (AVX-512, AMX) would have to be saved, restored and
+//! scrubbed for every guest.
+
+use kvm_bindings::{CpuId, kvm_cpuid_entry2};
+
+/// Takes features out of `cpuid` that guests shall not use, and returns the value for XCR0, or 0 when the processor has no
+/// XSAVE.
+pub(super) fn restrict(cpuid: &mut CpuId) -> u64 {
+    let xcr0 = enabled_state(cpuid);
+    let area = state_area(cpuid, xcr0);
+    for entry in cpuid.as_mut_slice() {
+        match (entry.function, entry.index) {
+            (0x7, 0) => {
+                entry.ebx &= !LEAF_7_EBX;
+                entry.ecx &= !LEAF_7_ECX;
+                entry.edx &= !LEAF_7_EDX;
+            }
+            (0x7, 1) => {
+                entry.eax &= !LEAF_7_1_EAX;
+                entry.edx &= !LEAF_7_1_EDX;
+            }
+            (0xd, 0) => {
+                entry.eax = xcr0 as u32;
+                entry.edx = 0;
+                entry.ebx = area;
+                entry.ecx = area;
+            }
+            (0xd, 1) => {
+                entry.ecx = 0;
+                entry.edx = 0;
+            }
+            (0xd, component) if component > 63 || xcr0 >> component & 1 == 0 => clear(entry),
+            // AMX tiles and tile arithmetic, AVX10.
+            (0x1d | 0x1e | 0x24, _) => clear(entry),
+            (0x8000_0001, _) => entry.ecx &= !LIGHTWEIGHT_PROFILING,
+            _ => {}
+        }
+    }
+    xcr0
+}
+
+/// Whether the processor has `rdfsbase` and its kin.
+pub(super) fn has_fsgsbase(cpuid: &CpuId) -> bool {
+    find(cpuid, 0x7, 0).is_some_and(|entry| entry.ebx & FSGSBASE != 0)
+}
+
+/// The leaf of the extended state decides, and not the XSAVE bit of leaf 1: some hypervisors list only those features in
+/// leaf 1 that they emulate.
+fn enabled_state(cpuid: &CpuId) -> u64 {
+    find(cpuid, 0xd, 0).map_or(0, |entry| u64::from(entry.eax) & X87_SSE_AVX)
+}
+
+/// The size of the XSAVE area for `xcr0`, in bytes.
+fn state_area(cpuid: &CpuId, xcr0: u64) -> u32 {
+    (2..64)
+        .filter(|component| xcr0 >> component & 1 != 0)
+        .filter_map(|component| find(cpuid, 0xd, component))
+        .map(|entry| entry.ebx.saturating_add(entry.eax))
+        .fold(LEGACY_AREA, u32::max)
+}
+
+fn find(cpuid: &CpuId, function: u32, index: u32) -> Option<&kvm_cpuid_entry2> {
+    cpuid.as_slice().iter().find(|entry| entry.function == function && entry.index == index)
+}
+
+fn clear(entry: &mut kvm_cpuid_entry2) {
+    entry.eax = 0;
+    entry.ebx = 0;
+    entry.ecx = 0;
+    entry.edx = 0;
+}
+
+/// Bits 0 to 2 of XCR0.
+const X87_SSE_AVX: u64 = 0b111;
+
+/// The legacy region and header of an XSAVE area, in bytes.
+const LEGACY_AREA: u32 = 512 + 64;
+
+// Bits of leaf 7 (Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2, CPUID).
+const FSGSBASE: u32 = 1 << 0;
+
+/// MPX; AVX512F, DQ, IFMA, PF, ER, CD, BW, VL.
+const LEAF_7_EBX: u32 = 1 << 14 | 1 << 16 | 1 << 17 | 1 << 21 | 1 << 26 | 1 << 27 | 1 << 28 | 1 << 30 | 1 << 31;
+
+/// AVX512_VBMI, PKU, OSPKE, AVX512_VBMI2, VNNI, BITALG, VPOPCNTDQ.
+const LEAF_7_ECX: u32 = 1 << 1 | 1 << 3 | 1 << 4 | 1 << 6 | 1 << 11 | 1 << 12 | 1 << 14;
+
+/// AVX512_4VNNIW, 4FMAPS, VP2INTERSECT; AMX-BF16; AVX512-FP16; AMX-TILE, AMX-INT8.
+const LEAF_7_EDX: u32 = 1 << 2 | 1 << 3 | 1 << 8 | 1 << 22 | 1 << 23 | 1 << 24 | 1 << 25;
+
+/// AVX512_BF16, AMX-FP16.
+const LEAF_7_1_EAX: u32 = 1 << 5 | 1 << 21;
+
+/// AMX-COMPLEX, AVX10, APX.
+const LEAF_7_1_EDX: u32 = 1 << 8 | 1 << 19 | 1 << 21;
+
+/// LWP, an AMD feature with extended state of its own.
+const LIGHTWEIGHT_PROFILING: u32 = 1 << 15;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,62 @@
+use super::*;
+
+fn entry(function: u32, index: u32, [eax, ebx, ecx, edx]: [u32; 4]) -> kvm_cpuid_entry2 {
+    kvm_cpuid_entry2 { function, index, eax, ebx, ecx, edx, ..Default::default() }
+}
+
+/// A processor with AVX-512 and AMX.
+fn large() -> CpuId {
+    CpuId::from_entries(&[
+        entry(0x0, 0, [0x20, 0x756e_6547, 0x6c65_746e, 0x4965_6e69]),
+        entry(0x1, 0, [0, 0, 1 << 26, 0]),
+        entry(0x7, 0, [1, u32::MAX, u32::MAX, u32::MAX]),
+        entry(0xd, 0, [0x6_02e7, 11008, 11008, 0]),
+        entry(0xd, 1, [0xf, 0, 0x1800, 0]),
+        entry(0xd, 2, [256, 576, 0, 0]),
+        entry(0xd, 5, [64, 1088, 0, 0]),
+        entry(0xd, 18, [8192, 2816, 6, 0]),
+        entry(0x1d, 0, [1, 0, 0, 0]),
+    ])
+    .unwrap()
+}
+
+#[test]
+fn large_register_state_is_hidden_consistently() {
+    let mut cpuid = large();
+    assert_eq!(restrict(&mut cpuid), 7);
+
+    let features = find(&cpuid, 0x7, 0).unwrap();
+    assert_eq!(features.ebx & 1 << 16, 0, "AVX512F");
+    assert_eq!(features.edx & 1 << 24, 0, "AMX-TILE");
+    assert_ne!(features.ebx & 1 << 5, 0, "AVX2 stays");
+    assert!(has_fsgsbase(&cpuid));
+
+    let state = find(&cpuid, 0xd, 0).unwrap();
+    assert_eq!([state.eax, state.edx], [7, 0]);
+    assert_eq!([state.ebx, state.ecx], [832, 832]);
+    assert_eq!(find(&cpuid, 0xd, 2).unwrap().eax, 256);
+    assert_eq!(find(&cpuid, 0xd, 5).unwrap().eax, 0);
+    assert_eq!(find(&cpuid, 0xd, 18).unwrap().eax, 0);
+    assert_eq!(find(&cpuid, 0x1d, 0).unwrap().eax, 0);
+}
+
+#[test]
+fn the_vendor_stays() {
+    let mut cpuid = large();
+    restrict(&mut cpuid);
+    assert_eq!(find(&cpuid, 0x0, 0), find(&large(), 0x0, 0), "the vendor string and the highest leaf");
+}
+
+#[test]
+fn a_processor_without_avx_keeps_x87_and_sse() {
+    let mut cpuid = CpuId::from_entries(&[entry(0x1, 0, [0, 0, 1 << 26, 0]), entry(0xd, 0, [3, 576, 576, 0])]).unwrap();
+    assert_eq!(restrict(&mut cpuid), 3);
+    assert_eq!(find(&cpuid, 0xd, 0).unwrap().ecx, 576);
+}
+
+#[test]
+fn a_processor_without_xsave_has_no_extended_state() {
+    let mut cpuid = CpuId::from_entries(&[entry(0x1, 0, [0; 4])]).unwrap();
+    assert_eq!(restrict(&mut cpuid), 0);
+    assert!(!has_fsgsbase(&cpuid));
+}

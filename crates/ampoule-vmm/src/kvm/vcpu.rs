@@ -1,0 +1,149 @@
+//! Virtual processors.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::sync::Arc;
+
+use kvm_bindings::{Msrs, kvm_msr_entry, kvm_xcrs};
+use kvm_ioctls::VcpuFd;
+
+use crate::hypervisor::{Counters, Exit, HypervisorError, Interrupt, Operation, Vcpu};
+use crate::x86_64::capabilities::{Capabilities, PortAccess};
+use crate::x86_64::registers::{Regs, SpecialRegs, SyscallEntry};
+
+use super::run_page::RunPage;
+use super::vm::{Machine, refused};
+
+/// The vCPU's descriptor is dropped before the machine, so that no guest is left when its memory goes.
+#[derive(Debug)]
+pub(super) struct KvmVcpu {
+    fd: VcpuFd,
+    page: RunPage,
+    machine: Arc<Machine>,
+    /// Whether the special registers in the run page are the vCPU's.
+    special_current: bool,
+    /// Whether the special registers were asked for since the last run. If so, the next run is asked to bring them.
+    special_wanted: bool,
+    counters: Counters,
+}
+
+impl KvmVcpu {
+    pub(super) fn create(machine: Arc<Machine>, id: u64, entry: &SyscallEntry) -> Result<KvmVcpu, HypervisorError> {
+        let fd = machine.fd.create_vcpu(id).map_err(|errno| refused(Operation::CreateVcpu, errno))?;
+        // SAFETY: `fd` stays open during the borrow.
+        let borrowed = unsafe { BorrowedFd::borrow_raw(fd.as_raw_fd()) };
+        let page = RunPage::map(borrowed, machine.device.run_page_len)
+            .map_err(|source| HypervisorError::Refused { operation: Operation::MapRunPage, source })?;
+        let mut vcpu = KvmVcpu {
+            fd,
+            page,
+            machine,
+            special_current: false,
+            special_wanted: false,
+            counters: Counters { runs: 0, ioctls: 1 },
+        };
+        vcpu.set_processor()?;
+        vcpu.set_syscall_entry(entry)?;
+        vcpu.set_regs(&Regs::default());
+        Ok(vcpu)
+    }
+
+    /// What the guest sees of the processor, and the register state that it may use.
+    fn set_processor(&mut self) -> Result<(), HypervisorError> {
+        let device = &self.machine.device;
+        self.counters.ioctls += 1;
+        self.fd.set_cpuid2(&device.cpuid).map_err(|errno| refused(Operation::SetCpuid, errno))?;
+        if device.xcr0 == 0 {
+            return Ok(());
+        }
+        let mut registers = kvm_xcrs { nr_xcrs: 1, ..Default::default() };
+        registers.xcrs[0].value = device.xcr0;
+        self.counters.ioctls += 1;
+        self.fd.set_xcrs(&registers).map_err(|errno| refused(Operation::SetExtendedControlRegister, errno))
+    }
+
+    fn set_syscall_entry(&mut self, entry: &SyscallEntry) -> Result<(), HypervisorError> {
+        let values = [(STAR, entry.star), (LSTAR, entry.lstar), (FMASK, entry.flag_mask)];
+        let entries = values.map(|(index, data)| kvm_msr_entry { index, data, ..Default::default() });
+        let registers = Msrs::from_entries(&entries).expect("three entries are not too many");
+        self.counters.ioctls += 1;
+        let set = self.fd.set_msrs(&registers).map_err(|errno| refused(Operation::SetModelSpecificRegisters, errno))?;
+        match values.get(set) {
+            Some((index, _)) => Err(HypervisorError::MsrRefused { index: *index }),
+            None => Ok(()),
+        }
+    }
+
+    fn capabilities(&self) -> &Capabilities {
+        &self.machine.capabilities
+    }
+}
+
+impl Vcpu for KvmVcpu {
+    fn run(&mut self) -> Result<Exit<'_>, HypervisorError> {
+        self.page.request_registers(self.special_wanted);
+        self.special_current = self.special_wanted;
+        self.special_wanted = false;
+        self.counters.runs += 1;
+        // SAFETY: the descriptor is a vCPU's. The kernel writes to the run page, which is borrowed mutably, and to the
+        // guest's memory, into which no reference exists and which `machine` keeps mapped.
+        let result = unsafe { libc::ioctl(self.fd.as_raw_fd(), KVM_RUN, 0) };
+        if result >= 0 {
+            return Ok(self.page.exit());
+        }
+        let source = io::Error::last_os_error();
+        if source.kind() == io::ErrorKind::Interrupted {
+            return Ok(Exit::Interrupted);
+        }
+        Err(HypervisorError::Refused { operation: Operation::Run, source })
+    }
+
+    fn regs(&self) -> Regs {
+        Regs::from(&self.page.regs())
+    }
+
+    fn set_regs(&mut self, regs: &Regs) {
+        let rflags = regs.rflags | self.capabilities().user_flags();
+        self.page.set_regs((&Regs { rflags, ..*regs }).into());
+    }
+
+    fn special_regs(&mut self) -> Result<SpecialRegs, HypervisorError> {
+        self.special_wanted = true;
+        if !self.special_current {
+            self.counters.ioctls += 1;
+            let registers = self.fd.get_sregs().map_err(|errno| refused(Operation::ReadSpecialRegisters, errno))?;
+            self.page.store_special_regs(registers);
+            self.special_current = true;
+        }
+        Ok(SpecialRegs::from(&self.page.special_regs()))
+    }
+
+    fn set_special_regs(&mut self, regs: &SpecialRegs) -> Result<(), HypervisorError> {
+        let mut regs = *regs;
+        if self.capabilities().ports == PortAccess::BitmapOfAvailableTask {
+            regs.tr.kind = AVAILABLE_TASK;
+        }
+        self.page.set_special_regs((&regs).into());
+        self.special_current = true;
+        Ok(())
+    }
+
+    fn interrupter(&self) -> Arc<dyn Interrupt> {
+        self.page.interrupter()
+    }
+
+    fn counters(&self) -> Counters {
+        self.counters
+    }
+}
+
+/// `_IO(KVMIO, 0x80)` in `linux/kvm.h`.
+const KVM_RUN: libc::c_ulong = 0xae80;
+
+// Model-specific registers (AMD64 Architecture Programmer's Manual, volume 2, appendix A).
+const STAR: u32 = 0xc000_0081;
+const LSTAR: u32 = 0xc000_0082;
+const FMASK: u32 = 0xc000_0084;
+
+/// The type of a 64-bit task state segment that is not busy.
+const AVAILABLE_TASK: u8 = 0x9;

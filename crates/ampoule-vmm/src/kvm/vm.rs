@@ -1,0 +1,89 @@
+//! Virtual machines.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use kvm_bindings::kvm_userspace_memory_region;
+use kvm_ioctls::VmFd;
+
+use crate::address::GuestPhys;
+use crate::hypervisor::{HypervisorError, Operation, Vcpu, Vm};
+use crate::memory::Region;
+use crate::x86_64::capabilities::Capabilities;
+use crate::x86_64::registers::SyscallEntry;
+
+use super::Device;
+use super::vcpu::KvmVcpu;
+
+#[derive(Debug)]
+pub(super) struct KvmVm {
+    machine: Arc<Machine>,
+    vcpus: u64,
+}
+
+/// What a virtual machine and its vCPUs own together. Its memory slots must stay mapped in the host as long as any of them
+/// is there: a slot whose host memory is gone would show the guest whatever the host puts in its place.
+#[derive(Debug)]
+pub(super) struct Machine {
+    pub(super) fd: VmFd,
+    slots: Mutex<BTreeMap<u32, Arc<Region>>>,
+    pub(super) device: Arc<Device>,
+    pub(super) capabilities: Capabilities,
+}
+
+impl KvmVm {
+    pub(super) fn create(device: Arc<Device>, capabilities: Capabilities) -> Result<KvmVm, HypervisorError> {
+        let fd = device.kvm.create_vm().map_err(|errno| refused(Operation::CreateVm, errno))?;
+        Ok(KvmVm { machine: Arc::new(Machine { fd, slots: Mutex::default(), device, capabilities }), vcpus: 0 })
+    }
+
+    fn slots(&self) -> MutexGuard<'_, BTreeMap<u32, Arc<Region>>> {
+        self.machine.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Vm for KvmVm {
+    fn map(&mut self, slot: u32, at: GuestPhys, region: Arc<Region>) -> Result<(), HypervisorError> {
+        let mut slots = self.slots();
+        if slots.contains_key(&slot) {
+            return Err(HypervisorError::SlotInUse { slot });
+        }
+        let memory = kvm_userspace_memory_region {
+            slot,
+            flags: 0,
+            guest_phys_addr: at.0,
+            memory_size: region.len() as u64,
+            userspace_addr: region.host_address(),
+        };
+        // SAFETY: the region is mapped for its whole length and stays so, because `slots` keeps it for as long as the
+        // guest can reach it. No reference into it exists that the guest's writes could invalidate.
+        unsafe { self.machine.fd.set_user_memory_region(memory) }
+            .map_err(|errno| refused(Operation::MapMemory, errno))?;
+        slots.insert(slot, region);
+        Ok(())
+    }
+
+    fn unmap(&mut self, slot: u32) -> Result<(), HypervisorError> {
+        let mut slots = self.slots();
+        if !slots.contains_key(&slot) {
+            return Err(HypervisorError::SlotEmpty { slot });
+        }
+        let nothing = kvm_userspace_memory_region { slot, ..Default::default() };
+        // SAFETY: a slot of size zero gives the guest access to nothing.
+        unsafe { self.machine.fd.set_user_memory_region(nothing) }
+            .map_err(|errno| refused(Operation::UnmapMemory, errno))?;
+        slots.remove(&slot);
+        Ok(())
+    }
+
+    fn create_vcpu(&mut self, entry: &SyscallEntry) -> Result<Box<dyn Vcpu>, HypervisorError> {
+        let vcpu = KvmVcpu::create(self.machine.clone(), self.vcpus, entry)?;
+        self.vcpus += 1;
+        Ok(Box::new(vcpu))
+    }
+}
+
+/// The kernel's refusal as an error.
+pub(super) fn refused(operation: Operation, errno: kvm_ioctls::Error) -> HypervisorError {
+    HypervisorError::Refused { operation, source: errno.into() }
+}

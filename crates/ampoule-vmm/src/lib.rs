@@ -1,0 +1,56 @@
+//! The micro-VM under Ampoule: everything needed to run code in ring 3 of a virtual machine and to see it only at defined
+//! exits.
+//!
+//! Four ideas carry this crate:
+//!
+//! - **One door.** Everything above reaches virtual machines through the traits [`Hypervisor`], [`Vm`] and [`Vcpu`]. The
+//!   backend is [`kvm`]; [`inject::FailAt`] is a wrapper that lets tests reach every error path.
+//! - **Guest memory is hostile.** It is a [`Region`], which copies in and out within bounds and never lends a reference.
+//! - **The host owns the page tables** ([`x86_64::paging::PageTables`]). The guest has no way to change them.
+//! - **Ring 0 is a page of stubs** ([`x86_64::shim`]) that hand over to the host by one `out` each.
+//!
+//! ```no_run
+//! use ampoule_vmm::kvm::Kvm;
+//! use ampoule_vmm::x86_64::paging::Access;
+//! use ampoule_vmm::x86_64::registers::Regs;
+//! use ampoule_vmm::x86_64::shim::{self, System, Trap};
+//! use ampoule_vmm::{Exit, GuestPhys, GuestVirt, Hypervisor, PAGE_SIZE, Region};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let kvm = Kvm::shared()?;
+//! let (system, mut tables) = System::new(16)?;
+//! let ram = Region::anonymous(PAGE_SIZE)?;
+//! ram.write(0, &[0x0f, 0x05])?; // syscall
+//!
+//! let (at, to) = (GuestVirt(0x1_0000), GuestPhys(0x1_0000_0000));
+//! let access = Access { write: false, execute: true, user: true };
+//! tables.map(at, to, 1, access)?;
+//!
+//! let mut vm = kvm.create_vm()?;
+//! vm.map(0, shim::SYSTEM_BASE, system.region().clone())?;
+//! vm.map(1, to, ram)?;
+//!
+//! let mut vcpu = vm.create_vcpu(&system.syscall_entry())?;
+//! vcpu.set_special_regs(&system.initial_special_regs(kvm.capabilities(), tables.root()))?;
+//! let rflags = shim::initial_flags(kvm.capabilities());
+//! vcpu.set_regs(&Regs { rip: at.0, rflags, ..Regs::default() });
+//!
+//! let Exit::IoOut { port, .. } = vcpu.run()? else { panic!("not an exit of the shim") };
+//! assert_eq!(Trap::identify(port, vcpu.regs().rip)?, Trap::SystemCall);
+//! # Ok(())
+//! # }
+//! ```
+
+pub mod address;
+pub mod hypervisor;
+pub mod inject;
+pub mod kvm;
+pub mod memory;
+mod platform;
+pub mod x86_64;
+
+pub use address::{GuestPhys, GuestVirt, PAGE_SIZE};
+pub use hypervisor::{Counters, Exit, Hypervisor, HypervisorError, Interrupt, Vcpu, Vm};
+pub use kvm::OpenError;
+pub use memory::{OutOfRegion, Region, RevokeError};
+pub use platform::default_hypervisor;

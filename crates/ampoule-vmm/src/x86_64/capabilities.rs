@@ -1,0 +1,100 @@
+//! How guests behave on the hypervisor and processor at hand.
+
+use std::fmt;
+
+/// What a guest can count on, found out by trying.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+#[non_exhaustive]
+pub struct Capabilities {
+    /// What makes a ring-3 `out` leave the guest.
+    pub ports: PortAccess,
+    /// Where the `syscall` instruction arrives.
+    pub syscall: SyscallRing,
+    /// Whether the hypervisor lets guests enable `rdfsbase` and its kin.
+    pub fsgsbase: bool,
+    /// The register state that guests may use, as bits of XCR0; 0 when the processor has no XSAVE.
+    pub xcr0: u64,
+}
+
+/// How ring 3 is given the two ports that it may write.
+#[derive(Copy, Clone, Eq, PartialEq, Hash, Debug)]
+#[non_exhaustive]
+pub enum PortAccess {
+    /// By the I/O permission bitmap of the task state segment, as the manuals say.
+    Bitmap,
+    /// By that bitmap, which is honoured only while the segment is marked available instead of busy.
+    BitmapOfAvailableTask,
+    /// By I/O privilege level 3 in the guest's flags, because no bitmap is honoured. The guest can write any port then, so
+    /// that telling allowed ports from others is the host's business alone.
+    PrivilegeLevel,
+}
+
+/// The ring that `syscall` enters.
+#[derive(Copy, Clone, Eq, PartialEq, Hash, Debug)]
+#[non_exhaustive]
+pub enum SyscallRing {
+    /// Ring 0, as the manuals say.
+    Ring0,
+    /// The instruction only changes the instruction pointer, RCX, R11 and the flags, and stays in ring 3.
+    Ring3,
+}
+
+impl Capabilities {
+    /// The flags that user code needs in addition to its own.
+    pub(crate) fn user_flags(&self) -> u64 {
+        match self.ports {
+            PortAccess::Bitmap | PortAccess::BitmapOfAvailableTask => 0,
+            PortAccess::PrivilegeLevel => IOPL_3,
+        }
+    }
+}
+
+impl fmt::Display for Capabilities {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ports = match self.ports {
+            PortAccess::Bitmap => "the I/O bitmap",
+            PortAccess::BitmapOfAvailableTask => "the I/O bitmap of an available task",
+            PortAccess::PrivilegeLevel => "I/O privilege level 3",
+        };
+        let ring = match self.syscall {
+            SyscallRing::Ring0 => "enters ring 0",
+            SyscallRing::Ring3 => "stays in ring 3",
+        };
+        let fsgsbase = if self.fsgsbase { "with" } else { "without" };
+        let xcr0 = self.xcr0;
+        write!(f, "ring 3 reaches its ports through {ports}; syscall {ring}; {fsgsbase} FSGSBASE; XCR0 {xcr0:#x}")
+    }
+}
+
+/// RFLAGS.IOPL = 3 (AMD64 Architecture Programmer's Manual, volume 2, section 3.1.6).
+const IOPL_3: u64 = 3 << 12;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn capabilities_are_written_for_people() {
+        let capabilities = Capabilities {
+            ports: PortAccess::BitmapOfAvailableTask,
+            syscall: SyscallRing::Ring0,
+            fsgsbase: true,
+            xcr0: 7,
+        };
+        assert_eq!(
+            capabilities.to_string(),
+            "ring 3 reaches its ports through the I/O bitmap of an available task; syscall enters ring 0; with FSGSBASE; \
+             XCR0 0x7"
+        );
+    }
+
+    #[test]
+    fn only_the_last_resort_gives_the_guest_io_privilege() {
+        for (ports, flags) in
+            [(PortAccess::Bitmap, 0), (PortAccess::BitmapOfAvailableTask, 0), (PortAccess::PrivilegeLevel, 0x3000)]
+        {
+            let capabilities = Capabilities { ports, syscall: SyscallRing::Ring0, fsgsbase: true, xcr0: 7 };
+            assert_eq!(capabilities.user_flags(), flags);
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! What is particular to x86-64: registers, page tables, and the stubs that run in ring 0.
+
+pub mod capabilities;
+pub(crate) mod copy;
+pub mod paging;
+pub mod probe;
+pub mod registers;
+pub mod shim;

@@ -1,0 +1,95 @@
+//! The registers of a vCPU, free of any hypervisor's types.
+
+/// General registers, instruction pointer and flags.
+#[derive(Copy, Clone, Eq, PartialEq, Debug, Default)]
+#[expect(missing_docs, reason = "the fields are the registers they name")]
+pub struct Regs {
+    pub rax: u64,
+    pub rbx: u64,
+    pub rcx: u64,
+    pub rdx: u64,
+    pub rsi: u64,
+    pub rdi: u64,
+    pub rsp: u64,
+    pub rbp: u64,
+    pub r8: u64,
+    pub r9: u64,
+    pub r10: u64,
+    pub r11: u64,
+    pub r12: u64,
+    pub r13: u64,
+    pub r14: u64,
+    pub r15: u64,
+    pub rip: u64,
+    pub rflags: u64,
+}
+
+/// Segments, descriptor tables and control registers: what decides about mode and privilege.
+#[derive(Copy, Clone, Eq, PartialEq, Debug, Default)]
+#[expect(missing_docs, reason = "the fields are the registers they name")]
+pub struct SpecialRegs {
+    pub cs: Segment,
+    pub ds: Segment,
+    pub es: Segment,
+    pub fs: Segment,
+    pub gs: Segment,
+    pub ss: Segment,
+    pub tr: Segment,
+    pub ldt: Segment,
+    pub gdt: DescriptorTable,
+    pub idt: DescriptorTable,
+    pub cr0: u64,
+    pub cr2: u64,
+    pub cr3: u64,
+    pub cr4: u64,
+    pub efer: u64,
+}
+
+/// A segment register with its hidden part. The names are those of the descriptor's fields (AMD64 Architecture
+/// Programmer's Manual, volume 2, section 4.7).
+#[derive(Copy, Clone, Eq, PartialEq, Debug, Default)]
+pub struct Segment {
+    /// The visible part.
+    pub selector: u16,
+    /// First address.
+    pub base: u64,
+    /// Last offset, in bytes.
+    pub limit: u32,
+    /// The four type bits.
+    pub kind: u8,
+    /// Whether this is a code or data segment rather than a system segment (S).
+    pub code_or_data: bool,
+    /// Privilege level, 0 to 3 (DPL).
+    pub privilege: u8,
+    /// Whether the segment is present (P).
+    pub present: bool,
+    /// 64-bit code (L).
+    pub long: bool,
+    /// 32-bit operands by default (D or B).
+    pub default_32: bool,
+    /// Limit counted in pages (G).
+    pub granular: bool,
+    /// Whether the register holds no segment.
+    pub unusable: bool,
+}
+
+/// Where the global or the interrupt descriptor table lies.
+#[derive(Copy, Clone, Eq, PartialEq, Debug, Default)]
+pub struct DescriptorTable {
+    /// Guest-virtual address of the first entry.
+    pub base: u64,
+    /// Offset of the table's last byte.
+    pub limit: u16,
+}
+
+/// What the `syscall` and `sysret` instructions do: the registers STAR, LSTAR and FMASK (AMD64 Architecture Programmer's
+/// Manual, volume 2, section 6.1.1).
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub struct SyscallEntry {
+    /// The selectors that `syscall` and `sysret` load.
+    pub star: u64,
+    /// Where `syscall` continues.
+    pub lstar: u64,
+    /// The flags that `syscall` clears.
+    pub flag_mask: u64,
+}

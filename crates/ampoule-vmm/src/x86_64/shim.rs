@@ -1,0 +1,211 @@
+//! What the host writes for ring 0: descriptor tables, a task state segment, and stubs that leave by one `out` each.
+//!
+//! The guest runs in ring 3 and holds no privilege. Whatever would enter a kernel arrives in one of these stubs, which do
+//! nothing but hand over to the host:
+//!
+//! - each of the 32 exception gates executes `out` to a port of its own ([`Trap::Exception`]) and, when the host resumes it,
+//!   returns to the interrupted code by `iretq`, so that a fault that the host has mended is simply retried;
+//! - `syscall` arrives at a stub that executes `out` ([`Trap::SystemCall`]), then `sysretq` ([`syscall_return`]);
+//! - the guest's own way to call the host is a function in user-executable memory that executes `out` and returns
+//!   ([`Trap::Doorbell`]).
+//!
+//! All exceptions use one stack of the interrupt stack table, so the guest's stack is never touched and its overflow is an
+//! exception like any other. No stub enables interrupts, loops, or calls; none needs a second exception's stack frame.
+//!
+//! The I/O permission bitmap allows ring 3 the two ports [`SYSCALL_PORT`] and [`DOORBELL_PORT`]. There is no 32-bit code
+//! segment, hence no compatibility mode.
+
+mod code;
+mod descriptors;
+mod trap;
+
+use std::io;
+use std::sync::Arc;
+
+use crate::address::{GuestPhys, GuestVirt, PAGE_SIZE};
+use crate::memory::Region;
+use crate::x86_64::capabilities::Capabilities;
+use crate::x86_64::paging::{Access, PageTables};
+use crate::x86_64::registers::{DescriptorTable, SpecialRegs, SyscallEntry};
+
+pub use trap::{BadReturn, ExceptionFrame, Forgery, Trap, initial_flags, syscall_return};
+
+/// The memory of a guest that belongs to the host and to ring 0: descriptors, stubs, page tables.
+///
+/// To be mapped at guest-physical [`SYSTEM_BASE`].
+#[derive(Debug)]
+pub struct System {
+    region: Arc<Region>,
+}
+
+impl System {
+    /// Writes all of it, with room for `table_pages` page tables, a handful of which are used up at once
+    /// ([`OWN_TABLES`]). The page tables, to which the upper layer adds the guest's own mappings, are its to keep; what lies
+    /// between [`HOST_BASE`] and [`SHARED_BASE`] is to be left alone in them.
+    ///
+    /// # Errors
+    ///
+    /// What the host reports when it has no memory; `InvalidInput` when `table_pages` is less than [`OWN_TABLES`] or so
+    /// large that the system's memory would run into what lies at [`SHARED_PHYS`].
+    pub fn new(table_pages: usize) -> io::Result<(System, PageTables)> {
+        if !(OWN_TABLES..=MAX_TABLES).contains(&table_pages) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let len = TABLES + table_pages * PAGE_SIZE;
+        let region = Region::anonymous(len)?;
+        write_pages(&region);
+        let mut tables =
+            PageTables::new(region.clone(), SYSTEM_BASE, TABLES..len).expect("there is a page for the root");
+        for (page, access) in PAGES {
+            let phys = SYSTEM_BASE.checked_add(page as u64).expect("the system region lies low");
+            tables.map(virt(page), phys, 1, access).expect("there are the system's own tables");
+        }
+        Ok((System { region }, tables))
+    }
+
+    /// The memory, to be mapped at guest-physical [`SYSTEM_BASE`].
+    pub fn region(&self) -> &Arc<Region> {
+        &self.region
+    }
+
+    /// The state in which user code starts: ring 3, 64-bit mode, paging on with the tables whose root is `root`.
+    pub fn initial_special_regs(&self, capabilities: &Capabilities, root: GuestPhys) -> SpecialRegs {
+        let mut cr4 = CR4_PAE | CR4_OSFXSR | CR4_OSXMMEXCPT;
+        if capabilities.fsgsbase {
+            cr4 |= CR4_FSGSBASE;
+        }
+        if capabilities.xcr0 != 0 {
+            cr4 |= CR4_OSXSAVE;
+        }
+        let data = descriptors::user_data();
+        SpecialRegs {
+            cs: descriptors::user_code(),
+            ds: data,
+            es: data,
+            fs: data,
+            gs: data,
+            ss: data,
+            tr: descriptors::task(virt(TSS).0),
+            ldt: descriptors::no_ldt(),
+            gdt: DescriptorTable { base: virt(GDT).0, limit: descriptors::GDT_LIMIT },
+            idt: DescriptorTable { base: virt(IDT).0, limit: descriptors::IDT_LIMIT },
+            cr0: CR0,
+            cr2: 0,
+            cr3: root.0,
+            cr4,
+            efer: EFER,
+        }
+    }
+
+    /// The settings of the `syscall` instruction with which to create vCPUs.
+    pub fn syscall_entry(&self) -> SyscallEntry {
+        SyscallEntry { star: descriptors::STAR, lstar: SYSCALL_STUB.0, flag_mask: SYSCALL_FLAG_MASK }
+    }
+
+    /// What the processor pushed when it delivered the exception that has just arrived as [`Trap::Exception`].
+    pub fn exception_frame(&self, vector: u8) -> ExceptionFrame {
+        ExceptionFrame::read(&self.region, IST + PAGE_SIZE, vector)
+    }
+}
+
+/// Guest-physical address of [`System::region`].
+pub const SYSTEM_BASE: GuestPhys = GuestPhys(0);
+
+/// The first guest-physical address that the system's memory never reaches, free for what host and guest share.
+pub const SHARED_PHYS: GuestPhys = GuestPhys(0x4000_0000);
+
+/// The first virtual address that belongs to the host; everything below it is the guest's.
+pub const HOST_BASE: GuestVirt = GuestVirt(0x7f80_0000_0000);
+
+/// The end of the host's virtual addresses.
+pub const HOST_END: GuestVirt = GuestVirt(0x8000_0000_0000);
+
+/// Between [`HOST_BASE`] and this address lie the system's own pages; from here to [`HOST_END`] the upper layer maps what
+/// it shares with the guest.
+pub const SHARED_BASE: GuestVirt = GuestVirt(0x7f80_4000_0000);
+
+/// The doorbell: a function without arguments that user code calls to reach the host ([`Trap::Doorbell`]). It changes no
+/// register.
+pub const DOORBELL: GuestVirt = virt(GATE);
+
+/// The port on which system calls leave.
+pub const SYSCALL_PORT: u16 = 0x10;
+
+/// The port on which the doorbell leaves.
+pub const DOORBELL_PORT: u16 = 0x11;
+
+/// Exception `n` leaves on the port `n` above this one.
+pub const EXCEPTION_PORT: u16 = 0x20;
+
+/// How many page tables a new [`System`] takes for itself: one of each level.
+pub const OWN_TABLES: usize = 4;
+
+/// Fills the system's pages. Page tables are not among them.
+fn write_pages(region: &Region) {
+    let contents: [(usize, &[u8]); 6] = [
+        (GDT, &descriptors::gdt(virt(TSS).0)),
+        (IDT, &descriptors::idt(virt(STUBS).0)),
+        (TSS, &descriptors::tss(virt(IST + PAGE_SIZE).0, &[SYSCALL_PORT, DOORBELL_PORT])),
+        (STUBS, &code::exception_stubs()),
+        (LSTAR, &code::page_of(&code::SYSCALL_STUB)),
+        (GATE, &code::page_of(&code::DOORBELL)),
+    ];
+    for (page, bytes) in contents {
+        region.write(page, bytes).expect("the system's pages lie within its region");
+    }
+}
+
+/// The virtual address of a system page.
+const fn virt(page: usize) -> GuestVirt {
+    GuestVirt(HOST_BASE.0 + page as u64)
+}
+
+/// The stub that `syscall` enters.
+const SYSCALL_STUB: GuestVirt = virt(LSTAR);
+
+// Where the pages lie in the region, and from `HOST_BASE` on.
+const GDT: usize = 0x0000;
+const IDT: usize = 0x1000;
+const TSS: usize = 0x2000;
+const STUBS: usize = 0x3000;
+const IST: usize = 0x4000;
+const LSTAR: usize = 0x5000;
+const GATE: usize = 0x6000;
+const TABLES: usize = 0x7000;
+
+/// The pages that are mapped. The stub that `syscall` enters is executable for ring 3 because there are hypervisors on
+/// which the instruction does not change rings.
+const PAGES: [(usize, Access); 7] = [
+    (GDT, SUPERVISOR_READ),
+    (IDT, SUPERVISOR_READ),
+    (TSS, SUPERVISOR_READ),
+    (STUBS, Access { execute: true, ..SUPERVISOR_READ }),
+    (IST, Access { write: true, ..SUPERVISOR_READ }),
+    (LSTAR, USER_EXECUTE),
+    (GATE, USER_EXECUTE),
+];
+
+const SUPERVISOR_READ: Access = Access { write: false, execute: false, user: false };
+
+const USER_EXECUTE: Access = Access { write: false, execute: true, user: true };
+
+const MAX_TABLES: usize = (SHARED_PHYS.0 as usize - TABLES) / PAGE_SIZE;
+
+/// PG, AM, WP, NE, ET, MP, PE (AMD64 Architecture Programmer's Manual, volume 2, section 3.1.1).
+const CR0: u64 = 0x8005_0033;
+
+// Bits of CR4 (the same, section 3.1.3).
+const CR4_PAE: u64 = 1 << 5;
+const CR4_OSFXSR: u64 = 1 << 9;
+const CR4_OSXMMEXCPT: u64 = 1 << 10;
+const CR4_FSGSBASE: u64 = 1 << 16;
+const CR4_OSXSAVE: u64 = 1 << 18;
+
+/// SCE, LME, LMA, NXE (the same, section 3.1.7).
+const EFER: u64 = 1 << 0 | 1 << 8 | 1 << 10 | 1 << 11;
+
+/// `syscall` clears AC, NT, IOPL, DF, IF and TF.
+const SYSCALL_FLAG_MASK: u64 = 0x4_7700;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,67 @@
+//! The machine code of the stubs.
+
+use crate::address::PAGE_SIZE;
+
+use super::{DOORBELL_PORT, EXCEPTION_PORT, SYSCALL_PORT};
+
+/// How many exceptions there are.
+pub(super) const VECTORS: u8 = 32;
+
+/// The stub of exception `n` begins at `n` times this offset.
+pub(super) const STUB_SIZE: usize = 8;
+
+/// The size of `out imm8, al`.
+pub(super) const OUT_SIZE: u64 = 2;
+
+/// Where `syscall` arrives. RCX and R11 are as the instruction left them unless the host changed them.
+pub(super) const SYSCALL_STUB: [u8; 5] = [
+    OUT_IMM8_AL,
+    SYSCALL_PORT as u8,
+    // sysretq
+    0x48,
+    0x0f,
+    0x07,
+];
+
+/// The doorbell.
+pub(super) const DOORBELL: [u8; 3] = [
+    OUT_IMM8_AL,
+    DOORBELL_PORT as u8,
+    // ret
+    0xc3,
+];
+
+/// The stubs of all exceptions, one after another.
+pub(super) fn exception_stubs() -> [u8; PAGE_SIZE] {
+    let mut page = [INT3; PAGE_SIZE];
+    for (vector, stub) in (0..VECTORS).zip(page.chunks_exact_mut(STUB_SIZE)) {
+        let code = if has_error_code(vector) { &RETURN_PAST_ERROR_CODE[..] } else { &RETURN[..] };
+        stub[0] = OUT_IMM8_AL;
+        stub[1] = EXCEPTION_PORT as u8 + vector;
+        stub[2..2 + code.len()].copy_from_slice(code);
+    }
+    page
+}
+
+/// A page that holds `code` and traps everywhere else.
+pub(super) fn page_of(code: &[u8]) -> [u8; PAGE_SIZE] {
+    let mut page = [INT3; PAGE_SIZE];
+    page[..code.len()].copy_from_slice(code);
+    page
+}
+
+/// Whether the processor pushes an error code for an exception (AMD64 Architecture Programmer's Manual, volume 2, section
+/// 8.2).
+pub(super) fn has_error_code(vector: u8) -> bool {
+    matches!(vector, 8 | 10..=14 | 17 | 21 | 29 | 30)
+}
+
+const OUT_IMM8_AL: u8 = 0xe6;
+
+const INT3: u8 = 0xcc;
+
+/// `iretq`
+const RETURN: [u8; 2] = [0x48, 0xcf];
+
+/// `add rsp, 8; iretq`
+const RETURN_PAST_ERROR_CODE: [u8; 6] = [0x48, 0x83, 0xc4, 0x08, 0x48, 0xcf];

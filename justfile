@@ -1,0 +1,33 @@
+# The commands of this project. `just` lists them.
+
+default:
+    @just --list
+
+# Everything that continuous integration checks.
+ci:
+    bash .ci/run
+
+# Run the tests; they need /dev/kvm.
+test:
+    cargo test --workspace
+
+# Format all code.
+fmt:
+    cargo fmt --all
+
+# Lint all code, warnings denied.
+lint:
+    cargo clippy --workspace --all-targets -- -D warnings
+
+# Build the documentation, warnings denied.
+doc:
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+
+# Measure calls and creation; prints ratios to the bare exit of the same run.
+bench:
+    cargo run --release -p ampoule-bench
+
+# The two examples.
+examples:
+    cargo run --release --example hello
+    cargo run --release --example thumbnail -- examples/pictures/valley.jpg target/valley-small.png
