@@ -1,0 +1,120 @@
+//! Write an Ampoule guest as an ordinary Rust program.
+//!
+//! A guest is a binary whose functions a host application calls. It runs in a micro-VM of its own: whatever it does, it
+//! reaches nothing of the host but the functions that the host provides.
+//!
+//! ```
+//! use ampoule_guest::{export, import};
+//!
+//! #[import] // provided by the host
+//! fn weekday() -> String;
+//!
+//! #[export] // callable by the host
+//! fn greet(name: &str) -> String {
+//!     format!("Hello, {name}! Today is {}.", weekday())
+//! }
+//!
+//! #[export]
+//! fn count(text: &[u8], wanted: u8) -> Result<usize, String> {
+//!     if text.is_empty() {
+//!         return Err("there is nothing to count in".to_string());
+//!     }
+//!     Ok(text.iter().filter(|&&byte| byte == wanted).count())
+//! }
+//!
+//! ampoule_guest::main!();
+//! ```
+//!
+//! # Building and running
+//!
+//! The stock toolchain builds a guest: it is a static executable for `x86_64-unknown-linux-gnu`
+//! (`RUSTFLAGS="-C target-feature=+crt-static"`). The crate `ampoule-build` does that from the `build.rs` of the host,
+//! which embeds the result and loads it with the crate `ampoule`. Started as an ordinary process, a guest says so and exits
+//! with the code 2.
+//!
+//! # Functions
+//!
+//! [`export`] and [`import`] describe what can travel, and how functions are named. In short: every type with serde's
+//! derives, strings and bytes without a copy where they are taken by reference, and the host checks the types of both
+//! sides before the first call. Functions of the guest's library crates count as well, as long as the guest uses
+//! something of that crate (`use my_library as _;` is enough).
+//!
+//! There is one call at a time. State that is to last from one call to the next lives in statics and thread-locals, and
+//! [`main!`] can prepare it before the first call.
+//!
+//! # What is available
+//!
+//! `std` with the heap, time, randomness and the standard streams, of which the host decides where they go. There are no
+//! threads, no files and no network: the functions that need them return errors.
+//!
+//! # Errors and panics
+//!
+//! * An exported function that returns `Result` gives the host the error as text.
+//! * A panic ends the call, not the guest: the host gets the message and the location, and may call again. With
+//!   `panic = "abort"` it ends the guest, and the host still gets both. Panics are not printed.
+//! * An imported function that returns `Result` gives a [`HostError`] to its caller when the host's function fails. Any
+//!   other imported function panics.
+//!
+//! # Testing
+//!
+//! Exported functions are ordinary functions, so `cargo test` tests them without a sandbox. [`testing`] provides what
+//! they import:
+//!
+//! ```
+//! # use ampoule_guest::{export, import};
+//! # #[import]
+//! # fn weekday() -> String;
+//! # #[export]
+//! # fn greet(name: &str) -> String {
+//! #     format!("Hello, {name}! Today is {}.", weekday())
+//! # }
+//! let _weekday = ampoule_guest::testing::provide("weekday", || "Friday".to_string());
+//! assert_eq!(greet("World"), "Hello, World! Today is Friday.");
+//! ```
+
+mod error;
+#[doc(hidden)]
+pub mod rt;
+pub mod testing;
+
+pub use ampoule_macros::{export, import};
+pub use error::{HostError, HostErrorKind};
+
+/// Makes the program a guest: defines its `main`.
+///
+/// ```
+/// ampoule_guest::main!();
+/// ```
+///
+/// A function or closure without parameters prepares the program before the first call. It may call the host. If it
+/// panics, the guest ends, and the host gets the panic's message and location.
+///
+/// ```
+/// use std::sync::OnceLock;
+///
+/// static TABLE: OnceLock<Vec<u64>> = OnceLock::new();
+///
+/// #[ampoule_guest::export]
+/// fn square(number: usize) -> Option<u64> {
+///     TABLE.get()?.get(number).copied()
+/// }
+///
+/// fn prepare() {
+///     TABLE.get_or_init(|| (0..1000).map(|number| number * number).collect());
+/// }
+///
+/// ampoule_guest::main!(prepare);
+/// # prepare();
+/// # assert_eq!(square(12), Some(144));
+/// ```
+#[macro_export]
+macro_rules! main {
+    () => {
+        $crate::main!(|| {});
+    };
+    ($init:expr $(,)?) => {
+        fn main() {
+            $crate::rt::run($init)
+        }
+    };
+}

@@ -1,0 +1,16 @@
+//! What the macros expand to. Not part of the public interface: only this crate's own macros may name it.
+
+mod call;
+mod host_call;
+mod mailbox;
+mod panics;
+mod record;
+mod serve;
+mod signature;
+
+pub use ampoule_abi::layout::padded_text_len;
+pub use call::{Arguments, BadArguments, Call, Return};
+pub use host_call::{Outgoing, required};
+pub use record::{Imported, Record, Shim};
+pub use serve::{UnexpectedMessage, run, serve};
+pub use signature::{Part, Probe, Unnamed, WireName, as_str, text, text_len};

@@ -1,0 +1,199 @@
+//! The memory that guest and host share, and the doorbell: all raw memory of this crate.
+//!
+//! Who may touch what follows `docs/abi.md`, section 4, and is kept by two types:
+//!
+//! 1. [`Calls`] is the only one to ring for the next call, and an [`Incoming`] borrows it. So the inbound area can be
+//!    borrowed for the duration of a call: the host writes there only when it is rung for the next one.
+//! 2. An [`Outbound`] is the only access to the outbound area, and there is one at a time. A host call takes it and gives
+//!    it back with the reply, so nobody has a hand in that area while the host has it.
+
+use std::cell::Cell;
+use std::ptr;
+use std::slice;
+
+use ampoule_abi::codec::Sink;
+use ampoule_abi::layout::{GuestMessageKind, HostMessageKind, InfoPage, MESSAGE_LINE_LEN, MessageLine};
+
+/// The shared memory as an [`InfoPage`] describes it.
+#[derive(Debug)]
+pub(super) struct Mailbox {
+    entry: extern "C" fn(),
+    host_line: *const [u8; MESSAGE_LINE_LEN],
+    guest_line: *mut [u8; MESSAGE_LINE_LEN],
+    inbound: *const u8,
+    inbound_len: usize,
+    outbound: *mut u8,
+    outbound_len: usize,
+    outbound_is_free: Cell<bool>,
+    host_calls: Cell<u64>,
+}
+
+impl Mailbox {
+    /// The mailbox of this thread, if it runs in a sandbox.
+    pub(super) fn current() -> Option<&'static Self> {
+        CURRENT.get()
+    }
+
+    /// Takes over the mailbox, for this thread and for good.
+    ///
+    /// # Safety
+    ///
+    /// The page describes a doorbell, lines and areas as `docs/abi.md` defines them, which exist as long as the program
+    /// and are nobody else's but the host's, who writes to them only while it is rung.
+    pub(super) unsafe fn open(page: &InfoPage) -> Calls {
+        let entry = ptr::with_exposed_provenance::<()>(page.entry as usize);
+        let mailbox: &'static Self = Box::leak(Box::new(Self {
+            // SAFETY: the caller promises that the address is that of such a function.
+            entry: unsafe { std::mem::transmute::<*const (), extern "C" fn()>(entry) },
+            host_line: ptr::with_exposed_provenance(page.host_line as usize),
+            guest_line: ptr::with_exposed_provenance_mut(page.guest_line as usize),
+            inbound: ptr::with_exposed_provenance(page.inbound as usize),
+            inbound_len: page.inbound_len as usize,
+            outbound: ptr::with_exposed_provenance_mut(page.outbound as usize),
+            outbound_len: page.outbound_len as usize,
+            outbound_is_free: Cell::new(true),
+            host_calls: Cell::new(0),
+        }));
+        CURRENT.set(Some(mailbox));
+        Calls { mailbox }
+    }
+
+    /// The outbound area, unless someone has it already.
+    pub(super) fn outbound(&self) -> Option<Outbound<'_>> {
+        self.outbound_is_free.replace(false).then(|| Outbound { mailbox: self })
+    }
+
+    /// The outbound area after a panic, which may leak an [`Outbound`].
+    ///
+    /// # Safety
+    ///
+    /// No [`Outbound`] of this mailbox, and nothing borrowed from one, is used any more.
+    pub(super) unsafe fn reclaim_outbound(&self) -> Outbound<'_> {
+        self.outbound_is_free.set(false);
+        Outbound { mailbox: self }
+    }
+
+    /// Calls a host function whose arguments are the first `length` bytes of the outbound area.
+    pub(super) fn host_call<'m>(&'m self, function: u32, outbound: Outbound<'m>, length: usize) -> Reply<'m> {
+        self.host_calls.set(self.host_calls.get() + 1);
+        let message = self.ring(MessageLine {
+            sequence: self.host_calls.get(),
+            kind: GuestMessageKind::HostCall as u32,
+            function,
+            length: length as u32,
+            ..MessageLine::default()
+        });
+        Reply { message, outbound }
+    }
+
+    /// Leaves a message for a host that looks for it when the program has ended.
+    pub(super) fn leave(&self, message: MessageLine) {
+        // SAFETY: the line is this side's while the host is not rung.
+        unsafe { self.guest_line.write(message.to_bytes()) }
+    }
+
+    fn ring(&self, message: MessageLine) -> MessageLine {
+        self.leave(message);
+        (self.entry)();
+        // SAFETY: the doorbell has returned, so the host's line holds its answer and does not change any more.
+        let line = unsafe { self.host_line.read() };
+        MessageLine::from_bytes(&line)
+    }
+}
+
+/// The calls of the host, one after another.
+#[derive(Debug)]
+pub(super) struct Calls {
+    mailbox: &'static Mailbox,
+}
+
+impl Calls {
+    pub(super) fn mailbox(&self) -> &'static Mailbox {
+        self.mailbox
+    }
+
+    /// Hands over the answer to the last call and waits for the next one.
+    ///
+    /// # Errors
+    ///
+    /// The host's message where it is no call.
+    pub(super) fn next(&mut self, answer: MessageLine) -> Result<Incoming<'_>, MessageLine> {
+        let message = self.mailbox.ring(answer);
+        let length = message.length as usize;
+        if message.kind != HostMessageKind::Call as u32 || length > self.mailbox.inbound_len {
+            return Err(message);
+        }
+        // SAFETY: the area has that many bytes. The host does not write to it before `ring` is called for the next call,
+        // which takes this `Calls` by a mutable reference and so ends the borrow.
+        let arguments = unsafe { slice::from_raw_parts(self.mailbox.inbound, length) };
+        Ok(Incoming { sequence: message.sequence, function: message.function, arguments, mailbox: self.mailbox })
+    }
+}
+
+/// A call of the host.
+#[derive(Debug)]
+pub(super) struct Incoming<'a> {
+    pub(super) sequence: u64,
+    pub(super) function: u32,
+    pub(super) arguments: &'a [u8],
+    pub(super) mailbox: &'a Mailbox,
+}
+
+/// The outbound area. A second one cannot be had while this one exists.
+#[derive(Debug)]
+pub(super) struct Outbound<'m> {
+    mailbox: &'m Mailbox,
+}
+
+impl Sink for Outbound<'_> {
+    fn capacity(&self) -> usize {
+        self.mailbox.outbound_len
+    }
+
+    fn put(&mut self, at: usize, bytes: &[u8]) {
+        let fits = at.checked_add(bytes.len()).is_some_and(|end| end <= self.capacity());
+        assert!(fits, "an encoder keeps to the capacity");
+        // SAFETY: the bytes are within the area, as checked. The host has left the area to this side, and there is no
+        // reference to it: `Reply::bytes`, which gives one, borrows the only `Outbound`.
+        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), self.mailbox.outbound.add(at), bytes.len()) }
+    }
+}
+
+impl Drop for Outbound<'_> {
+    fn drop(&mut self) {
+        self.mailbox.outbound_is_free.set(true);
+    }
+}
+
+/// The host's answer to a host call.
+#[derive(Debug)]
+pub(super) struct Reply<'m> {
+    message: MessageLine,
+    outbound: Outbound<'m>,
+}
+
+impl Reply<'_> {
+    pub(super) fn message(&self) -> &MessageLine {
+        &self.message
+    }
+
+    pub(super) fn capacity(&self) -> usize {
+        self.outbound.capacity()
+    }
+
+    /// The payload.
+    ///
+    /// # Panics
+    ///
+    /// Where the host says that it is larger than the area.
+    pub(super) fn bytes(&self) -> &[u8] {
+        let length = self.message.length as usize;
+        assert!(length <= self.capacity(), "the host's reply has {length} bytes and the mailbox {}", self.capacity());
+        // SAFETY: the area has that many bytes, and nobody writes to it while the only `Outbound` is borrowed.
+        unsafe { slice::from_raw_parts(self.outbound.mailbox.outbound, length) }
+    }
+}
+
+thread_local! {
+    static CURRENT: Cell<Option<&'static Mailbox>> = const { Cell::new(None) };
+}

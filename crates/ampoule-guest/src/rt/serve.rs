@@ -1,0 +1,116 @@
+//! The life of a guest: find the host, prepare, then answer call after call.
+
+use std::fmt::{self, Display};
+use std::panic::{self, AssertUnwindSafe};
+use std::path::Path;
+use std::{env, mem, process, ptr};
+
+use ampoule_abi::layout::{ABI_MAJOR, ABI_MINOR, AT_AMPOULE, GuestMessageKind, INFO_MAGIC, InfoPage, MessageLine};
+
+use super::call::{Call, Return};
+use super::mailbox::Mailbox;
+use super::panics;
+use super::record::{Exports, Shim};
+
+/// Runs the program as a guest.
+///
+/// Started as an ordinary process, it says how it is meant to be run and exits with the code 2. If `init` panics, it aborts
+/// and leaves the panic to the host.
+pub fn run(init: impl FnOnce()) -> ! {
+    let Some(page) = info_page() else {
+        eprintln!(
+            "`{}` is an Ampoule guest: it runs inside a micro-VM; load it from a host application with \
+             `ampoule::Image::from_file`",
+            program_name()
+        );
+        process::exit(EXIT_NOT_A_SANDBOX);
+    };
+    if page.abi_major != ABI_MAJOR || !(ABI_MINOR..).contains(&page.abi_minor) {
+        eprintln!(
+            "this guest was built for version {ABI_MAJOR}.{ABI_MINOR} of the guest ABI and the host has {}.{}: build \
+             both with the same version of Ampoule",
+            page.abi_major, page.abi_minor
+        );
+        process::exit(EXIT_NOT_A_SANDBOX);
+    }
+    // SAFETY: the host passed the page, and the mailbox is used by nothing else in this program.
+    let unexpected = unsafe { serve(&page, init) };
+    eprintln!("{unexpected}");
+    process::abort()
+}
+
+/// Prepares the program and answers calls for as long as the host sends some.
+///
+/// # Safety
+///
+/// As for `Mailbox::open`: the page describes a host as `docs/abi.md` defines it.
+pub unsafe fn serve(page: &InfoPage, init: impl FnOnce()) -> UnexpectedMessage {
+    // SAFETY: as the caller promises.
+    let mut calls = unsafe { Mailbox::open(page) };
+    panics::install_hook();
+    if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(init)) {
+        panics::leave(calls.mailbox(), &panics::take(&*payload));
+        process::abort();
+    }
+    let exports = Exports::of_this_program();
+    let mut message = MessageLine { kind: GuestMessageKind::Ready as u32, ..MessageLine::default() };
+    loop {
+        message = match calls.next(message) {
+            Ok(incoming) => answer(&exports, &Call::new(incoming)),
+            Err(message) => return UnexpectedMessage { message },
+        };
+    }
+}
+
+/// The host sent something that is no call when one was due.
+#[derive(Debug)]
+pub struct UnexpectedMessage {
+    message: MessageLine,
+}
+
+impl Display for UnexpectedMessage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let MessageLine { kind, length, .. } = self.message;
+        write!(f, "the host sent no call to its guest, but a message of kind {kind} with {length} bytes")
+    }
+}
+
+fn answer(exports: &Exports, call: &Call<'_>) -> MessageLine {
+    let answer = exports.find(call.function()).map_or_else(|| call.unknown_function(), |shim| respond(shim, call));
+    call.message(answer)
+}
+
+fn respond<'a>(shim: Shim, call: &Call<'a>) -> Return<'a> {
+    panics::forget();
+    let returned =
+        panic::catch_unwind(AssertUnwindSafe(|| shim(call).unwrap_or_else(|reason| call.bad_arguments(&reason))));
+    returned.unwrap_or_else(|payload| {
+        let record = panics::take(&*payload);
+        // A payload may be of any type, so its destructor may panic, and so on.
+        if let Err(second) = panic::catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+            mem::forget(second);
+        }
+        // SAFETY: the shim has ended without a `Return`. One that it had made is leaked if a destructor panicked after it.
+        unsafe { call.panicked(&record) }
+    })
+}
+
+/// A copy of the page that the host put in place, if there is one.
+fn info_page() -> Option<InfoPage> {
+    // SAFETY: reads the auxiliary vector.
+    let address = unsafe { libc::getauxval(AT_AMPOULE) };
+    if address == 0 {
+        return None;
+    }
+    // SAFETY: the entry of this type is the address of an info page, or else the program was started by someone who may
+    // do with it as he likes anyway.
+    let page = unsafe { ptr::with_exposed_provenance::<InfoPage>(address as usize).read() };
+    (page.magic == INFO_MAGIC).then_some(page)
+}
+
+fn program_name() -> String {
+    let path = env::args_os().next().unwrap_or_default();
+    Path::new(&path).file_name().unwrap_or(&path).to_string_lossy().into_owned()
+}
+
+const EXIT_NOT_A_SANDBOX: i32 = 2;

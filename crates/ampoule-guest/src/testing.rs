@@ -1,0 +1,185 @@
+//! Stand-ins for the host's functions, for tests that run without a sandbox.
+//!
+//! ```
+//! use ampoule_guest::{export, import, testing};
+//!
+//! #[import]
+//! fn weekday() -> String;
+//!
+//! #[export]
+//! fn greet(name: &str) -> String {
+//!     format!("Hello, {name}! Today is {}.", weekday())
+//! }
+//!
+//! let _weekday = testing::provide("weekday", || "Friday".to_string());
+//! assert_eq!(greet("World"), "Hello, World! Today is Friday.");
+//! ```
+//!
+//! Arguments and results are encoded and decoded as between guest and host, so a test also shows that their types can
+//! travel. Their types may differ from those of the import as they may on a host: an import's `&str` is a closure's
+//! `String`.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fmt::Display;
+use std::rc::Rc;
+
+use ampoule_abi::codec::{self, DecodeError, Decoder};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::{HostError, HostErrorKind};
+
+/// Has a closure answer calls of the import `name`, on this thread, until the guard is dropped.
+///
+/// The closure has up to six parameters. It takes the place of the one that the import had before, which gets it back
+/// afterwards.
+///
+/// ```
+/// # use ampoule_guest::{import, testing};
+/// #[import]
+/// fn add(left: u32, right: u32) -> u32;
+///
+/// let mut calls = 0;
+/// {
+///     let _add = testing::provide("add", move |left: u32, right: u32| {
+///         calls += 1;
+///         left + right + calls
+///     });
+///     assert_eq!(add(20, 21), 42);
+///     assert_eq!(add(20, 21), 43);
+/// }
+/// ```
+#[must_use = "the function is provided until the guard is dropped"]
+pub fn provide<Arguments, R>(name: &str, function: impl HostFunction<Arguments, R> + 'static) -> Provided
+where
+    R: Serialize + 'static,
+{
+    stand_in(name, function, Ok::<R, &str>)
+}
+
+/// As [`provide`], with a closure that can fail. The import gets its error's text.
+#[must_use = "the function is provided until the guard is dropped"]
+pub fn try_provide<Arguments, R, E>(
+    name: &str,
+    function: impl HostFunction<Arguments, Result<R, E>> + 'static,
+) -> Provided
+where
+    R: Serialize + 'static,
+    E: Display + 'static,
+{
+    stand_in(name, function, |result| result)
+}
+
+/// A closure that can stand in for a function of the host: one whose arguments can be decoded.
+///
+/// It is implemented for closures of up to six parameters.
+pub trait HostFunction<Arguments, R>: sealed::Call<Arguments, R> {}
+
+impl<Arguments, R, F: sealed::Call<Arguments, R>> HostFunction<Arguments, R> for F {}
+
+/// Keeps a stand-in in its place. See [`provide`].
+#[derive(Debug)]
+#[must_use = "the function is provided until the guard is dropped"]
+pub struct Provided {
+    name: String,
+    before: Option<StandIn>,
+}
+
+impl Drop for Provided {
+    fn drop(&mut self) {
+        let name = std::mem::take(&mut self.name);
+        STAND_INS.with_borrow_mut(|all| match self.before.take() {
+            Some(before) => all.insert(name, before),
+            None => all.remove(&name),
+        });
+    }
+}
+
+/// Calls what stands in for the import, if something does.
+pub(crate) fn call(name: &str, arguments: &[u8]) -> Option<Result<Vec<u8>, HostError>> {
+    let function = STAND_INS.with_borrow(|all| all.get(name).cloned())?;
+    Some((function.0)(arguments))
+}
+
+fn stand_in<Arguments, T, R, E>(
+    name: &str,
+    function: impl HostFunction<Arguments, T> + 'static,
+    outcome: impl Fn(T) -> Result<R, E> + 'static,
+) -> Provided
+where
+    R: Serialize + 'static,
+    E: Display + 'static,
+{
+    let function = RefCell::new(function);
+    let function_name = name.to_owned();
+    let answer = move |arguments: &[u8]| {
+        let error = |kind, message| HostError::new(&function_name, kind, message);
+        let returned = function
+            .borrow_mut()
+            .call(arguments)
+            .map_err(|reason| error(HostErrorKind::BadArguments, reason.to_string()))?;
+        let value = outcome(returned).map_err(|reason| error(HostErrorKind::Failed, format!("{reason:#}")))?;
+        let mut result = Vec::new();
+        codec::encode(&value, &mut result).map_err(|reason| error(HostErrorKind::BadResult, reason.to_string()))?;
+        Ok(result)
+    };
+    let before = STAND_INS.with_borrow_mut(|all| all.insert(name.to_owned(), StandIn(Rc::new(answer))));
+    Provided { name: name.to_owned(), before }
+}
+
+#[derive(Clone)]
+struct StandIn(Rc<Answer>);
+
+/// From encoded arguments to an encoded result.
+type Answer = dyn Fn(&[u8]) -> Result<Vec<u8>, HostError>;
+
+impl std::fmt::Debug for StandIn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("StandIn")
+    }
+}
+
+mod sealed {
+    use super::DecodeError;
+
+    /// Decodes the arguments and calls.
+    pub trait Call<Arguments, R> {
+        fn call(&mut self, arguments: &[u8]) -> Result<R, DecodeError>;
+    }
+}
+
+macro_rules! callable {
+    ($(($($argument:ident: $Argument:ident),*))*) => {
+        $(impl<F, R, $($Argument),*> sealed::Call<($($Argument,)*), R> for F
+        where
+            F: FnMut($($Argument),*) -> R,
+            $($Argument: DeserializeOwned,)*
+        {
+            fn call(&mut self, arguments: &[u8]) -> Result<R, DecodeError> {
+                let decoder = Decoder::new(arguments);
+                $(let ($argument, decoder) = next(decoder)?;)*
+                decoder.finish()?;
+                Ok(self($($argument),*))
+            }
+        })*
+    };
+}
+
+callable! {
+    ()
+    (a: A)
+    (a: A, b: B)
+    (a: A, b: B, c: C)
+    (a: A, b: B, c: C, d: D)
+    (a: A, b: B, c: C, d: D, e: E)
+    (a: A, b: B, c: C, d: D, e: E, g: G)
+}
+
+fn next<T: DeserializeOwned>(mut decoder: Decoder<&[u8]>) -> Result<(T, Decoder<&[u8]>), DecodeError> {
+    Ok((decoder.value()?, decoder))
+}
+
+thread_local! {
+    static STAND_INS: RefCell<HashMap<String, StandIn>> = RefCell::new(HashMap::new());
+}

@@ -1,0 +1,6 @@
+//! A guest and its host in one process.
+
+mod allocations;
+mod fake_host;
+mod records;
+mod serve;

@@ -1,0 +1,166 @@
+//! Guests that end: each in a process of its own, whose mailbox is a file that outlives it.
+
+use std::cell::Cell;
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, Output};
+use std::{env, fs, process, ptr};
+
+use ampoule_abi::codec;
+use ampoule_abi::layout::{
+    ABI_MAJOR, ABI_MINOR, GuestMessageKind, HostMessageKind, INFO_MAGIC, InfoPage, MESSAGE_LINE_LEN, MessageLine,
+    PanicRecord, RECORD_HEADER_LEN, RecordHeader, RecordKind,
+};
+use ampoule_guest::{export, rt};
+
+/// Panics when it is dropped, which ends the program when that happens because of a panic.
+struct PanicsTwice;
+
+impl Drop for PanicsTwice {
+    fn drop(&mut self) {
+        panic!("the second panic");
+    }
+}
+
+#[export]
+fn panic_twice() {
+    let _value = PanicsTwice;
+    panic!("the first panic");
+}
+
+#[test]
+fn a_guest_without_a_host_says_how_it_is_meant_to_be_run() {
+    if env::var_os(MAILBOX).is_some() {
+        rt::run(|| panic!("there is nothing to prepare"));
+    }
+    let output = run_again("a_guest_without_a_host_says_how_it_is_meant_to_be_run", "");
+    assert_eq!(output.status.code(), Some(2));
+    let text = String::from_utf8(output.stderr).expect("UTF-8");
+    assert_eq!(text.lines().count(), 1, "{text}");
+    assert!(text.starts_with("`process-"), "{text}");
+    assert!(text.contains("is an Ampoule guest: it runs inside a micro-VM"), "{text}");
+}
+
+#[test]
+fn a_panic_while_the_guest_prepares_itself_is_left_to_the_host() {
+    if let Some(path) = env::var_os(MAILBOX) {
+        // SAFETY: the process ends with the loop, and nothing else in it knows the mailbox.
+        unsafe { rt::serve(&Mailbox::open(&path).info_page(), || panic!("no table, no service")) };
+        process::exit(0);
+    }
+    let left = left_by("a_panic_while_the_guest_prepares_itself_is_left_to_the_host");
+    assert_eq!(left.message, "no table, no service");
+    assert!(left.file.ends_with("tests/process.rs"), "{left:?}");
+}
+
+#[test]
+fn a_panic_that_ends_the_guest_is_left_to_the_host() {
+    if let Some(path) = env::var_os(MAILBOX) {
+        // SAFETY: as above.
+        unsafe { rt::serve(&Mailbox::open(&path).info_page(), || {}) };
+        process::exit(0);
+    }
+    assert_eq!(left_by("a_panic_that_ends_the_guest_is_left_to_the_host").message, "the second panic");
+}
+
+/// Runs a test of this file again as a guest that aborts, and reads the panic that it left.
+fn left_by(test: &str) -> PanicRecord<String> {
+    let path = env::temp_dir().join(format!("ampoule-{}-{test}", process::id()));
+    fs::write(&path, [0; MAILBOX_LEN]).expect("a file for the mailbox");
+    let output = run_again(test, path.to_str().expect("a path in UTF-8"));
+    let mailbox = fs::read(&path).expect("the mailbox");
+    fs::remove_file(&path).expect("the mailbox is removed");
+
+    assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{output:?}");
+    let line = MessageLine::from_bytes(mailbox[GUEST_LINE..].first_chunk::<MESSAGE_LINE_LEN>().expect("a line"));
+    assert_eq!(line.kind, GuestMessageKind::Panic as u32);
+    assert_eq!((line.sequence, line.function, line.status), (0, 0, 0));
+    codec::decode(&mailbox[OUTBOUND..][..line.length as usize]).expect("a panic record")
+}
+
+fn run_again(test: &str, mailbox: &str) -> Output {
+    let program = env::current_exe().expect("the test's program");
+    Command::new(program).args([test, "--exact", "--nocapture"]).env(MAILBOX, mailbox).output().expect("a process")
+}
+
+/// A mailbox in a file.
+#[derive(Clone, Copy)]
+struct Mailbox {
+    start: *mut u8,
+}
+
+impl Mailbox {
+    fn open(path: impl AsRef<std::path::Path>) -> Self {
+        let file = File::options().read(true).write(true).open(path).expect("the mailbox");
+        // SAFETY: a new mapping, wherever there is room.
+        let start = unsafe {
+            let access = libc::PROT_READ | libc::PROT_WRITE;
+            libc::mmap(ptr::null_mut(), MAILBOX_LEN, access, libc::MAP_SHARED, file.as_raw_fd(), 0)
+        };
+        assert_ne!(start, libc::MAP_FAILED);
+        let mailbox = Self { start: start.cast() };
+        CURRENT.set(Some(mailbox));
+        mailbox
+    }
+
+    fn info_page(self) -> InfoPage {
+        let start = self.start.expose_provenance() as u64;
+        InfoPage {
+            magic: INFO_MAGIC,
+            abi_major: ABI_MAJOR,
+            abi_minor: ABI_MINOR,
+            entry: (ring as extern "C" fn() as *const ()).expose_provenance() as u64,
+            host_line: start,
+            guest_line: start + GUEST_LINE as u64,
+            inbound: start + INBOUND as u64,
+            inbound_len: AREA_LEN as u64,
+            outbound: start + OUTBOUND as u64,
+            outbound_len: AREA_LEN as u64,
+        }
+    }
+}
+
+/// A doorbell whose answer is always a call of `panic_twice`.
+extern "C" fn ring() {
+    let call = MessageLine {
+        sequence: 1,
+        kind: HostMessageKind::Call as u32,
+        function: panic_twice_number(),
+        ..MessageLine::default()
+    };
+    let mailbox = CURRENT.get().expect("the guest has a mailbox");
+    // SAFETY: the guest waits in the doorbell, so the line is the host's.
+    unsafe { mailbox.start.cast::<MessageLine>().write_volatile(call) }
+}
+
+/// The number of this program's only export.
+fn panic_twice_number() -> u32 {
+    unsafe extern "C" {
+        #[link_name = "__start_ampoule_fns"]
+        static START: Cell<u8>;
+    }
+    let mut offset = 0;
+    loop {
+        // SAFETY: the section has an export, where the loop ends, and records up to it.
+        let bytes = unsafe { (&raw const START).cast::<[u8; RECORD_HEADER_LEN]>().byte_add(offset).read() };
+        let header = RecordHeader::from_bytes(&bytes);
+        if header.kind == RecordKind::Export as u16 {
+            return offset as u32;
+        }
+        offset += header.size as usize;
+    }
+}
+
+/// The path of the mailbox, for a process that is a guest.
+const MAILBOX: &str = "AMPOULE_TEST_MAILBOX";
+
+const GUEST_LINE: usize = MESSAGE_LINE_LEN;
+const INBOUND: usize = 4096;
+const OUTBOUND: usize = 8192;
+const AREA_LEN: usize = 4096;
+const MAILBOX_LEN: usize = 12288;
+
+thread_local! {
+    static CURRENT: Cell<Option<Mailbox>> = const { Cell::new(None) };
+}

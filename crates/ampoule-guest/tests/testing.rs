@@ -1,0 +1,94 @@
+//! Functions of the host in tests without one.
+
+use std::cell::Cell;
+use std::io;
+use std::panic;
+use std::rc::Rc;
+
+use ampoule_guest::testing::{provide, try_provide};
+use ampoule_guest::{HostError, HostErrorKind, import};
+
+#[import]
+fn weekday() -> String;
+
+#[import(name = "store.lookup")]
+fn lookup(key: &str) -> Result<u32, HostError>;
+
+#[import]
+fn read(path: &str, at: u64) -> io::Result<Vec<u8>>;
+
+#[import]
+fn mix(a: u8, b: &[u8], c: Option<&str>, d: bool, e: (i32, i32), f: &[String]) -> Result<String, String>;
+
+fn panic_of(function: impl FnOnce() + panic::UnwindSafe) -> String {
+    let payload = panic::catch_unwind(function).expect_err("it panics");
+    *payload.downcast::<String>().expect("a text")
+}
+
+#[test]
+fn a_function_that_nobody_provides_says_how_to_provide_it() {
+    let message = panic_of(|| drop(lookup("key")));
+    assert_eq!(
+        message,
+        "host function `store.lookup` was called outside a sandbox; a test provides it with \
+         `let _guard = ampoule_guest::testing::provide(\"store.lookup\", |..| ..);`"
+    );
+}
+
+#[test]
+fn a_function_is_provided_until_its_guard_is_dropped() {
+    let outer = provide("weekday", || "Monday".to_string());
+    {
+        let _inner = provide("weekday", || "Tuesday");
+        assert_eq!(weekday(), "Tuesday");
+    }
+    assert_eq!(weekday(), "Monday");
+    drop(outer);
+    assert!(panic_of(|| drop(weekday())).contains("outside a sandbox"));
+}
+
+#[test]
+fn a_closure_may_keep_what_it_was_called_with() {
+    let sum = Rc::new(Cell::new(0));
+    let seen = Rc::clone(&sum);
+    let _lookup = provide("store.lookup", move |key: String| {
+        seen.set(seen.get() + key.len());
+        7u32
+    });
+    assert_eq!((lookup("a"), lookup("bc")), (Ok(7), Ok(7)));
+    assert_eq!(sum.get(), 3);
+}
+
+#[test]
+fn closures_have_up_to_six_parameters() {
+    let _mix = provide("mix", |a: u8, b: Vec<u8>, c: Option<String>, d: bool, e: (i32, i32), f: Vec<String>| {
+        format!("{a} {b:?} {c:?} {d} {e:?} {f:?}")
+    });
+    let mixed = mix(1, &[2], Some("three"), true, (4, 5), &["six".to_string()]);
+    assert_eq!(mixed.as_deref(), Ok(r#"1 [2] Some("three") true (4, 5) ["six"]"#));
+}
+
+#[test]
+fn a_failure_reaches_the_caller_as_its_error() {
+    let _read = try_provide("read", |path: String, _at: u64| -> Result<Vec<u8>, String> { Err(format!("no {path}")) });
+    assert_eq!(read("here", 0).unwrap_err().to_string(), "host function `read`: no here");
+
+    let _weekday = try_provide("weekday", || -> Result<String, &str> { Err("closed") });
+    assert_eq!(panic_of(|| drop(weekday())), "host function `weekday`: closed");
+}
+
+#[test]
+fn types_that_do_not_match_are_errors() {
+    let _lookup = provide("store.lookup", |_key: u64| 7u32);
+    assert_eq!(lookup("key").unwrap_err().kind(), HostErrorKind::BadArguments);
+
+    let _lookup = provide("store.lookup", |_key: String| 7u8);
+    assert_eq!(lookup("key").unwrap_err().kind(), HostErrorKind::BadResult);
+}
+
+#[test]
+fn functions_are_provided_to_their_own_thread_only() {
+    let _weekday = provide("weekday", || "Monday");
+    let other = std::thread::spawn(|| panic_of(|| drop(weekday())));
+    assert!(other.join().expect("a message").contains("outside a sandbox"));
+}

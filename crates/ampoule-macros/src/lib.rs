@@ -1,0 +1,108 @@
+//! The attributes of [`ampoule-guest`](https://docs.rs/ampoule-guest), which re-exports them: guests do not depend on
+//! this crate by themselves.
+//!
+//! Both attributes describe their function to the host by a record in the section `ampoule_fns` of the guest's image.
+
+mod export;
+mod function;
+mod import;
+mod options;
+mod record;
+mod spelling;
+
+use proc_macro::TokenStream;
+
+/// Makes a function of the guest callable by the host.
+///
+/// The function itself stays as it is: it can be called and tested like any other.
+///
+/// ```
+/// use ampoule_guest::export;
+///
+/// #[export]
+/// fn greet(name: &str) -> String {
+///     format!("Hello, {name}!")
+/// }
+///
+/// #[export(name = "text.parse")]
+/// fn parse(text: &str) -> Result<u32, std::num::ParseIntError> {
+///     text.parse()
+/// }
+///
+/// assert_eq!(greet("World"), "Hello, World!");
+/// ```
+///
+/// # Name
+///
+/// The host calls the function by its identifier, or by the name that `name = "…"` gives: 1 to 255 bytes
+/// without control characters. A guest cannot export two functions by one name.
+///
+/// # Parameters
+///
+/// A parameter is an identifier and a type that implements `serde::Deserialize`. Strings and byte strings are borrowed
+/// from the mailbox and not copied where they are taken as `&str` and `&[u8]`, alone or within another type
+/// (`Option<&str>`, a struct with a lifetime). Any other `&T` is decoded as a `T`, and `&[T]` as a `Vec<T>`, and lent to
+/// the function.
+///
+/// # Result
+///
+/// The result implements `serde::Serialize`. Its destructor cannot call the host: it runs when the result is on its way.
+///
+/// Where the return type is written as `Result<T, E>`, or as an alias of that name with one argument like
+/// `io::Result<T>`, the function can fail. The `T` travels as a value, and the host gets the error as the text that
+/// `format!("{error:#}")` gives, so `E` implements `Display`.
+///
+/// A panic ends the call and not the guest. The host gets its message and location.
+///
+/// # Types by another name
+///
+/// The host checks types before it calls, by their names. An alias of a standard type or of a composition of standard
+/// types is seen through: `type Bytes = Vec<u8>` counts as `Vec<u8>`. Any other type goes by the name that the signature
+/// uses for it.
+#[proc_macro_attribute]
+pub fn export(options: TokenStream, item: TokenStream) -> TokenStream {
+    export::expand(options.into(), item.into()).into()
+}
+
+/// Declares a function that the host provides.
+///
+/// ```
+/// use ampoule_guest::{HostError, import, testing};
+///
+/// #[import]
+/// fn weekday() -> String;
+///
+/// #[import(name = "store.lookup")]
+/// fn lookup(key: &str) -> Result<u32, HostError>;
+///
+/// let _weekday = testing::provide("weekday", || "Monday".to_string());
+/// assert_eq!(weekday(), "Monday");
+/// ```
+///
+/// The host must provide every function that is imported anywhere in the guest, called or not, before it can start the
+/// guest. Several imports may have the same name if they have the same signature.
+///
+/// # Name
+///
+/// The host provides the function by its identifier, or by the name that `name = "…"` gives: 1 to 255 bytes
+/// without control characters.
+///
+/// # Parameters and result
+///
+/// A parameter is an identifier and a type that implements `serde::Serialize`; references are fine. The result is owned
+/// and implements `serde::de::DeserializeOwned`.
+///
+/// # Failure
+///
+/// A call fails where the host's function returned an error, or arguments or result are too large for the mailbox. An
+/// import whose return type is written as `Result<T, E>` (or as an alias of that name with one argument) gives its caller
+/// the error; `E` implements `From<HostError>`. Any other import panics.
+///
+/// # Panics
+///
+/// Besides that, a call panics outside a sandbox, where `ampoule_guest::testing` does not provide the function, and
+/// within the `Serialize`, the `Deserialize` or the destructor of a value that is on its way to or from the host.
+#[proc_macro_attribute]
+pub fn import(options: TokenStream, item: TokenStream) -> TokenStream {
+    import::expand(options.into(), item.into()).into()
+}
