@@ -1,0 +1,60 @@
+//! What calls cost, as ratios to the bare exit of the same machine in the same run.
+//!
+//! ```text
+//! cargo run --release -p ampoule-bench
+//! ```
+//!
+//! Every row is measured in short turns that alternate with turns of the floor, so that both see the same machine; the
+//! ratio is that of their medians. Exits and vCPU ioctls are counted, and do not depend on the machine.
+
+mod floor;
+mod measure;
+
+use std::error::Error;
+
+use ampoule::{Image, Output, Sandbox};
+use floor::Floor;
+use measure::Bench;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let image = Image::embedded(ampoule::include_guest!("calls"))?;
+    let mut bench = Bench::new(Floor::new()?);
+    bench.print_header();
+    bench.floor_row();
+
+    let mut sandbox = build(&image)?;
+    let empty = sandbox.typed_fn::<(), ()>("empty")?;
+    bench.calls("empty call", 40, &mut sandbox, |sandbox| empty.call(sandbox, ()))?;
+    bench.calls("empty call, by name", 40, &mut sandbox, |sandbox| sandbox.call::<()>("empty", ()))?;
+    let count = sandbox.typed_fn::<(u32,), u32>("count_on_host")?;
+    bench.calls("call with one host function", 40, &mut sandbox, |sandbox| count.call(sandbox, (1,)))?;
+
+    let sum = sandbox.typed_fn::<(&[u8],), u64>("sum_of_bytes")?;
+    let take = sandbox.typed_fn::<(&[u8],), ()>("take_bytes")?;
+    let give = sandbox.typed_fn::<(u32,), Vec<u8>>("give_bytes")?;
+    for (size, turn) in [(64 << 10, 20), (1 << 20, 10)] {
+        let bytes = vec![7; size];
+        let name = |what: &str| format!("{} KiB {what}", size >> 10);
+        bench.calls(&name("in"), turn, &mut sandbox, |sandbox| take.call(sandbox, (&bytes,)))?;
+        bench.calls(&name("in, read by the guest"), turn, &mut sandbox, |sandbox| sum.call(sandbox, (&bytes,)))?;
+        bench.calls(&name("out"), turn, &mut sandbox, |sandbox| give.call(sandbox, (size as u32,)))?;
+    }
+
+    bench.creations("creation to first result", 4, || {
+        let mut sandbox = build(&image)?;
+        empty.call(&mut sandbox, ())?;
+        Ok(sandbox)
+    })?;
+    Ok(())
+}
+
+fn build(image: &Image) -> Result<Sandbox, Box<dyn Error>> {
+    Ok(Sandbox::builder(image)
+        .mailbox_size(2 << 20)
+        .stdout(Output::discard())
+        .host_fn("add", |a: u32, b: u32| a + b)
+        .host_fn("notify", || ())
+        .try_host_fn("parse", |text: String| text.parse::<u32>())
+        .try_host_fn("transform", |bytes: Vec<u8>| Ok::<_, String>(bytes))
+        .build()?)
+}

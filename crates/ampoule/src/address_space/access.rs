@@ -1,0 +1,133 @@
+//! Reading and writing a guest's memory on its behalf, with its own permissions.
+
+use ampoule_vmm::{GuestVirt, Region};
+
+use super::{AddressSpace, BadAddress, PAGE, Protection, StringError, page};
+
+impl AddressSpace {
+    /// Copies what lies from `at` on.
+    ///
+    /// # Errors
+    ///
+    /// [`BadAddress`] where the guest could not read itself. What lies before may have been copied.
+    pub(crate) fn read(&self, at: GuestVirt, into: &mut [u8]) -> Result<(), BadAddress> {
+        let mut done = 0;
+        while done < into.len() {
+            let stretch = self.stretch(offset(at, done)?, Protection::is_readable)?;
+            let part = stretch.len.min(into.len() - done);
+            stretch.region.read(stretch.offset, &mut into[done..done + part]).expect(WITHIN);
+            done += part;
+        }
+        Ok(())
+    }
+
+    /// Copies `from` to `at`. The stack grows for it, as it does for the guest.
+    ///
+    /// # Errors
+    ///
+    /// [`BadAddress`] where the guest could not write itself. What lies before may have been written.
+    pub(crate) fn write(&mut self, at: GuestVirt, from: &[u8]) -> Result<(), BadAddress> {
+        let mut done = 0;
+        while done < from.len() {
+            let here = offset(at, done)?;
+            if self.stretch(here, Protection::is_writable).is_err() {
+                self.grow_stack(here).map_err(|_| BadAddress { address: here })?;
+            }
+            let stretch = self.stretch(here, Protection::is_writable)?;
+            let part = stretch.len.min(from.len() - done);
+            stretch.region.write(stretch.offset, &from[done..done + part]).expect(WITHIN);
+            done += part;
+        }
+        Ok(())
+    }
+
+    /// Gives fresh pages their contents, whatever the guest may do with them.
+    ///
+    /// # Errors
+    ///
+    /// [`BadAddress`] where there is no memory.
+    pub(crate) fn initialize(&mut self, at: GuestVirt, from: &[u8]) -> Result<(), BadAddress> {
+        let mut done = 0;
+        while done < from.len() {
+            let stretch = self.stretch(offset(at, done)?, |_| true)?;
+            let part = stretch.len.min(from.len() - done);
+            stretch.region.write(stretch.offset, &from[done..done + part]).expect(WITHIN);
+            done += part;
+        }
+        Ok(())
+    }
+
+    /// Reads `N` bytes.
+    pub(crate) fn read_array<const N: usize>(&self, at: GuestVirt) -> Result<[u8; N], BadAddress> {
+        let mut bytes = [0; N];
+        self.read(at, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Reads a little-endian number.
+    pub(crate) fn read_u64(&self, at: GuestVirt) -> Result<u64, BadAddress> {
+        self.read_array(at).map(u64::from_le_bytes)
+    }
+
+    /// Reads a little-endian number.
+    pub(crate) fn read_u32(&self, at: GuestVirt) -> Result<u32, BadAddress> {
+        self.read_array(at).map(u32::from_le_bytes)
+    }
+
+    /// Reads the string at `at`, which ends with a zero byte, without it.
+    ///
+    /// # Errors
+    ///
+    /// [`StringError`], `TooLong` when there is no zero among the first `limit` bytes.
+    pub(crate) fn read_c_string(&self, at: GuestVirt, limit: usize) -> Result<Vec<u8>, StringError> {
+        let mut string = Vec::new();
+        while string.len() < limit {
+            let here = offset(at, string.len())?;
+            let mut piece = [0; STRING_PIECE];
+            let len = STRING_PIECE.min(limit - string.len()).min(PAGE as usize - here.page_offset());
+            self.read(here, &mut piece[..len])?;
+            if let Some(end) = piece[..len].iter().position(|byte| *byte == 0) {
+                string.extend_from_slice(&piece[..end]);
+                return Ok(string);
+            }
+            string.extend_from_slice(&piece[..len]);
+        }
+        Err(StringError::TooLong { limit })
+    }
+
+    /// The bytes from `at` on that lie in a row in one region, in pages whose protection is `suitable`.
+    fn stretch(&self, at: GuestVirt, suitable: impl Fn(Protection) -> bool) -> Result<Stretch<'_>, BadAddress> {
+        let bad = BadAddress { address: at };
+        if let Some(window) = self.window_at(at) {
+            let protection = if window.writable { Protection::ReadWrite } else { Protection::Read };
+            let into = (at.0 - window.at.0) as usize;
+            let stretch = Stretch { region: &window.region, offset: window.offset + into, len: window.len - into };
+            return suitable(protection).then_some(stretch).ok_or(bad);
+        }
+        let page = page(at.0);
+        let (mapped, mapping) = self.layout.mappings.get(page).ok_or(bad)?;
+        let (backed, frame) = self.layout.backing.get(page).ok_or(bad)?;
+        if !suitable(mapping.protection) {
+            return Err(bad);
+        }
+        let end = mapped.end.min(backed.end) * PAGE;
+        let offset = (frame.0 + (page - backed.start)) * PAGE + at.page_offset() as u64;
+        Ok(Stretch { region: &self.ram, offset: offset as usize, len: (end - at.0) as usize })
+    }
+}
+
+/// Bytes in a row.
+struct Stretch<'a> {
+    region: &'a Region,
+    offset: usize,
+    len: usize,
+}
+
+fn offset(at: GuestVirt, by: usize) -> Result<GuestVirt, BadAddress> {
+    at.checked_add(by as u64).ok_or(BadAddress { address: at })
+}
+
+const WITHIN: &str = "frames and windows lie within their regions";
+
+/// Paths are short as a rule.
+const STRING_PIECE: usize = 128;

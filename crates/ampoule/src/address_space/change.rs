@@ -1,0 +1,283 @@
+//! Making, removing, moving mappings and changing their protection.
+
+use std::ops::Range;
+
+use ampoule_vmm::GuestVirt;
+
+use crate::image::{USER_END, USER_START};
+
+use super::frames::FrameRange;
+use super::mapping::Mapping;
+use super::{
+    AddressSpace, MAX_MAPPINGS, MapError, MappingKind, Movement, PAGE, Placement, Protection, address, frames_of, page,
+    user_pages,
+};
+
+impl AddressSpace {
+    /// Maps a segment of the image, beside the others and the room of the stack. `initialize` gives it its contents.
+    pub(crate) fn map_image(&mut self, at: GuestVirt, len: u64, protection: Protection) -> Result<(), MapError> {
+        let range = user_pages(at, len)?;
+        if !self.is_vacant(&range) {
+            return Err(MapError::Occupied);
+        }
+        self.map_vacant(range, Mapping { kind: MappingKind::Image, protection })
+    }
+
+    /// Maps fresh memory, as `mmap` does. `len` is rounded up to whole pages.
+    ///
+    /// # Errors
+    ///
+    /// Every [`MapError`] but `Revoke` and `NotMapped`. When the page tables have no room for a [`Placement::Fixed`]
+    /// mapping, what was mapped there before is gone.
+    pub(crate) fn map_anonymous(
+        &mut self,
+        len: u64,
+        placement: Placement,
+        protection: Protection,
+    ) -> Result<GuestVirt, MapError> {
+        if protection.is_executable() && !self.layout.allow_executable_memory {
+            return Err(MapError::ExecutableRefused);
+        }
+        let range = match placement {
+            Placement::Anywhere => self.find_room(len)?,
+            Placement::Hint(at) => match user_pages(at.page_start(), len) {
+                Ok(range) if self.is_vacant(&range) => range,
+                _ => self.find_room(len)?,
+            },
+            Placement::Fixed(at) => {
+                let range = user_pages(at, len)?;
+                self.check_replacement(&range, protection)?;
+                self.unmap_pages(&range)?;
+                range
+            }
+            Placement::FixedVacant(at) => user_pages(at, len)?,
+        };
+        let at = address(range.start);
+        self.map_vacant(range, Mapping { kind: MappingKind::Anonymous, protection })?;
+        Ok(at)
+    }
+
+    /// Unmaps what is mapped in a range, as `munmap` does.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidRange`, and `TooManyMappings` when a hole would make one mapping too many of one.
+    pub(crate) fn unmap(&mut self, at: GuestVirt, len: u64) -> Result<(), MapError> {
+        self.unmap_pages(&user_pages(at, len)?)
+    }
+
+    /// Changes what the guest may do with a range, all of which must be mapped, as `mprotect` does.
+    ///
+    /// # Errors
+    ///
+    /// Every [`MapError`] but `NoRoom` and `Occupied`.
+    pub(crate) fn protect(&mut self, at: GuestVirt, len: u64, protection: Protection) -> Result<(), MapError> {
+        let range = user_pages(at, len)?;
+        if !self.layout.mappings.covers(&range) {
+            return Err(MapError::NotMapped);
+        }
+        let pieces: Vec<_> = self.layout.mappings.overlapping(&range).collect();
+        let gains_execution = pieces.iter().any(|(_, mapping)| !mapping.protection.is_executable());
+        if protection.is_executable() && gains_execution && !self.layout.allow_executable_memory {
+            return Err(MapError::ExecutableRefused);
+        }
+        let cuts = [range.start, range.end].iter().filter(|page| self.layout.mappings.is_inside(**page)).count();
+        self.check_mapping_count(cuts)?;
+
+        let fresh = if protection.is_readable() { self.take_frames(&range)? } else { Vec::new() };
+        if let Err(error) = self.set_entries(&range, protection) {
+            for (pages, mapping) in &pieces {
+                self.set_entries(pages, mapping.protection)
+                    .expect("entries that were there a moment ago have their tables still");
+            }
+            self.return_unused_frames(&fresh);
+            return Err(error);
+        }
+        self.layout.mappings.remove(&range);
+        let mut narrowed: Vec<FrameRange> = Vec::new();
+        for (pages, mapping) in pieces {
+            if mapping.protection.narrows_to(protection) {
+                let backing = self.layout.backing.overlapping(&pages);
+                narrowed.extend(frames_of(backing.collect()));
+            }
+            self.layout.mappings.insert(pages, Mapping { protection, ..mapping });
+        }
+        self.revoke_frames(narrowed)
+    }
+
+    /// Changes the size of a range that lies within one mapping, and moves it if it must, as `mremap` does. Returns where
+    /// it lies then.
+    ///
+    /// # Errors
+    ///
+    /// Every [`MapError`] but `ExecutableRefused`; `NotMapped` when the range is not within one mapping. When it was to
+    /// move to a certain address and fails, what was mapped there before may be gone.
+    pub(crate) fn remap(
+        &mut self,
+        at: GuestVirt,
+        old_len: u64,
+        new_len: u64,
+        movement: Movement,
+    ) -> Result<GuestVirt, MapError> {
+        let old = user_pages(at, old_len)?;
+        let pages = new_len.checked_next_multiple_of(PAGE).filter(|len| *len > 0).ok_or(MapError::InvalidRange)? / PAGE;
+        let Some((whole, mapping)) = self.layout.mappings.get(old.start).filter(|(whole, _)| whole.end >= old.end)
+        else {
+            return Err(MapError::NotMapped);
+        };
+        let mapping = *mapping;
+        let old_pages = old.end - old.start;
+
+        let target = match movement {
+            Movement::To(to) => {
+                let target = user_pages(to, new_len)?;
+                if target.start < old.end && old.start < target.end {
+                    return Err(MapError::InvalidRange);
+                }
+                self.check_replacement(&target, mapping.protection)?;
+                self.unmap_pages(&target)?;
+                target
+            }
+            _ if pages <= old_pages => {
+                if pages < old_pages {
+                    self.unmap_pages(&(old.start + pages..old.end))?;
+                }
+                return Ok(at);
+            }
+            _ => {
+                let growth = old.end..old.start.saturating_add(pages);
+                if whole.end == old.end && growth.end <= page(USER_END) && self.is_vacant(&growth) {
+                    self.map_vacant(growth, mapping)?;
+                    return Ok(at);
+                }
+                if movement == Movement::Stay {
+                    return Err(MapError::NoRoom);
+                }
+                self.find_room(new_len)?
+            }
+        };
+        self.move_pages(old, target.clone(), mapping)?;
+        Ok(address(target.start))
+    }
+
+    /// Makes a range of anonymous memory hold zeros and gives its memory back to the host, as
+    /// `madvise(MADV_DONTNEED)` does.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidRange` also for pages of the image, whose contents could not be had again; `NotMapped`.
+    pub(crate) fn discard(&mut self, at: GuestVirt, len: u64) -> Result<(), MapError> {
+        let range = user_pages(at, len)?;
+        if self.layout.mappings.overlapping(&range).any(|(_, mapping)| mapping.kind == MappingKind::Image) {
+            return Err(MapError::InvalidRange);
+        }
+        let frames = frames_of(self.layout.backing.overlapping(&range).collect());
+        for run in super::coalesce(frames.collect()) {
+            self.clear_frames(&run);
+        }
+        if self.layout.mappings.covers(&range) { Ok(()) } else { Err(MapError::NotMapped) }
+    }
+
+    /// Whether all of a range is mapped; `None` for a range that is no range of the guest's.
+    pub(crate) fn is_mapped(&self, at: GuestVirt, len: u64) -> Option<bool> {
+        user_pages(at, len).ok().map(|range| self.layout.mappings.covers(&range))
+    }
+
+    /// Maps fresh pages where nothing is mapped.
+    pub(super) fn map_vacant(&mut self, range: Range<u64>, mapping: Mapping) -> Result<(), MapError> {
+        if !self.layout.mappings.is_vacant(&range) {
+            return Err(MapError::Occupied);
+        }
+        self.check_mapping_count(1)?;
+        if mapping.protection.is_readable() {
+            let fresh = self.take_frames(&range)?;
+            if let Err(error) = self.set_entries(&range, mapping.protection) {
+                self.tables.unmap(address(range.start), (range.end - range.start) as usize);
+                self.return_unused_frames(&fresh);
+                return Err(error);
+            }
+        }
+        self.layout.mappings.insert(range, mapping);
+        Ok(())
+    }
+
+    pub(super) fn unmap_pages(&mut self, range: &Range<u64>) -> Result<(), MapError> {
+        if let Some((whole, _)) = self.layout.mappings.get(range.start)
+            && whole.start < range.start
+            && range.end < whole.end
+        {
+            self.check_mapping_count(1)?;
+        }
+        self.layout.mappings.remove(range);
+        self.drop_pages(range);
+        Ok(())
+    }
+
+    /// Moves the pages of `old`, with their frames, to the start of `target`, where nothing is mapped. What `target` has more
+    /// is fresh; what `old` has more goes.
+    fn move_pages(&mut self, old: Range<u64>, target: Range<u64>, mapping: Mapping) -> Result<(), MapError> {
+        self.check_mapping_count(2)?;
+        let moved = (old.end - old.start).min(target.end - target.start);
+        let grown = target.start + moved..target.end;
+        if mapping.protection.is_readable() {
+            self.take_frames(&grown)?;
+        }
+        let moving: Vec<_> = self.layout.backing.overlapping(&(old.start..old.start + moved)).collect();
+        for (pages, frame) in &moving {
+            self.layout.backing.insert(moved_by(pages, &old, &target), *frame);
+        }
+        if let Err(error) = self.set_entries(&target, mapping.protection) {
+            self.tables.unmap(address(target.start), (target.end - target.start) as usize);
+            self.return_unused_frames(&[grown]);
+            self.layout.backing.remove(&target);
+            return Err(error);
+        }
+        self.layout.backing.remove(&(old.start..old.start + moved));
+        self.layout.mappings.remove(&old);
+        self.drop_pages(&old);
+        self.layout.mappings.insert(target, mapping);
+        self.revoke_frames(frames_of(moving).collect())
+    }
+
+    /// The highest place below the stack where `len` bytes are free.
+    fn find_room(&self, len: u64) -> Result<Range<u64>, MapError> {
+        let len = len.checked_next_multiple_of(PAGE).ok_or(MapError::NoRoom)?;
+        if len == 0 {
+            return Err(MapError::InvalidRange);
+        }
+        let below_stack = page(USER_START)..self.layout.stack.bottom();
+        self.layout.mappings.highest_gap(&below_stack, len / PAGE).ok_or(MapError::NoRoom)
+    }
+
+    /// Whether nothing is mapped in a range, and nothing will be without the guest's asking.
+    fn is_vacant(&self, range: &Range<u64>) -> bool {
+        self.layout.mappings.is_vacant(range) && !self.layout.stack.reserves(range)
+    }
+
+    /// Refuses a mapping in place of others for want of memory or mappings before the others are gone.
+    fn check_replacement(&mut self, range: &Range<u64>, protection: Protection) -> Result<(), MapError> {
+        self.check_mapping_count(2)?;
+        if !protection.is_readable() {
+            return Ok(());
+        }
+        let replaced: u64 = self.layout.backing.overlapping(range).map(|(pages, _)| pages.end - pages.start).sum();
+        let needed = range.end - range.start;
+        let free = self.layout.frames.free() + replaced;
+        if needed > free {
+            return Err(self.out_of_frames(needed, free));
+        }
+        Ok(())
+    }
+
+    fn check_mapping_count(&self, more: usize) -> Result<(), MapError> {
+        if self.layout.mappings.len() + more > MAX_MAPPINGS {
+            return Err(MapError::TooManyMappings { limit: MAX_MAPPINGS });
+        }
+        Ok(())
+    }
+}
+
+fn moved_by(pages: &Range<u64>, from: &Range<u64>, to: &Range<u64>) -> Range<u64> {
+    let start = to.start + (pages.start - from.start);
+    start..start + (pages.end - pages.start)
+}

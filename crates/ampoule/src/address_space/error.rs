@@ -1,0 +1,45 @@
+//! What can go wrong with a guest's memory.
+
+use ampoule_vmm::x86_64::paging::OutOfTables;
+use ampoule_vmm::{GuestVirt, RevokeError};
+use thiserror::Error;
+
+/// Why a mapping could not be made or changed. Unless said otherwise nothing has changed then.
+#[derive(Debug, Error)]
+pub(crate) enum MapError {
+    #[error("the range is empty, not made of whole pages, or not within the guest's addresses")]
+    InvalidRange,
+    #[error("there is no room of this size among the guest's addresses")]
+    NoRoom,
+    #[error("a part of the range is mapped already")]
+    Occupied,
+    #[error("a part of the range is not mapped")]
+    NotMapped,
+    #[error("the mapping needs {needed} pages of memory, and {free} are free")]
+    OutOfFrames { needed: u64, free: u64 },
+    #[error(transparent)]
+    OutOfTables(#[from] OutOfTables),
+    #[error("the guest has {limit} mappings, which is the most that it may have")]
+    TooManyMappings { limit: usize },
+    #[error("the guest may not make memory executable")]
+    ExecutableRefused,
+    /// The change has been made, but the guest may still be able to do what it no longer may.
+    #[error("a permission was taken away in the page tables, but stays in the hypervisor's cache")]
+    Revoke(#[from] RevokeError),
+}
+
+/// The guest named an address that it cannot access in this way itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("bad address {address}")]
+pub(crate) struct BadAddress {
+    pub(crate) address: GuestVirt,
+}
+
+/// Why a string could not be read from a guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub(crate) enum StringError {
+    #[error(transparent)]
+    BadAddress(#[from] BadAddress),
+    #[error("the string does not end within {limit} bytes")]
+    TooLong { limit: usize },
+}

@@ -1,0 +1,55 @@
+//! The heap that `brk` grows and shrinks.
+
+use ampoule_vmm::GuestVirt;
+
+use crate::image::USER_END;
+
+use super::mapping::Mapping;
+use super::{AddressSpace, MappingKind, Protection, page};
+
+/// The bytes from the start of the heap to the break. The pages up to the one that holds the last byte are mapped, unless
+/// the guest has unmapped them otherwise.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Heap {
+    start: u64,
+    end: u64,
+}
+
+impl AddressSpace {
+    /// Says where the heap begins: at the start of a page, behind the image.
+    pub(crate) fn place_heap(&mut self, start: GuestVirt) {
+        debug_assert!(start.is_page_aligned());
+        self.layout.heap = Heap { start: start.0, end: start.0 };
+    }
+
+    /// The end of the heap.
+    pub(crate) fn heap_end(&self) -> GuestVirt {
+        GuestVirt(self.layout.heap.end)
+    }
+
+    /// Moves the end of the heap there, if that can be done, and returns where it is then, as `brk` does.
+    pub(crate) fn move_heap_end(&mut self, end: GuestVirt) -> GuestVirt {
+        let heap = self.layout.heap;
+        if (heap.start..=USER_END).contains(&end.0) && self.resize_heap(heap, end.0) {
+            self.layout.heap.end = end.0;
+        }
+        self.heap_end()
+    }
+
+    fn resize_heap(&mut self, heap: Heap, end: u64) -> bool {
+        let (old, new) = (heap.end.div_ceil(super::PAGE), end.div_ceil(super::PAGE));
+        if new < old {
+            return self.unmap_pages(&(new..old)).is_ok();
+        }
+        if new == old {
+            return true;
+        }
+        let growth = old..new;
+        if self.layout.stack.reserves(&growth) {
+            return false;
+        }
+        debug_assert!(growth.start >= page(heap.start));
+        let mapping = Mapping { kind: MappingKind::Heap, protection: Protection::ReadWrite };
+        self.map_vacant(growth, mapping).is_ok()
+    }
+}

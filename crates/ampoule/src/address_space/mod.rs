@@ -1,0 +1,332 @@
+//! A guest's virtual memory: what is mapped where, with which permissions, and on which frames.
+//!
+//! Three things are kept in step. The *layout* says what the guest has been given: its mappings, the frames behind them,
+//! the heap and the stack. The *page tables* tell the processor the same. The *memory region* holds the contents. Every
+//! operation checks against the layout first, then changes tables and layout together; one that fails leaves both as they
+//! were.
+//!
+//! The rules:
+//!
+//! 1. A frame that is free holds zeros, so a frame handed out does.
+//! 2. A page gets its frame when it first becomes accessible. Reserved address space costs no memory.
+//! 3. A permission is taken away in the page tables first, then from the hypervisor's cache, before the guest runs again.
+//! 4. Nothing is writable and executable, and only the image is executable unless the application allows more.
+//! 5. Work and memory are bounded by the guest's frames and by [`MAX_MAPPINGS`], not by a length that it names.
+
+mod access;
+mod change;
+mod error;
+mod frames;
+mod heap;
+mod mapping;
+mod range_map;
+mod stack;
+#[cfg(test)]
+mod tests;
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use ampoule_vmm::x86_64::paging::{Access, PageTables};
+use ampoule_vmm::{GuestPhys, GuestVirt, PAGE_SIZE, Region};
+
+use crate::image::{USER_END, USER_START};
+
+use self::frames::{FirstFrame, FrameAllocator, FrameRange, coalesce};
+use self::heap::Heap;
+use self::mapping::Mapping;
+use self::range_map::RangeMap;
+use self::stack::Stack;
+
+pub(crate) use self::error::{BadAddress, MapError, StringError};
+pub(crate) use self::mapping::{MappingKind, Protection};
+pub(crate) use self::stack::FaultResolution;
+
+/// A guest's virtual memory.
+#[derive(Debug)]
+pub(crate) struct AddressSpace {
+    layout: Layout,
+    ram: Arc<Region>,
+    ram_base: GuestPhys,
+    tables: PageTables,
+    windows: Vec<Window>,
+}
+
+/// What an address space is made of.
+pub(crate) struct Parts {
+    /// The guest's memory: all of it is frames for its pages.
+    pub(crate) ram: Arc<Region>,
+    /// Where the guest's processor sees the first byte of `ram`.
+    pub(crate) ram_base: GuestPhys,
+    /// The page tables, which map nothing within the guest's addresses yet.
+    pub(crate) tables: PageTables,
+    /// Whether the guest may make memory executable that is not its image's, as a just-in-time compiler does.
+    pub(crate) allow_executable_memory: bool,
+}
+
+/// Memory of the host's that the guest can see beyond its own addresses. The guest cannot change how it is mapped.
+#[derive(Clone, Debug)]
+pub(crate) struct Window {
+    /// Where the guest sees it; at the start of a page.
+    pub(crate) at: GuestVirt,
+    /// Its guest-physical address.
+    pub(crate) to: GuestPhys,
+    /// The memory itself.
+    pub(crate) region: Arc<Region>,
+    /// Where in `region` it begins.
+    pub(crate) offset: usize,
+    /// Its size in bytes, a multiple of the page size.
+    pub(crate) len: usize,
+    /// Whether the guest may write there.
+    pub(crate) writable: bool,
+}
+
+/// Where a new mapping is to lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Placement {
+    /// Anywhere: the highest place below the stack that is free.
+    Anywhere,
+    /// Here if nothing is mapped here, else anywhere.
+    Hint(GuestVirt),
+    /// Here, in place of what is mapped here.
+    Fixed(GuestVirt),
+    /// Here, if nothing is mapped here.
+    FixedVacant(GuestVirt),
+}
+
+/// How a range may move when it changes its size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Movement {
+    /// It stays where it is.
+    Stay,
+    /// It moves if it has to.
+    MayMove,
+    /// It moves here, in place of what is mapped here.
+    To(GuestVirt),
+}
+
+/// What lies at an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Location {
+    /// Nothing.
+    Unmapped,
+    /// The gap below the stack.
+    StackGuard,
+    /// Memory of the guest's own.
+    Mapped { kind: MappingKind, protection: Protection },
+    /// Memory of the host's that the guest can see.
+    Window { writable: bool },
+}
+
+/// What the guest has been given. A snapshot copies this.
+#[derive(Clone, Debug)]
+pub(crate) struct Layout {
+    mappings: RangeMap<Mapping>,
+    /// The frames behind the pages that have ever been accessible.
+    backing: RangeMap<FirstFrame>,
+    frames: FrameAllocator,
+    heap: Heap,
+    stack: Stack,
+    allow_executable_memory: bool,
+    ran_out: bool,
+}
+
+impl AddressSpace {
+    /// An address space in which nothing is mapped.
+    pub(crate) fn new(parts: Parts) -> Self {
+        let Parts { ram, ram_base, tables, allow_executable_memory } = parts;
+        let layout = Layout {
+            mappings: RangeMap::new(),
+            backing: RangeMap::new(),
+            frames: FrameAllocator::new((ram.len() / PAGE_SIZE) as u64),
+            heap: Heap::default(),
+            stack: Stack::default(),
+            allow_executable_memory,
+            ran_out: false,
+        };
+        Self { layout, ram, ram_base, tables, windows: Vec::new() }
+    }
+
+    /// Shows the guest memory of the host's.
+    ///
+    /// # Errors
+    ///
+    /// [`MapError::InvalidRange`] when the window is not made of whole pages or lies among the guest's own addresses;
+    /// [`MapError::Occupied`] when it meets another window.
+    pub(crate) fn add_window(&mut self, window: Window) -> Result<(), MapError> {
+        let range = window.range().filter(|range| range.start >= page(USER_END)).ok_or(MapError::InvalidRange)?;
+        if self.windows.iter().filter_map(Window::range).any(|other| other.start < range.end && range.start < other.end)
+        {
+            return Err(MapError::Occupied);
+        }
+        let access = Access { write: window.writable, execute: false, user: true };
+        self.tables.map(window.at, window.to, window.len / PAGE_SIZE, access)?;
+        self.windows.push(window);
+        Ok(())
+    }
+
+    /// What lies at an address.
+    pub(crate) fn describe(&self, at: GuestVirt) -> Location {
+        let page = page(at.0);
+        if let Some((_, mapping)) = self.layout.mappings.get(page) {
+            return Location::Mapped { kind: mapping.kind, protection: mapping.protection };
+        }
+        if let Some(window) = self.window_at(at) {
+            return Location::Window { writable: window.writable };
+        }
+        self.layout.stack.describe(page)
+    }
+
+    /// The root of the page tables: the value for CR3.
+    pub(crate) fn root(&self) -> GuestPhys {
+        self.tables.root()
+    }
+
+    /// The guest's memory in bytes.
+    pub(crate) fn memory_total(&self) -> u64 {
+        self.layout.frames.total() * PAGE
+    }
+
+    /// How much of it is not in use, in bytes.
+    pub(crate) fn memory_free(&self) -> u64 {
+        self.layout.frames.free() * PAGE
+    }
+
+    /// Whether the guest has ever been refused memory because it had used all of it.
+    pub(crate) fn ran_out_of_memory(&self) -> bool {
+        self.layout.ran_out
+    }
+
+    fn window_at(&self, at: GuestVirt) -> Option<&Window> {
+        self.windows.iter().find(|window| window.range().is_some_and(|range| range.contains(&page(at.0))))
+    }
+
+    /// Gives a frame to every page of `range` that has none, and returns these pages. The page tables do not know them yet.
+    fn take_frames(&mut self, range: &Range<u64>) -> Result<Vec<Range<u64>>, MapError> {
+        let bare: Vec<_> = self.layout.backing.gaps(range).collect();
+        let needed = bare.iter().map(|gap| gap.end - gap.start).sum();
+        let free = self.layout.frames.free();
+        let Some(runs) = self.layout.frames.allocate(needed) else {
+            return Err(self.out_of_frames(needed, free));
+        };
+        let mut runs = runs.into_iter();
+        let mut run = 0..0;
+        for gap in &bare {
+            let mut at = gap.start;
+            while at < gap.end {
+                if run.is_empty() {
+                    run = runs.next().expect("as many frames were allocated as the gaps have pages");
+                }
+                let pages = (gap.end - at).min(run.end - run.start);
+                self.layout.backing.insert(at..at + pages, FirstFrame(run.start));
+                at += pages;
+                run.start += pages;
+            }
+        }
+        Ok(bare)
+    }
+
+    /// Remembers that the guest was refused memory.
+    fn out_of_frames(&mut self, needed: u64, free: u64) -> MapError {
+        if !self.ran_out_of_memory() {
+            tracing::debug!(needed, free, total = self.layout.frames.total(), "a guest has no pages of memory left");
+        }
+        self.layout.ran_out = true;
+        MapError::OutOfFrames { needed, free }
+    }
+
+    /// Takes the frames of pages away that the guest has not been able to reach, so that they still hold zeros.
+    fn return_unused_frames(&mut self, pages: &[Range<u64>]) {
+        for range in pages {
+            for frames in frames_of(self.layout.backing.remove(range)) {
+                self.layout.frames.release(frames);
+            }
+        }
+    }
+
+    /// Takes pages away from the guest, with what they hold.
+    fn drop_pages(&mut self, range: &Range<u64>) {
+        self.tables.unmap(address(range.start), (range.end - range.start) as usize);
+        let frames = coalesce(frames_of(self.layout.backing.remove(range)).collect());
+        for run in frames {
+            self.clear_frames(&run);
+            self.layout.frames.release(run);
+        }
+    }
+
+    /// Makes the page tables say `protection` for those pages of `range` that have frames.
+    fn set_entries(&mut self, range: &Range<u64>, protection: Protection) -> Result<(), MapError> {
+        if protection == Protection::None {
+            self.tables.unmap(address(range.start), (range.end - range.start) as usize);
+            return Ok(());
+        }
+        let access = Access { write: protection.is_writable(), execute: protection.is_executable(), user: true };
+        for (pages, frame) in self.layout.backing.overlapping(range) {
+            let to = GuestPhys(self.ram_base.0 + frame.0 * PAGE);
+            self.tables.map(address(pages.start), to, (pages.end - pages.start) as usize, access)?;
+        }
+        Ok(())
+    }
+
+    /// Makes frames hold zeros, and the hypervisor forget what it knew about them.
+    fn clear_frames(&self, frames: &FrameRange) {
+        self.ram
+            .discard((frames.start * PAGE) as usize, ((frames.end - frames.start) * PAGE) as usize)
+            .expect("the allocator's frames lie within the memory that it was made for");
+    }
+
+    /// Makes the hypervisor forget what it knew about frames, of which there may be many short runs: their whole span then.
+    fn revoke_frames(&self, frames: Vec<FrameRange>) -> Result<(), MapError> {
+        let mut runs = coalesce(frames);
+        if let [first, .., last] = &*runs
+            && runs.len() > MAX_REVOCATIONS
+        {
+            let span = first.start..last.end;
+            runs = Vec::from([span]);
+        }
+        for run in runs {
+            self.ram.revoke((run.start * PAGE) as usize, ((run.end - run.start) * PAGE) as usize)?;
+        }
+        Ok(())
+    }
+}
+
+impl Window {
+    fn range(&self) -> Option<Range<u64>> {
+        let within = self.offset.checked_add(self.len)? <= self.region.len();
+        let whole = self.at.is_page_aligned() && self.to.is_page_aligned() && self.len.is_multiple_of(PAGE_SIZE);
+        let end = self.at.checked_add(self.len as u64)?;
+        (within && whole && self.len > 0 && end.0 <= LOWER_HALF_END).then(|| page(self.at.0)..page(end.0))
+    }
+}
+
+fn frames_of(pieces: Vec<(Range<u64>, FirstFrame)>) -> impl Iterator<Item = FrameRange> {
+    pieces.into_iter().map(|(pages, frame)| frame.0..frame.0 + (pages.end - pages.start))
+}
+
+/// The pages of a range that the guest named: whole ones, at least one, and all among its own addresses. A length is rounded
+/// up to whole pages.
+fn user_pages(at: GuestVirt, len: u64) -> Result<Range<u64>, MapError> {
+    let end = at.0.checked_add(len).and_then(|end| end.checked_next_multiple_of(PAGE)).ok_or(MapError::InvalidRange)?;
+    let valid = at.is_page_aligned() && len > 0 && at.0 >= USER_START && end <= USER_END;
+    valid.then(|| page(at.0)..page(end)).ok_or(MapError::InvalidRange)
+}
+
+fn page(address: u64) -> u64 {
+    address / PAGE
+}
+
+fn address(page: u64) -> GuestVirt {
+    GuestVirt(page * PAGE)
+}
+
+/// The most mappings that a guest may have: the default of Linux's `vm.max_map_count`.
+pub(crate) const MAX_MAPPINGS: usize = 65_530;
+
+const PAGE: u64 = PAGE_SIZE as u64;
+
+/// From this many runs of frames on, it is cheaper to revoke everything between the first and the last.
+const MAX_REVOCATIONS: usize = 64;
+
+/// The first address beyond the lower half of the virtual addresses.
+const LOWER_HALF_END: u64 = 1 << 47;

@@ -1,0 +1,131 @@
+//! The stack, which grows when the guest reaches below the part that it has used.
+
+use std::ops::Range;
+
+use ampoule_vmm::GuestVirt;
+
+use crate::fault::FaultAccess;
+use crate::image::USER_END;
+
+use super::mapping::Mapping;
+use super::{AddressSpace, Location, MapError, MappingKind, PAGE, Protection, address, page};
+
+/// The pages that are kept for the stack: `limit..top`, and below them a gap that stays empty, `bottom..limit`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stack {
+    bottom: u64,
+    limit: u64,
+    top: u64,
+}
+
+/// What a page fault comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FaultResolution {
+    /// The access is allowed now, or was all along: the guest can go on.
+    Resume,
+    /// The access is not allowed.
+    Denied,
+    /// The stack would have grown, but the guest has used all of its memory.
+    OutOfMemory,
+}
+
+impl AddressSpace {
+    /// Keeps `size` bytes at the top of the guest's addresses for the stack, of which `used` are mapped at once, and returns
+    /// the address above them. Both are rounded up to whole pages.
+    ///
+    /// # Errors
+    ///
+    /// Those of a mapping; `InvalidRange` when `size` is zero, or too large for the guest's addresses.
+    pub(crate) fn map_stack(&mut self, size: u64, used: u64) -> Result<GuestVirt, MapError> {
+        let pages = size.div_ceil(PAGE);
+        let top = page(USER_END) - 1;
+        if pages == 0 || pages > top / 2 {
+            return Err(MapError::InvalidRange);
+        }
+        let limit = top - pages;
+        let used = used.div_ceil(PAGE).clamp(1, pages);
+        self.map_vacant(top - used..top, STACK)?;
+        self.layout.stack = Stack { bottom: limit - GUARD_PAGES, limit, top };
+        Ok(address(top))
+    }
+
+    /// Finds out whether the guest may go on after a page fault: because the access is allowed by now, which the processor
+    /// did not know yet, or because the stack can grow.
+    pub(crate) fn resolve_fault(&mut self, at: GuestVirt, access: FaultAccess) -> FaultResolution {
+        let allowed = match self.describe(at) {
+            Location::Mapped { protection, .. } => protection.allows(access),
+            Location::Window { writable } => match access {
+                FaultAccess::Read => true,
+                FaultAccess::Write => writable,
+                FaultAccess::Execute => false,
+            },
+            Location::Unmapped | Location::StackGuard => false,
+        };
+        if allowed {
+            return FaultResolution::Resume;
+        }
+        if access == FaultAccess::Execute {
+            return FaultResolution::Denied;
+        }
+        match self.grow_stack(at) {
+            Ok(true) => FaultResolution::Resume,
+            Err(MapError::OutOfFrames { .. } | MapError::OutOfTables(_)) => FaultResolution::OutOfMemory,
+            Ok(false) | Err(_) => FaultResolution::Denied,
+        }
+    }
+
+    /// Grows the stack down to `at`, if that lies between the used part of the stack and its limit: by as much again as
+    /// there is, so that a deep stack costs few faults, or by what it takes where memory is short.
+    pub(super) fn grow_stack(&mut self, at: GuestVirt) -> Result<bool, MapError> {
+        let Stack { limit, top, .. } = self.layout.stack;
+        let page = page(at.0);
+        if !(limit..top).contains(&page) {
+            return Ok(false);
+        }
+        let Some((used, mapping)) = self.layout.mappings.overlapping(&(page..top)).next() else {
+            return Ok(false);
+        };
+        if used.start == page || mapping.kind != MappingKind::Stack {
+            return Ok(false);
+        }
+        let ample = (top - used.start).max(LEAST_GROWTH);
+        let ample = used.start.saturating_sub(ample).max(limit).min(page)..used.start;
+        let affordable = ample.end - ample.start <= self.layout.frames.free();
+        if affordable && self.layout.mappings.is_vacant(&ample) && self.map_vacant(ample, STACK).is_ok() {
+            return Ok(true);
+        }
+        self.map_vacant(page..used.start, STACK).map(|()| true)
+    }
+}
+
+impl Stack {
+    /// The first page that is kept for the stack or its guard.
+    pub(super) fn bottom(&self) -> u64 {
+        self.bottom
+    }
+
+    /// Whether a page of the range is kept for the stack or its guard.
+    pub(super) fn reserves(&self, range: &Range<u64>) -> bool {
+        range.start < self.top && self.bottom < range.end
+    }
+
+    /// What an address is where nothing is mapped.
+    pub(super) fn describe(&self, page: u64) -> Location {
+        if (self.bottom..self.limit).contains(&page) { Location::StackGuard } else { Location::Unmapped }
+    }
+}
+
+impl Default for Stack {
+    fn default() -> Self {
+        let end = page(USER_END);
+        Self { bottom: end, limit: end, top: end }
+    }
+}
+
+const STACK: Mapping = Mapping { kind: MappingKind::Stack, protection: Protection::ReadWrite };
+
+/// As wide as Linux's default `stack_guard_gap`.
+const GUARD_PAGES: u64 = 256;
+
+/// The stack grows by at least 128 KiB.
+const LEAST_GROWTH: u64 = 32;

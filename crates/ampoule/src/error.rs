@@ -1,0 +1,222 @@
+//! Errors of building a sandbox and of calling into it.
+
+use std::sync::Arc;
+
+use ampoule_abi::codec::{DecodeError, EncodeError};
+use ampoule_vmm::{HypervisorError, OpenError};
+use thiserror::Error;
+
+use crate::loader::LoadError;
+use crate::signature::{Parameters, Signature};
+use crate::termination::{GuestPanic, Termination};
+
+/// Why a sandbox could not be built.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// The hypervisor cannot be used.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The hypervisor refused to make the virtual machine.
+    #[error("the virtual machine could not be created: {0}")]
+    Hypervisor(#[source] Arc<HypervisorError>),
+    /// The host has no memory for the guest.
+    #[error("no memory for the {what} of {bytes} bytes: {source}")]
+    Memory {
+        /// What the memory is for.
+        what: &'static str,
+        /// How much.
+        bytes: usize,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// A setting is out of its range.
+    #[error("`Builder::{setting}` of {given} bytes is out of range: {least} to {most}")]
+    Setting {
+        /// The builder's method.
+        setting: &'static str,
+        /// What was asked for.
+        given: usize,
+        /// The least that works.
+        least: usize,
+        /// The most that works.
+        most: usize,
+    },
+    /// The guest imports a function that the host does not provide.
+    #[error(
+        "guest image `{image}` imports `{function}`, {signature}: provide it with `Builder::host_fn(\"{function}\", …)`"
+    )]
+    MissingHostFunction {
+        /// Name of the image.
+        image: String,
+        /// Name of the function.
+        function: String,
+        /// How the guest declares it.
+        signature: Signature,
+    },
+    /// A host function has another type than the guest's import.
+    #[error("host function `{function}` is {given}, but the guest imports it as {expected}")]
+    HostFunctionMismatch {
+        /// Name of the function.
+        function: String,
+        /// How the guest declares it.
+        expected: Signature,
+        /// What the host provides.
+        given: Signature,
+    },
+    /// Two host functions have the same name.
+    #[error("host function `{function}` is given twice")]
+    DuplicateHostFunction {
+        /// Name of the function.
+        function: String,
+    },
+    /// The image could not be put into the guest's memory.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The guest ended before it was ready for calls.
+    #[error("the guest ended before it was ready: {0}")]
+    Start(#[source] Termination),
+}
+
+/// Why a call gave no result.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum CallError {
+    /// The image exports no function of this name.
+    #[error("guest image `{image}` exports no function `{function}`; it exports {}", listed(exports))]
+    UnknownFunction {
+        /// Name of the image.
+        image: String,
+        /// The name that was called.
+        function: String,
+        /// The names of the functions that the image exports.
+        exports: Vec<String>,
+    },
+    /// The arguments are not what the function takes.
+    #[error("guest function `{function}` expects {expected}, called with {given}")]
+    WrongArguments {
+        /// Name of the function.
+        function: String,
+        /// The function's signature.
+        expected: Signature,
+        /// The types of the arguments that were given.
+        given: Parameters,
+    },
+    /// The result was asked for as another type than the function returns.
+    #[error("guest function `{function}` is {expected}, its result was asked for as {given}")]
+    WrongResult {
+        /// Name of the function.
+        function: String,
+        /// The function's signature.
+        expected: Signature,
+        /// The type that was asked for.
+        given: String,
+    },
+    /// A typed function was resolved for another image than the sandbox runs.
+    #[error(
+        "guest function `{function}` was resolved for another image than this sandbox runs; resolve it with this sandbox"
+    )]
+    ForeignFunction {
+        /// Name of the function.
+        function: String,
+    },
+    /// The arguments or the result do not fit the mailbox.
+    #[error(
+        "{what} of guest function `{function}`: payload of {needed} bytes does not fit the {mailbox_size}-byte mailbox; raise it with `Builder::mailbox_size`"
+    )]
+    PayloadTooLarge {
+        /// Name of the function.
+        function: String,
+        /// Which payload.
+        what: Payload,
+        /// Bytes that the payload takes.
+        needed: u64,
+        /// Bytes that the mailbox has for a payload.
+        mailbox_size: usize,
+    },
+    /// The arguments could not be encoded.
+    #[error("the arguments of guest function `{function}` could not be encoded: {source}")]
+    Encode {
+        /// Name of the function.
+        function: String,
+        /// Why.
+        source: EncodeError,
+    },
+    /// The result could not be decoded: the guest sent something else than its signature says.
+    #[error("the result of guest function `{function}` could not be decoded: {source}")]
+    Decode {
+        /// Name of the function.
+        function: String,
+        /// Why.
+        source: DecodeError,
+    },
+    /// The guest could not decode the arguments: its types differ from the host's behind the same names.
+    #[error("guest function `{function}` could not decode its arguments: {message}")]
+    ArgumentsRefused {
+        /// Name of the function.
+        function: String,
+        /// What the guest said.
+        message: String,
+    },
+    /// The function returned an error of its own.
+    #[error("guest function `{function}` failed: {message}")]
+    Function {
+        /// Name of the function.
+        function: String,
+        /// The error's text.
+        message: String,
+    },
+    /// The function panicked; the guest has unwound and can be called again.
+    #[error("guest function `{function}` panicked: {panic}")]
+    Panicked {
+        /// Name of the function.
+        function: String,
+        /// What the guest said.
+        panic: GuestPanic,
+    },
+    /// The guest ended in this call.
+    #[error("in guest function `{function}`: {cause}; the sandbox is poisoned: build a new one")]
+    Terminated {
+        /// Name of the function.
+        function: String,
+        /// How it ended.
+        #[source]
+        cause: Termination,
+    },
+    /// The guest ended in an earlier call.
+    #[error("the sandbox is poisoned, since in an earlier call {cause}; build a new one")]
+    Poisoned {
+        /// How it ended.
+        #[source]
+        cause: Termination,
+    },
+}
+
+impl CallError {
+    /// Whether the sandbox refuses calls from now on.
+    pub fn poisons(&self) -> bool {
+        matches!(self, Self::Terminated { .. } | Self::Poisoned { .. })
+    }
+}
+
+/// A payload of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Payload {
+    /// What the host gives to the function.
+    Arguments,
+    /// What the function gives to the host.
+    Result,
+}
+
+impl std::fmt::Display for Payload {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Arguments => "arguments",
+            Self::Result => "result",
+        })
+    }
+}
+
+fn listed(names: &[String]) -> String {
+    if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
+}

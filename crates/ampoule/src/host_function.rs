@@ -1,0 +1,121 @@
+//! Host functions: closures of the application that a guest may call.
+
+use std::fmt;
+
+use ampoule_abi::codec::{DecodeError, Decoder, EncodeError, Encoder, Source};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::mailbox::{PayloadSink, PayloadSource};
+use crate::signature::{Signature, Type};
+
+/// A closure that can be a host function: up to twelve owned [`DeserializeOwned`] parameters, a [`Serialize`] result.
+///
+/// `Parameters` is only there to tell closures of different arities apart and is always inferred.
+pub trait HostFunction<Parameters, R>: sealed::Sealed<Parameters, R> + Send + 'static {
+    #[doc(hidden)]
+    fn parameter_types() -> Vec<Type>;
+
+    #[doc(hidden)]
+    fn call<'de>(&mut self, arguments: impl Source<'de>) -> Result<R, DecodeError>;
+}
+
+/// A registered host function with its types erased.
+pub(crate) struct HostFunctionEntry {
+    pub(crate) name: String,
+    pub(crate) signature: Signature,
+    handler: Handler,
+}
+
+type Handler = Box<dyn FnMut(PayloadSource<'_>, PayloadSink<'_>) -> Result<usize, HostFunctionFailure> + Send>;
+
+/// Why a host function gave no result; the guest is told.
+pub(crate) enum HostFunctionFailure {
+    Arguments(DecodeError),
+    Result(EncodeError),
+    Function(String),
+}
+
+impl HostFunctionEntry {
+    pub(crate) fn new<F, P, R>(name: String, mut function: F) -> Self
+    where
+        F: HostFunction<P, R>,
+        R: Serialize,
+    {
+        let handler: Handler = Box::new(move |arguments, result| {
+            let value = function.call(arguments).map_err(HostFunctionFailure::Arguments)?;
+            encode(&value, result)
+        });
+        Self { name, signature: Signature::new(F::parameter_types(), Type::of::<R>(), None), handler }
+    }
+
+    pub(crate) fn fallible<F, P, R, E>(name: String, mut function: F) -> Self
+    where
+        F: HostFunction<P, Result<R, E>>,
+        R: Serialize,
+        E: fmt::Display,
+    {
+        let handler: Handler = Box::new(move |arguments, result| {
+            match function.call(arguments).map_err(HostFunctionFailure::Arguments)? {
+                Ok(value) => encode(&value, result),
+                Err(error) => Err(HostFunctionFailure::Function(format!("{error:#}"))),
+            }
+        });
+        let signature = Signature::new(F::parameter_types(), Type::of::<R>(), Some(Type::of::<E>()));
+        Self { name, signature, handler }
+    }
+
+    /// Decodes the arguments, calls the closure, encodes its result: the length of the result.
+    pub(crate) fn call(
+        &mut self,
+        arguments: PayloadSource<'_>,
+        result: PayloadSink<'_>,
+    ) -> Result<usize, HostFunctionFailure> {
+        (self.handler)(arguments, result)
+    }
+}
+
+impl fmt::Debug for HostFunctionEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HostFunctionEntry").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+fn encode<R: Serialize>(value: &R, result: PayloadSink<'_>) -> Result<usize, HostFunctionFailure> {
+    let mut encoder = Encoder::new(result);
+    encoder.value(value).and_then(|()| encoder.finish()).map_err(HostFunctionFailure::Result)
+}
+
+mod sealed {
+    pub trait Sealed<Parameters, R> {}
+}
+
+macro_rules! host_function {
+    ($($name:ident)*) => {
+        impl<Function, Return, $($name),*> sealed::Sealed<($($name,)*), Return> for Function
+        where
+            Function: FnMut($($name),*) -> Return,
+        {}
+
+        impl<Function, Return, $($name),*> HostFunction<($($name,)*), Return> for Function
+        where
+            Function: FnMut($($name),*) -> Return + Send + 'static,
+            $($name: DeserializeOwned,)*
+        {
+            fn parameter_types() -> Vec<Type> {
+                vec![$(Type::of::<$name>()),*]
+            }
+
+            #[allow(non_snake_case, reason = "a value is named like its type parameter; there may be none")]
+            fn call<'de>(&mut self, arguments: impl Source<'de>) -> Result<Return, DecodeError> {
+                #[allow(unused_mut, reason = "without parameters nothing is decoded")]
+                let mut decoder = Decoder::new(arguments);
+                $(let $name = decoder.value::<$name>()?;)*
+                decoder.finish()?;
+                Ok(self($($name),*))
+            }
+        }
+    };
+}
+
+crate::arity::for_each_arity!(host_function);

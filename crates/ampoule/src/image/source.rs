@@ -1,0 +1,32 @@
+//! Reading an image file.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::Path;
+
+use super::MAX_FILE_SIZE;
+use super::error::ImageProblem;
+
+/// Reads a file whose size is bounded, also where it grows while it is read.
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, ImageProblem> {
+    // Before it is opened: to open a pipe waits for a writer.
+    let metadata = fs::metadata(path).map_err(|source| ImageProblem::Read { source })?;
+    if !metadata.is_file() {
+        return Err(ImageProblem::NotAFile);
+    }
+    check_size(metadata.len())?;
+    let mut bytes = Vec::with_capacity(metadata.len() as usize);
+    File::open(path)
+        .and_then(|file| file.take(MAX_FILE_SIZE + 1).read_to_end(&mut bytes))
+        .map_err(|source| ImageProblem::Read { source })?;
+    Ok(bytes)
+}
+
+/// Refuses images that are too large.
+pub(super) fn check_size(size: u64) -> Result<(), ImageProblem> {
+    if size > MAX_FILE_SIZE {
+        let limit = MAX_FILE_SIZE;
+        return Err(ImageProblem::TooLarge { limit });
+    }
+    Ok(())
+}

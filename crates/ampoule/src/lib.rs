@@ -1,0 +1,90 @@
+//! Ampoule seals untrusted code in a micro-VM and lets an application call it like a function.
+//!
+//! Four ideas carry it:
+//!
+//! - A **guest** is an ordinary static Linux executable, written in Rust with the crate `ampoule-guest` (or in any language
+//!   that follows the ABI). Its file is an [`Image`]: checked once, cheap to clone.
+//! - A **[`Sandbox`]** is a virtual machine with a guest in it. The guest runs in ring 3, has a bounded amount of memory, and
+//!   reaches nothing else: no files, no network, no processes. Between calls it does not run.
+//! - A **call** runs a function that the guest exports, on the caller's thread, and returns its result. Arguments and
+//!   results are any [`serde`] types; names and types are checked before the guest runs.
+//! - A **host function** is a closure that the application hands in. The guest can call it, and nothing else of the host.
+//!
+//! ```no_run
+//! use ampoule::{Image, Sandbox};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let image = Image::from_file("guest")?;
+//! let mut sandbox = Sandbox::builder(&image)
+//!     .memory_limit(64 << 20)
+//!     .host_fn("weekday", || "Monday".to_string())
+//!     .build()?;
+//!
+//! let greeting: String = sandbox.call("greet", ("World",))?;
+//!
+//! let greet = sandbox.typed_fn::<(&str,), String>("greet")?; // name and types checked here, once
+//! let again = greet.call(&mut sandbox, ("again",))?;
+//! # Ok(()) }
+//! ```
+//!
+//! # When a guest fails
+//!
+//! Every way in which a guest can fail is a [`CallError`]. After most of them the sandbox can be called again: the function
+//! returned an error, panicked and unwound, does not exist, or takes other types. After the others the guest has ended
+//! ([`Termination`]: a fault, an abort, a broken protocol), and the sandbox is *poisoned*: it refuses calls.
+//! [`CallError::poisons`] tells them apart.
+//!
+//! # What is trusted
+//!
+//! Nothing that a guest does, writes or says. The hypervisor and the processor are trusted, and side channels are not
+//! closed; `docs/design.md` in the repository has the whole threat model.
+//!
+//! # Platform
+//!
+//! Linux on x86-64 with KVM: `/dev/kvm` must be readable and writable.
+
+mod address_space;
+mod arguments;
+mod arity;
+mod error;
+mod fault;
+mod host_function;
+pub mod image;
+mod limits;
+mod loader;
+mod machine;
+mod mailbox;
+mod output;
+mod personality;
+mod sandbox;
+pub mod signature;
+mod termination;
+
+pub use ampoule_abi::codec::{DecodeError, EncodeError};
+pub use ampoule_vmm::{Counters, HypervisorError, OpenError};
+pub use arguments::Arguments;
+pub use error::{BuildError, CallError, Payload};
+pub use fault::{Fault, FaultAccess, FaultKind, FaultTarget};
+pub use host_function::HostFunction;
+pub use image::{Image, ImageError};
+pub use limits::{ExceededLimit, Limits};
+pub use loader::{LoadError, StartText};
+pub use mailbox::ProtocolViolation;
+pub use output::{Captured, Output};
+pub use sandbox::{Builder, Call, Sandbox, TypedFn};
+pub use termination::{GuestPanic, Termination};
+
+/// The bytes of a guest image that the build script has built with `ampoule-build`, by the name of its binary.
+///
+/// ```ignore
+/// let image = ampoule::Image::embedded(ampoule::include_guest!("hello"))?;
+/// ```
+#[macro_export]
+macro_rules! include_guest {
+    ($name:literal) => {
+        include_bytes!(env!(
+            concat!("AMPOULE_GUEST_", $name),
+            concat!("no guest `", $name, "`: build it in build.rs with `ampoule_build::guest(\"…\").build()`")
+        ))
+    };
+}

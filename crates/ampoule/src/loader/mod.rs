@@ -1,0 +1,179 @@
+//! Loading: from an image to an address space in which a program is about to start, as Linux's `execve` leaves it.
+
+mod error;
+mod start_block;
+#[cfg(test)]
+mod tests;
+
+use std::arch::x86_64::__cpuid;
+use std::collections::BTreeMap;
+
+use ampoule_abi::layout::AT_AMPOULE;
+use ampoule_vmm::{GuestVirt, PAGE_SIZE};
+
+use crate::address_space::{AddressSpace, MapError, Protection};
+use crate::image::{Image, ImageKind, Permissions, Segment};
+
+use self::start_block::StartBlock;
+
+pub use self::error::{LoadError, StartText};
+
+/// What a program finds when it starts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StartInfo<'a> {
+    /// The command line. The first argument is the program's name.
+    pub(crate) arguments: &'a [String],
+    /// The environment, by name.
+    pub(crate) environment: &'a BTreeMap<String, String>,
+    /// Random bytes for the C library, for `AT_RANDOM`.
+    pub(crate) random: [u8; 16],
+    /// The address of the ABI's info page, for [`AT_AMPOULE`].
+    pub(crate) info_page: GuestVirt,
+    /// The most that the stack may grow to, in bytes.
+    pub(crate) stack_size: usize,
+    /// Whether the program may use `rdfsbase` and its kin, for `AT_HWCAP2`.
+    pub(crate) fsgsbase: bool,
+}
+
+/// Where a program starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Start {
+    /// The first instruction.
+    pub(crate) entry: GuestVirt,
+    /// The stack pointer at the first instruction.
+    pub(crate) stack_pointer: GuestVirt,
+}
+
+/// Loads an image into an address space in which nothing is mapped but windows, and lays out the stack for its start.
+pub(crate) fn load(image: &Image, space: &mut AddressSpace, start: &StartInfo<'_>) -> Result<Start, LoadError> {
+    let block = start_block(image, start)?;
+    let stack_used = (block.len() as u64 + STACK_ROOM).min(start.stack_size as u64);
+    check_memory(image, space, stack_used)?;
+
+    let top =
+        space.map_stack(start.stack_size as u64, stack_used).map_err(|error| stack_error(&error, start.stack_size))?;
+    let mut end = 0;
+    for segment in image.segments() {
+        load_segment(&segment, bias(image), space)?;
+        end = bias(image) + segment.address() + segment.memory_size();
+    }
+    space.place_heap(GuestVirt(end.next_multiple_of(PAGE)));
+
+    let (stack_pointer, bytes) = block.place(top);
+    space.initialize(stack_pointer, &bytes).expect("the used part of the stack holds the start block");
+    Ok(Start { entry: GuestVirt(bias(image) + image.entry()), stack_pointer })
+}
+
+fn load_segment(segment: &Segment<'_>, bias: u64, space: &mut AddressSpace) -> Result<(), LoadError> {
+    let at = GuestVirt(bias + segment.address());
+    let pages = at.page_start();
+    let len = at.page_offset() as u64 + segment.memory_size();
+    let size = segment.memory_size();
+    space.map_image(pages, len, protection(segment.permissions())).map_err(|error| match error {
+        MapError::OutOfTables(_) => LoadError::PageTables { address: at.0, size },
+        _ => LoadError::NoRoom { address: at.0, size },
+    })?;
+    space.initialize(at, segment.bytes()).expect("the segment's pages have just been mapped");
+    Ok(())
+}
+
+/// Says how much memory is missing before anything is mapped.
+fn check_memory(image: &Image, space: &AddressSpace, stack: u64) -> Result<(), LoadError> {
+    let segments = image.segments().map(|segment| {
+        let into_page = segment.address() % PAGE;
+        (into_page + segment.memory_size()).next_multiple_of(PAGE)
+    });
+    let needed = segments.sum::<u64>() + stack.next_multiple_of(PAGE);
+    let limit = space.memory_total();
+    if needed > limit { Err(LoadError::MemoryLimit { needed, limit }) } else { Ok(()) }
+}
+
+fn stack_error(error: &MapError, stack_size: usize) -> LoadError {
+    match error {
+        MapError::OutOfTables(_) => {
+            LoadError::PageTables { address: crate::image::USER_END - stack_size as u64, size: stack_size as u64 }
+        }
+        _ => LoadError::StackSize { size: stack_size },
+    }
+}
+
+/// What stands on the stack at the program's start.
+fn start_block(image: &Image, start: &StartInfo<'_>) -> Result<StartBlock, LoadError> {
+    let limit = MAX_START_BLOCK.min(start.stack_size / 4);
+    let mut block = StartBlock::new(start.arguments, start.environment, start.random, limit)?;
+    if let Some(headers) = image.program_headers() {
+        block.auxiliary(AT_PHDR, bias(image) + headers.address);
+        block.auxiliary(AT_PHENT, headers.entry_size as u64);
+        block.auxiliary(AT_PHNUM, headers.count as u64);
+    }
+    for (kind, value) in [
+        (AT_HWCAP, __cpuid(1).edx.into()),
+        (AT_PAGESZ, PAGE),
+        (AT_CLKTCK, 100),
+        (AT_BASE, 0),
+        (AT_FLAGS, 0),
+        (AT_ENTRY, bias(image) + image.entry()),
+        (AT_UID, USER_ID),
+        (AT_EUID, USER_ID),
+        (AT_GID, USER_ID),
+        (AT_EGID, USER_ID),
+        (AT_SECURE, 0),
+        (AT_HWCAP2, if start.fsgsbase { HWCAP2_FSGSBASE } else { 0 }),
+        (AT_AMPOULE, start.info_page.0),
+    ] {
+        block.auxiliary(kind, value);
+    }
+    Ok(block)
+}
+
+/// What is added to the image's addresses.
+fn bias(image: &Image) -> u64 {
+    match image.kind() {
+        ImageKind::Fixed => 0,
+        ImageKind::PositionIndependent => PIE_BASE.next_multiple_of(image.alignment()),
+    }
+}
+
+/// The image's check has seen that nothing is writable and executable.
+fn protection(permissions: Permissions) -> Protection {
+    match permissions {
+        Permissions { write: true, .. } => Protection::ReadWrite,
+        Permissions { execute: true, .. } => Protection::ReadExecute,
+        Permissions { read: true, .. } => Protection::Read,
+        Permissions { .. } => Protection::None,
+    }
+}
+
+const PAGE: u64 = PAGE_SIZE as u64;
+
+/// Where a position-independent image is loaded: always in the same place, where fixed ones are by custom.
+const PIE_BASE: u64 = 0x40_0000;
+
+/// How much of the stack is mapped beyond the start block, in bytes: as much as Linux maps.
+const STACK_ROOM: u64 = 128 << 10;
+
+/// The most that arguments, environment and the pointers to them may take, in bytes; but never more than a quarter of the
+/// stack, which is Linux's rule too.
+const MAX_START_BLOCK: usize = 128 << 10;
+
+/// The user and group that the program runs as, as its system calls tell it too.
+const USER_ID: u64 = crate::personality::linux::USER_ID as u64;
+
+// Types of the auxiliary vector (Linux's `include/uapi/linux/auxvec.h`) and the bit of `AT_HWCAP2` (the kernel's
+// `arch/x86/include/uapi/asm/hwcap2.h`).
+const AT_PHDR: u64 = 3;
+const AT_PHENT: u64 = 4;
+const AT_PHNUM: u64 = 5;
+const AT_PAGESZ: u64 = 6;
+const AT_BASE: u64 = 7;
+const AT_FLAGS: u64 = 8;
+const AT_ENTRY: u64 = 9;
+const AT_UID: u64 = 11;
+const AT_EUID: u64 = 12;
+const AT_GID: u64 = 13;
+const AT_EGID: u64 = 14;
+const AT_HWCAP: u64 = 16;
+const AT_CLKTCK: u64 = 17;
+const AT_SECURE: u64 = 23;
+const AT_HWCAP2: u64 = 26;
+const HWCAP2_FSGSBASE: u64 = 1 << 1;

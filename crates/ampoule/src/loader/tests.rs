@@ -1,0 +1,214 @@
+//! What a program finds when it starts, read as a C library reads it.
+
+mod elf;
+
+use ampoule_vmm::x86_64::paging::PageTables;
+use ampoule_vmm::{GuestPhys, Region};
+
+use super::*;
+use crate::address_space::{Location, MappingKind, Parts};
+use crate::image::USER_END;
+
+use elf::{CODE, DATA, Elf};
+
+#[test]
+fn the_stack_is_laid_out_as_linux_does_it() {
+    let (space, start) = loaded(&Elf::default(), &["guest", "-v", ""], &[("HOME", "/"), ("A", "b=c")]);
+    assert!(start.stack_pointer.0.is_multiple_of(16));
+    let process = Process::read(&space, start.stack_pointer);
+    assert_eq!(process.arguments, ["guest", "-v", ""]);
+    assert_eq!(process.environment, ["A=b=c", "HOME=/"]);
+    assert_eq!(process.string(&space, AT_EXECFN), "guest");
+    assert_eq!(process.string(&space, AT_PLATFORM), "x86_64");
+    assert_eq!(space.read_array(GuestVirt(process.auxiliary[&AT_RANDOM])), Ok(RANDOM));
+    let expected = [
+        (AT_PHDR, 0x50_0000 + 64),
+        (AT_PHENT, 56),
+        (AT_PHNUM, 3),
+        (AT_PAGESZ, 4096),
+        (AT_BASE, 0),
+        (AT_FLAGS, 0),
+        (AT_ENTRY, 0x50_0000 + CODE),
+        (AT_UID, 1000),
+        (AT_EUID, 1000),
+        (AT_GID, 1000),
+        (AT_EGID, 1000),
+        (AT_SECURE, 0),
+        (AT_CLKTCK, 100),
+        (AT_HWCAP2, 2),
+        (AT_AMPOULE, INFO_PAGE.0),
+    ];
+    for (kind, value) in expected {
+        assert_eq!(process.auxiliary.get(&kind), Some(&value), "type {kind}");
+    }
+    assert_eq!(process.auxiliary.get(&AT_SYSINFO_EHDR), None);
+    assert_eq!(process.auxiliary.len(), expected.len() + 4);
+}
+
+#[test]
+fn the_stack_pointer_is_aligned_whatever_stands_above() {
+    for extra in 0..20 {
+        let name = "x".repeat(extra);
+        let arguments: Vec<&str> = std::iter::repeat_n(name.as_str(), 1 + extra % 3).collect();
+        let (space, start) = loaded(&Elf::default(), &arguments, &[]);
+        assert!(start.stack_pointer.0.is_multiple_of(16));
+        assert_eq!(Process::read(&space, start.stack_pointer).arguments, arguments);
+    }
+}
+
+#[test]
+fn segments_are_where_the_image_says_with_their_permissions() {
+    let (mut space, start) = loaded(&Elf::default(), &["guest"], &[]);
+    assert_eq!(start.entry, GuestVirt(0x50_0000 + CODE));
+    let text = GuestVirt(0x50_0000);
+    assert_eq!(space.read_array(text), Ok(*b"\x7fELF"));
+    assert_eq!(describe(&space, text), (MappingKind::Image, Protection::ReadExecute));
+    assert!(space.write(text, b"x").is_err());
+
+    let data = GuestVirt(0x50_0000 + DATA);
+    assert_eq!(describe(&space, data), (MappingKind::Image, Protection::ReadWrite));
+    assert_eq!(space.read_u32(data), Ok(32));
+    let bss_end = GuestVirt(data.0 + 0x3000);
+    assert_eq!(space.read_array(GuestVirt(bss_end.0 - 8)), Ok([0; 8]));
+    assert_eq!(space.describe(bss_end), Location::Unmapped);
+    assert_eq!(space.heap_end(), bss_end);
+    assert_eq!(space.move_heap_end(GuestVirt(bss_end.0 + 1)), GuestVirt(bss_end.0 + 1));
+}
+
+#[test]
+fn position_independent_images_are_moved() {
+    let elf = Elf { base: 0, position_independent: true, ..Elf::default() };
+    let (space, start) = loaded(&elf, &["guest"], &[]);
+    assert_eq!(start.entry, GuestVirt(0x40_0000 + CODE));
+    let process = Process::read(&space, start.stack_pointer);
+    assert_eq!(process.auxiliary[&AT_PHDR], 0x40_0000 + 64);
+    assert_eq!(process.auxiliary[&AT_ENTRY], start.entry.0);
+
+    let aligned = Elf { alignment: 1 << 24, ..elf };
+    let (_, start) = loaded(&aligned, &["guest"], &[]);
+    assert_eq!(start.entry, GuestVirt((1 << 24) + CODE));
+}
+
+#[test]
+fn an_image_that_does_not_fit_says_how_much_it_needs() {
+    let elf = Elf { bss: 64 << 20, ..Elf::default() };
+    let error = load_into(&elf, &mut space(), &["guest"], &[]).unwrap_err();
+    let LoadError::MemoryLimit { needed, limit } = error else { panic!("{error}") };
+    assert!(needed > 64 << 20);
+    assert_eq!(limit, MEMORY as u64);
+    assert!(error.to_string().contains("`Builder::memory_limit`"));
+}
+
+#[test]
+fn an_image_in_the_place_of_the_stack_is_refused() {
+    let elf = Elf { base: USER_END - (1 << 20), ..Elf::default() };
+    let error = load_into(&elf, &mut space(), &["guest"], &[]).unwrap_err();
+    assert!(matches!(error, LoadError::NoRoom { address, .. } if address == elf.base));
+}
+
+#[test]
+fn texts_that_would_not_arrive_are_refused() {
+    for (arguments, environment, expected) in [
+        (["guest", "a\0b"], ("A", "b"), StartText::Argument { index: 1 }),
+        (["guest", ""], ("A=", "b"), StartText::VariableName { name: "A=".to_owned() }),
+        (["guest", ""], ("A", "\0"), StartText::VariableValue { name: "A".to_owned() }),
+    ] {
+        let error = load_into(&Elf::default(), &mut space(), &arguments, &[environment]).unwrap_err();
+        assert!(matches!(error, LoadError::StartText { text, .. } if text == expected));
+    }
+    let error = load_into(&Elf::default(), &mut space(), &["guest"], &[("", "b")]).unwrap_err();
+    assert_eq!(error, LoadError::UnnamedVariable);
+}
+
+#[test]
+fn texts_are_bounded() {
+    let fits = "x".repeat((128 << 10) - 9);
+    loaded(&Elf::default(), &[&fits], &[]);
+    let error = load_into(&Elf::default(), &mut space(), &[&fits, ""], &[]).unwrap_err();
+    assert_eq!(error, LoadError::StartTextTooLong { needed: (128 << 10) + 9, limit: 128 << 10 });
+}
+
+/// A program's start, as it sees it.
+struct Process {
+    arguments: Vec<String>,
+    environment: Vec<String>,
+    auxiliary: BTreeMap<u64, u64>,
+}
+
+impl Process {
+    fn read(space: &AddressSpace, stack_pointer: GuestVirt) -> Self {
+        let mut at = stack_pointer.0;
+        let mut next = || {
+            at += 8;
+            space.read_u64(GuestVirt(at - 8)).unwrap()
+        };
+        let count = next();
+        let arguments: Vec<u64> = std::iter::repeat_with(&mut next).take(count as usize).collect();
+        assert_eq!(next(), 0);
+        let environment: Vec<u64> = std::iter::repeat_with(&mut next).take_while(|pointer| *pointer != 0).collect();
+        let auxiliary = std::iter::repeat_with(|| (next(), next())).take_while(|(kind, _)| *kind != AT_NULL);
+        let auxiliary = auxiliary.collect();
+        let strings = |pointers: Vec<u64>| pointers.into_iter().map(|pointer| string(space, pointer)).collect();
+        Self { arguments: strings(arguments), environment: strings(environment), auxiliary }
+    }
+
+    fn string(&self, space: &AddressSpace, kind: u64) -> String {
+        string(space, self.auxiliary[&kind])
+    }
+}
+
+fn string(space: &AddressSpace, at: u64) -> String {
+    String::from_utf8(space.read_c_string(GuestVirt(at), 1 << 20).unwrap()).unwrap()
+}
+
+fn describe(space: &AddressSpace, at: GuestVirt) -> (MappingKind, Protection) {
+    match space.describe(at) {
+        Location::Mapped { kind, protection } => (kind, protection),
+        location => panic!("{location:?}"),
+    }
+}
+
+fn loaded(elf: &Elf, arguments: &[&str], environment: &[(&str, &str)]) -> (AddressSpace, Start) {
+    let mut space = space();
+    let start = load_into(elf, &mut space, arguments, environment).unwrap();
+    (space, start)
+}
+
+fn load_into(
+    elf: &Elf,
+    space: &mut AddressSpace,
+    arguments: &[&str],
+    environment: &[(&str, &str)],
+) -> Result<Start, LoadError> {
+    let image = Image::from_bytes(elf.bytes()).unwrap();
+    let arguments: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+    let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let info = StartInfo {
+        arguments: &arguments,
+        environment: &environment,
+        random: RANDOM,
+        info_page: INFO_PAGE,
+        stack_size: 8 << 20,
+        fsgsbase: true,
+    };
+    load(&image, space, &info)
+}
+
+fn space() -> AddressSpace {
+    let tables = 64 * PAGE_SIZE;
+    AddressSpace::new(Parts {
+        ram: Region::anonymous(MEMORY).unwrap(),
+        ram_base: GuestPhys(0x1_0000_0000),
+        tables: PageTables::new(Region::anonymous(tables).unwrap(), GuestPhys(0), 0..tables).unwrap(),
+        allow_executable_memory: false,
+    })
+}
+
+const MEMORY: usize = 16 << 20;
+const RANDOM: [u8; 16] = *b"sixteen of bytes";
+const INFO_PAGE: GuestVirt = GuestVirt(0x7f80_4000_0000);
+const AT_NULL: u64 = 0;
+const AT_PLATFORM: u64 = 15;
+const AT_RANDOM: u64 = 25;
+const AT_EXECFN: u64 = 31;
+const AT_SYSINFO_EHDR: u64 = 33;

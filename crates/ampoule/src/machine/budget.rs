@@ -1,0 +1,51 @@
+//! What the call being made may still use up.
+
+use crate::limits::{ExceededLimit, Limits};
+
+/// Counts down what a call is allowed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Budget {
+    limits: Limits,
+    output: u64,
+    host_calls: u64,
+    system_calls: u64,
+}
+
+impl Budget {
+    /// All that the limits allow.
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self { limits, output: 0, host_calls: 0, system_calls: 0 }
+    }
+
+    /// Takes a host call into account.
+    pub(crate) fn host_call(&mut self) -> Result<(), ExceededLimit> {
+        self.host_calls += 1;
+        within(self.host_calls, self.limits.host_calls, ExceededLimit::HostCalls)
+    }
+
+    /// Takes a system call into account.
+    pub(crate) fn system_call(&mut self) -> Result<(), ExceededLimit> {
+        self.system_calls += 1;
+        within(self.system_calls, self.limits.system_calls, ExceededLimit::SystemCalls)
+    }
+
+    /// Takes printed bytes into account, unless they are too many.
+    pub(super) fn print(&mut self, bytes: usize) -> Result<(), ExceededLimit> {
+        let output = self.output.saturating_add(bytes as u64);
+        within(output, self.limits.output, ExceededLimit::Output)?;
+        self.output = output;
+        Ok(())
+    }
+
+    /// The limit that [`print`](Self::print) has found exceeded.
+    pub(super) fn output_exceeded(&self) -> ExceededLimit {
+        ExceededLimit::Output(self.limits.output.unwrap_or(u64::MAX))
+    }
+}
+
+fn within(used: u64, allowed: Option<u64>, exceeded: fn(u64) -> ExceededLimit) -> Result<(), ExceededLimit> {
+    match allowed {
+        Some(allowed) if used > allowed => Err(exceeded(allowed)),
+        _ => Ok(()),
+    }
+}

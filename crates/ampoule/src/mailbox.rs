@@ -1,0 +1,287 @@
+//! The memory through which host and guest talk: the host's side of `docs/abi.md`.
+//!
+//! The guest can write its message line and the outbound area at any time that it runs, so nothing there is trusted: a
+//! message is copied out once, then checked against what the host knows itself (which call is being made, how many host
+//! calls have come), and a payload is read through a bounded [`PayloadSource`].
+
+mod payload;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::sync::Arc;
+
+use ampoule_abi::layout::{
+    ABI_MAJOR, ABI_MINOR, FailureStatus, GuestMessageKind, HostMessageKind, INFO_MAGIC, InfoPage, MESSAGE_LINE_LEN,
+    MessageLine, ReturnStatus,
+};
+use ampoule_vmm::{GuestVirt, PAGE_SIZE, Region};
+use thiserror::Error;
+
+pub(crate) use payload::{PayloadSink, PayloadSource};
+
+/// A sandbox's mailbox: one region with the info page, the message lines, and the two payload areas.
+pub(crate) struct Mailbox {
+    region: Arc<Region>,
+    /// Bytes of each payload area; what the user asked for.
+    capacity: usize,
+    phase: Phase,
+    /// Sequence number of the last call that was sent.
+    calls: u64,
+    /// Sequence number of the last host call that came.
+    host_calls: u64,
+}
+
+/// A guest's message, checked.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum GuestMessage {
+    Ready,
+    Return { status: ReturnStatus, length: usize, needed: u64 },
+    HostCall { function: u32, length: usize },
+}
+
+/// A part of the mailbox's region, all of which the guest sees with the same permissions.
+pub(crate) struct Area {
+    pub(crate) offset: usize,
+    pub(crate) len: usize,
+    pub(crate) writable: bool,
+}
+
+impl Mailbox {
+    /// A mailbox whose payload areas have `capacity` bytes each.
+    pub(crate) fn new(capacity: usize) -> io::Result<Self> {
+        let region = Region::anonymous(PAYLOADS + 2 * capacity.next_multiple_of(PAGE_SIZE))?;
+        Ok(Self { region, capacity, phase: Phase::Starting, calls: 0, host_calls: 0 })
+    }
+
+    pub(crate) fn region(&self) -> &Arc<Region> {
+        &self.region
+    }
+
+    pub(crate) fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// How the guest may see the parts of the region.
+    pub(crate) fn areas(&self) -> [Area; 4] {
+        let area_len = self.capacity.next_multiple_of(PAGE_SIZE);
+        [
+            Area { offset: INFO_PAGE, len: PAGE_SIZE, writable: false },
+            Area { offset: HOST_LINE, len: PAGE_SIZE, writable: true },
+            Area { offset: self.inbound_offset(), len: area_len, writable: false },
+            Area { offset: self.outbound_offset(), len: area_len, writable: true },
+        ]
+    }
+
+    /// Writes the info page of a mailbox that the guest sees at `at`, with the doorbell at `entry`; returns the info
+    /// page's address.
+    pub(crate) fn publish(&self, at: GuestVirt, entry: GuestVirt) -> GuestVirt {
+        let address = |offset: usize| at.0 + offset as u64;
+        let page = InfoPage {
+            magic: INFO_MAGIC,
+            abi_major: ABI_MAJOR,
+            abi_minor: ABI_MINOR,
+            entry: entry.0,
+            host_line: address(HOST_LINE),
+            guest_line: address(GUEST_LINE),
+            inbound: address(self.inbound_offset()),
+            inbound_len: self.capacity as u64,
+            outbound: address(self.outbound_offset()),
+            outbound_len: self.capacity as u64,
+        };
+        self.write(INFO_PAGE, &page.to_bytes());
+        GuestVirt(address(INFO_PAGE))
+    }
+
+    /// Where the arguments of the next call go.
+    pub(crate) fn inbound(&self) -> PayloadSink<'_> {
+        PayloadSink::new(&self.region, self.inbound_offset(), self.capacity)
+    }
+
+    /// Where the result of a host function goes.
+    pub(crate) fn outbound(&self) -> PayloadSink<'_> {
+        PayloadSink::new(&self.region, self.outbound_offset(), self.capacity)
+    }
+
+    /// The payload of the guest's last message, whose length [`receive`](Self::receive) has checked.
+    pub(crate) fn payload(&self, length: usize) -> PayloadSource<'_> {
+        PayloadSource::new(&self.region, self.outbound_offset(), length.min(self.capacity))
+    }
+
+    /// Tells the guest to run a function whose arguments stand in the inbound area.
+    pub(crate) fn send_call(&mut self, function: u32, length: usize) {
+        self.calls += 1;
+        self.phase = Phase::InCall;
+        self.send(MessageLine {
+            sequence: self.calls,
+            kind: HostMessageKind::Call as u32,
+            function,
+            length: length as u32,
+            ..MessageLine::default()
+        });
+    }
+
+    /// Answers the last host call; the result stands in the outbound area.
+    pub(crate) fn send_reply(&mut self, length: usize) {
+        self.send(MessageLine {
+            sequence: self.host_calls,
+            kind: HostMessageKind::Reply as u32,
+            length: length as u32,
+            ..MessageLine::default()
+        });
+    }
+
+    /// Answers the last host call with an error; the message is cut to what fits.
+    pub(crate) fn send_failure(&mut self, status: FailureStatus, needed: u64, message: &str) {
+        let length = payload::encode_truncated(message, self.outbound());
+        self.send(MessageLine {
+            sequence: self.host_calls,
+            kind: HostMessageKind::Failure as u32,
+            length: length as u32,
+            status: status as u32,
+            needed,
+            ..MessageLine::default()
+        });
+    }
+
+    /// Takes the message for which the guest rang.
+    ///
+    /// # Errors
+    /// Where the message is not one that the guest may send now.
+    pub(crate) fn receive(&mut self) -> Result<GuestMessage, ProtocolViolation> {
+        let line = self.guest_line();
+        let length = line.length as usize;
+        if length > self.capacity {
+            return Err(ProtocolViolation::Length { length: line.length, capacity: self.capacity });
+        }
+        match (GuestMessageKind::from_u32(line.kind), self.phase) {
+            (Some(GuestMessageKind::Ready), Phase::Starting) => {
+                self.phase = Phase::Idle;
+                Ok(GuestMessage::Ready)
+            }
+            (Some(GuestMessageKind::Ready), _) => Err(ProtocolViolation::ReadyTwice),
+            (Some(GuestMessageKind::Return), Phase::InCall) if line.sequence == self.calls => {
+                let status = ReturnStatus::from_u32(line.status)
+                    .ok_or(ProtocolViolation::UnknownStatus { status: line.status })?;
+                self.phase = Phase::Idle;
+                Ok(GuestMessage::Return { status, length, needed: line.needed })
+            }
+            (Some(GuestMessageKind::Return), Phase::InCall) => {
+                Err(ProtocolViolation::WrongReturn { sequence: line.sequence, expected: self.calls })
+            }
+            (Some(GuestMessageKind::Return), _) => {
+                Err(ProtocolViolation::ReturnWithoutCall { sequence: line.sequence })
+            }
+            (Some(GuestMessageKind::HostCall), _) if line.sequence == self.host_calls + 1 => {
+                self.host_calls += 1;
+                Ok(GuestMessage::HostCall { function: line.function, length })
+            }
+            (Some(GuestMessageKind::HostCall), _) => {
+                Err(ProtocolViolation::WrongHostCall { sequence: line.sequence, expected: self.host_calls + 1 })
+            }
+            (Some(GuestMessageKind::Panic) | None, _) => Err(ProtocolViolation::UnknownKind { kind: line.kind }),
+        }
+    }
+
+    /// The panic record that a guest has left before it aborted, if it has.
+    pub(crate) fn staged_panic(&self) -> Option<PayloadSource<'_>> {
+        let line = self.guest_line();
+        let length = line.length as usize;
+        (line.kind == GuestMessageKind::Panic as u32 && length <= self.capacity).then(|| self.payload(length))
+    }
+
+    fn guest_line(&self) -> MessageLine {
+        let mut bytes = [0; MESSAGE_LINE_LEN];
+        self.region.read(GUEST_LINE, &mut bytes).expect("the lines lie in the region");
+        MessageLine::from_bytes(&bytes)
+    }
+
+    fn send(&self, line: MessageLine) {
+        self.write(HOST_LINE, &line.to_bytes());
+    }
+
+    fn write(&self, offset: usize, bytes: &[u8]) {
+        self.region.write(offset, bytes).expect("the lines lie in the region");
+    }
+
+    fn inbound_offset(&self) -> usize {
+        PAYLOADS
+    }
+
+    fn outbound_offset(&self) -> usize {
+        PAYLOADS + self.capacity.next_multiple_of(PAGE_SIZE)
+    }
+}
+
+/// How a guest broke the rules of the mailbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum ProtocolViolation {
+    /// The guest rang with a message of no known kind.
+    #[error("a message of unknown kind {kind}")]
+    UnknownKind {
+        /// What stood in its place.
+        kind: u32,
+    },
+    /// The guest answered with no known status.
+    #[error("a return with unknown status {status}")]
+    UnknownStatus {
+        /// What stood in its place.
+        status: u32,
+    },
+    /// The guest claimed a payload beyond its area.
+    #[error("a payload of {length} bytes in an area of {capacity}")]
+    Length {
+        /// Bytes that the guest claimed.
+        length: u32,
+        /// Bytes of the area.
+        capacity: usize,
+    },
+    /// The guest said for a second time that it is ready.
+    #[error("a second `ready`")]
+    ReadyTwice,
+    /// The guest answered before it was called.
+    #[error("a return to call {sequence}, though no call is being made")]
+    ReturnWithoutCall {
+        /// The call that it claimed to answer.
+        sequence: u64,
+    },
+    /// The guest answered another call than the one being made.
+    #[error("a return to call {sequence}, though call {expected} is being made")]
+    WrongReturn {
+        /// The call that it claimed to answer.
+        sequence: u64,
+        /// The call being made.
+        expected: u64,
+    },
+    /// The guest's host calls are out of sequence.
+    #[error("host call {sequence} where host call {expected} was due")]
+    WrongHostCall {
+        /// The number that the guest gave.
+        sequence: u64,
+        /// The number that was due.
+        expected: u64,
+    },
+    /// The guest called a host function by a number that none of its imports has.
+    #[error("a host call to function number {function}, which is not an import of the image")]
+    UnknownImport {
+        /// The number that the guest gave.
+        function: u32,
+    },
+    /// The guest's error or panic text could not be decoded.
+    #[error("a message text that cannot be decoded")]
+    Text,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Starting,
+    Idle,
+    InCall,
+}
+
+/// Offsets in the region. The message lines share a page and nothing else.
+const INFO_PAGE: usize = 0;
+const HOST_LINE: usize = PAGE_SIZE;
+const GUEST_LINE: usize = HOST_LINE + MESSAGE_LINE_LEN;
+const PAYLOADS: usize = 2 * PAGE_SIZE;

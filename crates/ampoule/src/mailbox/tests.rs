@@ -1,0 +1,100 @@
+use ampoule_abi::codec::{Decoder, encode};
+use ampoule_abi::layout::{FailureStatus, PanicRecord, ReturnStatus};
+
+use super::*;
+
+/// Puts a message into the guest's line, as a guest would.
+fn guest_says(mailbox: &Mailbox, line: MessageLine) {
+    mailbox.region.write(GUEST_LINE, &line.to_bytes()).unwrap();
+}
+
+fn kind(kind: GuestMessageKind) -> MessageLine {
+    MessageLine { kind: kind as u32, ..MessageLine::default() }
+}
+
+fn ready_mailbox() -> Mailbox {
+    let mut mailbox = Mailbox::new(4096).unwrap();
+    guest_says(&mailbox, kind(GuestMessageKind::Ready));
+    assert_eq!(mailbox.receive(), Ok(GuestMessage::Ready));
+    mailbox
+}
+
+#[test]
+fn a_return_is_taken_once_and_only_for_the_call_being_made() {
+    let mut mailbox = ready_mailbox();
+    let answer = MessageLine { sequence: 1, length: 3, ..kind(GuestMessageKind::Return) };
+    guest_says(&mailbox, answer);
+    assert_eq!(mailbox.receive(), Err(ProtocolViolation::ReturnWithoutCall { sequence: 1 }));
+
+    mailbox.send_call(0, 0);
+    guest_says(&mailbox, MessageLine { sequence: 7, ..answer });
+    assert_eq!(mailbox.receive(), Err(ProtocolViolation::WrongReturn { sequence: 7, expected: 1 }));
+
+    guest_says(&mailbox, answer);
+    let taken = GuestMessage::Return { status: ReturnStatus::Done, length: 3, needed: 0 };
+    assert_eq!(mailbox.receive(), Ok(taken));
+    assert_eq!(mailbox.receive(), Err(ProtocolViolation::ReturnWithoutCall { sequence: 1 }));
+}
+
+#[test]
+fn a_guest_is_ready_once() {
+    let mut mailbox = ready_mailbox();
+    assert_eq!(mailbox.receive(), Err(ProtocolViolation::ReadyTwice));
+}
+
+#[test]
+fn host_calls_come_in_sequence() {
+    let mut mailbox = ready_mailbox();
+    let call = |sequence| MessageLine { sequence, function: 8, length: 1, ..kind(GuestMessageKind::HostCall) };
+    guest_says(&mailbox, call(1));
+    assert_eq!(mailbox.receive(), Ok(GuestMessage::HostCall { function: 8, length: 1 }));
+    assert_eq!(mailbox.receive(), Err(ProtocolViolation::WrongHostCall { sequence: 1, expected: 2 }));
+}
+
+#[test]
+fn lengths_kinds_and_statuses_are_checked() {
+    let mut mailbox = ready_mailbox();
+    mailbox.send_call(0, 0);
+    guest_says(&mailbox, MessageLine { sequence: 1, length: 4097, ..kind(GuestMessageKind::Return) });
+    assert_eq!(mailbox.receive(), Err(ProtocolViolation::Length { length: 4097, capacity: 4096 }));
+    guest_says(&mailbox, MessageLine { sequence: 1, status: 99, ..kind(GuestMessageKind::Return) });
+    assert_eq!(mailbox.receive(), Err(ProtocolViolation::UnknownStatus { status: 99 }));
+    guest_says(&mailbox, MessageLine { kind: 77, ..MessageLine::default() });
+    assert_eq!(mailbox.receive(), Err(ProtocolViolation::UnknownKind { kind: 77 }));
+    guest_says(&mailbox, kind(GuestMessageKind::Panic));
+    assert_eq!(mailbox.receive(), Err(ProtocolViolation::UnknownKind { kind: 4 }));
+}
+
+#[test]
+fn a_staged_panic_is_bounded_by_its_area() {
+    let mailbox = ready_mailbox();
+    assert!(mailbox.staged_panic().is_none());
+    let record = PanicRecord { message: "m", file: "f", line: 1, column: 2 };
+    let length = encode(&record, mailbox.outbound()).unwrap() as u32;
+    guest_says(&mailbox, MessageLine { length, ..kind(GuestMessageKind::Panic) });
+    let mut decoder = Decoder::new(mailbox.staged_panic().unwrap());
+    assert_eq!(decoder.value::<PanicRecord<String>>().unwrap().message, "m");
+    guest_says(&mailbox, MessageLine { length: u32::MAX, ..kind(GuestMessageKind::Panic) });
+    assert!(mailbox.staged_panic().is_none());
+}
+
+#[test]
+fn a_failure_text_is_cut_to_the_area() {
+    let mut mailbox = ready_mailbox();
+    mailbox.send_failure(FailureStatus::Failed, 0, &"ä".repeat(4096));
+    let mut line = [0; MESSAGE_LINE_LEN];
+    mailbox.region.read(HOST_LINE, &mut line).unwrap();
+    let line = MessageLine::from_bytes(&line);
+    assert_eq!(line.length, 4096);
+    let text: String = Decoder::new(mailbox.payload(line.length as usize)).value().unwrap();
+    assert_eq!(text, "ä".repeat(2046));
+}
+
+#[test]
+fn the_guest_may_write_its_line_and_the_outbound_area_only() {
+    let mailbox = Mailbox::new(5000).unwrap();
+    let areas = mailbox.areas();
+    assert_eq!(areas.iter().map(|area| area.len).sum::<usize>(), mailbox.region().len());
+    let writable: Vec<usize> = areas.iter().filter(|area| area.writable).map(|area| area.offset).collect();
+    assert_eq!(writable, [HOST_LINE, mailbox.outbound_offset()]);
+}

@@ -1,0 +1,60 @@
+//! Futexes of a process with one thread: nobody else can change the word or wake the waiter.
+
+use std::time::Duration;
+
+use ampoule_vmm::GuestVirt;
+
+use crate::address_space::AddressSpace;
+use crate::personality::Outcome;
+
+use super::errno::Errno;
+use super::{int, time};
+
+pub(super) fn futex(space: &AddressSpace, arguments: &[u64; 6]) -> Result<Outcome, Errno> {
+    let [word, operation, value, timeout, _, last] = *arguments;
+    let operation = int(operation);
+    let realtime = operation & FUTEX_CLOCK_REALTIME != 0;
+    let command = operation & !(FUTEX_PRIVATE_FLAG | FUTEX_CLOCK_REALTIME);
+    if !word.is_multiple_of(4) {
+        return Err(Errno::EINVAL);
+    }
+    match command {
+        FUTEX_WAIT_BITSET | FUTEX_WAKE_BITSET if last as u32 == 0 => Err(Errno::EINVAL),
+        FUTEX_WAIT => {
+            let timeout = read_timeout(space, timeout)?;
+            wait(space, word, value, timeout)
+        }
+        FUTEX_WAIT_BITSET => {
+            let timeout = read_timeout(space, timeout)?.map(|deadline| time::until(deadline, realtime));
+            wait(space, word, value, timeout)
+        }
+        FUTEX_WAKE | FUTEX_WAKE_BITSET | FUTEX_REQUEUE => Ok(Outcome::Return(0)),
+        FUTEX_CMP_REQUEUE if space.read_u32(GuestVirt(word))? == last as u32 => Ok(Outcome::Return(0)),
+        FUTEX_CMP_REQUEUE => Err(Errno::EAGAIN),
+        _ => Err(Errno::ENOSYS),
+    }
+}
+
+fn wait(space: &AddressSpace, word: u64, value: u64, timeout: Option<Duration>) -> Result<Outcome, Errno> {
+    if space.read_u32(GuestVirt(word))? != value as u32 {
+        return Err(Errno::EAGAIN);
+    }
+    Ok(match timeout {
+        Some(duration) => time::sleep(duration, Errno::ETIMEDOUT.result()),
+        None => Outcome::Deadlock,
+    })
+}
+
+fn read_timeout(space: &AddressSpace, at: u64) -> Result<Option<Duration>, Errno> {
+    if at == 0 { Ok(None) } else { time::read_timespec(space, at).map(Some) }
+}
+
+// Linux's `include/uapi/linux/futex.h`.
+const FUTEX_WAIT: i32 = 0;
+const FUTEX_WAKE: i32 = 1;
+const FUTEX_REQUEUE: i32 = 3;
+const FUTEX_CMP_REQUEUE: i32 = 4;
+const FUTEX_WAIT_BITSET: i32 = 9;
+const FUTEX_WAKE_BITSET: i32 = 10;
+const FUTEX_PRIVATE_FLAG: i32 = 128;
+const FUTEX_CLOCK_REALTIME: i32 = 256;

@@ -1,0 +1,167 @@
+//! The numbers of the system calls that the personality knows (Linux's `arch/x86/entry/syscalls/syscall_64.tbl`).
+
+macro_rules! system_calls {
+    ($($constant:ident = $number:literal, $name:literal;)*) => {
+        $(pub(super) const $constant: u64 = $number;)*
+
+        /// The name of a system call that the personality knows.
+        pub(super) fn name(number: u64) -> Option<&'static str> {
+            match number {
+                $($number => Some($name),)*
+                _ => None,
+            }
+        }
+    };
+}
+
+system_calls! {
+    READ = 0, "read";
+    WRITE = 1, "write";
+    OPEN = 2, "open";
+    CLOSE = 3, "close";
+    STAT = 4, "stat";
+    FSTAT = 5, "fstat";
+    LSTAT = 6, "lstat";
+    POLL = 7, "poll";
+    LSEEK = 8, "lseek";
+    MMAP = 9, "mmap";
+    MPROTECT = 10, "mprotect";
+    MUNMAP = 11, "munmap";
+    BRK = 12, "brk";
+    RT_SIGACTION = 13, "rt_sigaction";
+    RT_SIGPROCMASK = 14, "rt_sigprocmask";
+    RT_SIGRETURN = 15, "rt_sigreturn";
+    IOCTL = 16, "ioctl";
+    PREAD64 = 17, "pread64";
+    PWRITE64 = 18, "pwrite64";
+    READV = 19, "readv";
+    WRITEV = 20, "writev";
+    ACCESS = 21, "access";
+    PIPE = 22, "pipe";
+    SELECT = 23, "select";
+    SCHED_YIELD = 24, "sched_yield";
+    MREMAP = 25, "mremap";
+    MSYNC = 26, "msync";
+    MINCORE = 27, "mincore";
+    MADVISE = 28, "madvise";
+    DUP = 32, "dup";
+    DUP2 = 33, "dup2";
+    PAUSE = 34, "pause";
+    NANOSLEEP = 35, "nanosleep";
+    GETPID = 39, "getpid";
+    SOCKET = 41, "socket";
+    SOCKETPAIR = 53, "socketpair";
+    CLONE = 56, "clone";
+    FORK = 57, "fork";
+    VFORK = 58, "vfork";
+    EXECVE = 59, "execve";
+    EXIT = 60, "exit";
+    WAIT4 = 61, "wait4";
+    KILL = 62, "kill";
+    UNAME = 63, "uname";
+    FCNTL = 72, "fcntl";
+    FSYNC = 74, "fsync";
+    FDATASYNC = 75, "fdatasync";
+    TRUNCATE = 76, "truncate";
+    FTRUNCATE = 77, "ftruncate";
+    GETCWD = 79, "getcwd";
+    CHDIR = 80, "chdir";
+    RENAME = 82, "rename";
+    MKDIR = 83, "mkdir";
+    RMDIR = 84, "rmdir";
+    CREAT = 85, "creat";
+    LINK = 86, "link";
+    UNLINK = 87, "unlink";
+    SYMLINK = 88, "symlink";
+    READLINK = 89, "readlink";
+    CHMOD = 90, "chmod";
+    CHOWN = 92, "chown";
+    LCHOWN = 94, "lchown";
+    UMASK = 95, "umask";
+    GETTIMEOFDAY = 96, "gettimeofday";
+    GETRLIMIT = 97, "getrlimit";
+    GETRUSAGE = 98, "getrusage";
+    SYSINFO = 99, "sysinfo";
+    TIMES = 100, "times";
+    GETUID = 102, "getuid";
+    GETGID = 104, "getgid";
+    SETUID = 105, "setuid";
+    SETGID = 106, "setgid";
+    GETEUID = 107, "geteuid";
+    GETEGID = 108, "getegid";
+    GETPPID = 110, "getppid";
+    GETPGRP = 111, "getpgrp";
+    SETSID = 112, "setsid";
+    SETREUID = 113, "setreuid";
+    SETREGID = 114, "setregid";
+    GETGROUPS = 115, "getgroups";
+    SETRESUID = 117, "setresuid";
+    GETRESUID = 118, "getresuid";
+    SETRESGID = 119, "setresgid";
+    GETRESGID = 120, "getresgid";
+    GETPGID = 121, "getpgid";
+    GETSID = 124, "getsid";
+    RT_SIGPENDING = 127, "rt_sigpending";
+    RT_SIGTIMEDWAIT = 128, "rt_sigtimedwait";
+    RT_SIGSUSPEND = 130, "rt_sigsuspend";
+    SIGALTSTACK = 131, "sigaltstack";
+    STATFS = 137, "statfs";
+    SCHED_GETPARAM = 143, "sched_getparam";
+    SCHED_GETSCHEDULER = 145, "sched_getscheduler";
+    SCHED_GET_PRIORITY_MAX = 146, "sched_get_priority_max";
+    SCHED_GET_PRIORITY_MIN = 147, "sched_get_priority_min";
+    MLOCK = 149, "mlock";
+    MUNLOCK = 150, "munlock";
+    MLOCKALL = 151, "mlockall";
+    MUNLOCKALL = 152, "munlockall";
+    PRCTL = 157, "prctl";
+    ARCH_PRCTL = 158, "arch_prctl";
+    SETRLIMIT = 160, "setrlimit";
+    SETTIMEOFDAY = 164, "settimeofday";
+    GETTID = 186, "gettid";
+    TKILL = 200, "tkill";
+    TIME = 201, "time";
+    FUTEX = 202, "futex";
+    SCHED_SETAFFINITY = 203, "sched_setaffinity";
+    SCHED_GETAFFINITY = 204, "sched_getaffinity";
+    EPOLL_CREATE = 213, "epoll_create";
+    SET_TID_ADDRESS = 218, "set_tid_address";
+    CLOCK_SETTIME = 227, "clock_settime";
+    CLOCK_GETTIME = 228, "clock_gettime";
+    CLOCK_GETRES = 229, "clock_getres";
+    CLOCK_NANOSLEEP = 230, "clock_nanosleep";
+    EXIT_GROUP = 231, "exit_group";
+    TGKILL = 234, "tgkill";
+    WAITID = 247, "waitid";
+    OPENAT = 257, "openat";
+    MKDIRAT = 258, "mkdirat";
+    NEWFSTATAT = 262, "newfstatat";
+    UNLINKAT = 263, "unlinkat";
+    RENAMEAT = 264, "renameat";
+    LINKAT = 265, "linkat";
+    READLINKAT = 267, "readlinkat";
+    FCHMODAT = 268, "fchmodat";
+    FACCESSAT = 269, "faccessat";
+    PPOLL = 271, "ppoll";
+    SET_ROBUST_LIST = 273, "set_robust_list";
+    EVENTFD = 284, "eventfd";
+    EVENTFD2 = 290, "eventfd2";
+    EPOLL_CREATE1 = 291, "epoll_create1";
+    DUP3 = 292, "dup3";
+    PIPE2 = 293, "pipe2";
+    PREADV = 295, "preadv";
+    PWRITEV = 296, "pwritev";
+    PRLIMIT64 = 302, "prlimit64";
+    GETCPU = 309, "getcpu";
+    RENAMEAT2 = 316, "renameat2";
+    GETRANDOM = 318, "getrandom";
+    MEMFD_CREATE = 319, "memfd_create";
+    EXECVEAT = 322, "execveat";
+    MEMBARRIER = 324, "membarrier";
+    MLOCK2 = 325, "mlock2";
+    STATX = 332, "statx";
+    RSEQ = 334, "rseq";
+    CLONE3 = 435, "clone3";
+    OPENAT2 = 437, "openat2";
+    FACCESSAT2 = 439, "faccessat2";
+}

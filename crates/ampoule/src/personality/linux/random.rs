@@ -1,0 +1,51 @@
+//! Random bytes, from the host.
+
+use ampoule_vmm::GuestVirt;
+
+use crate::address_space::AddressSpace;
+
+use super::errno::Errno;
+use super::host::fill_random;
+use super::int;
+
+/// Random bytes for a guest's start.
+///
+/// # Panics
+///
+/// When the host has no random source.
+pub(crate) fn bytes<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    fill_random(&mut bytes).expect("every Linux that has KVM has getrandom");
+    bytes
+}
+
+/// Gives at most [`MAX_RANDOM`] bytes and says how many, as Linux may.
+pub(super) fn getrandom(space: &mut AddressSpace, into: u64, len: u64, flags: u64) -> Result<u64, Errno> {
+    let flags = int(flags);
+    let contradictory = flags & (GRND_RANDOM | GRND_INSECURE) == GRND_RANDOM | GRND_INSECURE;
+    if flags & !(GRND_NONBLOCK | GRND_RANDOM | GRND_INSECURE) != 0 || contradictory {
+        return Err(Errno::EINVAL);
+    }
+    let len = len.min(MAX_RANDOM);
+    let mut done = 0;
+    let mut buffer = [0; 256];
+    while done < len {
+        let part = &mut buffer[..(len - done).min(256) as usize];
+        fill_random(part).map_err(|_| Errno::EAGAIN)?;
+        let at = GuestVirt(into).checked_add(done).ok_or(Errno::EFAULT)?;
+        match space.write(at, part) {
+            Ok(()) => done += part.len() as u64,
+            Err(_) if done > 0 => break,
+            Err(bad) => return Err(bad.into()),
+        }
+    }
+    Ok(done)
+}
+
+/// The most bytes that one call gives.
+pub(super) const MAX_RANDOM: u64 = 64 << 10;
+
+// Linux's `include/uapi/linux/random.h`.
+const GRND_NONBLOCK: i32 = 1;
+const GRND_RANDOM: i32 = 2;
+const GRND_INSECURE: i32 = 4;

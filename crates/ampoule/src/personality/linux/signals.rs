@@ -1,0 +1,203 @@
+//! Signals. What a guest sets up is remembered and told on request, but no handler is ever called: a fault ends the guest,
+//! and so does a signal that it sends itself, unless it ignores it.
+
+use ampoule_vmm::GuestVirt;
+
+use crate::address_space::AddressSpace;
+use crate::personality::Outcome;
+
+use super::errno::Errno;
+use super::process::{PROCESS_ID, is_own};
+use super::record::{Record, word};
+use super::{int, time};
+
+/// What the process has said about signals.
+#[derive(Clone, Debug)]
+pub(super) struct Signals {
+    /// By signal number less one.
+    actions: [Action; SIGNALS],
+    blocked: u64,
+    alternate_stack: AlternateStack,
+}
+
+/// `struct sigaction` as the kernel has it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Action {
+    handler: u64,
+    flags: u64,
+    restorer: u64,
+    mask: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct AlternateStack {
+    start: u64,
+    flags: u32,
+    size: u64,
+}
+
+impl Signals {
+    pub(super) fn new() -> Self {
+        Self {
+            actions: [Action::default(); SIGNALS],
+            blocked: 0,
+            alternate_stack: AlternateStack { start: 0, flags: SS_DISABLE, size: 0 },
+        }
+    }
+
+    pub(super) fn action(
+        &mut self,
+        space: &mut AddressSpace,
+        [signal, new, old, set_size]: [u64; 4],
+    ) -> Result<u64, Errno> {
+        let signal = int(signal);
+        let index = index(signal).filter(|_| set_size == SET_SIZE).ok_or(Errno::EINVAL)?;
+        let before = self.actions[index];
+        if new != 0 {
+            let action: [u8; 32] = space.read_array(GuestVirt(new))?;
+            if matches!(signal, SIGKILL | SIGSTOP) {
+                return Err(Errno::EINVAL);
+            }
+            self.actions[index] = Action {
+                handler: word(&action, 0),
+                flags: word(&action, 1),
+                restorer: word(&action, 2),
+                mask: word(&action, 3) & !UNBLOCKABLE,
+            };
+        }
+        if old != 0 {
+            let Action { handler, flags, restorer, mask } = before;
+            let action = Record::<32>::new().u64(0, handler).u64(8, flags).u64(16, restorer).u64(24, mask);
+            space.write(GuestVirt(old), action.as_bytes())?;
+        }
+        Ok(0)
+    }
+
+    pub(super) fn mask(&mut self, space: &mut AddressSpace, [how, new, old, set_size]: [u64; 4]) -> Result<u64, Errno> {
+        if set_size != SET_SIZE {
+            return Err(Errno::EINVAL);
+        }
+        let before = self.blocked;
+        if new != 0 {
+            let set = space.read_u64(GuestVirt(new))?;
+            let blocked = match int(how) {
+                SIG_BLOCK => before | set,
+                SIG_UNBLOCK => before & !set,
+                SIG_SETMASK => set,
+                _ => return Err(Errno::EINVAL),
+            };
+            self.blocked = blocked & !UNBLOCKABLE;
+        }
+        if old != 0 {
+            space.write(GuestVirt(old), &before.to_le_bytes())?;
+        }
+        Ok(0)
+    }
+
+    pub(super) fn alternate_stack(&mut self, space: &mut AddressSpace, new: u64, old: u64) -> Result<u64, Errno> {
+        let before = self.alternate_stack;
+        if new != 0 {
+            let stack: [u8; 24] = space.read_array(GuestVirt(new))?;
+            let (start, flags, size) = (word(&stack, 0), word(&stack, 1) as u32, word(&stack, 2));
+            self.alternate_stack = match flags & !SS_AUTODISARM {
+                SS_DISABLE => AlternateStack { start: 0, flags, size: 0 },
+                0 | SS_ONSTACK if size < MINSIGSTKSZ => return Err(Errno::ENOMEM),
+                0 | SS_ONSTACK => AlternateStack { start, flags: flags & SS_AUTODISARM, size },
+                _ => return Err(Errno::EINVAL),
+            };
+        }
+        if old != 0 {
+            let AlternateStack { start, flags, size } = before;
+            let stack = Record::<24>::new().u64(0, start).u32(8, flags).u64(16, size);
+            space.write(GuestVirt(old), stack.as_bytes())?;
+        }
+        Ok(0)
+    }
+
+    /// `kill`: a process or a group of processes, of which there is only the guest's own.
+    pub(super) fn kill(&self, process: u64, signal: u64) -> Result<Outcome, Errno> {
+        let process = int(process);
+        if !is_own(process) && process != -PROCESS_ID {
+            return Err(Errno::ESRCH);
+        }
+        self.send(int(signal))
+    }
+
+    /// `tkill` and `tgkill`.
+    pub(super) fn kill_thread(&self, group: u64, thread: u64, signal: u64) -> Result<Outcome, Errno> {
+        if int(group) <= 0 || int(thread) <= 0 {
+            return Err(Errno::EINVAL);
+        }
+        if int(group) != PROCESS_ID || int(thread) != PROCESS_ID {
+            return Err(Errno::ESRCH);
+        }
+        self.send(int(signal))
+    }
+
+    /// A signal that has a handler ends the guest too: to go on without the handler would be something else than what the
+    /// guest has asked for. Neither does blocking a signal put it off.
+    fn send(&self, signal: i32) -> Result<Outcome, Errno> {
+        if signal == 0 {
+            return Ok(Outcome::Return(0));
+        }
+        let action = self.actions[index(signal).ok_or(Errno::EINVAL)?];
+        Ok(match (signal, action.handler) {
+            (SIGSTOP, _) => Outcome::Deadlock,
+            (_, SIG_IGN) | (SIGCHLD | SIGCONT | SIGURG | SIGWINCH, SIG_DFL) => Outcome::Return(0),
+            (SIGTSTP | SIGTTIN | SIGTTOU, SIG_DFL) => Outcome::Deadlock,
+            _ => Outcome::Abort { signal },
+        })
+    }
+}
+
+/// `rt_sigtimedwait`: no signal ever comes.
+pub(super) fn wait(space: &AddressSpace, timeout: u64, set_size: u64) -> Result<Outcome, Errno> {
+    if set_size != SET_SIZE {
+        return Err(Errno::EINVAL);
+    }
+    if timeout == 0 {
+        return Ok(Outcome::Deadlock);
+    }
+    Ok(time::sleep(time::read_timespec(space, timeout)?, Errno::EAGAIN.result()))
+}
+
+/// `rt_sigpending`: no signal is ever pending.
+pub(super) fn pending(space: &mut AddressSpace, into: u64, set_size: u64) -> Result<u64, Errno> {
+    if set_size > SET_SIZE {
+        return Err(Errno::EINVAL);
+    }
+    space.write(GuestVirt(into), &[0; SET_SIZE as usize][..set_size as usize])?;
+    Ok(0)
+}
+
+fn index(signal: i32) -> Option<usize> {
+    usize::try_from(signal).ok()?.checked_sub(1).filter(|index| *index < SIGNALS)
+}
+
+const SIGNALS: usize = 64;
+
+/// Size of a set of signals, in bytes.
+const SET_SIZE: u64 = 8;
+
+/// The set of `SIGKILL` and `SIGSTOP`.
+const UNBLOCKABLE: u64 = 1 << (SIGKILL - 1) | 1 << (SIGSTOP - 1);
+
+// Linux's `arch/x86/include/uapi/asm/signal.h`, `include/uapi/linux/signal.h` and `asm-generic/signal-defs.h`.
+const SIGKILL: i32 = 9;
+const SIGCHLD: i32 = 17;
+const SIGCONT: i32 = 18;
+const SIGSTOP: i32 = 19;
+const SIGTSTP: i32 = 20;
+const SIGTTIN: i32 = 21;
+const SIGTTOU: i32 = 22;
+const SIGURG: i32 = 23;
+const SIGWINCH: i32 = 28;
+const SIG_DFL: u64 = 0;
+const SIG_IGN: u64 = 1;
+const SIG_BLOCK: i32 = 0;
+const SIG_UNBLOCK: i32 = 1;
+const SIG_SETMASK: i32 = 2;
+const SS_ONSTACK: u32 = 1;
+const SS_DISABLE: u32 = 2;
+const SS_AUTODISARM: u32 = 1 << 31;
+const MINSIGSTKSZ: u64 = 2048;

@@ -1,0 +1,199 @@
+//! System calls as a guest would make them, without a virtual machine.
+
+mod files;
+mod memory;
+mod process;
+mod signals;
+mod time;
+
+use ampoule_vmm::x86_64::paging::PageTables;
+use ampoule_vmm::{GuestPhys, GuestVirt, PAGE_SIZE, Region};
+use proptest::prelude::*;
+
+use crate::address_space::{Parts, Placement, Protection};
+use crate::output::Stream;
+use crate::personality::OutputLimitReached;
+
+use super::*;
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// No argument makes the host panic, hang, or forget how to go on.
+    #[test]
+    fn every_number_survives_every_argument(arguments: Vec<[Argument; 6]>) {
+        let mut guest = Guest::new();
+        for arguments in arguments {
+            for number in 0..512 {
+                let outcome = guest.call(number, arguments.map(|argument| argument.0));
+                prop_assert!(is_plausible(outcome), "{number}: {outcome:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn names_and_numbers_are_those_of_the_host() {
+    for (number, name) in [
+        (libc::SYS_read, "read"),
+        (libc::SYS_mmap, "mmap"),
+        (libc::SYS_mremap, "mremap"),
+        (libc::SYS_exit_group, "exit_group"),
+        (libc::SYS_clock_nanosleep, "clock_nanosleep"),
+        (libc::SYS_prlimit64, "prlimit64"),
+        (libc::SYS_statx, "statx"),
+        (libc::SYS_faccessat2, "faccessat2"),
+    ] {
+        assert_eq!(nr::name(number as u64), Some(name));
+    }
+    assert_eq!(nr::name(u64::MAX), None);
+}
+
+#[test]
+fn what_is_not_there_is_not_implemented() {
+    let mut guest = Guest::new();
+    for number in [nr::CLONE, nr::CLONE3, nr::FORK, nr::SOCKET, nr::PIPE2, nr::EPOLL_CREATE1, nr::RSEQ, 511, u64::MAX] {
+        assert_eq!(guest.errno(number, [0; 6]), libc::ENOSYS, "{number}");
+    }
+}
+
+/// A guest with one page to read and write, another that it can only read, and what it has printed.
+struct Guest {
+    space: AddressSpace,
+    process: LinuxProcess,
+    printed: Printed,
+}
+
+#[derive(Default)]
+struct Printed {
+    bytes: Vec<(Stream, Vec<u8>)>,
+    full: bool,
+}
+
+impl Guest {
+    fn new() -> Self {
+        let tables = Region::anonymous(64 * PAGE_SIZE).unwrap();
+        let mut space = AddressSpace::new(Parts {
+            ram: Region::anonymous(FRAMES * PAGE_SIZE).unwrap(),
+            ram_base: GuestPhys(0x1_0000_0000),
+            tables: PageTables::new(tables, GuestPhys(0), 0..64 * PAGE_SIZE).unwrap(),
+            allow_executable_memory: false,
+        });
+        space.place_heap(GuestVirt(HEAP));
+        space.map_stack(STACK_SIZE, PAGE).unwrap();
+        for (at, protection) in [(DATA, Protection::ReadWrite), (READ_ONLY, Protection::Read)] {
+            space.map_anonymous(PAGE, Placement::FixedVacant(GuestVirt(at)), protection).unwrap();
+        }
+        let process = LinuxProcess::new(ProcessConfig { stack_size: STACK_SIZE });
+        Self { space, process, printed: Printed::default() }
+    }
+
+    fn call(&mut self, number: u64, arguments: impl Into<Vec<u64>>) -> Outcome {
+        let mut given: Vec<u64> = arguments.into();
+        given.resize(6, 0);
+        let arguments = given.try_into().unwrap();
+        self.process.system_call(&SystemCall { number, arguments }, &mut self.space, &mut self.printed)
+    }
+
+    /// The result of a call that succeeds.
+    #[track_caller]
+    fn ok(&mut self, number: u64, arguments: impl Into<Vec<u64>>) -> u64 {
+        match self.call(number, arguments) {
+            Outcome::Return(result) if (result as i64) >= 0 => result,
+            outcome => panic!("{outcome:?}"),
+        }
+    }
+
+    /// The error number of a call that fails.
+    #[track_caller]
+    fn errno(&mut self, number: u64, arguments: impl Into<Vec<u64>>) -> i32 {
+        match self.call(number, arguments) {
+            Outcome::Return(result) if (-4095..0).contains(&(result as i64)) => -(result as i64) as i32,
+            outcome => panic!("{outcome:?}"),
+        }
+    }
+
+    fn put(&mut self, at: u64, bytes: &[u8]) -> u64 {
+        self.space.write(GuestVirt(at), bytes).unwrap();
+        at
+    }
+
+    fn put_words(&mut self, at: u64, words: &[u64]) -> u64 {
+        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        self.put(at, &bytes)
+    }
+
+    fn bytes<const N: usize>(&self, at: u64) -> [u8; N] {
+        self.space.read_array(GuestVirt(at)).unwrap()
+    }
+
+    fn word(&self, at: u64) -> u64 {
+        u64::from_le_bytes(self.bytes(at))
+    }
+
+    fn half(&self, at: u64) -> u32 {
+        u32::from_le_bytes(self.bytes(at))
+    }
+}
+
+impl Streams for Printed {
+    fn write(&mut self, stream: Stream, bytes: &[u8]) -> Result<(), OutputLimitReached> {
+        if self.full {
+            return Err(OutputLimitReached);
+        }
+        self.bytes.push((stream, bytes.to_vec()));
+        Ok(())
+    }
+}
+
+impl Printed {
+    fn text(&self, wanted: Stream) -> Vec<u8> {
+        self.bytes.iter().filter(|(stream, _)| *stream == wanted).flat_map(|(_, bytes)| bytes.clone()).collect()
+    }
+}
+
+/// An argument that is more interesting than a random number, as a rule.
+#[derive(Clone, Copy, Debug)]
+struct Argument(u64);
+
+impl Arbitrary for Argument {
+    type Parameters = ();
+    type Strategy = BoxedStrategy<Self>;
+
+    fn arbitrary_with((): ()) -> Self::Strategy {
+        prop_oneof![
+            any::<u64>(),
+            0_u64..64,
+            (0_u64..64).prop_map(|bit| 1 << bit),
+            (0_u64..64).prop_map(|bit| (1_u64 << bit).wrapping_neg()),
+            (0_u64..64).prop_map(|pages| pages * PAGE),
+            (DATA - 16..READ_ONLY + PAGE + 16),
+            Just(HEAP),
+            Just(crate::image::USER_END - PAGE),
+            Just(libc::AT_FDCWD as u64),
+        ]
+        .prop_map(Self)
+        .boxed()
+    }
+}
+
+/// An error number, an address, or one of the other outcomes.
+fn is_plausible(outcome: Outcome) -> bool {
+    match outcome {
+        Outcome::Return(result) => (result as i64) >= -4095,
+        Outcome::Exit { code } => (0..256).contains(&code),
+        Outcome::Abort { signal } => (1..=64).contains(&signal),
+        Outcome::SetFsBase { base } | Outcome::SetGsBase { base } => base < 1 << 47,
+        Outcome::Sleep { duration, .. } => !duration.is_zero(),
+        Outcome::Deadlock => true,
+        Outcome::OutputLimit => false,
+    }
+}
+
+const PAGE: u64 = PAGE_SIZE as u64;
+const FRAMES: usize = 256;
+const STACK_SIZE: u64 = 1 << 20;
+const HEAP: u64 = 0x60_0000;
+const DATA: u64 = 0x20_0000;
+const READ_ONLY: u64 = DATA + PAGE;
+const UNMAPPED: u64 = READ_ONLY + PAGE;

@@ -1,0 +1,109 @@
+use super::*;
+
+#[test]
+fn exiting_gives_the_status_that_a_parent_would_see() {
+    let mut guest = Guest::new();
+    assert_eq!(guest.call(nr::EXIT_GROUP, [3]), Outcome::Exit { code: 3 });
+    assert_eq!(guest.call(nr::EXIT, [-1_i64 as u64]), Outcome::Exit { code: 255 });
+}
+
+#[test]
+fn thread_pointers_are_set_by_the_run_loop() {
+    let mut guest = Guest::new();
+    assert_eq!(guest.call(nr::ARCH_PRCTL, [0x1002, DATA]), Outcome::SetFsBase { base: DATA });
+    assert_eq!(guest.call(nr::ARCH_PRCTL, [0x1001, 0x5000]), Outcome::SetGsBase { base: 0x5000 });
+    guest.ok(nr::ARCH_PRCTL, [0x1003, DATA + 8]);
+    assert_eq!(guest.word(DATA + 8), DATA);
+    assert_eq!(guest.errno(nr::ARCH_PRCTL, [0x1002, 1 << 47]), libc::EPERM);
+    assert_eq!(guest.errno(nr::ARCH_PRCTL, [0x1002, u64::MAX]), libc::EPERM);
+    assert_eq!(guest.errno(nr::ARCH_PRCTL, [0x3001, 0]), libc::EINVAL);
+    assert_eq!(guest.errno(nr::ARCH_PRCTL, [0x1004, UNMAPPED]), libc::EFAULT);
+}
+
+#[test]
+fn the_process_is_nobody_special() {
+    let mut guest = Guest::new();
+    assert_eq!(guest.ok(nr::GETPID, []), guest.ok(nr::GETTID, []));
+    assert_eq!(guest.ok(nr::SET_TID_ADDRESS, [UNMAPPED]), guest.ok(nr::GETPID, []));
+    assert_ne!(guest.ok(nr::GETUID, []), 0);
+    assert_eq!(guest.errno(nr::SETUID, [0]), libc::EPERM);
+    let user = guest.ok(nr::GETEUID, []);
+    assert_eq!(guest.ok(nr::SETUID, [user]), 0);
+    guest.ok(nr::GETRESUID, [DATA, DATA + 4, DATA + 8]);
+    assert_eq!(u64::from(guest.half(DATA + 8)), user);
+    assert_eq!(guest.ok(nr::UMASK, [0o77]), 0o22);
+    assert_eq!(guest.ok(nr::UMASK, [0]), 0o77);
+}
+
+#[test]
+fn the_system_calls_itself_linux() {
+    let mut guest = Guest::new();
+    guest.ok(nr::UNAME, [DATA]);
+    assert_eq!(&guest.bytes(DATA), b"Linux\0");
+    assert_eq!(&guest.bytes(DATA + 4 * 65), b"x86_64\0");
+    assert_eq!(guest.errno(nr::UNAME, [READ_ONLY]), libc::EFAULT);
+    guest.ok(nr::SYSINFO, [DATA]);
+    let total = std::mem::offset_of!(libc::sysinfo, totalram) as u64;
+    assert_eq!(guest.word(DATA + total), FRAMES as u64 * PAGE);
+    assert_eq!(guest.half(DATA + std::mem::offset_of!(libc::sysinfo, mem_unit) as u64), 1);
+}
+
+#[test]
+fn limits_can_be_read_and_not_changed() {
+    let mut guest = Guest::new();
+    let stack = u64::from(libc::RLIMIT_STACK);
+    guest.ok(nr::PRLIMIT64, [0, stack, 0, DATA]);
+    assert_eq!((guest.word(DATA), guest.word(DATA + 8)), (STACK_SIZE, STACK_SIZE));
+    assert_eq!(guest.ok(nr::SETRLIMIT, [stack, DATA]), 0);
+    guest.put_words(DATA, &[STACK_SIZE * 2, STACK_SIZE * 2]);
+    assert_eq!(guest.errno(nr::SETRLIMIT, [stack, DATA]), libc::EPERM);
+    guest.ok(nr::GETRLIMIT, [u64::from(libc::RLIMIT_AS), DATA]);
+    assert_eq!(guest.word(DATA), u64::MAX);
+    assert_eq!(guest.errno(nr::PRLIMIT64, [0, 16, 0, DATA]), libc::EINVAL);
+    assert_eq!(guest.errno(nr::PRLIMIT64, [1, stack, 0, DATA]), libc::ESRCH);
+    assert_eq!(guest.errno(nr::PRLIMIT64, [0, stack, 0, READ_ONLY]), libc::EFAULT);
+}
+
+#[test]
+fn there_is_one_processor() {
+    let mut guest = Guest::new();
+    guest.put_words(DATA, &[u64::MAX, u64::MAX]);
+    assert_eq!(guest.ok(nr::SCHED_GETAFFINITY, [0, 128, DATA]), 8);
+    assert_eq!(guest.word(DATA), 1);
+    assert_eq!(guest.errno(nr::SCHED_GETAFFINITY, [0, 7, DATA]), libc::EINVAL);
+    assert_eq!(guest.errno(nr::SCHED_GETAFFINITY, [5, 8, DATA]), libc::ESRCH);
+    assert_eq!(guest.ok(nr::SCHED_SETAFFINITY, [0, 8, DATA]), 0);
+    guest.put_words(DATA, &[2]);
+    assert_eq!(guest.errno(nr::SCHED_SETAFFINITY, [0, 8, DATA]), libc::EINVAL);
+    guest.ok(nr::GETCPU, [DATA, 0]);
+    assert_eq!(guest.half(DATA), 0);
+    assert_eq!(guest.ok(nr::SCHED_GET_PRIORITY_MAX, [libc::SCHED_FIFO as u64]), 99);
+    assert_eq!(guest.ok(nr::SCHED_YIELD, []), 0);
+}
+
+#[test]
+fn the_thread_keeps_its_name() {
+    let mut guest = Guest::new();
+    guest.put(DATA, b"a name that is too long\0");
+    guest.ok(nr::PRCTL, [libc::PR_SET_NAME as u64, DATA]);
+    guest.ok(nr::PRCTL, [libc::PR_GET_NAME as u64, DATA + 64]);
+    assert_eq!(&guest.bytes(DATA + 64), b"a name that is \0");
+    guest.put(DATA, b"short\0");
+    guest.ok(nr::PRCTL, [libc::PR_SET_NAME as u64, DATA]);
+    guest.ok(nr::PRCTL, [libc::PR_GET_NAME as u64, DATA + 64]);
+    assert_eq!(&guest.bytes(DATA + 64), b"short\0\0\0\0\0\0\0\0\0\0\0");
+    assert_eq!(guest.errno(nr::PRCTL, [libc::PR_SET_NAME as u64, UNMAPPED]), libc::EFAULT);
+    assert_eq!(guest.errno(nr::PRCTL, [12_345]), libc::EINVAL);
+}
+
+#[test]
+fn start_up_calls_of_the_c_libraries_succeed_or_fail_as_expected() {
+    let mut guest = Guest::new();
+    assert_eq!(guest.ok(nr::SET_ROBUST_LIST, [DATA, 24]), 0);
+    assert_eq!(guest.errno(nr::SET_ROBUST_LIST, [DATA, 23]), libc::EINVAL);
+    assert_eq!(guest.errno(nr::RSEQ, [DATA, 32, 0, 0]), libc::ENOSYS);
+    let query = guest.ok(nr::MEMBARRIER, [0]);
+    assert_ne!(query, 0);
+    assert_eq!(guest.ok(nr::MEMBARRIER, [8]), 0);
+    assert_eq!(guest.errno(nr::MEMBARRIER, [3]), libc::EINVAL);
+}

@@ -1,0 +1,117 @@
+use std::time::{Duration, SystemTime};
+
+use super::*;
+
+#[test]
+fn clocks_are_the_hosts() {
+    let mut guest = Guest::new();
+    let host = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    let is_today = |seconds: u64| seconds.abs_diff(host) < 86_400;
+    assert_eq!(guest.ok(nr::CLOCK_GETTIME, [libc::CLOCK_REALTIME as u64, DATA]), 0);
+    assert!(is_today(guest.word(DATA)) && guest.word(DATA + 8) < 1_000_000_000);
+    assert_eq!(guest.ok(nr::GETTIMEOFDAY, [DATA, DATA + 16]), 0);
+    assert!(is_today(guest.word(DATA)) && guest.word(DATA + 8) < 1_000_000);
+    assert!(is_today(guest.ok(nr::TIME, [DATA])) && is_today(guest.word(DATA)));
+    assert_eq!(guest.word(DATA + 16), 0);
+}
+
+#[test]
+fn monotonic_clocks_do_not_go_back() {
+    let mut guest = Guest::new();
+    for clock in [
+        libc::CLOCK_MONOTONIC,
+        libc::CLOCK_MONOTONIC_RAW,
+        libc::CLOCK_MONOTONIC_COARSE,
+        libc::CLOCK_BOOTTIME,
+        libc::CLOCK_PROCESS_CPUTIME_ID,
+        libc::CLOCK_THREAD_CPUTIME_ID,
+    ] {
+        let mut read = || {
+            guest.ok(nr::CLOCK_GETTIME, [clock as u64, DATA]);
+            (guest.word(DATA), guest.word(DATA + 8))
+        };
+        assert!(read() <= read(), "clock {clock}");
+    }
+}
+
+#[test]
+fn clocks_that_do_not_exist_and_bad_places_are_refused() {
+    let mut guest = Guest::new();
+    for number in [nr::CLOCK_GETTIME, nr::CLOCK_GETRES, nr::CLOCK_NANOSLEEP] {
+        assert_eq!(guest.errno(number, [99, DATA, DATA]), libc::EINVAL);
+    }
+    assert_eq!(guest.errno(nr::CLOCK_GETTIME, [0, READ_ONLY]), libc::EFAULT);
+    assert_eq!(guest.errno(nr::CLOCK_SETTIME, [0, DATA]), libc::EPERM);
+    assert_eq!(guest.ok(nr::CLOCK_GETRES, [0, 0]), 0);
+    assert_eq!(guest.ok(nr::CLOCK_GETRES, [1, DATA]), 0);
+    assert_eq!((guest.word(DATA), guest.word(DATA + 8)), (0, 1));
+}
+
+#[test]
+fn sleeping_is_left_to_the_run_loop() {
+    let mut guest = Guest::new();
+    let request = guest.put_words(DATA, &[2, 500]);
+    let sleep = Outcome::Sleep { duration: Duration::new(2, 500), result: 0 };
+    assert_eq!(guest.call(nr::NANOSLEEP, [request, 0]), sleep);
+    assert_eq!(guest.call(nr::CLOCK_NANOSLEEP, [libc::CLOCK_MONOTONIC as u64, 0, request]), sleep);
+    let past = guest.put_words(DATA, &[0, 1]);
+    let absolute = libc::TIMER_ABSTIME as u64;
+    assert_eq!(guest.call(nr::CLOCK_NANOSLEEP, [0, absolute, past]), Outcome::Return(0));
+    let forever = guest.put_words(DATA, &[i64::MAX as u64, 999_999_999]);
+    let Outcome::Sleep { duration, .. } = guest.call(nr::NANOSLEEP, [forever, 0]) else { panic!("does not sleep") };
+    assert_eq!(duration.as_secs(), i64::MAX as u64);
+    for request in [[0, 1_000_000_000], [u64::MAX, 0], [0, u64::MAX]] {
+        let request = guest.put_words(DATA, &request);
+        assert_eq!(guest.errno(nr::NANOSLEEP, [request, 0]), libc::EINVAL);
+    }
+    assert_eq!(guest.errno(nr::NANOSLEEP, [UNMAPPED, 0]), libc::EFAULT);
+}
+
+#[test]
+fn waiting_on_a_futex_is_a_deadlock_unless_it_times_out() {
+    let mut guest = Guest::new();
+    let word = guest.put_words(DATA, &[7]);
+    let private = libc::FUTEX_PRIVATE_FLAG as u64;
+    let wait = libc::FUTEX_WAIT as u64 | private;
+    assert_eq!(guest.call(nr::FUTEX, [word, wait, 7, 0]), Outcome::Deadlock);
+    assert_eq!(guest.errno(nr::FUTEX, [word, wait, 8, 0]), libc::EAGAIN);
+    assert_eq!(guest.errno(nr::FUTEX, [word + 1, wait, 7, 0]), libc::EINVAL);
+    assert_eq!(guest.errno(nr::FUTEX, [UNMAPPED, wait, 7, 0]), libc::EFAULT);
+    assert_eq!(guest.ok(nr::FUTEX, [word, libc::FUTEX_WAKE as u64 | private, 1]), 0);
+    let timeout = guest.put_words(DATA + 64, &[1, 0]);
+    let timed_out = -i64::from(libc::ETIMEDOUT) as u64;
+    let sleep = Outcome::Sleep { duration: Duration::from_secs(1), result: timed_out };
+    assert_eq!(guest.call(nr::FUTEX, [word, wait, 7, timeout]), sleep);
+    let wait_until = libc::FUTEX_WAIT_BITSET as u64 | private;
+    assert_eq!(guest.errno(nr::FUTEX, [word, wait_until, 7, timeout, 0, 0]), libc::EINVAL);
+    let past = guest.put_words(DATA + 64, &[0, 0]);
+    assert_eq!(guest.errno(nr::FUTEX, [word, wait_until, 7, past, 0, u64::MAX]), libc::ETIMEDOUT);
+    assert_eq!(guest.errno(nr::FUTEX, [word, 77, 7, 0]), libc::ENOSYS);
+}
+
+#[test]
+fn processor_time_starts_with_the_process() {
+    let mut guest = Guest::new();
+    assert_eq!(guest.ok(nr::GETRUSAGE, [0, DATA]), 0);
+    let used = guest.word(DATA);
+    guest.ok(nr::CLOCK_GETTIME, [libc::CLOCK_BOOTTIME as u64, DATA]);
+    assert!(used < guest.word(DATA));
+    assert_eq!(guest.errno(nr::GETRUSAGE, [5, DATA]), libc::EINVAL);
+    guest.ok(nr::TIMES, [DATA]);
+    assert_eq!(guest.word(DATA + 8), 0);
+}
+
+#[test]
+fn random_bytes_come_in_bounded_amounts() {
+    let mut guest = Guest::new();
+    assert_eq!(guest.ok(nr::GETRANDOM, [DATA, 64, 0]), 64);
+    assert_ne!(guest.bytes(DATA), [0; 64]);
+    assert_eq!(guest.bytes(DATA + 64), [0; 64]);
+    assert_eq!(guest.ok(nr::GETRANDOM, [DATA, 2 * PAGE, 0]), PAGE);
+    let large = guest.ok(nr::MMAP, [0, 1 << 17, 3, 0x22, u64::MAX, 0]);
+    assert_eq!(guest.ok(nr::GETRANDOM, [large, u64::MAX, 0]), super::super::random::MAX_RANDOM);
+    assert_eq!(guest.errno(nr::GETRANDOM, [READ_ONLY, 1, 0]), libc::EFAULT);
+    assert_eq!(guest.errno(nr::GETRANDOM, [DATA, 1, 8]), libc::EINVAL);
+    assert_eq!(guest.errno(nr::GETRANDOM, [DATA, 1, 6]), libc::EINVAL);
+    assert_eq!(guest.ok(nr::GETRANDOM, [0, 0, 0]), 0);
+}

@@ -1,0 +1,59 @@
+//! Personalities: what a guest's system calls mean.
+//!
+//! The run loop brings a system call to the guest's [`Personality`] and does what the [`Outcome`] says. A personality sees
+//! the guest's memory and its output streams, and nothing else of the host.
+
+pub(crate) mod linux;
+
+use std::time::Duration;
+
+use crate::address_space::AddressSpace;
+use crate::output::Stream;
+
+/// An operating system's system calls, with the state of the process that makes them.
+pub(crate) trait Personality {
+    /// Serves a system call.
+    fn system_call(&mut self, call: &SystemCall, space: &mut AddressSpace, streams: &mut dyn Streams) -> Outcome;
+}
+
+/// A system call as it stands in the guest's registers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SystemCall {
+    pub(crate) number: u64,
+    pub(crate) arguments: [u64; 6],
+}
+
+/// What the run loop is to do after a system call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Go on with this result.
+    Return(u64),
+    /// Set the FS segment's base, then go on with the result 0.
+    SetFsBase { base: u64 },
+    /// Set the GS segment's base, then go on with the result 0.
+    SetGsBase { base: u64 },
+    /// Wait so long, then go on with this result.
+    Sleep { duration: Duration, result: u64 },
+    /// The guest has ended with this status.
+    Exit { code: i32 },
+    /// The guest has ended itself by this signal.
+    Abort { signal: i32 },
+    /// The guest waits for something that can never come.
+    Deadlock,
+    /// The guest has printed more than it may.
+    OutputLimit,
+}
+
+/// Where a guest's output goes.
+pub(crate) trait Streams {
+    /// Passes on what the guest prints.
+    ///
+    /// # Errors
+    ///
+    /// [`OutputLimitReached`] when it may print no more; nothing is passed on then.
+    fn write(&mut self, stream: Stream, bytes: &[u8]) -> Result<(), OutputLimitReached>;
+}
+
+/// A guest may print no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct OutputLimitReached;

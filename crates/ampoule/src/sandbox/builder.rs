@@ -1,0 +1,206 @@
+//! Settings of a sandbox, and its construction.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use ampoule_vmm::{Hypervisor, PAGE_SIZE};
+use serde::Serialize;
+
+use super::Sandbox;
+use super::imports::Imports;
+use crate::error::BuildError;
+use crate::host_function::{HostFunction, HostFunctionEntry};
+use crate::image::Image;
+use crate::limits::Limits;
+use crate::machine::{Machine, MachineConfig};
+use crate::output::Output;
+
+/// Settings of a new [`Sandbox`]; made by [`Sandbox::builder`].
+#[must_use = "a builder makes a sandbox only when `build` is called"]
+pub struct Builder {
+    image: Image,
+    hypervisor: Option<Arc<dyn Hypervisor>>,
+    host_functions: Vec<HostFunctionEntry>,
+    machine: MachineConfig,
+    limits: Limits,
+}
+
+impl Builder {
+    pub(super) fn new(image: &Image) -> Self {
+        Self {
+            image: image.clone(),
+            hypervisor: None,
+            host_functions: Vec::new(),
+            limits: Limits::new().output(16 << 20),
+            machine: MachineConfig {
+                memory_limit: 64 << 20,
+                mailbox_size: 1 << 20,
+                stack_size: 8 << 20,
+                executable_memory: false,
+                arguments: vec![image.name().to_owned()],
+                environment: BTreeMap::new(),
+                stdout: Output::log(),
+                stderr: Output::log(),
+            },
+        }
+    }
+
+    /// How much memory the guest can have, in bytes: code, data, stack and heap. Rounded up to whole pages of 4 KiB.
+    /// Host memory is used only for pages that the guest touches. The mailbox and the page tables come on top.
+    ///
+    /// Default: 64 MiB. Range: 1 MiB to 32 GiB.
+    pub fn memory_limit(mut self, bytes: usize) -> Self {
+        self.machine.memory_limit = bytes;
+        self
+    }
+
+    /// The largest payload that can travel in one direction, in bytes: the arguments of a call, its result, the
+    /// arguments of a host call, its result. A value takes a few bytes more than its content (see `docs/abi.md`).
+    ///
+    /// Default: 1 MiB. Range: 4 KiB to 256 MiB.
+    pub fn mailbox_size(mut self, bytes: usize) -> Self {
+        self.machine.mailbox_size = bytes;
+        self
+    }
+
+    /// How far the guest's stack may grow, in bytes, rounded up to whole pages. What it has grown to is part of the memory
+    /// limit.
+    ///
+    /// Default: 8 MiB. Range: 64 KiB to 1 GiB.
+    pub fn stack_size(mut self, bytes: usize) -> Self {
+        self.machine.stack_size = bytes;
+        self
+    }
+
+    /// Lets the guest call a function of the host.
+    ///
+    /// The closure takes up to twelve owned [`Deserialize`](serde::Deserialize) values and returns a [`Serialize`] one.
+    /// It runs on the thread that called into the sandbox, while the guest waits. It cannot call into the same sandbox,
+    /// which is borrowed by the call that it serves:
+    ///
+    /// ```compile_fail,E0502
+    /// # fn nested(mut sandbox: ampoule::Sandbox, image: &ampoule::Image) -> Result<(), Box<dyn std::error::Error>> {
+    /// let again = || sandbox.call::<()>("inner", ());
+    /// sandbox.call::<()>("outer", ())?;
+    /// again()?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// A closure that can fail goes to [`try_host_fn`](Self::try_host_fn).
+    pub fn host_fn<F, P, R>(mut self, name: impl Into<String>, function: F) -> Self
+    where
+        F: HostFunction<P, R>,
+        R: Serialize,
+    {
+        self.host_functions.push(HostFunctionEntry::new(name.into(), function));
+        self
+    }
+
+    /// Lets the guest call a function of the host that can fail. The guest gets the error's text (its alternate form,
+    /// `{:#}`), as an error that it can handle.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let image = ampoule::Image::from_file("guest")?;
+    /// let sandbox = ampoule::Sandbox::builder(&image)
+    ///     .try_host_fn("parse", |text: String| text.parse::<u32>())
+    ///     .build()?;
+    /// # Ok(()) }
+    /// ```
+    pub fn try_host_fn<F, P, R, E>(mut self, name: impl Into<String>, function: F) -> Self
+    where
+        F: HostFunction<P, Result<R, E>>,
+        R: Serialize,
+        E: fmt::Display,
+    {
+        self.host_functions.push(HostFunctionEntry::fallible(name.into(), function));
+        self
+    }
+
+    /// Where the guest's standard output goes. Default: [`Output::log`].
+    pub fn stdout(mut self, output: Output) -> Self {
+        self.machine.stdout = output;
+        self
+    }
+
+    /// Where the guest's standard error goes. Default: [`Output::log`].
+    pub fn stderr(mut self, output: Output) -> Self {
+        self.machine.stderr = output;
+        self
+    }
+
+    /// Limits of every call, and of the guest's start. A call can have limits of its own ([`Call`](crate::Call)).
+    ///
+    /// Default: 16 MiB of output, and nothing else, which stays so where these limits set none.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits.or(self.limits);
+        self
+    }
+
+    /// Adds an argument to the guest's command line. The first one, the name of the program, is the image's name.
+    pub fn arg(mut self, argument: impl Into<String>) -> Self {
+        self.machine.arguments.push(argument.into());
+        self
+    }
+
+    /// Sets a variable of the guest's environment, which is empty otherwise: nothing of the host's is passed on.
+    pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.machine.environment.insert(name.into(), value.into());
+        self
+    }
+
+    /// Lets the guest make memory executable at run time, as a just-in-time compiler does. Memory is never writable and
+    /// executable at once, even then.
+    ///
+    /// Default: not allowed; `mmap` and `mprotect` fail with `EACCES`.
+    pub fn executable_memory(mut self, allowed: bool) -> Self {
+        self.machine.executable_memory = allowed;
+        self
+    }
+
+    /// Uses this hypervisor instead of the platform's.
+    pub fn hypervisor(mut self, hypervisor: Arc<dyn Hypervisor>) -> Self {
+        self.hypervisor = Some(hypervisor);
+        self
+    }
+
+    /// Builds the sandbox: creates the virtual machine, loads the image, and runs the guest until it is ready for calls.
+    ///
+    /// # Errors
+    /// A [`BuildError`]. Settings and host functions are checked before a virtual machine is created.
+    pub fn build(self) -> Result<Sandbox, BuildError> {
+        self.check_settings()?;
+        let imports = Imports::resolve(&self.image, self.host_functions)?;
+        let hypervisor = match self.hypervisor {
+            Some(hypervisor) => hypervisor,
+            None => ampoule_vmm::default_hypervisor()?,
+        };
+        let machine = Machine::new(&*hypervisor, &self.image, self.machine)?;
+        Sandbox::start(self.image, machine, imports, self.limits)
+    }
+
+    fn check_settings(&self) -> Result<(), BuildError> {
+        let MachineConfig { memory_limit, mailbox_size, stack_size, .. } = self.machine;
+        for (setting, given, least, most) in [
+            ("memory_limit", memory_limit, 1 << 20, 32 << 30),
+            ("mailbox_size", mailbox_size, PAGE_SIZE, 256 << 20),
+            ("stack_size", stack_size, 64 << 10, 1 << 30),
+        ] {
+            if !(least..=most).contains(&given) {
+                return Err(BuildError::Setting { setting, given, least, most });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("image", &self.image.name())
+            .field("host_functions", &self.host_functions)
+            .field("machine", &self.machine)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,126 @@
+//! One call: arguments in, host calls served, result out.
+
+use ampoule_abi::codec::{Decoder, EncodeError, Encoder};
+use ampoule_abi::layout::{FailureStatus, ReturnStatus};
+use serde::de::DeserializeOwned;
+
+use super::Sandbox;
+use crate::arguments::Arguments;
+use crate::error::{CallError, Payload};
+use crate::host_function::HostFunctionFailure;
+use crate::image::Function;
+use crate::limits::Limits;
+use crate::mailbox::{GuestMessage, ProtocolViolation};
+use crate::termination::{GuestPanic, Termination};
+
+impl Sandbox {
+    /// Calls a function whose types are known to be right.
+    pub(super) fn invoke<R: DeserializeOwned>(
+        &mut self,
+        function: &Function,
+        arguments: &impl Arguments,
+        limits: Limits,
+    ) -> Result<R, CallError> {
+        if let Some(cause) = &self.poison {
+            return Err(CallError::Poisoned { cause: cause.clone() });
+        }
+        let mut encoder = Encoder::new(self.machine.mailbox.inbound());
+        let encoded = arguments.encode(&mut encoder).and_then(|()| encoder.finish());
+        let length = encoded.map_err(|error| self.encoding_failed(function, error))?;
+        let returned = self.exchange(function, length, limits)?;
+        let mut decoder = Decoder::new(self.machine.mailbox.payload(returned));
+        let decoded = decoder.value().and_then(|value| decoder.finish().map(|()| value));
+        decoded.map_err(|source| CallError::Decode { function: function.name().to_owned(), source })
+    }
+
+    /// Makes the call whose arguments stand in the inbound area: the length of its result, in the outbound area.
+    fn exchange(&mut self, function: &Function, length: usize, limits: Limits) -> Result<usize, CallError> {
+        self.machine.begin_call(limits.or(self.limits));
+        self.machine.mailbox.send_call(function.number(), length);
+        match self.run() {
+            Ok(GuestMessage::Return { status: ReturnStatus::Done, length, .. }) => Ok(length),
+            Ok(GuestMessage::Return { status, length, needed }) => {
+                Err(self.unsuccessful(function, status, length, needed))
+            }
+            Ok(GuestMessage::Ready | GuestMessage::HostCall { .. }) => {
+                unreachable!("`run` serves host calls, and the mailbox refuses a second `ready`")
+            }
+            Err(cause) => Err(self.terminated(function, cause)),
+        }
+    }
+
+    /// Runs the guest, serving its host calls, until it has something else to say.
+    pub(super) fn run(&mut self) -> Result<GuestMessage, Termination> {
+        loop {
+            match self.machine.resume()? {
+                GuestMessage::HostCall { function, length } => self.serve_host_call(function, length)?,
+                message => return Ok(message),
+            }
+        }
+    }
+
+    fn serve_host_call(&mut self, number: u32, length: usize) -> Result<(), Termination> {
+        self.machine.budget.host_call()?;
+        let mailbox = &mut self.machine.mailbox;
+        let Some(entry) = self.imports.by_number(number) else {
+            return Err(ProtocolViolation::UnknownImport { function: number }.into());
+        };
+        // Where the closure panics, the unwinding leaves the guest waiting for its answer for ever.
+        self.poison = Some(Termination::HostFunctionPanicked);
+        let result = entry.call(mailbox.payload(length), mailbox.outbound());
+        self.poison = None;
+        match result {
+            Ok(length) => mailbox.send_reply(length),
+            Err(HostFunctionFailure::Function(message)) => mailbox.send_failure(FailureStatus::Failed, 0, &message),
+            Err(HostFunctionFailure::Arguments(error)) => {
+                mailbox.send_failure(FailureStatus::BadArguments, 0, &error.to_string());
+            }
+            Err(HostFunctionFailure::Result(EncodeError::TooLarge { needed, .. })) => {
+                mailbox.send_failure(FailureStatus::TooLarge, needed as u64, "");
+            }
+            Err(HostFunctionFailure::Result(error)) => {
+                mailbox.send_failure(FailureStatus::Failed, 0, &error.to_string());
+            }
+        }
+        Ok(())
+    }
+
+    /// What a return with another status than `Done` means to the caller.
+    fn unsuccessful(&mut self, function: &Function, status: ReturnStatus, length: usize, needed: u64) -> CallError {
+        let name = function.name().to_owned();
+        let payload = self.machine.mailbox.payload(length);
+        let mailbox_size = self.machine.mailbox.capacity();
+        let understood = match status {
+            ReturnStatus::Failed => payload.whole().map(|message| CallError::Function { function: name, message }),
+            ReturnStatus::BadArguments => {
+                payload.whole().map(|message| CallError::ArgumentsRefused { function: name, message })
+            }
+            ReturnStatus::Panicked => {
+                GuestPanic::read(payload).map(|panic| CallError::Panicked { function: name, panic })
+            }
+            ReturnStatus::TooLarge => {
+                Ok(CallError::PayloadTooLarge { function: name, what: Payload::Result, needed, mailbox_size })
+            }
+            ReturnStatus::UnknownFunction | ReturnStatus::Done => Err(ProtocolViolation::Text),
+        };
+        understood.unwrap_or_else(|violation| self.terminated(function, violation.into()))
+    }
+
+    fn terminated(&mut self, function: &Function, cause: Termination) -> CallError {
+        self.poison = Some(cause.clone());
+        CallError::Terminated { function: function.name().to_owned(), cause }
+    }
+
+    fn encoding_failed(&self, function: &Function, error: EncodeError) -> CallError {
+        let name = function.name().to_owned();
+        match error {
+            EncodeError::TooLarge { needed, capacity } => CallError::PayloadTooLarge {
+                function: name,
+                what: Payload::Arguments,
+                needed: needed as u64,
+                mailbox_size: capacity,
+            },
+            source => CallError::Encode { function: name, source },
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! A guest, sealed in its virtual machine.
+
+mod builder;
+mod call;
+mod imports;
+mod settings;
+mod typed;
+
+use std::any::TypeId;
+use std::fmt;
+
+use serde::de::DeserializeOwned;
+
+use crate::arguments::Arguments;
+use crate::error::{BuildError, CallError};
+use crate::image::{Function, Image};
+use crate::limits::Limits;
+use crate::machine::Machine;
+use crate::mailbox::GuestMessage;
+use crate::signature::{Parameters, Type};
+use crate::termination::Termination;
+use imports::Imports;
+
+pub use builder::Builder;
+pub use settings::Call;
+pub use typed::TypedFn;
+
+/// A guest, sealed in a virtual machine of its own and ready to be called.
+///
+/// A sandbox is [`Send`]: it runs on whichever thread calls it, and nowhere between calls.
+///
+/// ```no_run
+/// use ampoule::{Image, Sandbox};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let image = Image::from_file("guest")?;
+/// let mut sandbox = Sandbox::builder(&image).host_fn("weekday", || "Monday".to_string()).build()?;
+/// let greeting: String = sandbox.call("greet", ("World",))?;
+/// # Ok(()) }
+/// ```
+pub struct Sandbox {
+    image: Image,
+    machine: Machine,
+    imports: Imports,
+    limits: Limits,
+    /// How the guest has ended, if it has.
+    poison: Option<Termination>,
+    /// Function numbers with the Rust types (arguments and result) for which their signature was already checked.
+    checked: Vec<(u32, TypeId)>,
+}
+
+impl Sandbox {
+    /// Settings of a new sandbox for this image.
+    pub fn builder(image: &Image) -> Builder {
+        Builder::new(image)
+    }
+
+    /// Calls a guest function and waits for its result.
+    ///
+    /// The name is looked up on every call; the types are checked on the first one. [`typed_fn`](Self::typed_fn) does
+    /// both once.
+    ///
+    /// # Errors
+    /// A [`CallError`]. Unless [`CallError::poisons`] says otherwise, the sandbox can be called again.
+    pub fn call<R: DeserializeOwned>(&mut self, name: &str, arguments: impl Arguments) -> Result<R, CallError> {
+        self.call_with(Call::new(name, arguments))
+    }
+
+    /// Like [`call`](Self::call), with limits for this call.
+    ///
+    /// # Errors
+    /// A [`CallError`]. Unless [`CallError::poisons`] says otherwise, the sandbox can be called again.
+    pub fn call_with<R: DeserializeOwned, A: Arguments>(&mut self, call: Call<'_, A>) -> Result<R, CallError> {
+        let image = self.image.clone();
+        let function = self.resolve::<A, R>(&image, call.name)?;
+        self.invoke(function, &call.arguments, call.limits)
+    }
+
+    /// Resolves a guest function: its name and its types are checked here, once.
+    ///
+    /// # Errors
+    /// [`CallError::UnknownFunction`], [`CallError::WrongArguments`], [`CallError::WrongResult`].
+    pub fn typed_fn<A: Arguments, R: DeserializeOwned>(&self, name: &str) -> Result<TypedFn<A, R>, CallError> {
+        let function = export(&self.image, name)?;
+        check_types::<A, R>(function)?;
+        Ok(TypedFn::new(self.image.clone(), function.number()))
+    }
+
+    /// The image that the sandbox runs.
+    pub fn image(&self) -> &Image {
+        &self.image
+    }
+
+    /// How the guest has ended, where the sandbox is poisoned: it refuses calls then.
+    pub fn poisoned(&self) -> Option<&Termination> {
+        self.poison.as_ref()
+    }
+
+    /// What the virtual machine has cost so far.
+    pub fn counters(&self) -> ampoule_vmm::Counters {
+        self.machine.counters()
+    }
+
+    /// Runs the guest until it is ready for its first call.
+    fn start(image: Image, machine: Machine, imports: Imports, limits: Limits) -> Result<Self, BuildError> {
+        let mut sandbox = Self { image, machine, imports, limits, poison: None, checked: Vec::new() };
+        sandbox.machine.begin_call(limits);
+        match sandbox.run() {
+            Ok(GuestMessage::Ready) => Ok(sandbox),
+            Ok(GuestMessage::Return { .. } | GuestMessage::HostCall { .. }) => {
+                unreachable!("`run` serves host calls, and the mailbox refuses a return without a call")
+            }
+            Err(termination) => Err(BuildError::Start(termination)),
+        }
+    }
+
+    /// Finds a function and checks its types, unless that was done before.
+    fn resolve<'image, A: Arguments, R: DeserializeOwned>(
+        &mut self,
+        image: &'image Image,
+        name: &str,
+    ) -> Result<&'image Function, CallError> {
+        let function = export(image, name)?;
+        let key = (function.number(), typeid::of::<(A, R)>());
+        if !self.checked.contains(&key) {
+            check_types::<A, R>(function)?;
+            self.checked.push(key);
+        }
+        Ok(function)
+    }
+}
+
+impl fmt::Debug for Sandbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sandbox")
+            .field("image", &self.image.name())
+            .field("poison", &self.poison)
+            .finish_non_exhaustive()
+    }
+}
+
+fn export<'image>(image: &'image Image, name: &str) -> Result<&'image Function, CallError> {
+    image.export(name).ok_or_else(|| CallError::UnknownFunction {
+        image: image.name().to_owned(),
+        function: name.to_owned(),
+        exports: image.exports().map(|function| function.name().to_owned()).collect(),
+    })
+}
+
+fn check_types<A: Arguments, R>(function: &Function) -> Result<(), CallError> {
+    let signature = function.signature();
+    let parameters = A::types();
+    if !signature.accepts_parameters(&parameters) {
+        return Err(CallError::WrongArguments {
+            function: function.name().to_owned(),
+            expected: signature.clone(),
+            given: Parameters::new(parameters),
+        });
+    }
+    let result = Type::of::<R>();
+    if *signature.result() != result {
+        return Err(CallError::WrongResult {
+            function: function.name().to_owned(),
+            expected: signature.clone(),
+            given: result.to_string(),
+        });
+    }
+    Ok(())
+}

@@ -1,0 +1,62 @@
+//! Guest functions whose name and types were checked beforehand.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::DeserializeOwned;
+
+use super::Sandbox;
+use crate::arguments::Arguments;
+use crate::error::CallError;
+use crate::image::{Function, Image};
+use crate::limits::Limits;
+
+/// A guest function with arguments `A` and result `R`, resolved by [`Sandbox::typed_fn`].
+///
+/// It can be used with every sandbox of the same [`Image`].
+pub struct TypedFn<A, R> {
+    image: Image,
+    number: u32,
+    types: PhantomData<fn(A) -> R>,
+}
+
+impl<A: Arguments, R: DeserializeOwned> TypedFn<A, R> {
+    pub(super) fn new(image: Image, number: u32) -> Self {
+        Self { image, number, types: PhantomData }
+    }
+
+    /// Calls the function in this sandbox and waits for its result.
+    ///
+    /// # Errors
+    /// A [`CallError`]; [`CallError::ForeignFunction`] where the sandbox runs another image.
+    pub fn call(&self, sandbox: &mut Sandbox, arguments: A) -> Result<R, CallError> {
+        self.call_with(sandbox, arguments, Limits::new())
+    }
+
+    /// Like [`call`](Self::call), with limits for this call; the sandbox's hold where these set none.
+    ///
+    /// # Errors
+    /// As for [`call`](Self::call).
+    pub fn call_with(&self, sandbox: &mut Sandbox, arguments: A, limits: Limits) -> Result<R, CallError> {
+        if !self.image.is_same(&sandbox.image) {
+            return Err(CallError::ForeignFunction { function: self.function().name().to_owned() });
+        }
+        sandbox.invoke(self.function(), &arguments, limits)
+    }
+
+    fn function(&self) -> &Function {
+        self.image.export_by_number(self.number).expect("the function was found in this image")
+    }
+}
+
+impl<A, R> Clone for TypedFn<A, R> {
+    fn clone(&self) -> Self {
+        Self { image: self.image.clone(), number: self.number, types: PhantomData }
+    }
+}
+
+impl<A, R> fmt::Debug for TypedFn<A, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TypedFn").field("image", &self.image.name()).field("number", &self.number).finish()
+    }
+}

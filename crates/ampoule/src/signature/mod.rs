@@ -1,0 +1,258 @@
+//! The typed signatures of guest and host functions.
+//!
+//! A guest image carries the signature of each of its functions as Rust-like text; the host knows its own types by
+//! [`std::any::type_name`]. Both texts go through one parser, so that `&str` in the guest and `alloc::string::String` in
+//! the host come out as the same type. Which types are the same is laid down in the guest ABI (`docs/abi.md`,
+//! "Signatures").
+//!
+//! A signature is a courtesy, not a defence: it turns a wrong call into a message that names the types. What a guest
+//! sends is checked by the decoder of the values, whatever the guest's signatures claim.
+
+mod parse;
+mod shape;
+#[cfg(test)]
+mod tests;
+
+use std::fmt::{self, Display};
+use std::hash::{Hash, Hasher};
+use std::str::FromStr;
+use std::sync::Arc;
+
+pub use parse::{MAX_DEPTH, MAX_LEN, SignatureError};
+pub use shape::Shape;
+
+use parse::Syntax;
+use shape::HIDDEN_ERROR;
+
+/// The type of a parameter or of a result.
+///
+/// It is displayed as it was written, with paths cut to their last segment and without lifetimes (`Vec<&str>`), and
+/// compared by its [`Shape`]: `Vec<&str>` equals `VecDeque<String>`, because both travel in the same form.
+///
+/// Clones share what they hold.
+#[derive(Clone, Debug)]
+pub struct Type(Arc<Written>);
+
+#[derive(Debug)]
+struct Written {
+    text: Box<str>,
+    shape: Shape,
+}
+
+impl Type {
+    /// The type `T`.
+    ///
+    /// A type that the signature language does not know (a closure, a function pointer) is a [`Shape::Named`] whose name is
+    /// the text that the compiler gives for it; so is a type whose text is longer than [`MAX_LEN`] bytes or nested deeper
+    /// than [`MAX_DEPTH`].
+    #[must_use]
+    pub fn of<T: ?Sized>() -> Self {
+        let name = std::any::type_name::<T>();
+        name.parse().unwrap_or_else(|_| Self::named(name))
+    }
+
+    /// What decides whether two types are the same.
+    #[must_use]
+    pub fn shape(&self) -> &Shape {
+        &self.0.shape
+    }
+
+    fn named(name: &str) -> Self {
+        Self(Arc::new(Written { text: name.into(), shape: Shape::named(name) }))
+    }
+}
+
+/// Reads a type as a signature writes it.
+impl FromStr for Type {
+    type Err = SignatureError;
+
+    fn from_str(text: &str) -> Result<Self, SignatureError> {
+        parse::type_text(text).map(|syntax| Self::from(&syntax))
+    }
+}
+
+impl From<&Syntax> for Type {
+    fn from(syntax: &Syntax) -> Self {
+        Self(Arc::new(Written { text: syntax.to_string().into(), shape: Shape::from(syntax) }))
+    }
+}
+
+impl PartialEq for Type {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.shape == other.0.shape
+    }
+}
+
+impl Eq for Type {}
+
+impl Hash for Type {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.shape.hash(state);
+    }
+}
+
+impl Display for Type {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.text)
+    }
+}
+
+/// The parameters and the result of a function.
+///
+/// It is displayed without a name, to stand behind one: `(&str, u32) -> Result<Vec<u8>, DecodeError>`.
+///
+/// ```
+/// use ampoule::signature::{Signature, Type};
+///
+/// let greet: Signature = "fn(&str) -> String".parse()?;
+/// assert!(greet.accepts_parameters(&[Type::of::<String>()]));
+/// assert_eq!(greet.to_string(), "(&str) -> String");
+/// # Ok::<(), ampoule::signature::SignatureError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Signature {
+    parameters: Parameters,
+    result: Type,
+    error: Option<Type>,
+}
+
+impl Signature {
+    /// The signature of a function with these parameters. `result` is the type of the value that travels, `error` that of
+    /// the error if the function can fail.
+    #[must_use]
+    pub fn new(parameters: impl Into<Box<[Type]>>, result: Type, error: Option<Type>) -> Self {
+        Self { parameters: Parameters::new(parameters), result, error }
+    }
+
+    /// The types of the parameters, in order.
+    #[must_use]
+    pub fn parameters(&self) -> &[Type] {
+        &self.parameters.0
+    }
+
+    /// The type of the value that travels: `T` of a function that returns `T` or `Result<T, E>`.
+    #[must_use]
+    pub fn result(&self) -> &Type {
+        &self.result
+    }
+
+    /// `E` of a function that returns `Result<T, E>`; `None` for a function that cannot fail. An alias such as
+    /// `io::Result<T>` hides its error, which is then the type `_`.
+    #[must_use]
+    pub fn error(&self) -> Option<&Type> {
+        self.error.as_ref()
+    }
+
+    /// Whether the same values travel to and from both functions; whether and how they fail does not count.
+    #[must_use]
+    pub fn same_types(&self, other: &Self) -> bool {
+        self.parameters == other.parameters && self.result == other.result
+    }
+
+    /// Whether arguments of the types `arguments` fit the parameters.
+    #[must_use]
+    pub fn accepts_parameters(&self, arguments: &[Type]) -> bool {
+        self.parameters() == arguments
+    }
+
+    /// The first reason why arguments of the types `arguments` do not fit the parameters, `None` if they do.
+    #[must_use]
+    pub fn first_mismatch(&self, arguments: &[Type]) -> Option<Mismatch> {
+        let parameters = self.parameters();
+        if parameters.len() != arguments.len() {
+            return Some(Mismatch::Count { expected: parameters.len(), actual: arguments.len() });
+        }
+        let (index, (expected, actual)) =
+            parameters.iter().zip(arguments).enumerate().find(|(_, (expected, actual))| expected != actual)?;
+        Some(Mismatch::Parameter { position: index + 1, expected: expected.clone(), actual: actual.clone() })
+    }
+
+    /// Why the function's result cannot be taken as `wanted`, `None` if it can.
+    #[must_use]
+    pub fn result_mismatch(&self, wanted: &Type) -> Option<Mismatch> {
+        (self.result != *wanted).then(|| Mismatch::Result { expected: self.result.clone(), actual: wanted.clone() })
+    }
+}
+
+/// Reads a signature as an image writes it: `fn(&str, u32) -> String`.
+impl FromStr for Signature {
+    type Err = SignatureError;
+
+    fn from_str(text: &str) -> Result<Self, SignatureError> {
+        let (parameters, result) = parse::signature_text(text)?;
+        let (result, error) = match result.as_fallible() {
+            Some((value, error)) => {
+                (Type::from(value), Some(error.map_or_else(|| Type::named(HIDDEN_ERROR), Type::from)))
+            }
+            None => (Type::from(&result), None),
+        };
+        let parameters: Box<[Type]> = parameters.iter().map(Type::from).collect();
+        Ok(Self::new(parameters, result, error))
+    }
+}
+
+impl Display for Signature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.parameters.fmt(f)?;
+        match &self.error {
+            Some(error) => write!(f, " -> Result<{}, {error}>", self.result),
+            None if *self.result.shape() == Shape::Unit => Ok(()),
+            None => write!(f, " -> {}", self.result),
+        }
+    }
+}
+
+/// A list of types that is displayed as the parameters of a signature: `(&str, u32)`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Parameters(Box<[Type]>);
+
+impl Parameters {
+    /// These types, in order.
+    #[must_use]
+    pub fn new(types: impl Into<Box<[Type]>>) -> Self {
+        Self(types.into())
+    }
+}
+
+impl Display for Parameters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(")?;
+        for (index, parameter) in self.0.iter().enumerate() {
+            let separator = if index == 0 { "" } else { ", " };
+            write!(f, "{separator}{parameter}")?;
+        }
+        f.write_str(")")
+    }
+}
+
+/// The first difference between a signature and its use.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Mismatch {
+    /// The number of arguments is not the number of parameters.
+    #[error("it has {expected} parameters, {actual} arguments were given")]
+    Count {
+        /// Parameters of the function.
+        expected: usize,
+        /// Arguments of the call.
+        actual: usize,
+    },
+    /// An argument has another type than its parameter.
+    #[error("parameter {position} has the type {expected}, the argument {actual}")]
+    Parameter {
+        /// Which parameter; the first is 1.
+        position: usize,
+        /// The parameter's type.
+        expected: Type,
+        /// The argument's type.
+        actual: Type,
+    },
+    /// The result is wanted as another type than the function returns.
+    #[error("it returns {expected}, the result is wanted as {actual}")]
+    Result {
+        /// The type that the function returns.
+        expected: Type,
+        /// The type that the caller wants.
+        actual: Type,
+    },
+}

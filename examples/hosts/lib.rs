@@ -1,0 +1,1 @@
+//! The examples are in `hosts/`, one program each, and their guests in `guests/`.

@@ -1,0 +1,139 @@
+//! A well-behaved guest for the tests of calls: every kind of argument and result, host calls, errors, panics, and the
+//! parts of `std` that work in a sandbox.
+
+mod environment;
+mod values;
+
+use std::cell::Cell;
+
+use ampoule_guest::{HostError, export, import};
+
+/// Adds on the host.
+#[import]
+fn add(a: u32, b: u32) -> u32;
+
+/// A host function that may fail.
+#[import]
+fn parse(text: &str) -> Result<u32, HostError>;
+
+/// Gives bytes to the host and takes others.
+#[import]
+fn transform(bytes: &[u8]) -> Result<Vec<u8>, HostError>;
+
+/// A host function without arguments or result.
+#[import]
+fn notify();
+
+#[export]
+fn empty() {}
+
+/// Adds `n` ones with `n` host calls.
+#[export]
+fn count_on_host(n: u32) -> u32 {
+    (0..n).fold(0, |sum, _| add(sum, 1))
+}
+
+#[export]
+fn notify_host(times: u32) {
+    for _ in 0..times {
+        notify();
+    }
+}
+
+/// Handles the host's error.
+#[export]
+fn parse_or_reason(text: &str) -> String {
+    match parse(text) {
+        Ok(number) => format!("number {number}"),
+        Err(error) => format!("error: {error}"),
+    }
+}
+
+/// Passes the host's error on.
+#[export]
+fn parse_or_fail(text: &str) -> Result<u32, HostError> {
+    parse(text)
+}
+
+/// Does not handle the host's failure.
+#[export]
+fn add_or_panic() -> u32 {
+    add(1, 2)
+}
+
+#[export]
+fn transform_on_host(len: u32) -> Result<usize, HostError> {
+    transform(&vec![7; len as usize]).map(|bytes| bytes.len())
+}
+
+/// Whether arguments that are borrowed by the guest stay as they are while it calls the host.
+#[export]
+fn arguments_survive_host_calls(bytes: &[u8]) -> bool {
+    let before = bytes.to_vec();
+    for _ in 0..3 {
+        let _ = transform(&[0xff; 5000]);
+    }
+    before == bytes
+}
+
+#[export]
+fn divide(a: u32, b: u32) -> Result<u32, String> {
+    a.checked_div(b).ok_or_else(|| format!("{a} cannot be divided by zero"))
+}
+
+#[export]
+fn panics(message: &str) {
+    panic!("{message}");
+}
+
+#[export]
+fn panics_with_a_value() {
+    std::panic::panic_any(42u32);
+}
+
+/// Panics, and panics again while it unwinds: Rust aborts.
+#[export]
+fn panics_twice() {
+    struct PanicsOnDrop;
+    impl Drop for PanicsOnDrop {
+        fn drop(&mut self) {
+            panic!("while unwinding");
+        }
+    }
+    let _guard = PanicsOnDrop;
+    panic!("first");
+}
+
+thread_local! {
+    static COUNTER: Cell<u32> = const { Cell::new(0) };
+}
+
+/// State that lives from call to call.
+#[export]
+fn increment() -> u32 {
+    COUNTER.set(COUNTER.get() + 1);
+    COUNTER.get()
+}
+
+#[export(name = "renamed-function")]
+fn has_another_name() -> &'static str {
+    "renamed"
+}
+
+fn prepare() {
+    COUNTER.set(100);
+}
+
+ampoule_guest::main!(prepare);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exported_functions_are_ordinary_functions() {
+        assert_eq!(divide(6, 3), Ok(2));
+        let _add = ampoule_guest::testing::provide("add", |a: u32, b: u32| a + b);
+        assert_eq!(count_on_host(3), 3);
+    }
+}

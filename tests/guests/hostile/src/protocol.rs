@@ -1,0 +1,47 @@
+//! Messages that break the rules of the mailbox.
+
+use ampoule_abi::layout::{InfoPage, MessageLine};
+use ampoule_guest::export;
+
+use crate::memory::info_page;
+
+/// Rings with a forged message.
+#[export]
+fn forge(sequence: u64, kind: u32, function: u32, length: u32, status: u32) -> bool {
+    // SAFETY: the info page is where the host says, and the message line may be written by the guest. What the host
+    // makes of the message is what is being tested.
+    unsafe {
+        let info = std::ptr::read(info_page() as *const InfoPage);
+        let line = MessageLine { sequence, kind, function, length, status, needed: u64::MAX };
+        std::ptr::write_volatile(info.guest_line as *mut MessageLine, line);
+        let ring: extern "C" fn() = std::mem::transmute(info.entry as *const ());
+        ring();
+    }
+    true
+}
+
+/// Answers its own call with these bytes as the result.
+#[export]
+fn answer_with(sequence: u64, status: u32, payload: &[u8], claimed_length: u32) -> Vec<String> {
+    // SAFETY: the outbound area may be written by the guest, and the payload is cut to it.
+    unsafe {
+        let info = std::ptr::read(info_page() as *const InfoPage);
+        let len = payload.len().min(info.outbound_len as usize);
+        std::ptr::copy_nonoverlapping(payload.as_ptr(), info.outbound as *mut u8, len);
+    }
+    forge(sequence, 2, 0, claimed_length, status);
+    Vec::new()
+}
+
+/// Leaves a panic record that is none, and aborts.
+#[export]
+fn stage_garbage_panic(length: u32) {
+    // SAFETY: as in `forge`.
+    unsafe {
+        let info = std::ptr::read(info_page() as *const InfoPage);
+        std::ptr::write_bytes(info.outbound as *mut u8, 0xff, info.outbound_len as usize);
+        let line = MessageLine { sequence: 0, kind: 4, function: 0, length, status: 0, needed: 0 };
+        std::ptr::write_volatile(info.guest_line as *mut MessageLine, line);
+        libc::abort();
+    }
+}

@@ -1,0 +1,60 @@
+//! What the tests share: the images of their guests, and sandboxes with the host functions that these import.
+//!
+//! The tests are in `tests/`, their guests in `guests/`.
+
+use std::sync::LazyLock;
+
+use ampoule::{Builder, Image, Output, Sandbox};
+
+/// The well-behaved guest.
+pub fn calls_image() -> Image {
+    static IMAGE: LazyLock<Image> = LazyLock::new(|| {
+        Image::embedded(ampoule::include_guest!("calls")).expect("the image of the guest `calls` is sound")
+    });
+    IMAGE.clone()
+}
+
+/// The guest that does its worst.
+pub fn hostile_image() -> Image {
+    static IMAGE: LazyLock<Image> = LazyLock::new(|| {
+        Image::embedded(ampoule::include_guest!("hostile")).expect("the image of the guest `hostile` is sound")
+    });
+    IMAGE.clone()
+}
+
+/// Settings for the well-behaved guest, with every host function that it imports.
+pub fn calls_builder() -> Builder {
+    Sandbox::builder(&calls_image())
+        .stdout(Output::discard())
+        .stderr(Output::discard())
+        .host_fn("add", |a: u32, b: u32| a + b)
+        .host_fn("notify", || ())
+        .try_host_fn("parse", |text: String| text.parse::<u32>())
+        .try_host_fn("transform", |bytes: Vec<u8>| {
+            let inverted: Vec<u8> = bytes.iter().map(|byte| !byte).collect();
+            Ok::<_, String>(inverted)
+        })
+}
+
+/// A sandbox of the well-behaved guest.
+///
+/// # Panics
+/// Where it cannot be built, for example because there is no `/dev/kvm`.
+pub fn calls_sandbox() -> Sandbox {
+    built(calls_builder())
+}
+
+/// A sandbox of the guest that does its worst.
+///
+/// # Panics
+/// Where it cannot be built, for example because there is no `/dev/kvm`.
+pub fn hostile_sandbox() -> Sandbox {
+    built(Sandbox::builder(&hostile_image()).stdout(Output::discard()).stderr(Output::discard()))
+}
+
+fn built(builder: Builder) -> Sandbox {
+    match builder.build() {
+        Ok(sandbox) => sandbox,
+        Err(error) => panic!("the tests need a working hypervisor: {error}"),
+    }
+}

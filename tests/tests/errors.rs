@@ -1,0 +1,123 @@
+//! Mistakes and failures on both sides give precise errors, and only the end of the guest poisons the sandbox.
+
+use ampoule::{BuildError, CallError, Termination};
+use ampoule_tests::{calls_builder, calls_image, calls_sandbox, hostile_image, hostile_sandbox};
+
+#[test]
+fn an_unknown_function_is_named_with_those_that_exist() {
+    let error = hostile_sandbox().call::<()>("no_such_function", ()).unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains("`no_such_function`") && text.contains("alive"), "{text}");
+    assert!(!error.poisons());
+}
+
+#[test]
+fn wrong_arguments_are_named_with_what_was_expected() {
+    let mut sandbox = calls_sandbox();
+    let error = sandbox.call::<u32>("divide", (1u32,)).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "guest function `divide` expects (u32, u32) -> Result<u32, String>, called with (u32)"
+    );
+    let error = sandbox.call::<String>("echo_text", (7u32,)).unwrap_err();
+    assert_eq!(error.to_string(), "guest function `echo_text` expects (&str) -> String, called with (u32)");
+    let error = sandbox.typed_fn::<(&str, &str), u32>("divide").unwrap_err();
+    assert!(matches!(error, CallError::WrongArguments { .. }), "{error}");
+    assert_eq!(sandbox.call::<u32>("divide", (6u32, 3u32)).unwrap(), 2);
+}
+
+#[test]
+fn a_wrong_result_type_is_named() {
+    let mut sandbox = calls_sandbox();
+    let error = sandbox.call::<String>("divide", (1u32, 1u32)).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "guest function `divide` is (u32, u32) -> Result<u32, String>, its result was asked for as String"
+    );
+}
+
+#[test]
+fn an_error_of_the_function_reaches_the_caller() {
+    let mut sandbox = calls_sandbox();
+    let error = sandbox.call::<u32>("divide", (1u32, 0u32)).unwrap_err();
+    assert_eq!(error.to_string(), "guest function `divide` failed: 1 cannot be divided by zero");
+    assert!(!error.poisons() && sandbox.poisoned().is_none());
+    assert_eq!(sandbox.call::<u32>("divide", (1u32, 1u32)).unwrap(), 1);
+}
+
+#[test]
+fn a_panic_reaches_the_caller_with_message_and_place_and_the_guest_goes_on() {
+    let mut sandbox = calls_sandbox();
+    let message = "something is wrong: ".repeat(1000);
+    let CallError::Panicked { function, panic } = sandbox.call::<()>("panics", (&message,)).unwrap_err() else {
+        panic!("not reported as a panic");
+    };
+    assert_eq!((function.as_str(), panic.message.as_str()), ("panics", message.as_str()));
+    assert!(panic.file.ends_with("calls/src/main.rs") && panic.line > 0 && panic.column > 0, "{panic}");
+    assert_eq!(sandbox.call::<u32>("increment", ()).unwrap(), 101);
+
+    let error = sandbox.call::<()>("panics_with_a_value", ()).unwrap_err();
+    assert!(matches!(error, CallError::Panicked { .. }) && !error.poisons(), "{error}");
+}
+
+#[test]
+fn a_panic_that_cannot_unwind_poisons() {
+    let mut sandbox = calls_sandbox();
+    let error = sandbox.call::<()>("panics_twice", ()).unwrap_err();
+    let CallError::Terminated { cause: Termination::Panicked(panic), .. } = &error else {
+        panic!("not reported as a panic: {error}");
+    };
+    assert!(panic.file.contains(".rs"), "{panic}");
+    assert!(error.poisons());
+    let error = sandbox.call::<()>("empty", ()).unwrap_err();
+    assert!(matches!(error, CallError::Poisoned { .. }), "{error}");
+}
+
+#[test]
+fn exit_and_abort_poison() {
+    let mut sandbox = calls_sandbox();
+    let error = sandbox.call::<()>("exit", (3i32,)).unwrap_err();
+    assert!(matches!(error, CallError::Terminated { cause: Termination::Exited { code: 3 }, .. }), "{error}");
+    assert!(matches!(sandbox.poisoned(), Some(Termination::Exited { code: 3 })));
+
+    let mut sandbox = calls_sandbox();
+    let error = sandbox.call::<()>("abort", ()).unwrap_err();
+    assert!(matches!(error, CallError::Terminated { cause: Termination::Aborted { signal: 6 }, .. }), "{error}");
+    assert!(error.to_string().contains("SIGABRT"), "{error}");
+}
+
+#[test]
+fn host_functions_are_checked_before_the_guest_runs() {
+    let error = ampoule::Sandbox::builder(&calls_image()).build().unwrap_err();
+    let BuildError::MissingHostFunction { function, .. } = &error else {
+        panic!("not reported as missing: {error}");
+    };
+    assert!(error.to_string().contains(&format!("host_fn(\"{function}\"")), "{error}");
+
+    let error = ampoule::Sandbox::builder(&calls_image())
+        .host_fn("add", |a: u32, _: String| a)
+        .host_fn("notify", || ())
+        .try_host_fn("parse", |text: String| text.parse::<u32>())
+        .try_host_fn("transform", Ok::<Vec<u8>, String>)
+        .build()
+        .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "host function `add` is (u32, String) -> u32, but the guest imports it as (u32, u32) -> u32"
+    );
+
+    let error = calls_builder().host_fn("add", |a: u32, b: u32| a + b).build().unwrap_err();
+    assert!(matches!(error, BuildError::DuplicateHostFunction { .. }), "{error}");
+}
+
+#[test]
+fn settings_out_of_range_are_refused() {
+    let build = |builder: ampoule::Builder| builder.build().unwrap_err().to_string();
+    let builder = || ampoule::Sandbox::builder(&hostile_image());
+    assert!(build(builder().memory_limit(1000)).contains("memory_limit"));
+    assert!(build(builder().mailbox_size(0)).contains("mailbox_size"));
+    assert!(build(builder().mailbox_size(usize::MAX)).contains("mailbox_size"));
+    assert!(build(builder().stack_size(usize::MAX)).contains("stack_size"));
+    let text = build(builder().memory_limit(1 << 20).stack_size(1 << 20));
+    assert!(text.contains("memory_limit"), "{text}");
+}

@@ -1,0 +1,209 @@
+//! A guest that does its worst ends, with an error that says what it did; the host goes on.
+
+use ampoule::{CallError, Fault, FaultAccess, FaultKind, FaultTarget, ProtocolViolation, Sandbox, Termination};
+use ampoule_tests::{hostile_image, hostile_sandbox};
+
+/// How the guest ended in a call that it cannot have survived. The sandbox refuses calls then.
+fn end<R>(sandbox: &mut Sandbox, result: Result<R, CallError>) -> Termination {
+    let error = result.err().expect("the guest does not survive this");
+    assert!(error.poisons(), "{error}");
+    assert!(matches!(sandbox.call::<bool>("alive", ()), Err(CallError::Poisoned { .. })));
+    match error {
+        CallError::Terminated { cause, .. } => cause,
+        error => panic!("not reported as the guest's end: {error}"),
+    }
+}
+
+fn fault(termination: Termination) -> Fault {
+    match termination {
+        Termination::Fault(fault) => fault,
+        other => panic!("not reported as a fault: {other}"),
+    }
+}
+
+fn address_of(sandbox: &mut Sandbox, what: &str) -> u64 {
+    sandbox.call("address_of", (what,)).unwrap()
+}
+
+#[test]
+fn forged_messages_are_protocol_violations() {
+    let forge = |sequence: u64, kind: u32, function: u32, length: u32, status: u32| {
+        let mut sandbox = hostile_sandbox();
+        let result = sandbox.call::<bool>("forge", (sequence, kind, function, length, status));
+        match end(&mut sandbox, result) {
+            Termination::Protocol(violation) => violation,
+            other => panic!("not reported as a violation: {other}"),
+        }
+    };
+    assert_eq!(forge(0, 1, 0, 0, 0), ProtocolViolation::ReadyTwice);
+    assert_eq!(forge(9, 2, 0, 0, 0), ProtocolViolation::WrongReturn { sequence: 9, expected: 1 });
+    assert_eq!(forge(1, 2, 0, 0, 77), ProtocolViolation::UnknownStatus { status: 77 });
+    assert_eq!(forge(1, 3, 12345, 0, 0), ProtocolViolation::UnknownImport { function: 12345 });
+    assert_eq!(forge(5, 3, 0, 0, 0), ProtocolViolation::WrongHostCall { sequence: 5, expected: 1 });
+    assert_eq!(forge(1, 99, 0, 0, 0), ProtocolViolation::UnknownKind { kind: 99 });
+    assert_eq!(forge(1, 2, 0, u32::MAX, 0), ProtocolViolation::Length { length: u32::MAX, capacity: 1 << 20 });
+}
+
+#[test]
+fn a_result_that_cannot_be_decoded_is_an_error() {
+    let huge_count = [0xff, 0xff, 0xff, 0xff];
+    for payload in [&huge_count[..], &[], &[1, 0, 0, 0, 9, 0, 0, 0, b'x'], &[1, 0, 0, 0, 1, 0, 0, 0, 0xff]] {
+        let mut sandbox = hostile_sandbox();
+        let arguments = (1u64, 0u32, payload, payload.len() as u32);
+        let error = sandbox.call::<Vec<String>>("answer_with", arguments).unwrap_err();
+        assert!(matches!(error, CallError::Decode { .. }), "{error}");
+    }
+}
+
+#[test]
+fn answering_twice_is_found_out_at_the_next_call() {
+    let mut sandbox = hostile_sandbox();
+    let empty: &[u8] = &[0, 0, 0, 0];
+    assert_eq!(sandbox.call::<Vec<String>>("answer_with", (1u64, 0u32, empty, 4u32)).unwrap(), Vec::<String>::new());
+    let result = sandbox.call::<bool>("alive", ());
+    let cause = end(&mut sandbox, result);
+    assert!(matches!(cause, Termination::Protocol(ProtocolViolation::WrongReturn { .. })), "{cause}");
+}
+
+#[test]
+fn a_panic_record_that_is_none_is_a_violation() {
+    for length in [0, 5, 1 << 20] {
+        let mut sandbox = hostile_sandbox();
+        let result = sandbox.call::<()>("stage_garbage_panic", (length,));
+        let cause = end(&mut sandbox, result);
+        assert!(matches!(cause, Termination::Protocol(ProtocolViolation::Text)), "{cause}");
+    }
+}
+
+#[test]
+fn memory_that_is_not_the_guests_faults() {
+    let cases: [(&str, u64, FaultAccess, FaultTarget); 7] = [
+        ("read", 0, FaultAccess::Read, FaultTarget::Null),
+        ("write", 8, FaultAccess::Write, FaultTarget::Null),
+        ("execute", 0, FaultAccess::Execute, FaultTarget::Null),
+        ("read", 0x1234_5678_9000, FaultAccess::Read, FaultTarget::Unmapped),
+        ("read", 0x7f80_0000_0000, FaultAccess::Read, FaultTarget::Host),
+        ("write", 0x7f80_0000_3000, FaultAccess::Write, FaultTarget::Host),
+        ("execute", 0x7f80_0000_3000, FaultAccess::Execute, FaultTarget::Host),
+    ];
+    for (function, address, access, target) in cases {
+        let mut sandbox = hostile_sandbox();
+        let result = match function {
+            "read" => sandbox.call::<u8>("read", (address,)).map(drop),
+            "write" => sandbox.call::<()>("write", (address, 1u8)),
+            _ => sandbox.call::<()>("execute", (address,)),
+        };
+        let fault = fault(end(&mut sandbox, result));
+        assert_eq!(fault.kind, FaultKind::PageFault { address, access, target }, "{function} {address:#x}");
+    }
+}
+
+#[test]
+fn code_cannot_be_written_and_data_cannot_be_executed() {
+    for what in ["code", "constant", "info page"] {
+        let mut sandbox = hostile_sandbox();
+        let address = address_of(&mut sandbox, what);
+        let result = sandbox.call::<()>("write", (address, 0xccu8));
+        let FaultKind::PageFault { access: FaultAccess::Write, .. } = fault(end(&mut sandbox, result)).kind else {
+            panic!("{what} was written");
+        };
+    }
+    for what in ["constant", "variable", "stack", "heap", "info page"] {
+        let mut sandbox = hostile_sandbox();
+        let address = address_of(&mut sandbox, what);
+        let result = sandbox.call::<()>("execute", (address,));
+        let FaultKind::PageFault { access: FaultAccess::Execute, .. } = fault(end(&mut sandbox, result)).kind else {
+            panic!("{what} was executed");
+        };
+    }
+}
+
+#[test]
+fn run_time_code_needs_the_builders_leave() {
+    let mut sandbox = hostile_sandbox();
+    assert_eq!(sandbox.call::<i32>("generate_code", ()).unwrap(), 13, "EACCES");
+    let mut sandbox = Sandbox::builder(&hostile_image()).executable_memory(true).build().unwrap();
+    assert_eq!(sandbox.call::<i32>("generate_code", ()).unwrap(), 0);
+}
+
+#[test]
+fn a_stack_overflow_is_told_apart() {
+    let mut sandbox = hostile_sandbox();
+    let result = sandbox.call::<u64>("overflow_the_stack", (0u64,));
+    let termination = end(&mut sandbox, result);
+    assert!(termination.to_string().contains("stack overflow"), "{termination}");
+    let kind = fault(termination).kind;
+    assert!(matches!(kind, FaultKind::PageFault { target: FaultTarget::StackGuard, .. }), "{kind}");
+}
+
+#[test]
+fn privileged_instructions_fault() {
+    for instruction in [
+        "hlt", "cli", "sti", "in", "mov from cr0", "mov to cr3", "mov to dr7", "rdmsr", "wrmsr", "lgdt", "lidt", "ltr",
+        "invlpg", "invd", "wbinvd", "clts", "swapgs", "sysretq", "iretq to ring 0", "xsetbv", "int 0x20", "non-canonical",
+    ] {
+        let mut sandbox = hostile_sandbox();
+        let result = sandbox.call::<bool>("privileged", (instruction,));
+        let fault = fault(end(&mut sandbox, result));
+        assert!(matches!(fault.kind, FaultKind::Exception { vector: 6 | 13, .. }), "{instruction}: {fault}");
+    }
+}
+
+#[test]
+fn exceptions_are_told_by_their_vectors() {
+    for (instruction, vector) in [("divide", 0), ("int3", 3), ("ud2", 6)] {
+        let mut sandbox = hostile_sandbox();
+        let result = sandbox.call::<bool>("privileged", (instruction,));
+        let fault = fault(end(&mut sandbox, result));
+        assert!(matches!(fault.kind, FaultKind::Exception { vector: found, .. } if found == vector), "{fault}");
+    }
+}
+
+#[test]
+fn ports_are_closed_except_to_the_hosts_own_code() {
+    for port in [0x10u16, 0x11, 0x20, 0x2e, 0x3f, 0x60, 0x80, 0x3f8, 0xcf8, 0xffff] {
+        let mut sandbox = hostile_sandbox();
+        let result = sandbox.call::<bool>("output_to_port", (port,));
+        let fault = fault(end(&mut sandbox, result));
+        let refused = matches!(fault.kind, FaultKind::Exception { vector: 13, .. });
+        let forged = fault.kind == FaultKind::ForgedExit { port };
+        assert!(refused || forged, "port {port:#x}: {fault}");
+    }
+}
+
+#[test]
+fn io_privilege_cannot_be_had_by_a_system_call() {
+    let mut sandbox = hostile_sandbox();
+    let flags: u64 = sandbox.call("raise_io_privilege", ()).unwrap();
+    assert_eq!(flags & 0x3000, 0, "{flags:#x}");
+}
+
+#[test]
+fn every_system_call_with_wild_arguments_leaves_the_host_well() {
+    let mut sandbox = hostile_sandbox();
+    let wild: [[u64; 6]; 4] = [
+        [0; 6],
+        [u64::MAX; 6],
+        [0x7f80_0000_0000, 0x7f80_4000_0000, 1 << 40, 4096, 3, 0],
+        [1, 0x1_0000, u64::MAX - 4095, 0x22, u64::MAX, 0],
+    ];
+    for number in (0..470).chain([1 << 20, 1 << 63, u64::MAX]) {
+        for arguments in wild {
+            if sandbox.poisoned().is_some() {
+                sandbox = hostile_sandbox();
+            }
+            match sandbox.call::<u64>("system_call", (number, arguments)) {
+                Ok(_) => {}
+                Err(error) => assert!(error.poisons(), "system call {number}: {error}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_guest_that_takes_all_memory_ends_and_the_host_has_given_no_more_than_the_limit() {
+    let mut sandbox = Sandbox::builder(&hostile_image()).memory_limit(16 << 20).build().unwrap();
+    let result = sandbox.call::<u64>("allocate_for_ever", ());
+    let cause = end(&mut sandbox, result);
+    assert!(matches!(cause, Termination::Aborted { .. } | Termination::Panicked(_)), "{cause}");
+}

@@ -1,0 +1,75 @@
+//! What a sandbox costs, counted; and what happens where the hypervisor fails.
+
+use std::sync::Arc;
+
+use ampoule::{BuildError, CallError, Counters, Sandbox, Termination};
+use ampoule_tests::{calls_builder, calls_sandbox, hostile_image};
+use ampoule_vmm::Hypervisor;
+use ampoule_vmm::inject::FailAt;
+use ampoule_vmm::kvm::Kvm;
+
+/// How often `call` ran the guest, and how many other calls concerned the vCPU.
+fn cost(sandbox: &mut Sandbox, call: impl FnOnce(&mut Sandbox)) -> (u64, u64) {
+    let Counters { runs, ioctls, .. } = sandbox.counters();
+    call(sandbox);
+    let after = sandbox.counters();
+    (after.runs - runs, after.ioctls - ioctls)
+}
+
+#[test]
+fn a_warm_call_is_one_run_and_no_other_ioctl() {
+    let mut sandbox = calls_sandbox();
+    let empty = sandbox.typed_fn::<(), ()>("empty").unwrap();
+    empty.call(&mut sandbox, ()).unwrap();
+    assert_eq!(cost(&mut sandbox, |sandbox| empty.call(sandbox, ()).unwrap()), (1, 0));
+    assert_eq!(cost(&mut sandbox, |sandbox| sandbox.call("empty", ()).unwrap()), (1, 0));
+}
+
+#[test]
+fn a_host_call_is_one_run_more() {
+    let mut sandbox = calls_sandbox();
+    let count = sandbox.typed_fn::<(u32,), u32>("count_on_host").unwrap();
+    count.call(&mut sandbox, (1,)).unwrap();
+    for host_calls in [0, 1, 10] {
+        let cost = cost(&mut sandbox, |sandbox| drop(count.call(sandbox, (host_calls,)).unwrap()));
+        assert_eq!(cost, (1 + u64::from(host_calls), 0));
+    }
+}
+
+#[test]
+fn a_payload_costs_nothing_more() {
+    let mut sandbox = calls_builder().mailbox_size(2 << 20).build().unwrap();
+    let bytes = vec![1u8; 1 << 20];
+    sandbox.call::<()>("take_bytes", (&bytes,)).unwrap();
+    assert_eq!(cost(&mut sandbox, |sandbox| sandbox.call("take_bytes", (&bytes,)).unwrap()), (1, 0));
+}
+
+#[test]
+fn every_operation_of_the_hypervisor_may_fail() {
+    let kvm: Arc<dyn Hypervisor> = Kvm::shared().unwrap();
+    let mut failures = 0;
+    loop {
+        let hypervisor = Arc::new(FailAt::new(Arc::clone(&kvm), failures));
+        let built = Sandbox::builder(&hostile_image()).hypervisor(hypervisor).build();
+        match built {
+            Err(BuildError::Hypervisor(_) | BuildError::Start(Termination::Hypervisor(_))) => failures += 1,
+            Err(error) => panic!("operation {failures} failed as another error: {error}"),
+            Ok(mut sandbox) => {
+                match sandbox.call::<bool>("alive", ()) {
+                    Ok(alive) => {
+                        assert!(alive);
+                        break;
+                    }
+                    Err(error) => {
+                        let CallError::Terminated { cause: Termination::Hypervisor(_), .. } = &error else {
+                            panic!("operation {failures} failed as another error: {error}");
+                        };
+                        assert!(matches!(sandbox.call::<bool>("alive", ()), Err(CallError::Poisoned { .. })));
+                        failures += 1;
+                    }
+                }
+            }
+        }
+    }
+    assert!(failures > 5, "only {failures} operations were counted");
+}
