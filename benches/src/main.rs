@@ -12,7 +12,7 @@ mod measure;
 
 use std::error::Error;
 
-use ampoule::{Image, Output, Sandbox};
+use ampoule::{Borrowed, Image, Output, Sandbox};
 use floor::Floor;
 use measure::Bench;
 
@@ -29,8 +29,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let count = sandbox.typed_fn::<(u32,), u32>("count_on_host")?;
     bench.calls("call with one host function", 40, &mut sandbox, |sandbox| count.call(sandbox, (1,)))?;
 
-    let sum = sandbox.typed_fn::<(&[u8],), u64>("sum_of_bytes")?;
-    let take = sandbox.typed_fn::<(&[u8],), ()>("take_bytes")?;
+    let sum = sandbox.typed_fn::<(Borrowed<[u8]>,), u64>("sum_of_bytes")?;
+    let take = sandbox.typed_fn::<(Borrowed<[u8]>,), ()>("take_bytes")?;
     let give = sandbox.typed_fn::<(u32,), Vec<u8>>("give_bytes")?;
     for (size, turn) in [(64 << 10, 20), (1 << 20, 10)] {
         let bytes = vec![7; size];

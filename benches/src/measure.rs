@@ -102,11 +102,7 @@ fn per_operation(before: Counters, after: Counters, operations: usize) -> (f64, 
 fn print_row(name: &str, sorted: &[Duration], (exits, ioctls): (f64, f64), ratio: f64) {
     let micros = |time: Duration| time.as_secs_f64() * 1e6;
     let p99 = sorted[sorted.len() * 99 / 100];
-    println!(
-        "| {name} | {:.1} | {:.1} | {exits:.2} | {ioctls:.2} | {ratio:.3} |",
-        micros(median(sorted)),
-        micros(p99)
-    );
+    println!("| {name} | {:.1} | {:.1} | {exits:.2} | {ioctls:.2} | {ratio:.3} |", micros(median(sorted)), micros(p99));
 }
 
 fn median(sorted: &[Duration]) -> Duration {

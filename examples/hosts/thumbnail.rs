@@ -9,7 +9,7 @@ use std::error::Error;
 use std::fs;
 use std::process::ExitCode;
 
-use ampoule::{Image, Sandbox};
+use ampoule::{Borrowed, Image, Sandbox};
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
     let paths: Vec<String> = std::env::args().skip(1).collect();
@@ -20,7 +20,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
 
     let image = Image::embedded(ampoule::include_guest!("thumbnail"))?;
     let mut sandbox = Sandbox::builder(&image).memory_limit(256 << 20).mailbox_size(32 << 20).build()?;
-    let thumbnail = sandbox.typed_fn::<(&[u8], u32), Vec<u8>>("thumbnail")?;
+    let thumbnail = sandbox.typed_fn::<(Borrowed<[u8]>, u32), Vec<u8>>("thumbnail")?;
 
     let mut failed = false;
     for pair in paths.chunks_exact(2) {

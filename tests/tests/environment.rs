@@ -1,6 +1,6 @@
 //! What an ordinary Rust program finds inside: `std` works, and nothing of the host is reachable.
 
-use ampoule::{CallError, Output, Termination};
+use ampoule::{CallError, ExceededLimit, Limits, Output, Termination};
 use ampoule_tests::{calls_builder, calls_sandbox, hostile_image};
 
 #[test]
@@ -25,11 +25,17 @@ fn a_capture_is_bounded() {
 #[test]
 fn printing_more_than_a_call_may_ends_the_guest() {
     let (stdout, out) = Output::capture(usize::MAX);
-    let mut sandbox =
-        ampoule::Sandbox::builder(&hostile_image()).stdout(stdout).output_limit(100_000).build().unwrap();
+    let mut sandbox = ampoule::Sandbox::builder(&hostile_image())
+        .stdout(stdout)
+        .limits(Limits::new().output(100_000))
+        .build()
+        .unwrap();
     let error = sandbox.call::<()>("print_for_ever", ()).unwrap_err();
     assert!(
-        matches!(error, CallError::Terminated { cause: Termination::OutputLimit { limit: 100_000 }, .. }),
+        matches!(
+            error,
+            CallError::Terminated { cause: Termination::LimitExceeded(ExceededLimit::Output(100_000)), .. }
+        ),
         "{error}"
     );
     let printed = out.take().len();

@@ -67,7 +67,7 @@ fn answering_twice_is_found_out_at_the_next_call() {
 
 #[test]
 fn a_panic_record_that_is_none_is_a_violation() {
-    for length in [0, 5, 1 << 20] {
+    for length in [0u32, 5, 1 << 20] {
         let mut sandbox = hostile_sandbox();
         let result = sandbox.call::<()>("stage_garbage_panic", (length,));
         let cause = end(&mut sandbox, result);
@@ -139,13 +139,35 @@ fn a_stack_overflow_is_told_apart() {
 #[test]
 fn privileged_instructions_fault() {
     for instruction in [
-        "hlt", "cli", "sti", "in", "mov from cr0", "mov to cr3", "mov to dr7", "rdmsr", "wrmsr", "lgdt", "lidt", "ltr",
-        "invlpg", "invd", "wbinvd", "clts", "swapgs", "sysretq", "iretq to ring 0", "xsetbv", "int 0x20", "non-canonical",
+        "hlt",
+        "cli",
+        "sti",
+        "in",
+        "mov from cr0",
+        "mov to cr3",
+        "mov to dr7",
+        "rdmsr",
+        "wrmsr",
+        "lgdt",
+        "lidt",
+        "ltr",
+        "invlpg",
+        "invd",
+        "wbinvd",
+        "clts",
+        "swapgs",
+        "sysretq",
+        "iretq to ring 0",
+        "xsetbv",
+        "int 0x20",
+        "non-canonical",
     ] {
         let mut sandbox = hostile_sandbox();
         let result = sandbox.call::<bool>("privileged", (instruction,));
         let fault = fault(end(&mut sandbox, result));
-        assert!(matches!(fault.kind, FaultKind::Exception { vector: 6 | 13, .. }), "{instruction}: {fault}");
+        let refused = matches!(fault.kind, FaultKind::Exception { vector: 6 | 13, .. });
+        let forged = fault.kind == FaultKind::ForgedExit { port: 0x10 };
+        assert!(refused || (instruction == "in" && forged), "{instruction}: {fault}");
     }
 }
 

@@ -31,7 +31,7 @@ fn a_host_call_is_one_run_more() {
     let count = sandbox.typed_fn::<(u32,), u32>("count_on_host").unwrap();
     count.call(&mut sandbox, (1,)).unwrap();
     for host_calls in [0, 1, 10] {
-        let cost = cost(&mut sandbox, |sandbox| drop(count.call(sandbox, (host_calls,)).unwrap()));
+        let cost = cost(&mut sandbox, |sandbox| assert_eq!(count.call(sandbox, (host_calls,)).unwrap(), host_calls));
         assert_eq!(cost, (1 + u64::from(host_calls), 0));
     }
 }
@@ -54,21 +54,19 @@ fn every_operation_of_the_hypervisor_may_fail() {
         match built {
             Err(BuildError::Hypervisor(_) | BuildError::Start(Termination::Hypervisor(_))) => failures += 1,
             Err(error) => panic!("operation {failures} failed as another error: {error}"),
-            Ok(mut sandbox) => {
-                match sandbox.call::<bool>("alive", ()) {
-                    Ok(alive) => {
-                        assert!(alive);
-                        break;
-                    }
-                    Err(error) => {
-                        let CallError::Terminated { cause: Termination::Hypervisor(_), .. } = &error else {
-                            panic!("operation {failures} failed as another error: {error}");
-                        };
-                        assert!(matches!(sandbox.call::<bool>("alive", ()), Err(CallError::Poisoned { .. })));
-                        failures += 1;
-                    }
+            Ok(mut sandbox) => match sandbox.call::<bool>("alive", ()) {
+                Ok(alive) => {
+                    assert!(alive);
+                    break;
                 }
-            }
+                Err(error) => {
+                    let CallError::Terminated { cause: Termination::Hypervisor(_), .. } = &error else {
+                        panic!("operation {failures} failed as another error: {error}");
+                    };
+                    assert!(matches!(sandbox.call::<bool>("alive", ()), Err(CallError::Poisoned { .. })));
+                    failures += 1;
+                }
+            },
         }
     }
     assert!(failures > 5, "only {failures} operations were counted");

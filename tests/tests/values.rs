@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use ampoule::Borrowed;
 use ampoule_tests::{calls_builder, calls_sandbox};
 use serde::{Deserialize, Serialize};
 
@@ -78,7 +79,7 @@ fn the_guest_borrows_bytes_from_the_mailbox_instead_of_copying_them() {
 #[test]
 fn borrowed_arguments_stay_as_they_are_during_host_calls() {
     let mut sandbox = calls_sandbox();
-    let bytes = vec![0x5a; 20_000];
+    let bytes = vec![0x5au8; 20_000];
     assert!(sandbox.call::<bool>("arguments_survive_host_calls", (bytes,)).unwrap());
 }
 
@@ -89,7 +90,7 @@ fn a_typed_function_is_resolved_once_and_used_often() {
     for divisor in 1..5 {
         assert_eq!(divide.call(&mut sandbox, (60, divisor)).unwrap(), 60 / divisor);
     }
-    let echo = sandbox.typed_fn::<(&str,), String>("echo_text").unwrap();
+    let echo = sandbox.typed_fn::<(Borrowed<str>,), String>("echo_text").unwrap();
     for text in ["a", "b"].map(String::from) {
         assert_eq!(echo.call(&mut sandbox, (&text,)).unwrap(), text);
     }

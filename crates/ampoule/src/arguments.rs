@@ -1,8 +1,11 @@
 //! Arguments of a call: tuples of `serde` values.
 
+use std::marker::PhantomData;
+
 use ampoule_abi::codec::{EncodeError, Encoder, Sink};
 use serde::Serialize;
 
+use crate::arity::for_each_arity;
 use crate::signature::Type;
 
 /// The arguments of a guest function: a tuple with one [`Serialize`] value for each parameter, `()` for none.
@@ -14,6 +17,47 @@ pub trait Arguments: sealed::Sealed {
 
     #[doc(hidden)]
     fn encode<S: Sink>(&self, encoder: &mut Encoder<S>) -> Result<(), EncodeError>;
+}
+
+/// The parameters of a [`TypedFn`](crate::TypedFn): a tuple of types that can be sent, or of [`Borrowed`] ones.
+pub trait Parameters {
+    /// The arguments for one call.
+    type Values<'call>: Arguments;
+}
+
+/// A type that a parameter can have: any [`Serialize`] type, or a [`Borrowed`] one.
+pub trait Parameter {
+    /// The argument for one call.
+    type Value<'call>: Serialize;
+}
+
+/// Stands for `&T` in the type of a [`TypedFn`](crate::TypedFn), with a lifetime that may be another one in each call.
+///
+/// A function resolved as `typed_fn::<(&[u8],), _>` has one lifetime for all of its calls, so it cannot be used in a loop
+/// whose every turn borrows from something new. This one can:
+///
+/// ```no_run
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let image = ampoule::Image::from_file("guest")?;
+/// # let mut sandbox = ampoule::Sandbox::builder(&image).build()?;
+/// use ampoule::Borrowed;
+///
+/// let thumbnail = sandbox.typed_fn::<(Borrowed<[u8]>, u32), Vec<u8>>("thumbnail")?;
+/// for path in ["a.png", "b.png"] {
+///     let photo = std::fs::read(path)?;
+///     let small = thumbnail.call(&mut sandbox, (&photo, 160))?;
+/// }
+/// # Ok(()) }
+/// ```
+#[derive(Debug)]
+pub struct Borrowed<T: ?Sized>(PhantomData<T>);
+
+impl<T: Serialize> Parameter for T {
+    type Value<'call> = T;
+}
+
+impl<T: ?Sized + Serialize + 'static> Parameter for Borrowed<T> {
+    type Value<'call> = &'call T;
 }
 
 mod sealed {
@@ -36,7 +80,11 @@ macro_rules! arguments {
                 Ok(())
             }
         }
+
+        impl<$($name: Parameter),*> Parameters for ($($name,)*) {
+            type Values<'call> = ($($name::Value<'call>,)*);
+        }
     };
 }
 
-crate::arity::for_each_arity!(arguments);
+for_each_arity!(arguments);

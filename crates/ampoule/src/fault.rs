@@ -39,7 +39,7 @@ pub enum FaultKind {
         /// The address.
         address: u64,
     },
-    /// It used a port that only the host's code uses.
+    /// It used, by an instruction of its own, a port that only the host's code uses.
     ForgedExit {
         /// The port.
         port: u16,
@@ -106,7 +106,7 @@ impl fmt::Display for FaultKind {
             }
             Self::Exception { vector, .. } => write!(f, "{} (vector {vector})", exception_name(*vector)),
             Self::SystemCallReturn { address } => write!(f, "system call with return address {address:#x}"),
-            Self::ForgedExit { port } => write!(f, "output to port {port:#x}, which is not its own"),
+            Self::ForgedExit { port } => write!(f, "use of port {port:#x}, which is not its own"),
             Self::Shutdown => f.write_str("the processor shut down"),
             Self::UnexpectedExit { exit } => write!(f, "unexpected exit from the virtual machine: {exit}"),
         }

@@ -62,7 +62,7 @@ mod termination;
 
 pub use ampoule_abi::codec::{DecodeError, EncodeError};
 pub use ampoule_vmm::{Counters, HypervisorError, OpenError};
-pub use arguments::Arguments;
+pub use arguments::{Arguments, Borrowed, Parameter, Parameters};
 pub use error::{BuildError, CallError, Payload};
 pub use fault::{Fault, FaultAccess, FaultKind, FaultTarget};
 pub use host_function::HostFunction;

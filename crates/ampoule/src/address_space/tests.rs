@@ -81,6 +81,26 @@ fn without_tables_a_mapping_fails_and_leaves_nothing_behind() {
 }
 
 #[test]
+fn a_protection_that_runs_out_of_tables_half_way_leaves_everything_as_it_was() {
+    let mut space = space(520, 5);
+    let low = GuestVirt(0x10_0000);
+    space.map_anonymous(101 * PAGE, Placement::FixedVacant(low), Protection::ReadWrite).unwrap();
+    space.unmap(low, 100 * PAGE).unwrap();
+    // Its frames lie in two runs, and its pages in the ranges of three tables, of which one can be made.
+    let (reserved, len) = (GuestVirt(0x1f_f000), 514 * PAGE);
+    space.map_anonymous(len, Placement::FixedVacant(reserved), Protection::None).unwrap();
+    for _ in 0..3 {
+        assert!(matches!(space.protect(reserved, len, Protection::ReadWrite), Err(MapError::OutOfTables(_))));
+        assert_eq!(space.memory_free(), 519 * PAGE);
+        assert_eq!(space.tables.free_tables(), 1);
+        assert_eq!(space.tables.translate(reserved), None);
+        assert!(space.read_u64(reserved).is_err());
+    }
+    space.protect(reserved, 2 * PAGE, Protection::ReadWrite).unwrap();
+    assert_eq!(space.read_u64(reserved), Ok(0));
+}
+
+#[test]
 fn only_the_image_is_executable() {
     let mut space = space(4, 16);
     let text = GuestVirt(0x40_0000);

@@ -27,6 +27,7 @@ impl Machine {
             let port = match self.vcpu.run()? {
                 Exit::IoOut { port, .. } => port,
                 Exit::Interrupted => continue,
+                Exit::IoIn { port, .. } => return Err(self.fault_here(FaultKind::ForgedExit { port })),
                 Exit::Shutdown => return Err(self.fault_here(FaultKind::Shutdown)),
                 exit => {
                     let exit = exit_name(&exit);
@@ -140,7 +141,6 @@ fn fault_access(error_code: u64) -> FaultAccess {
 
 fn exit_name(exit: &Exit<'_>) -> &'static str {
     match exit {
-        Exit::IoIn { .. } => "input from a port",
         Exit::MmioRead { .. } => "read of memory that does not exist",
         Exit::MmioWrite { .. } => "write to memory that does not exist",
         Exit::Halt => "halt",

@@ -11,13 +11,13 @@ use std::fmt;
 
 use serde::de::DeserializeOwned;
 
-use crate::arguments::Arguments;
+use crate::arguments::{Arguments, Parameters};
 use crate::error::{BuildError, CallError};
 use crate::image::{Function, Image};
 use crate::limits::Limits;
 use crate::machine::Machine;
 use crate::mailbox::GuestMessage;
-use crate::signature::{Parameters, Type};
+use crate::signature::{self, Type};
 use crate::termination::Termination;
 use imports::Imports;
 
@@ -76,13 +76,14 @@ impl Sandbox {
         self.invoke(function, &call.arguments, call.limits)
     }
 
-    /// Resolves a guest function: its name and its types are checked here, once.
+    /// Resolves a guest function: its name and its types are checked here, once. Where a parameter is to borrow from
+    /// something else in every call, its type is [`Borrowed`](crate::Borrowed).
     ///
     /// # Errors
     /// [`CallError::UnknownFunction`], [`CallError::WrongArguments`], [`CallError::WrongResult`].
-    pub fn typed_fn<A: Arguments, R: DeserializeOwned>(&self, name: &str) -> Result<TypedFn<A, R>, CallError> {
+    pub fn typed_fn<P: Parameters, R: DeserializeOwned>(&self, name: &str) -> Result<TypedFn<P, R>, CallError> {
         let function = export(&self.image, name)?;
-        check_types::<A, R>(function)?;
+        check_types::<P::Values<'_>, R>(function)?;
         Ok(TypedFn::new(self.image.clone(), function.number()))
     }
 
@@ -154,7 +155,7 @@ fn check_types<A: Arguments, R>(function: &Function) -> Result<(), CallError> {
         return Err(CallError::WrongArguments {
             function: function.name().to_owned(),
             expected: signature.clone(),
-            given: Parameters::new(parameters),
+            given: signature::Parameters::new(parameters),
         });
     }
     let result = Type::of::<R>();

@@ -6,21 +6,21 @@ use std::marker::PhantomData;
 use serde::de::DeserializeOwned;
 
 use super::Sandbox;
-use crate::arguments::Arguments;
+use crate::arguments::Parameters;
 use crate::error::CallError;
 use crate::image::{Function, Image};
 use crate::limits::Limits;
 
-/// A guest function with arguments `A` and result `R`, resolved by [`Sandbox::typed_fn`].
+/// A guest function with parameters `P` and result `R`, resolved by [`Sandbox::typed_fn`].
 ///
 /// It can be used with every sandbox of the same [`Image`].
-pub struct TypedFn<A, R> {
+pub struct TypedFn<P, R> {
     image: Image,
     number: u32,
-    types: PhantomData<fn(A) -> R>,
+    types: PhantomData<fn(P) -> R>,
 }
 
-impl<A: Arguments, R: DeserializeOwned> TypedFn<A, R> {
+impl<P: Parameters, R: DeserializeOwned> TypedFn<P, R> {
     pub(super) fn new(image: Image, number: u32) -> Self {
         Self { image, number, types: PhantomData }
     }
@@ -29,7 +29,7 @@ impl<A: Arguments, R: DeserializeOwned> TypedFn<A, R> {
     ///
     /// # Errors
     /// A [`CallError`]; [`CallError::ForeignFunction`] where the sandbox runs another image.
-    pub fn call(&self, sandbox: &mut Sandbox, arguments: A) -> Result<R, CallError> {
+    pub fn call(&self, sandbox: &mut Sandbox, arguments: P::Values<'_>) -> Result<R, CallError> {
         self.call_with(sandbox, arguments, Limits::new())
     }
 
@@ -37,7 +37,7 @@ impl<A: Arguments, R: DeserializeOwned> TypedFn<A, R> {
     ///
     /// # Errors
     /// As for [`call`](Self::call).
-    pub fn call_with(&self, sandbox: &mut Sandbox, arguments: A, limits: Limits) -> Result<R, CallError> {
+    pub fn call_with(&self, sandbox: &mut Sandbox, arguments: P::Values<'_>, limits: Limits) -> Result<R, CallError> {
         if !self.image.is_same(&sandbox.image) {
             return Err(CallError::ForeignFunction { function: self.function().name().to_owned() });
         }
@@ -49,13 +49,13 @@ impl<A: Arguments, R: DeserializeOwned> TypedFn<A, R> {
     }
 }
 
-impl<A, R> Clone for TypedFn<A, R> {
+impl<P, R> Clone for TypedFn<P, R> {
     fn clone(&self) -> Self {
         Self { image: self.image.clone(), number: self.number, types: PhantomData }
     }
 }
 
-impl<A, R> fmt::Debug for TypedFn<A, R> {
+impl<P, R> fmt::Debug for TypedFn<P, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TypedFn").field("image", &self.image.name()).field("number", &self.number).finish()
     }

@@ -1,0 +1,230 @@
+//! The signal that makes a thread leave its guest.
+
+use std::cell::Cell;
+use std::io;
+use std::mem::MaybeUninit;
+use std::ptr;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::interrupt::watch;
+
+/// The signal by which the library takes a thread out of its guest, for [kills](crate::InterruptHandle) and time limits.
+///
+/// One signal serves the whole process. It is chosen when the first sandbox is built, or before that by
+/// [`install`](InterruptSignal::install):
+///
+/// ```no_run
+/// use ampoule::InterruptSignal;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// InterruptSignal::Number(libc::SIGUSR2).install()?;
+/// # Ok(()) }
+/// ```
+///
+/// What the library does with it:
+///
+/// - It installs a handler, unless the application has a handler for this signal or ignores it: that is an error. The
+///   handler is never removed, and runs on the thread's alternate signal stack if there is one.
+/// - It unblocks the signal on every thread that makes a call, at the thread's first call. An application that blocks it
+///   there again, or replaces the handler, takes away what kills and time limits need to end a guest that does not leave by
+///   itself.
+/// - It sends the signal to threads that are inside a call, never to others. In a host function, a thread can get it when a
+///   time limit passes. It is installed with `SA_RESTART`, so that there most interrupted system calls just go on; those
+///   that never do (`poll`, `nanosleep` and others, see signal(7)) fail with `EINTR`.
+///
+/// A signal of this number from elsewhere has no effect. No other signal is touched, and a guest that is interrupted by
+/// one of the application's signals goes on after the application's handler.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum InterruptSignal {
+    /// `SIGRTMIN + 6`, which is 40 with glibc. The first real-time signals are left to other runtimes.
+    #[default]
+    Default,
+    /// This one, which must have the default disposition. Signals that processors and the C library raise, such as
+    /// `SIGSEGV` or `SIGABRT`, are refused.
+    Number(i32),
+    /// None: nothing is installed. A kill or a time limit ends a call at the guest's next exit, that is when it prints, makes
+    /// a system call, calls a host function, or returns. A guest that just computes goes on for as long as it likes.
+    None,
+}
+
+impl InterruptSignal {
+    /// Decides for this choice. Later attempts to decide otherwise fail.
+    ///
+    /// # Errors
+    ///
+    /// [`InterruptSignalError`]. Nothing is decided or installed then.
+    pub fn install(self) -> Result<(), InterruptSignalError> {
+        let mut decision = DECISION.lock().unwrap_or_else(PoisonError::into_inner);
+        let wanted = self.number();
+        match *decision {
+            Some(Decision(decided)) if decided.map(|signal| signal.0) == wanted => Ok(()),
+            Some(Decision(decided)) => Err(InterruptSignalError::Decided { signal: decided.map(|signal| signal.0) }),
+            None => {
+                *decision = Some(Decision(wanted.map(Signal::install).transpose()?));
+                Ok(())
+            }
+        }
+    }
+
+    fn number(self) -> Option<i32> {
+        match self {
+            InterruptSignal::Default => Some(libc::SIGRTMIN() + DEFAULT_OFFSET),
+            InterruptSignal::Number(number) => Some(number),
+            InterruptSignal::None => None,
+        }
+    }
+}
+
+/// Why a signal cannot be the one that ends calls.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum InterruptSignalError {
+    /// The application has a handler for the signal, or ignores it.
+    #[error(
+        "signal {signal} is in use by the application; before the first sandbox is built, choose another one with \
+         `InterruptSignal::Number(..).install()`, or do without by `InterruptSignal::None.install()`"
+    )]
+    InUse {
+        /// The signal's number.
+        signal: i32,
+    },
+    /// The signal is raised by faults of a program itself, and a handler that returns would repeat the fault.
+    #[error("signal {signal} reports faults and cannot be used to end calls; choose `SIGUSR1` or a real-time signal")]
+    ReportsFaults {
+        /// The signal's number.
+        signal: i32,
+    },
+    /// There is no such signal, or the kernel or the C library lets nobody handle it.
+    #[error("signal {signal} cannot be handled; choose `SIGUSR1` or a real-time signal")]
+    Unusable {
+        /// The signal's number.
+        signal: i32,
+        /// The system's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// The process has decided before.
+    #[error(
+        "the signal that ends calls was chosen before ({}); choose it once, before the first sandbox is built",
+        .signal.map_or("none".to_owned(), |signal| signal.to_string())
+    )]
+    Decided {
+        /// The signal in use, if any.
+        signal: Option<i32>,
+    },
+}
+
+/// A signal whose handler is ours.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(in crate::interrupt) struct Signal(i32);
+
+impl Signal {
+    /// The signal in use; decides for the default if nothing was decided.
+    pub(in crate::interrupt) fn in_use() -> Result<Option<Signal>, InterruptSignalError> {
+        let decided = *DECISION.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(Decision(signal)) = decided {
+            return Ok(signal);
+        }
+        match InterruptSignal::Default.install() {
+            Ok(()) | Err(InterruptSignalError::Decided { .. }) => Signal::in_use(),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(super) fn number(self) -> i32 {
+        self.0
+    }
+
+    fn install(signal: i32) -> Result<Signal, InterruptSignalError> {
+        if FAULTS.contains(&signal) {
+            return Err(InterruptSignalError::ReportsFaults { signal });
+        }
+        let unusable = |()| InterruptSignalError::Unusable { signal, source: io::Error::last_os_error() };
+        if disposition(signal).map_err(unusable)? != libc::SIG_DFL {
+            return Err(InterruptSignalError::InUse { signal });
+        }
+        let handler: extern "C" fn(libc::c_int) = watch::on_signal;
+        // SAFETY: a `sigaction` of zeros is valid: an empty mask, no flags, the default disposition.
+        let mut action: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
+        action.sa_sigaction = handler as libc::sighandler_t;
+        action.sa_flags = libc::SA_RESTART | libc::SA_ONSTACK;
+        // SAFETY: the handler is of the kind that the flags say, does only what a signal handler may do, and lives as long
+        // as the process.
+        match unsafe { libc::sigaction(signal, &raw const action, ptr::null_mut()) } {
+            0 => Ok(Signal(signal)),
+            _ => Err(unusable(())),
+        }
+    }
+
+    /// Makes sure that the calling thread can get the signal. Costs nothing but on a thread's first call.
+    pub(in crate::interrupt) fn unblock(self) {
+        UNBLOCKED.with(|unblocked| {
+            if !unblocked.replace(true) {
+                self.unblock_now();
+            }
+        });
+    }
+
+    fn unblock_now(self) {
+        let mut set = MaybeUninit::uninit();
+        // SAFETY: `set` is initialized by `sigemptyset` before it is used. None of the calls can fail: the set is writable,
+        // and the signal exists, since it has a handler.
+        unsafe {
+            libc::sigemptyset(set.as_mut_ptr());
+            libc::sigaddset(set.as_mut_ptr(), self.0);
+            libc::pthread_sigmask(libc::SIG_UNBLOCK, set.as_ptr(), ptr::null_mut());
+        }
+    }
+
+    /// Sends the signal to a thread. Returns `false`, after a pause, if the kernel has no room to queue it.
+    ///
+    /// # Safety
+    ///
+    /// The thread must not have ended.
+    pub(in crate::interrupt) unsafe fn send(self, thread: libc::pthread_t) -> bool {
+        // SAFETY: the caller answers for the thread.
+        let result = unsafe { libc::pthread_kill(thread, self.0) };
+        if result != libc::EAGAIN {
+            return true;
+        }
+        std::thread::sleep(PAUSE);
+        false
+    }
+}
+
+/// Returns when all signals that were sent to this thread before have been handled.
+pub(in crate::interrupt) fn handle_pending() {
+    // SAFETY: no preconditions. Signals are handled before a system call returns; which one does not matter.
+    unsafe { libc::syscall(libc::SYS_getppid) };
+}
+
+fn disposition(signal: i32) -> Result<libc::sighandler_t, ()> {
+    let mut current = MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: `current` is writable, and valid whether or not the call fills it.
+    let (result, current) =
+        unsafe { (libc::sigaction(signal, ptr::null(), current.as_mut_ptr()), current.assume_init()) };
+    if result == 0 { Ok(current.sa_sigaction) } else { Err(()) }
+}
+
+/// What the process has decided for.
+#[derive(Copy, Clone)]
+struct Decision(Option<Signal>);
+
+static DECISION: Mutex<Option<Decision>> = Mutex::new(None);
+
+thread_local! {
+    static UNBLOCKED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// From `SIGRTMIN`.
+const DEFAULT_OFFSET: i32 = 6;
+
+const FAULTS: [i32; 7] =
+    [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGTRAP, libc::SIGSYS, libc::SIGABRT];
+
+/// Between attempts to send a signal.
+const PAUSE: Duration = Duration::from_millis(1);

@@ -1,0 +1,135 @@
+//! Cancellation and time limits: how a call is ended from outside of the guest.
+//!
+//! The guest runs on the thread of its caller. To take the thread out of the guest, a request is set that makes every run
+//! return at once, and then the thread gets a signal, which ends a run in progress. [`state`] sees to it that this hits the
+//! right call and leaves no trace in another one, [`watch`] keeps time limits by timers that send the same signal, and
+//! [`call`] is what a sandbox uses of all this. The table of moments is at [`InterruptHandle`].
+
+use std::fmt;
+use std::sync::Arc;
+
+mod call;
+mod linux;
+mod shared;
+mod state;
+#[cfg(test)]
+mod tests;
+mod watch;
+
+pub(crate) use call::{CallGuard, Interruptor, NoTimer, TimeLimits};
+pub use linux::signal::{InterruptSignal, InterruptSignalError};
+pub(crate) use state::Interruption;
+pub use state::KillOutcome;
+
+use shared::Shared;
+use state::{CallNumber, Phase};
+
+/// Ends calls of one sandbox, from any thread.
+///
+/// A handle can be cloned, sent and kept for as long as one likes: it does not keep the sandbox alive. It stays with its
+/// sandbox when that moves to another thread.
+///
+/// # What a kill does, by the moment at which it comes
+///
+/// | moment | [`kill`](Self::kill) returns | the call |
+/// |---|---|---|
+/// | before the call, or between two calls | `NotRunning` | is not affected |
+/// | in the call, before the guest is entered | `Killed` | ends; the guest is not entered |
+/// | while the guest runs | `Killed` | ends; the guest is left after the time that a signal takes |
+/// | while the host serves an exit of the guest | `Killed` | ends; the guest is not entered again |
+/// | while the guest sleeps (`nanosleep`) | `Killed` | ends; the sleep is cut short |
+/// | inside a host function | `Killed` | ends when the host function returns; what it returned is dropped |
+/// | after the guest's last exit, before the host has taken note of it | `Killed` | ends; its result is dropped |
+/// | after that, while the result is decoded | `NotRunning` | returns its result |
+/// | after another kill, a deadline or a CPU time limit has struck | `AlreadyEnding` | ends for the first reason |
+/// | after the call | `NotRunning` | is over; later calls are not affected |
+/// | while the sandbox is dropped, and after that | `NotRunning` | |
+///
+/// A call for which `Killed` was returned has no result. It ends with a cause that says that it was killed, and poisons the
+/// sandbox, because the guest stands at an instruction where it may have left its own data half changed. If the guest was
+/// just ending by itself, by a fault or an abort, that is the cause.
+///
+/// If a host function of one sandbox calls into a second sandbox, killing the first one's call does not touch the second's.
+/// The second one returns, then the host function, then the first call ends.
+///
+/// Time limits behave like a kill at the moment at which they pass. A guest in a system call or a host function is not
+/// cut short by one but for its sleep.
+///
+/// The signal that this takes, and what happens without it, is described at [`InterruptSignal`].
+///
+/// # In signal handlers
+///
+/// All operations but the creation and the drop of a handle are async-signal-safe: a handler of `SIGINT` may kill.
+#[derive(Clone)]
+pub struct InterruptHandle(Arc<Shared>);
+
+impl InterruptHandle {
+    /// Ends the call that is running at this moment, if there is one.
+    ///
+    /// Does not wait for the call's end.
+    pub fn kill(&self) -> KillOutcome {
+        match self.0.state.running() {
+            Some((call, _)) => self.0.kill(call),
+            None => KillOutcome::NotRunning,
+        }
+    }
+
+    /// The call that is running at this moment, if there is one: to end this one and no later one.
+    pub fn running_call(&self) -> Option<RunningCall> {
+        let (number, _) = self.0.state.running()?;
+        Some(RunningCall { shared: Arc::clone(&self.0), number })
+    }
+
+    /// Whether a call is running.
+    pub fn is_running(&self) -> bool {
+        self.0.state.running().is_some()
+    }
+
+    /// Whether a call is running and is inside a host function.
+    pub fn is_in_host_function(&self) -> bool {
+        matches!(self.0.state.running(), Some((_, Phase::Host)))
+    }
+}
+
+impl fmt::Debug for InterruptHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InterruptHandle").field("is_running", &self.is_running()).finish()
+    }
+}
+
+/// One call of one sandbox, which was running when [`InterruptHandle::running_call`] was called.
+///
+/// When the call has ended, this has no effect, even if the sandbox makes another call.
+#[derive(Clone)]
+pub struct RunningCall {
+    shared: Arc<Shared>,
+    number: CallNumber,
+}
+
+impl RunningCall {
+    /// Ends the call, if it is still running. Like [`InterruptHandle::kill`] otherwise.
+    pub fn kill(&self) -> KillOutcome {
+        self.shared.kill(self.number)
+    }
+
+    /// Whether the call is still running.
+    pub fn is_running(&self) -> bool {
+        self.phase().is_some()
+    }
+
+    /// Whether the call is running and is inside a host function.
+    pub fn is_in_host_function(&self) -> bool {
+        self.phase() == Some(Phase::Host)
+    }
+
+    fn phase(&self) -> Option<Phase> {
+        let (number, phase) = self.shared.state.running()?;
+        (number == self.number).then_some(phase)
+    }
+}
+
+impl fmt::Debug for RunningCall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RunningCall").field("is_running", &self.is_running()).finish()
+    }
+}

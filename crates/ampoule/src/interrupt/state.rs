@@ -1,0 +1,273 @@
+//! The state of a sandbox's calls, in one atomic word that the calling thread and every handle share.
+//!
+//! The word says which call is running, what its thread is doing, and whether the call has been interrupted. Because a
+//! kill is one compare-and-swap of this word, it hits exactly the call that it has seen, and because the calling thread
+//! announces by the same word where it goes, the killer knows how to reach it:
+//!
+//! - In the **guest** it needs a kick: the request to leave the guest and then a signal. The word says so
+//!   ([`KICKING`]), and [`finish`](CallState::finish) waits until the kick is over. So the thread is still in the call when
+//!   the signal is sent, and the request is withdrawn after it was made.
+//! - In a **host function** it is left alone. It comes by the word before it enters the guest again.
+//! - **Asleep** it waits for the word to change, and is woken.
+//!
+//! No operation but `finish` and [`wait`](CallState::wait) ever waits for another thread, and none takes a lock or
+//! allocates, so all others may run in a signal handler.
+
+use super::linux::clock::Moment;
+
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod tests;
+
+/// See the [module](self).
+#[derive(Debug, Default)]
+pub(super) struct CallState<W> {
+    word: W,
+}
+
+/// What ended a call from outside of the guest.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Interruption {
+    /// Somebody called [`InterruptHandle::kill`](super::InterruptHandle::kill) or [`RunningCall::kill`](super::RunningCall::kill).
+    Killed,
+    /// The call's deadline passed.
+    Deadline,
+    /// The call used up its CPU time.
+    CpuTime,
+}
+
+/// What became of an attempt to kill a call.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum KillOutcome {
+    /// The call was running and will end without a result.
+    Killed,
+    /// The call was running and was about to end already, because of another kill, its deadline or its CPU time.
+    AlreadyEnding,
+    /// No call was running, or no longer the one that was meant. Nothing happened, and no later call is affected.
+    NotRunning,
+}
+
+/// What a call's thread is doing.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// It runs the guest, or serves one of its exits.
+    Guest,
+    /// It runs a function of the application.
+    Host,
+    /// It sleeps on the guest's behalf.
+    Asleep,
+}
+
+/// The word itself. Loads acquire, changes release.
+pub(super) trait Word {
+    fn load(&self) -> u64;
+
+    fn compare_exchange(&self, current: u64, new: u64) -> Result<u64, u64>;
+
+    /// Blocks while the low half of the word is that of `seen`, at most until then. May return early.
+    fn wait(&self, seen: u64, until: Moment);
+
+    /// Ends all `wait`s.
+    fn wake(&self);
+}
+
+/// What makes the calling thread leave its guest.
+pub(super) trait Kick {
+    /// Makes each run end at once until [`clear`](Kick::clear); one in progress ends at the next [`signal`](Kick::signal).
+    fn request(&self);
+
+    fn clear(&self);
+
+    /// Sends the calling thread a signal. Returns `false`, after a pause, if that is impossible for the moment.
+    fn signal(&self) -> bool;
+}
+
+/// For the calling thread, signal handlers on it included.
+impl<W: Word> CallState<W> {
+    /// Begins the next call. None may be running.
+    pub(super) fn begin(&self) {
+        let before = self.update(|word| ((word & NUMBER) + ONE_CALL) | RUNNING);
+        debug_assert_eq!(before & !NUMBER, 0, "one call at a time");
+    }
+
+    /// Whether the call may go on.
+    pub(super) fn check(&self) -> Result<(), Interruption> {
+        cause(self.word.load()).map_or(Ok(()), Err)
+    }
+
+    /// Whether a call is running that may go on.
+    pub(super) fn is_open(&self) -> bool {
+        is_open(self.word.load())
+    }
+
+    /// Announces what the thread does next, unless the call may not go on.
+    pub(super) fn enter(&self, phase: Phase) -> Result<(), Interruption> {
+        let entered = self.try_update(|word| is_open(word).then_some((word & !PHASE) | phase_bits(phase)));
+        entered.map(drop).map_err(|word| cause(word).expect("a call is running"))
+    }
+
+    /// Announces that the thread goes on with the guest, if the call may go on.
+    pub(super) fn leave(&self) -> Result<(), Interruption> {
+        let before = self.update(|word| (word & !PHASE) | phase_bits(Phase::Guest));
+        cause(before).map_or(Ok(()), Err)
+    }
+
+    /// Waits until the call is interrupted, at most until then. May return early. To be called in [`Phase::Asleep`].
+    pub(super) fn wait(&self, until: Moment) {
+        let word = self.word.load();
+        if is_open(word) {
+            self.word.wait(word, until);
+        }
+    }
+
+    /// Interrupts the call if it is running and nothing else has interrupted it. The caller has to see to it that the
+    /// guest is left.
+    pub(super) fn interrupt(&self, interruption: Interruption) -> bool {
+        self.try_update(|word| is_open(word).then_some(word | cause_bits(interruption))).is_ok()
+    }
+
+    /// Ends the call, waits for a kick that is on its way, and withdraws its request. From here on no kill can reach the
+    /// call; if one did before, this is its report.
+    pub(super) fn finish(&self, kick: &impl Kick) -> Result<(), Interruption> {
+        let last = self.update(|word| word & (NUMBER | KICKING));
+        loop {
+            let word = self.word.load();
+            if word & KICKING == 0 {
+                break;
+            }
+            self.word.wait(word, Moment::NEVER);
+        }
+        match cause(last) {
+            None => Ok(()),
+            Some(cause) => {
+                kick.clear();
+                Err(cause)
+            }
+        }
+    }
+}
+
+/// For any thread.
+impl<W: Word> CallState<W> {
+    /// The number of the call that is running, and what its thread is doing.
+    pub(super) fn running(&self) -> Option<(CallNumber, Phase)> {
+        let word = self.word.load();
+        (word & RUNNING != 0).then(|| (number(word), phase(word)))
+    }
+
+    /// Interrupts this call, if it is running, and makes its thread notice.
+    pub(super) fn kill(&self, call: CallNumber, kick: &impl Kick) -> KillOutcome {
+        let killed = self.try_update(|word| {
+            let kicking = if phase(word) == Phase::Guest { KICKING } else { 0 };
+            (is_open(word) && number(word) == call).then_some(word | cause_bits(Interruption::Killed) | kicking)
+        });
+        match killed {
+            Ok(word) => match phase(word) {
+                Phase::Guest => self.kick(call, kick),
+                Phase::Host => {}
+                Phase::Asleep => self.word.wake(),
+            },
+            Err(word) if word & RUNNING != 0 && number(word) == call => return KillOutcome::AlreadyEnding,
+            Err(_) => return KillOutcome::NotRunning,
+        }
+        KillOutcome::Killed
+    }
+
+    /// Makes the thread leave the guest. [`KICKING`] is set: the call cannot end before it is cleared here.
+    fn kick(&self, call: CallNumber, kick: &impl Kick) {
+        // A run that begins after the request ends because of it, one that began before ends because of the signal.
+        kick.request();
+        while !kick.signal() {
+            if self.running().is_none_or(|(running, _)| running != call) {
+                break;
+            }
+        }
+        let before = self.update(|word| word & !KICKING);
+        if before & RUNNING == 0 {
+            self.word.wake();
+        }
+    }
+}
+
+impl<W: Word> CallState<W> {
+    /// Replaces the word by `change` of it: the word before.
+    fn update(&self, change: impl Fn(u64) -> u64) -> u64 {
+        self.try_update(|word| Some(change(word))).unwrap_or_else(|word| word)
+    }
+
+    /// Replaces the word by `change` of it, unless that refuses: the word before, in either case.
+    fn try_update(&self, change: impl Fn(u64) -> Option<u64>) -> Result<u64, u64> {
+        let mut word = self.word.load();
+        loop {
+            let Some(new) = change(word) else {
+                return Err(word);
+            };
+            match self.word.compare_exchange(word, new) {
+                Ok(_) => return Ok(word),
+                Err(changed) => word = changed,
+            }
+        }
+    }
+}
+
+/// Tells the calls of one sandbox apart. The first one has the number 1.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct CallNumber(u64);
+
+fn number(word: u64) -> CallNumber {
+    CallNumber(word >> NUMBER_SHIFT)
+}
+
+fn is_open(word: u64) -> bool {
+    word & (RUNNING | CAUSE) == RUNNING
+}
+
+fn phase(word: u64) -> Phase {
+    match word & PHASE {
+        IN_HOST => Phase::Host,
+        ASLEEP => Phase::Asleep,
+        _ => Phase::Guest,
+    }
+}
+
+fn phase_bits(phase: Phase) -> u64 {
+    match phase {
+        Phase::Guest => 0,
+        Phase::Host => IN_HOST,
+        Phase::Asleep => ASLEEP,
+    }
+}
+
+fn cause(word: u64) -> Option<Interruption> {
+    match word & CAUSE {
+        KILLED => Some(Interruption::Killed),
+        DEADLINE => Some(Interruption::Deadline),
+        CPU_TIME => Some(Interruption::CpuTime),
+        _ => None,
+    }
+}
+
+fn cause_bits(interruption: Interruption) -> u64 {
+    match interruption {
+        Interruption::Killed => KILLED,
+        Interruption::Deadline => DEADLINE,
+        Interruption::CpuTime => CPU_TIME,
+    }
+}
+
+// The word, from its lowest bit. All that a thread may wait for lies in the low half.
+const RUNNING: u64 = 1;
+const PHASE: u64 = 0b11 << 1;
+const IN_HOST: u64 = 1 << 1;
+const ASLEEP: u64 = 2 << 1;
+const CAUSE: u64 = 0b11 << 3;
+const KILLED: u64 = 1 << 3;
+const DEADLINE: u64 = 2 << 3;
+const CPU_TIME: u64 = 3 << 3;
+/// A killer is about to request and to signal. Only the one killer that interrupted the call sets and clears it.
+const KICKING: u64 = 1 << 5;
+const NUMBER_SHIFT: u32 = 6;
+const ONE_CALL: u64 = 1 << NUMBER_SHIFT;
+const NUMBER: u64 = !(ONE_CALL - 1);

@@ -1,0 +1,145 @@
+//! The state machine on one thread: what each moment means.
+
+use std::cell::Cell;
+
+use super::{CallNumber, CallState, Interruption, Kick, KillOutcome, Phase};
+use crate::interrupt::linux::clock::{Clock, Moment};
+use crate::interrupt::linux::futex::FutexWord;
+
+/// Counts what is done to the calling thread.
+#[derive(Default)]
+struct Kicks {
+    requested: Cell<bool>,
+    signals: Cell<u32>,
+    refusals: Cell<u32>,
+}
+
+impl Kick for Kicks {
+    fn request(&self) {
+        self.requested.set(true);
+    }
+
+    fn clear(&self) {
+        self.requested.set(false);
+    }
+
+    fn signal(&self) -> bool {
+        assert!(self.requested.get(), "the request comes before the signal");
+        if self.refusals.get() > 0 {
+            self.refusals.set(self.refusals.get() - 1);
+            return false;
+        }
+        self.signals.set(self.signals.get() + 1);
+        true
+    }
+}
+
+fn state() -> (CallState<FutexWord>, Kicks) {
+    (CallState::default(), Kicks::default())
+}
+
+const FIRST: CallNumber = CallNumber(1);
+const SECOND: CallNumber = CallNumber(2);
+
+#[test]
+fn a_kill_before_and_after_a_call_does_nothing() {
+    let (state, kicks) = state();
+    assert_eq!(state.kill(FIRST, &kicks), KillOutcome::NotRunning);
+    state.begin();
+    assert_eq!(state.running(), Some((FIRST, Phase::Guest)));
+    assert_eq!(state.check(), Ok(()));
+    assert_eq!(state.finish(&kicks), Ok(()));
+    assert_eq!(state.running(), None);
+    assert_eq!(state.kill(FIRST, &kicks), KillOutcome::NotRunning);
+    assert_eq!(kicks.signals.get(), 0);
+    assert!(!kicks.requested.get());
+}
+
+#[test]
+fn a_kill_of_an_earlier_call_does_nothing() {
+    let (state, kicks) = state();
+    state.begin();
+    state.finish(&kicks).unwrap();
+    state.begin();
+    assert_eq!(state.kill(FIRST, &kicks), KillOutcome::NotRunning);
+    assert_eq!(state.check(), Ok(()));
+    assert_eq!(state.kill(SECOND, &kicks), KillOutcome::Killed);
+    assert_eq!(state.finish(&kicks), Err(Interruption::Killed));
+}
+
+#[test]
+fn a_kill_requests_and_signals_once_and_leaves_no_request() {
+    let (state, kicks) = state();
+    state.begin();
+    assert_eq!(state.kill(FIRST, &kicks), KillOutcome::Killed);
+    assert_eq!(state.kill(FIRST, &kicks), KillOutcome::AlreadyEnding);
+    assert_eq!(kicks.signals.get(), 1);
+    assert!(kicks.requested.get());
+    assert_eq!(state.check(), Err(Interruption::Killed));
+    assert_eq!(state.finish(&kicks), Err(Interruption::Killed));
+    assert!(!kicks.requested.get());
+}
+
+#[test]
+fn a_signal_that_cannot_be_sent_is_tried_again() {
+    let (state, kicks) = state();
+    kicks.refusals.set(3);
+    state.begin();
+    assert_eq!(state.kill(FIRST, &kicks), KillOutcome::Killed);
+    assert_eq!(kicks.signals.get(), 1);
+}
+
+#[test]
+fn a_kill_in_a_host_function_sends_no_signal_and_counts_when_it_returns() {
+    let (state, kicks) = state();
+    state.begin();
+    state.enter(Phase::Host).unwrap();
+    assert_eq!(state.running(), Some((FIRST, Phase::Host)));
+    assert_eq!(state.kill(FIRST, &kicks), KillOutcome::Killed);
+    assert_eq!(kicks.signals.get(), 0);
+    assert_eq!(state.leave(), Err(Interruption::Killed));
+    assert_eq!(state.running(), Some((FIRST, Phase::Guest)));
+    assert_eq!(state.finish(&kicks), Err(Interruption::Killed));
+}
+
+#[test]
+fn a_killed_call_enters_no_host_function() {
+    let (state, kicks) = state();
+    state.begin();
+    state.kill(FIRST, &kicks);
+    assert_eq!(state.enter(Phase::Host), Err(Interruption::Killed));
+    assert_eq!(state.running(), Some((FIRST, Phase::Guest)));
+}
+
+#[test]
+fn a_call_that_unwinds_out_of_a_host_function_can_be_followed_by_another() {
+    let (state, kicks) = state();
+    state.begin();
+    state.enter(Phase::Host).unwrap();
+    state.finish(&kicks).unwrap();
+    state.begin();
+    assert_eq!(state.running(), Some((SECOND, Phase::Guest)));
+}
+
+#[test]
+fn the_first_interruption_counts() {
+    let (state, kicks) = state();
+    assert!(!state.interrupt(Interruption::Deadline), "no call is running");
+    state.begin();
+    assert!(state.interrupt(Interruption::CpuTime));
+    assert!(!state.interrupt(Interruption::Deadline));
+    assert_eq!(state.kill(FIRST, &kicks), KillOutcome::AlreadyEnding);
+    assert!(!state.is_open());
+    assert_eq!(state.finish(&kicks), Err(Interruption::CpuTime));
+}
+
+#[test]
+fn a_wait_ends_at_its_time_or_at_once_where_the_call_has_been_interrupted() {
+    let (state, kicks) = state();
+    state.begin();
+    state.enter(Phase::Asleep).unwrap();
+    state.wait(Clock::Monotonic.now());
+    assert_eq!(state.kill(FIRST, &kicks), KillOutcome::Killed);
+    state.wait(Moment::NEVER);
+    assert_eq!(state.leave(), Err(Interruption::Killed));
+}

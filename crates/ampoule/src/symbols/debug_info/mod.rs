@@ -1,0 +1,122 @@
+//! Source lines and inlined functions, from the image's debug information (DWARF 2 to 5).
+//!
+//! All addresses of a stack are looked up in one pass, and nothing is kept from one pass to the next: what a hostile image
+//! can make the host hold is bounded by what a single unit of it can. The pass has no recursion that follows the nesting of
+//! the image's data.
+//!
+//! Not read: compressed sections, information in other files, and the 64-bit format of DWARF, which is for sections of more
+//! than 4 GiB.
+
+mod extent;
+mod functions;
+mod lines;
+mod unit;
+
+use gimli::{Dwarf, Error, Format, UnitHeader, UnitType};
+
+use super::budget::{Budget, Metered};
+use super::elf::Elf;
+use super::text::function_name;
+use extent::Code;
+use functions::Scope;
+use lines::{LineTable, SourceLine};
+use unit::Unit;
+
+/// A place in the source.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Site {
+    pub(super) function: Option<String>,
+    pub(super) line: SourceLine,
+}
+
+/// The debug information of an image.
+pub(super) struct DebugInfo<'a> {
+    dwarf: Dwarf<Metered<'a>>,
+    budget: &'a Budget,
+    code: Code,
+}
+
+impl<'a> DebugInfo<'a> {
+    pub(super) fn new(elf: &Elf<'a>, budget: &'a Budget) -> Self {
+        let section = |id: gimli::SectionId| {
+            let data = elf.section(id.name()).map_or(&[][..], |section| section.data);
+            Ok::<_, Error>(Metered::new(data, budget))
+        };
+        let dwarf = Dwarf::load(section).expect("every section has a reader, if an empty one");
+        Self { dwarf, budget, code: Code { start: elf.code_start() } }
+    }
+
+    /// What the source has at these image addresses, which must be in ascending order. For each the innermost of the
+    /// functions that were inlined there comes first, and the one that they were inlined into last; nothing where there is
+    /// no debug information.
+    pub(super) fn look_up(&self, addresses: &[u64]) -> Vec<Vec<Site>> {
+        let mut sites = vec![Vec::new(); addresses.len()];
+        let mut headers = self.dwarf.units();
+        while let Ok(Some(header)) = headers.next() {
+            // A unit that is damaged, or of a kind that is not known, does not stand in the way of the others.
+            let _ = self.look_up_in_unit(header, addresses, &mut sites);
+            if sites.iter().all(|sites| !sites.is_empty()) {
+                break;
+            }
+        }
+        sites
+    }
+
+    fn look_up_in_unit(
+        &self,
+        header: UnitHeader<Metered<'a>>,
+        addresses: &[u64],
+        sites: &mut [Vec<Site>],
+    ) -> gimli::Result<()> {
+        if !matches!(header.type_(), UnitType::Compilation | UnitType::Skeleton(_)) {
+            return Ok(());
+        }
+        let unit = Unit::read(self, header)?;
+        let mut is_here = false;
+        unit.extent.for_each(self, &unit.entries, |range| is_here |= !self.code.within(addresses, range).is_empty())?;
+        if !is_here {
+            return Ok(());
+        }
+        let lines = LineTable::read(self, &unit, addresses).unwrap_or_default();
+        let scopes = self.scopes(&unit, addresses).unwrap_or_else(|_| vec![Vec::new(); addresses.len()]);
+        for (index, sites) in sites.iter_mut().enumerate().filter(|(_, sites)| sites.is_empty()) {
+            let line = lines.line(self, &unit, index);
+            *sites = self.sites(&unit, &lines, &scopes[index], line);
+        }
+        Ok(())
+    }
+
+    /// From the nested functions at an address, outermost first, and the line that the address itself is of.
+    fn sites(
+        &self,
+        unit: &Unit<'a>,
+        lines: &LineTable<'a>,
+        scopes: &[Scope],
+        innermost: Option<SourceLine>,
+    ) -> Vec<Site> {
+        if scopes.is_empty() {
+            return innermost.map(|line| Site { function: None, line }).into_iter().collect();
+        }
+        let mut line = innermost.unwrap_or_default();
+        let mut sites = Vec::with_capacity(scopes.len());
+        for scope in scopes.iter().rev() {
+            let name = self.name(unit, scope.entry, MAX_REFERENCES);
+            let caller = SourceLine { file: lines.file(self, unit, scope.call_file), line: scope.call_line };
+            let function = name.map(|name| function_name(name.bytes()));
+            sites.push(Site { function, line: std::mem::replace(&mut line, caller) });
+        }
+        sites
+    }
+}
+
+/// Information of the 64-bit format is not read; nor is any that claims to be of it.
+fn check_format(format: Format) -> gimli::Result<()> {
+    match format {
+        Format::Dwarf32 => Ok(()),
+        Format::Dwarf64 => Err(Error::UnsupportedOffset),
+    }
+}
+
+/// How often an entry may refer to another for its name. Compilers make two such steps: from the inlined function to the
+/// one that was inlined, and on to its declaration.
+const MAX_REFERENCES: usize = 8;

@@ -1,0 +1,93 @@
+//! Names for what a guest executes: functions, source lines, and the calls that led there.
+//!
+//! All of it is read from the image's file, which is not trusted and can have been made to exhaust its reader. So there are
+//! limits to the steps, the memory and the depth of everything here, and a file that runs into one, or is damaged, only has
+//! less to say. The guest's memory is read for one thing, the return addresses on its stack, and those are not believed to
+//! end.
+
+mod backtrace;
+mod budget;
+mod call_stack;
+mod debug_info;
+mod elf;
+mod frame_table;
+mod registers;
+#[cfg(test)]
+mod tests;
+mod text;
+
+pub use backtrace::{Backtrace, Frame, ImagePlace};
+
+use ampoule_vmm::x86_64::registers::Regs;
+
+pub(crate) use call_stack::{CallStack, Memory};
+
+use budget::Budget;
+use debug_info::{DebugInfo, Site};
+use elf::Elf;
+
+/// What an image tells about its code. To make one is cheap: nothing but the table of sections is read for it.
+#[derive(Debug)]
+pub(crate) struct Symbols<'image> {
+    elf: Elf<'image>,
+    load_bias: u64,
+}
+
+impl<'image> Symbols<'image> {
+    /// `image` is the file, and `load_bias` what was added to its addresses when it was loaded.
+    pub(crate) fn new(image: &'image [u8], load_bias: u64) -> Self {
+        Self { elf: Elf::read(image), load_bias }
+    }
+
+    /// Walks up the guest's stack from these registers, for at most `limit` frames. It takes about as long as a few
+    /// hundred reads of `memory`.
+    pub(crate) fn walk(&self, registers: &Regs, memory: &mut Memory<'_>, limit: usize) -> CallStack {
+        call_stack::walk(&self.elf, self.load_bias, registers, memory, limit)
+    }
+
+    /// Names what is on a stack. That reads the debug information, which takes milliseconds and can be done later.
+    pub(crate) fn name(&self, stack: &CallStack) -> Backtrace {
+        let budget = Budget::new(NAMES_BUDGET);
+        let in_image = |frame: &call_stack::CodeAddress| frame.instruction().wrapping_sub(self.load_bias);
+        let mut addresses: Vec<u64> = stack.frames.iter().map(in_image).filter(|&it| self.elf.is_code(it)).collect();
+        addresses.sort_unstable();
+        addresses.dedup();
+        let symbols = self.elf.function_symbols(&addresses, &budget);
+        let sites = DebugInfo::new(&self.elf, &budget).look_up(&addresses);
+
+        let mut frames = Vec::new();
+        for frame in &stack.frames {
+            let place = self.place(frame.address);
+            let index = addresses.binary_search(&in_image(frame)).ok();
+            let symbol = index.and_then(|index| symbols[index]).map(text::function_name);
+            let mut sites = index.map(|index| sites[index].clone()).unwrap_or_default();
+            if sites.is_empty() {
+                sites.push(Site::default());
+            }
+            let last = sites.len() - 1;
+            for (depth, Site { function, line }) in sites.into_iter().enumerate() {
+                let inlined = depth < last;
+                let function = function.or_else(|| symbol.clone().filter(|_| !inlined));
+                let (file, line) = (line.file, line.line);
+                frames.push(Frame { address: frame.address, place: place.clone(), function, file, line, inlined });
+            }
+        }
+        let truncated = stack.truncated || frames.len() > MAX_FRAMES;
+        frames.truncate(MAX_FRAMES);
+        Backtrace::new(frames, truncated)
+    }
+
+    /// Where an address of the guest lies in its image, be it code or data.
+    pub(crate) fn place(&self, address: u64) -> Option<ImagePlace> {
+        let memory = self.elf.memory();
+        let address = address.wrapping_sub(self.load_bias);
+        let section = self.elf.section_at(address).map(|section| text::text(section.name));
+        memory.contains(&address).then(|| ImagePlace { section, offset: address - memory.start })
+    }
+}
+
+/// Steps that naming a stack may take: those of some hundred megabytes of debug information, and about a second of time.
+const NAMES_BUDGET: u64 = 1 << 26;
+
+/// The most frames of a backtrace, inlined ones included.
+const MAX_FRAMES: usize = 256;

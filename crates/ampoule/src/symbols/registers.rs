@@ -1,0 +1,67 @@
+//! The registers that a caller can be told from.
+
+use ampoule_vmm::x86_64::registers::Regs;
+use gimli::{Register, X86_64};
+
+/// General registers and instruction pointer by their DWARF numbers (System V ABI for AMD64, figure 3.36), as far as they
+/// are known.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Registers([Option<u64>; COUNT]);
+
+impl From<&Regs> for Registers {
+    fn from(registers: &Regs) -> Self {
+        let &Regs { rax, rbx, rcx, rdx, rsi, rdi, rsp, rbp, r8, r9, r10, r11, r12, r13, r14, r15, rip, .. } = registers;
+        let in_order = [rax, rdx, rcx, rbx, rsi, rdi, rbp, rsp, r8, r9, r10, r11, r12, r13, r14, r15, rip];
+        Self(in_order.map(Some))
+    }
+}
+
+impl Registers {
+    pub(super) fn rip(&self) -> Option<u64> {
+        self.value(X86_64::RA)
+    }
+
+    pub(super) fn rsp(&self) -> Option<u64> {
+        self.value(X86_64::RSP)
+    }
+
+    pub(super) fn rbp(&self) -> Option<u64> {
+        self.value(X86_64::RBP)
+    }
+
+    pub(super) fn value(&self, register: Register) -> Option<u64> {
+        self.0.get(usize::from(register.0)).copied().flatten()
+    }
+
+    /// Registers beyond the general ones are not kept.
+    pub(super) fn set(&mut self, register: Register, value: Option<u64>) {
+        if let Some(slot) = self.0.get_mut(usize::from(register.0)) {
+            *slot = value;
+        }
+    }
+
+    /// The registers after a return to `rip`, of a function that restored the frame pointer and kept what it must keep.
+    pub(super) fn in_caller(&self, rip: u64, rsp: u64, rbp: Option<u64>) -> Self {
+        let mut caller = self.kept();
+        caller.set(X86_64::RA, Some(rip));
+        caller.set(X86_64::RSP, Some(rsp));
+        caller.set(X86_64::RBP, rbp);
+        caller
+    }
+
+    /// The registers that a function keeps for its caller.
+    pub(super) fn kept(&self) -> Self {
+        let mut kept = Self::default();
+        for register in KEPT {
+            kept.set(register, self.value(register));
+        }
+        kept
+    }
+}
+
+/// What every function must keep (System V ABI for AMD64, section 3.2.1), without the stack pointer.
+pub(super) const KEPT: [Register; 6] =
+    [X86_64::RBX, X86_64::RBP, X86_64::R12, X86_64::R13, X86_64::R14, X86_64::R15];
+
+/// Sixteen general registers and the return address.
+const COUNT: usize = 17;
