@@ -12,7 +12,7 @@ use std::sync::Arc;
 use crate::address::GuestPhys;
 use crate::memory::Region;
 use crate::x86_64::capabilities::Capabilities;
-use crate::x86_64::registers::{Regs, SpecialRegs, SyscallEntry};
+use crate::x86_64::registers::{FpuState, Regs, SpecialRegs, SyscallEntry};
 
 /// A hypervisor that was found usable.
 pub trait Hypervisor: Send + Sync {
@@ -97,6 +97,36 @@ pub trait Vcpu: Send {
     ///
     /// [`HypervisorError`] when the hypervisor refuses them at once.
     fn set_special_regs(&mut self, regs: &SpecialRegs) -> Result<(), HypervisorError>;
+
+    /// Finishes the instruction that made the last exit and executes no other, so that the registers are those with which
+    /// the guest would go on. To be called while nobody [interrupts](Vcpu::interrupter) this vCPU.
+    ///
+    /// # Errors
+    ///
+    /// [`HypervisorError`] when the hypervisor could not do so.
+    fn settle(&mut self) -> Result<(), HypervisorError>;
+
+    /// Forgets what the guest was about to do: an instruction that has made an exit, an exception that was being delivered.
+    /// Registers that are set afterwards are the guest's whole state. To be called like [`settle`](Vcpu::settle).
+    ///
+    /// # Errors
+    ///
+    /// [`HypervisorError`] when the hypervisor could not do so.
+    fn abandon(&mut self) -> Result<(), HypervisorError>;
+
+    /// The floating-point and vector registers. Costs a call into the kernel.
+    ///
+    /// # Errors
+    ///
+    /// [`HypervisorError`] when the hypervisor cannot report them.
+    fn fpu(&mut self) -> Result<FpuState, HypervisorError>;
+
+    /// Sets the floating-point and vector registers. Costs a call into the kernel.
+    ///
+    /// # Errors
+    ///
+    /// [`HypervisorError`] when the hypervisor refuses them.
+    fn set_fpu(&mut self, state: &FpuState) -> Result<(), HypervisorError>;
 
     /// A handle with which another thread, or a signal handler, ends a run.
     fn interrupter(&self) -> Arc<dyn Interrupt>;
@@ -228,6 +258,9 @@ pub enum Operation {
     Run,
     ReadSpecialRegisters,
     SetSpecialRegisters,
+    ReadFpu,
+    SetFpu,
+    SetEvents,
 }
 
 impl fmt::Display for Operation {
@@ -244,6 +277,9 @@ impl fmt::Display for Operation {
             Operation::Run => "run a vCPU",
             Operation::ReadSpecialRegisters => "read a vCPU's special registers",
             Operation::SetSpecialRegisters => "set a vCPU's special registers",
+            Operation::ReadFpu => "read a vCPU's floating-point registers",
+            Operation::SetFpu => "set a vCPU's floating-point registers",
+            Operation::SetEvents => "set a vCPU's pending events",
         })
     }
 }

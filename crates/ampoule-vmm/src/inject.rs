@@ -8,7 +8,7 @@ use crate::address::GuestPhys;
 use crate::hypervisor::{Counters, Exit, Hypervisor, HypervisorError, Interrupt, Operation, Vcpu, Vm};
 use crate::memory::Region;
 use crate::x86_64::capabilities::Capabilities;
-use crate::x86_64::registers::{Regs, SpecialRegs, SyscallEntry};
+use crate::x86_64::registers::{FpuState, Regs, SpecialRegs, SyscallEntry};
 
 /// Passes everything on to another hypervisor, but lets one operation fail instead.
 ///
@@ -123,6 +123,26 @@ impl Vcpu for FailingVcpu {
     fn set_special_regs(&mut self, regs: &SpecialRegs) -> Result<(), HypervisorError> {
         self.plan.pass(Operation::SetSpecialRegisters)?;
         self.inner.set_special_regs(regs)
+    }
+
+    fn settle(&mut self) -> Result<(), HypervisorError> {
+        self.plan.pass(Operation::Run)?;
+        self.inner.settle()
+    }
+
+    fn abandon(&mut self) -> Result<(), HypervisorError> {
+        self.plan.pass(Operation::SetEvents)?;
+        self.inner.abandon()
+    }
+
+    fn fpu(&mut self) -> Result<FpuState, HypervisorError> {
+        self.plan.pass(Operation::ReadFpu)?;
+        self.inner.fpu()
+    }
+
+    fn set_fpu(&mut self, state: &FpuState) -> Result<(), HypervisorError> {
+        self.plan.pass(Operation::SetFpu)?;
+        self.inner.set_fpu(state)
     }
 
     fn interrupter(&self) -> Arc<dyn Interrupt> {

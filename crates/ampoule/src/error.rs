@@ -175,7 +175,7 @@ pub enum CallError {
         panic: GuestPanic,
     },
     /// The guest ended in this call.
-    #[error("in guest function `{function}`: {cause}; the sandbox is poisoned: build a new one")]
+    #[error("in guest function `{function}`: {cause}\n  the sandbox is poisoned: reset it")]
     Terminated {
         /// Name of the function.
         function: String,
@@ -184,7 +184,7 @@ pub enum CallError {
         cause: Termination,
     },
     /// The guest ended in an earlier call.
-    #[error("the sandbox is poisoned, since in an earlier call {cause}; build a new one")]
+    #[error("the sandbox is poisoned, since in an earlier call: {cause}\n  reset it")]
     Poisoned {
         /// How it ended.
         #[source]

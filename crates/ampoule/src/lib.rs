@@ -69,6 +69,7 @@ pub use host_function::HostFunction;
 pub use image::{Image, ImageError};
 pub use limits::{ExceededLimit, Limits};
 pub use loader::{LoadError, StartText};
+pub use machine::RestoreError;
 pub use mailbox::ProtocolViolation;
 pub use output::{Captured, Output};
 pub use sandbox::{Builder, Call, Sandbox, TypedFn};

@@ -190,6 +190,17 @@ impl Mailbox {
         (line.kind == GuestMessageKind::Panic as u32 && length <= self.capacity).then(|| self.payload(length))
     }
 
+    /// How far the talk has come.
+    pub(crate) fn progress(&self) -> Progress {
+        Progress { phase: self.phase, calls: self.calls, host_calls: self.host_calls }
+    }
+
+    /// Goes back to where the talk once was, and forgets what was said.
+    pub(crate) fn restore(&mut self, progress: Progress) {
+        Progress { phase: self.phase, calls: self.calls, host_calls: self.host_calls } = progress;
+        self.region.discard(HOST_LINE, self.region.len() - HOST_LINE).expect("the lines lie in the region");
+    }
+
     fn guest_line(&self) -> MessageLine {
         let mut bytes = [0; MESSAGE_LINE_LEN];
         self.region.read(GUEST_LINE, &mut bytes).expect("the lines lie in the region");
@@ -271,6 +282,14 @@ pub enum ProtocolViolation {
     /// The guest's error or panic text could not be decoded.
     #[error("a message text that cannot be decoded")]
     Text,
+}
+
+/// How far the talk between host and guest has come.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Progress {
+    phase: Phase,
+    calls: u64,
+    host_calls: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

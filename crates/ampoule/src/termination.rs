@@ -9,6 +9,7 @@ use thiserror::Error;
 
 use crate::fault::Fault;
 use crate::limits::ExceededLimit;
+use crate::machine::RestoreError;
 use crate::mailbox::{PayloadSource, ProtocolViolation};
 
 /// Why a guest has ended before its time. The sandbox is poisoned: it refuses calls.
@@ -45,6 +46,9 @@ pub enum Termination {
     /// A host function panicked while the guest waited for it.
     #[error("a host function panicked while the guest waited for its result")]
     HostFunctionPanicked,
+    /// The sandbox could not be reset.
+    #[error("the sandbox could not be reset: {0}")]
+    ResetFailed(#[source] RestoreError),
     /// The hypervisor failed.
     #[error("the hypervisor failed: {0}")]
     Hypervisor(#[source] Arc<HypervisorError>),

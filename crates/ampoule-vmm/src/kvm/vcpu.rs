@@ -4,12 +4,12 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::Arc;
 
-use kvm_bindings::{Msrs, kvm_msr_entry, kvm_xcrs};
+use kvm_bindings::{Msrs, kvm_msr_entry, kvm_vcpu_events, kvm_xcrs, kvm_xsave};
 use kvm_ioctls::VcpuFd;
 
 use crate::hypervisor::{Counters, Exit, HypervisorError, Interrupt, Operation, Vcpu};
 use crate::x86_64::capabilities::{Capabilities, PortAccess};
-use crate::x86_64::registers::{Regs, SpecialRegs, SyscallEntry};
+use crate::x86_64::registers::{FpuState, Regs, SpecialRegs, SyscallEntry};
 
 use super::run_page::RunPage;
 use super::vm::{Machine, refused};
@@ -126,6 +126,35 @@ impl Vcpu for KvmVcpu {
         self.page.set_special_regs((&regs).into());
         self.special_current = true;
         Ok(())
+    }
+
+    fn settle(&mut self) -> Result<(), HypervisorError> {
+        let interrupter = self.interrupter();
+        interrupter.request();
+        let result = self.run().map(drop);
+        interrupter.clear();
+        result
+    }
+
+    fn abandon(&mut self) -> Result<(), HypervisorError> {
+        self.settle()?;
+        self.counters.ioctls += 1;
+        let none = kvm_vcpu_events::default();
+        self.fd.set_vcpu_events(&none).map_err(|errno| refused(Operation::SetEvents, errno))
+    }
+
+    fn fpu(&mut self) -> Result<FpuState, HypervisorError> {
+        self.counters.ioctls += 1;
+        let area = self.fd.get_xsave().map_err(|errno| refused(Operation::ReadFpu, errno))?;
+        Ok(FpuState(Box::new(area.region)))
+    }
+
+    fn set_fpu(&mut self, state: &FpuState) -> Result<(), HypervisorError> {
+        let area = kvm_xsave { region: *state.0, ..Default::default() };
+        self.counters.ioctls += 1;
+        // SAFETY: the kernel reads more than the 4 KiB that are there only where this process was given leave to use state
+        // components that do not fit into them, and this crate asks for none and hides them from guests.
+        unsafe { self.fd.set_xsave(&area) }.map_err(|errno| refused(Operation::SetFpu, errno))
     }
 
     fn interrupter(&self) -> Arc<dyn Interrupt> {

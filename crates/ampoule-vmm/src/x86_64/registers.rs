@@ -1,5 +1,7 @@
 //! The registers of a vCPU, free of any hypervisor's types.
 
+use std::fmt;
+
 /// General registers, instruction pointer and flags.
 #[derive(Copy, Clone, Eq, PartialEq, Debug, Default)]
 #[expect(missing_docs, reason = "the fields are the registers they name")]
@@ -72,6 +74,20 @@ pub struct Segment {
     /// Whether the register holds no segment.
     pub unusable: bool,
 }
+
+/// The floating-point and vector registers, in the form in which XSAVE stores them (AMD64 Architecture Programmer's Manual,
+/// volume 2, section 11.5).
+#[derive(Clone, Eq, PartialEq)]
+pub struct FpuState(pub(crate) Box<[u32; FPU_WORDS]>);
+
+impl fmt::Debug for FpuState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FpuState").finish_non_exhaustive()
+    }
+}
+
+/// An XSAVE area of 4 KiB holds all state that guests may use: x87, SSE and AVX take 832 bytes.
+const FPU_WORDS: usize = 1024;
 
 /// Where the global or the interrupt descriptor table lies.
 #[derive(Copy, Clone, Eq, PartialEq, Debug, Default)]

@@ -15,6 +15,7 @@
 
 mod access;
 mod change;
+mod checkpoint;
 mod error;
 mod frames;
 mod heap;
@@ -38,6 +39,7 @@ use self::mapping::Mapping;
 use self::range_map::RangeMap;
 use self::stack::Stack;
 
+pub(crate) use self::checkpoint::SpaceCheckpoint;
 pub(crate) use self::error::{BadAddress, MapError, StringError};
 pub(crate) use self::mapping::{MappingKind, Protection};
 pub(crate) use self::stack::FaultResolution;
@@ -270,6 +272,9 @@ impl AddressSpace {
 
     /// Makes frames hold zeros, and the hypervisor forget what it knew about them.
     fn clear_frames(&self, frames: &FrameRange) {
+        if frames.is_empty() {
+            return;
+        }
         self.ram
             .discard((frames.start * PAGE) as usize, ((frames.end - frames.start) * PAGE) as usize)
             .expect("the allocator's frames lie within the memory that it was made for");

@@ -13,7 +13,7 @@ pub(super) trait Piece: Clone {
 }
 
 /// Disjoint, non-empty ranges of page numbers, each with a value. Neighbours that can be one range are one.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct RangeMap<V> {
     /// By first page: the page after the last, and the value.
     ranges: BTreeMap<u64, (u64, V)>,

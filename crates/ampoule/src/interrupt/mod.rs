@@ -66,7 +66,8 @@ pub struct InterruptHandle(Arc<Shared>);
 impl InterruptHandle {
     /// Ends the call that is running at this moment, if there is one.
     ///
-    /// Does not wait for the call's end.
+    /// Does not wait for the call's end. It waits only where the kernel has no room to queue one more signal, until there is
+    /// room or the guest has left by itself.
     pub fn kill(&self) -> KillOutcome {
         match self.0.state.running() {
             Some((call, _)) => self.0.kill(call),

@@ -82,8 +82,14 @@ impl Kick for Shared {
         let Some(signal) = self.signal else {
             return true;
         };
+        let thread = self.thread.load(Ordering::Relaxed);
+        // SAFETY: has no preconditions.
+        if thread == unsafe { libc::pthread_self() } {
+            // We are in a signal handler on the calling thread: its run, if one is in progress, ends by this signal.
+            return true;
+        }
         // SAFETY: a kick happens while the call is running, so its thread has not ended.
-        unsafe { signal.send(self.thread.load(Ordering::Relaxed)) }
+        unsafe { signal.send(thread) }
     }
 }
 

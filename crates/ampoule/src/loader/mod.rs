@@ -64,6 +64,15 @@ pub(crate) fn load(image: &Image, space: &mut AddressSpace, start: &StartInfo<'_
     Ok(Start { entry: GuestVirt(bias(image) + image.entry()), stack_pointer })
 }
 
+/// What the page at an address of the loaded program held, where the image has all of it.
+pub(crate) fn image_page(image: &Image, at: GuestVirt) -> Option<&[u8]> {
+    let at = at.0.checked_sub(bias(image))?;
+    image.segments().find_map(|segment| {
+        let start = usize::try_from(at.checked_sub(segment.address())?).ok()?;
+        segment.bytes().get(start..start.checked_add(PAGE_SIZE)?)
+    })
+}
+
 fn load_segment(segment: &Segment<'_>, bias: u64, space: &mut AddressSpace) -> Result<(), LoadError> {
     let at = GuestVirt(bias + segment.address());
     let pages = at.page_start();

@@ -1,6 +1,7 @@
 //! A guest's virtual machine: built from an image, run from one message of the guest to the next.
 
 mod budget;
+mod checkpoint;
 mod exits;
 mod streams;
 
@@ -21,6 +22,8 @@ use crate::mailbox::Mailbox;
 use crate::output::Output;
 use crate::personality::linux::{LinuxProcess, ProcessConfig};
 pub(crate) use budget::Budget;
+pub(crate) use checkpoint::Checkpoint;
+pub use checkpoint::RestoreError;
 use streams::GuestStreams;
 
 /// What a virtual machine is made for.
@@ -111,6 +114,8 @@ impl Machine {
     }
 }
 
+type VmAndVcpu = (Box<dyn Vm>, Box<dyn Vcpu>);
+
 /// Creates the virtual machine with its memory, and a vCPU that is about to execute the guest's first instruction.
 fn create_vm(
     hypervisor: &dyn Hypervisor,
@@ -118,7 +123,7 @@ fn create_vm(
     space: &AddressSpace,
     slots: [(GuestPhys, Arc<Region>); 3],
     start: Start,
-) -> Result<(Box<dyn Vm>, Box<dyn Vcpu>), HypervisorError> {
+) -> Result<VmAndVcpu, HypervisorError> {
     let mut vm = hypervisor.create_vm()?;
     for (slot, (at, region)) in (0..).zip(slots) {
         vm.map(slot, at, region)?;

@@ -5,11 +5,13 @@ use ampoule_abi::layout::{FailureStatus, ReturnStatus};
 use serde::de::DeserializeOwned;
 
 use super::Sandbox;
+use super::imports::Imports;
 use crate::arguments::Arguments;
 use crate::error::{CallError, Payload};
 use crate::host_function::HostFunctionFailure;
 use crate::image::Function;
 use crate::limits::Limits;
+use crate::machine::Machine;
 use crate::mailbox::{GuestMessage, ProtocolViolation};
 use crate::termination::{GuestPanic, Termination};
 
@@ -37,7 +39,7 @@ impl Sandbox {
     fn exchange(&mut self, function: &Function, length: usize, limits: Limits) -> Result<usize, CallError> {
         self.machine.begin_call(limits.or(self.limits));
         self.machine.mailbox.send_call(function.number(), length);
-        match self.run() {
+        match run(&mut self.machine, &mut self.imports, &mut self.poison) {
             Ok(GuestMessage::Return { status: ReturnStatus::Done, length, .. }) => Ok(length),
             Ok(GuestMessage::Return { status, length, needed }) => {
                 Err(self.unsuccessful(function, status, length, needed))
@@ -47,42 +49,6 @@ impl Sandbox {
             }
             Err(cause) => Err(self.terminated(function, cause)),
         }
-    }
-
-    /// Runs the guest, serving its host calls, until it has something else to say.
-    pub(super) fn run(&mut self) -> Result<GuestMessage, Termination> {
-        loop {
-            match self.machine.resume()? {
-                GuestMessage::HostCall { function, length } => self.serve_host_call(function, length)?,
-                message => return Ok(message),
-            }
-        }
-    }
-
-    fn serve_host_call(&mut self, number: u32, length: usize) -> Result<(), Termination> {
-        self.machine.budget.host_call()?;
-        let mailbox = &mut self.machine.mailbox;
-        let Some(entry) = self.imports.by_number(number) else {
-            return Err(ProtocolViolation::UnknownImport { function: number }.into());
-        };
-        // Where the closure panics, the unwinding leaves the guest waiting for its answer for ever.
-        self.poison = Some(Termination::HostFunctionPanicked);
-        let result = entry.call(mailbox.payload(length), mailbox.outbound());
-        self.poison = None;
-        match result {
-            Ok(length) => mailbox.send_reply(length),
-            Err(HostFunctionFailure::Function(message)) => mailbox.send_failure(FailureStatus::Failed, 0, &message),
-            Err(HostFunctionFailure::Arguments(error)) => {
-                mailbox.send_failure(FailureStatus::BadArguments, 0, &error.to_string());
-            }
-            Err(HostFunctionFailure::Result(EncodeError::TooLarge { needed, .. })) => {
-                mailbox.send_failure(FailureStatus::TooLarge, needed as u64, "");
-            }
-            Err(HostFunctionFailure::Result(error)) => {
-                mailbox.send_failure(FailureStatus::Failed, 0, &error.to_string());
-            }
-        }
-        Ok(())
     }
 
     /// What a return with another status than `Done` means to the caller.
@@ -123,4 +89,49 @@ impl Sandbox {
             source => CallError::Encode { function: name, source },
         }
     }
+}
+
+/// Runs the guest, serving its host calls, until it has something else to say. Where a host function panics, the unwinding
+/// leaves the guest waiting for its answer for ever, and `poison` says so.
+pub(super) fn run(
+    machine: &mut Machine,
+    imports: &mut Imports,
+    poison: &mut Option<Termination>,
+) -> Result<GuestMessage, Termination> {
+    loop {
+        match machine.resume()? {
+            GuestMessage::HostCall { function, length } => {
+                *poison = Some(Termination::HostFunctionPanicked);
+                let served = serve_host_call(machine, imports, function, length);
+                *poison = None;
+                served?;
+            }
+            message => return Ok(message),
+        }
+    }
+}
+
+fn serve_host_call(
+    machine: &mut Machine,
+    imports: &mut Imports,
+    number: u32,
+    length: usize,
+) -> Result<(), Termination> {
+    machine.budget.host_call()?;
+    let entry = imports.by_number(number).ok_or(ProtocolViolation::UnknownImport { function: number })?;
+    let mailbox = &mut machine.mailbox;
+    match entry.call(mailbox.payload(length), mailbox.outbound()) {
+        Ok(length) => mailbox.send_reply(length),
+        Err(HostFunctionFailure::Function(message)) => mailbox.send_failure(FailureStatus::Failed, 0, &message),
+        Err(HostFunctionFailure::Arguments(error)) => {
+            mailbox.send_failure(FailureStatus::BadArguments, 0, &error.to_string());
+        }
+        Err(HostFunctionFailure::Result(EncodeError::TooLarge { needed, .. })) => {
+            mailbox.send_failure(FailureStatus::TooLarge, needed as u64, "");
+        }
+        Err(HostFunctionFailure::Result(error)) => {
+            mailbox.send_failure(FailureStatus::Failed, 0, &error.to_string());
+        }
+    }
+    Ok(())
 }

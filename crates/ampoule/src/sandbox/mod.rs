@@ -8,6 +8,7 @@ mod typed;
 
 use std::any::TypeId;
 use std::fmt;
+use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 
@@ -15,7 +16,7 @@ use crate::arguments::{Arguments, Parameters};
 use crate::error::{BuildError, CallError};
 use crate::image::{Function, Image};
 use crate::limits::Limits;
-use crate::machine::Machine;
+use crate::machine::{Checkpoint, Machine, RestoreError};
 use crate::mailbox::GuestMessage;
 use crate::signature::{self, Type};
 use crate::termination::Termination;
@@ -43,6 +44,8 @@ pub struct Sandbox {
     machine: Machine,
     imports: Imports,
     limits: Limits,
+    /// The state in which the guest waited for its first call.
+    initial: Checkpoint,
     /// How the guest has ended, if it has.
     poison: Option<Termination>,
     /// Function numbers with the Rust types (arguments and result) for which their signature was already checked.
@@ -87,6 +90,25 @@ impl Sandbox {
         Ok(TypedFn::new(self.image.clone(), function.number()))
     }
 
+    /// Goes back to the state in which the guest waited for its first call: its memory, its registers, and all that its
+    /// system calls have changed. A poisoned sandbox can be called again. Host functions and outputs keep their state.
+    ///
+    /// # Errors
+    /// A [`RestoreError`]: the sandbox is of no more use then, and refuses calls.
+    pub fn reset(&mut self) -> Result<(), RestoreError> {
+        let image = self.image.clone();
+        match self.machine.restore(&self.initial, &image) {
+            Ok(()) => {
+                self.poison = None;
+                Ok(())
+            }
+            Err(error) => {
+                self.poison = Some(Termination::ResetFailed(error.clone()));
+                Err(error)
+            }
+        }
+    }
+
     /// The image that the sandbox runs.
     pub fn image(&self) -> &Image {
         &self.image
@@ -103,16 +125,16 @@ impl Sandbox {
     }
 
     /// Runs the guest until it is ready for its first call.
-    fn start(image: Image, machine: Machine, imports: Imports, limits: Limits) -> Result<Self, BuildError> {
-        let mut sandbox = Self { image, machine, imports, limits, poison: None, checked: Vec::new() };
-        sandbox.machine.begin_call(limits);
-        match sandbox.run() {
-            Ok(GuestMessage::Ready) => Ok(sandbox),
-            Ok(GuestMessage::Return { .. } | GuestMessage::HostCall { .. }) => {
+    fn start(image: Image, mut machine: Machine, mut imports: Imports, limits: Limits) -> Result<Self, BuildError> {
+        machine.begin_call(limits);
+        match call::run(&mut machine, &mut imports, &mut None).map_err(BuildError::Start)? {
+            GuestMessage::Ready => {}
+            GuestMessage::Return { .. } | GuestMessage::HostCall { .. } => {
                 unreachable!("`run` serves host calls, and the mailbox refuses a return without a call")
             }
-            Err(termination) => Err(BuildError::Start(termination)),
         }
+        let initial = machine.checkpoint(&image).map_err(|error| BuildError::Hypervisor(Arc::new(error)))?;
+        Ok(Self { image, machine, imports, limits, initial, poison: None, checked: Vec::new() })
     }
 
     /// Finds a function and checks its types, unless that was done before.

@@ -108,8 +108,13 @@ impl fmt::Display for ImagePlace {
 }
 
 /// Where a guest comes from when it calls its own functions: the guest library, Rust's runtime, the C library's.
-const ENTRIES: [&str; 5] =
-    ["ampoule_guest::rt::serve::", "std::rt::", "std::sys::backtrace::__rust_begin_short_backtrace", "__libc_start", "_start"];
+const ENTRIES: [&str; 5] = [
+    "ampoule_guest::rt::serve::",
+    "std::rt::",
+    "std::sys::backtrace::__rust_begin_short_backtrace",
+    "__libc_start",
+    "_start",
+];
 
 /// What stands between the guest library and the function that it calls.
 const GLUE: [&str; 7] = [

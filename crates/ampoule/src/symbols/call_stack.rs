@@ -47,10 +47,8 @@ pub(super) fn walk(
 ) -> CallStack {
     let budget = Budget::new(WALK_BUDGET);
     let mut walk = Walk { elf, load_bias, table: FrameTable::read(elf, &budget), memory };
-    let mut frame = Frame {
-        code: CodeAddress { address: registers.rip, is_return: false },
-        registers: Registers::from(registers),
-    };
+    let mut frame =
+        Frame { code: CodeAddress { address: registers.rip, is_return: false }, registers: Registers::from(registers) };
     let mut frames = Vec::new();
     while frames.len() < limit {
         frames.push(frame.code);
@@ -81,10 +79,9 @@ impl Walk<'_, '_> {
         let address = frame.code.instruction().wrapping_sub(self.load_bias);
         let table = self.table.as_mut();
         let caller = match table.and_then(|table| table.caller(address, &frame.registers, self.memory)) {
-            Some(Caller::Known { registers, interrupted }) => Frame {
-                code: CodeAddress { address: registers.rip()?, is_return: !interrupted },
-                registers,
-            },
+            Some(Caller::Known { registers, interrupted }) => {
+                Frame { code: CodeAddress { address: registers.rip()?, is_return: !interrupted }, registers }
+            }
             Some(Caller::None) => return None,
             None => self.caller_of_strange_code(frame)?,
         };

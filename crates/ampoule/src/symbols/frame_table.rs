@@ -3,8 +3,8 @@
 use ampoule_vmm::GuestVirt;
 use gimli::{
     BaseAddresses, CfaRule, EhFrame, EhFrameOffset, Encoding, Evaluation, EvaluationResult, Format,
-    FrameDescriptionEntry, Location, Register, RegisterRule, Result, UnwindContext, UnwindExpression,
-    UnwindSection, Value, X86_64,
+    FrameDescriptionEntry, Location, Register, RegisterRule, Result, UnwindContext, UnwindExpression, UnwindSection,
+    Value, X86_64,
 };
 
 use super::budget::{Budget, Metered};

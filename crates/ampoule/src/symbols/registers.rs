@@ -60,8 +60,7 @@ impl Registers {
 }
 
 /// What every function must keep (System V ABI for AMD64, section 3.2.1), without the stack pointer.
-pub(super) const KEPT: [Register; 6] =
-    [X86_64::RBX, X86_64::RBP, X86_64::R12, X86_64::R13, X86_64::R14, X86_64::R15];
+pub(super) const KEPT: [Register; 6] = [X86_64::RBX, X86_64::RBP, X86_64::R12, X86_64::R13, X86_64::R14, X86_64::R15];
 
 /// Sixteen general registers and the return address.
 const COUNT: usize = 17;

@@ -55,7 +55,8 @@ impl Write for Text {
 
 /// Not a control character, nor one that changes the direction of the text around it.
 fn is_harmless(character: char) -> bool {
-    !character.is_control() && !matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    !character.is_control()
+        && !matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// How much of a symbol is looked at, in bytes.

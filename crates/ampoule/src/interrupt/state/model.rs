@@ -176,6 +176,8 @@ impl Sandbox {
 
     /// Enters the guest: whether it left by itself.
     fn run(&self, guest: &Guest) -> bool {
+        // A signal that comes before the thread is in the kernel is handled there and then, and ends no run.
+        self.handle_pending();
         if self.request.load(Ordering::Acquire) {
             return false;
         }

@@ -1,7 +1,7 @@
 //! A sandbox reduced to what interruption needs: a vCPU whose guest rings or spins.
 
-use std::sync::mpsc;
-use std::thread;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use ampoule_vmm::kvm::Kvm;
 use ampoule_vmm::x86_64::paging::Access;
@@ -24,7 +24,7 @@ pub(super) struct Guest {
 pub(super) enum Step<'a> {
     /// It calls a host function.
     Host(&'a mut dyn FnMut()),
-    Sleep(std::time::Duration),
+    Sleep(Duration),
     /// It never ends by itself.
     Spin,
 }
@@ -47,6 +47,11 @@ impl Guest {
         Guest { interruptor, vcpu, _vm: vm, _system: system, flags: initial_flags(kvm.capabilities()) }
     }
 
+    /// How often the guest has been entered.
+    pub(super) fn runs(&self) -> u64 {
+        self.vcpu.counters().runs
+    }
+
     pub(super) fn handle(&self) -> InterruptHandle {
         self.interruptor.handle()
     }
@@ -64,22 +69,38 @@ impl Guest {
         for step in steps {
             match step {
                 Step::Host(function) => {
-                    self.resume(CODE)?;
+                    self.ring()?;
                     self.interruptor.in_host_function(function)?;
                 }
                 Step::Sleep(duration) => {
-                    self.resume(CODE)?;
+                    self.ring()?;
                     self.interruptor.sleep(*duration)?;
                 }
-                Step::Spin => self.resume(SPIN)?,
+                Step::Spin => self.spin()?,
             }
         }
+        self.ring()
+    }
+
+    /// Runs the guest until it rings, which it does at once.
+    pub(super) fn ring(&mut self) -> Result<(), Interruption> {
         self.resume(CODE)
+    }
+
+    /// Runs the guest for ever.
+    pub(super) fn spin(&mut self) -> Result<(), Interruption> {
+        self.resume(SPIN)
+    }
+
+    /// Whether a guest that would spin is left when it is entered, without a look at the state of the call.
+    pub(super) fn is_left_at_once(&mut self) -> bool {
+        self.set_instruction_pointer(SPIN);
+        self.vcpu.run().unwrap() == Exit::Interrupted
     }
 
     /// Runs the guest from here until it rings.
     fn resume(&mut self, rip: GuestVirt) -> Result<(), Interruption> {
-        self.vcpu.set_regs(&Regs { rip: rip.0, rflags: self.flags, ..Regs::default() });
+        self.set_instruction_pointer(rip);
         loop {
             self.interruptor.check()?;
             match self.vcpu.run().unwrap() {
@@ -92,34 +113,26 @@ impl Guest {
             }
         }
     }
+
+    fn set_instruction_pointer(&mut self, rip: GuestVirt) {
+        self.vcpu.set_regs(&Regs { rip: rip.0, rflags: self.flags, ..Regs::default() });
+    }
 }
 
 pub(super) const NO_LIMITS: TimeLimits = TimeLimits { deadline: None, cpu_time: None };
 
-/// A thread that acts on the call of `guest` when the guest spins or sleeps, or a little earlier.
-///
-/// `act` is called again and again until it says that it has done its work.
-pub(super) fn meanwhile(guest: &Guest, mut act: impl FnMut(&InterruptHandle) -> bool + Send + 'static) -> Meanwhile {
+/// Another thread, which has a handle to the guest.
+pub(super) fn meanwhile<R: Send + 'static>(
+    guest: &Guest,
+    act: impl FnOnce(InterruptHandle) -> R + Send + 'static,
+) -> JoinHandle<R> {
     let handle = guest.handle();
-    let (done, is_done) = mpsc::channel();
-    let thread = thread::spawn(move || {
-        while !act(&handle) {
-            thread::yield_now();
-        }
-        done.send(()).unwrap();
-    });
-    Meanwhile { thread, is_done }
+    thread::spawn(move || act(handle))
 }
 
-pub(super) struct Meanwhile {
-    thread: thread::JoinHandle<()>,
-    is_done: mpsc::Receiver<()>,
-}
-
-impl Meanwhile {
-    pub(super) fn join(self) {
-        self.is_done.recv().expect("the other thread panicked");
-        self.thread.join().unwrap();
+pub(super) fn wait_until(condition: impl Fn() -> bool) {
+    while !condition() {
+        thread::yield_now();
     }
 }
 

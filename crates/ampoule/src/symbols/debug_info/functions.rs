@@ -119,7 +119,9 @@ fn read_scope<'a>(
         extent.add(&attribute);
         match (attribute.name(), attribute.value()) {
             (gimli::DW_AT_call_file, AttributeValue::FileIndex(file)) => scope.call_file = Some(file),
-            (gimli::DW_AT_call_line, _) => scope.call_line = attribute.udata_value().and_then(|line| line.try_into().ok()),
+            (gimli::DW_AT_call_line, _) => {
+                scope.call_line = attribute.udata_value().and_then(|line| line.try_into().ok())
+            }
             _ => {}
         }
     }

@@ -2,8 +2,8 @@
 
 use gimli::{DebugLineOffset, FileEntry, IncompleteLineProgram, LineProgramHeader, Reader, Section};
 
-use super::{DebugInfo, check_format};
 use super::unit::Unit;
+use super::{DebugInfo, check_format};
 use crate::symbols::budget::Metered;
 use crate::symbols::text::text;
 

@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
-use gimli::{AttributeValue, DebugAbbrev, DebugAbbrevOffset, DebugAddrBase, DebugLineOffset, DebugLocListsBase, DebugRngListsBase, DebugStrOffsetsBase, DwarfFileType, Reader, Section, UnitHeader};
+use gimli::{
+    AttributeValue, DebugAbbrev, DebugAbbrevOffset, DebugAddrBase, DebugLineOffset, DebugLocListsBase,
+    DebugRngListsBase, DebugStrOffsetsBase, DwarfFileType, Reader, Section, UnitHeader,
+};
 
-use super::{DebugInfo, check_format};
 use super::extent::Extent;
+use super::{DebugInfo, check_format};
 use crate::symbols::budget::Metered;
 
 /// A unit, with what the entry at its root says about all of it.
@@ -54,9 +57,16 @@ impl<'a> Unit<'a> {
             extent.add(&attribute);
             match (attribute.name(), attribute.value()) {
                 (gimli::DW_AT_stmt_list, AttributeValue::DebugLineRef(offset)) => *lines = Some(offset),
-                (gimli::DW_AT_str_offsets_base, AttributeValue::DebugStrOffsetsBase(base)) => unit.str_offsets_base = base,
-                (gimli::DW_AT_addr_base | gimli::DW_AT_GNU_addr_base, AttributeValue::DebugAddrBase(base)) => unit.addr_base = base,
-                (gimli::DW_AT_rnglists_base | gimli::DW_AT_GNU_ranges_base, AttributeValue::DebugRngListsBase(base)) => {
+                (gimli::DW_AT_str_offsets_base, AttributeValue::DebugStrOffsetsBase(base)) => {
+                    unit.str_offsets_base = base
+                }
+                (gimli::DW_AT_addr_base | gimli::DW_AT_GNU_addr_base, AttributeValue::DebugAddrBase(base)) => {
+                    unit.addr_base = base
+                }
+                (
+                    gimli::DW_AT_rnglists_base | gimli::DW_AT_GNU_ranges_base,
+                    AttributeValue::DebugRngListsBase(base),
+                ) => {
                     unit.rnglists_base = base;
                 }
                 _ => {}

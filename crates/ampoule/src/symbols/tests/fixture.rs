@@ -1,8 +1,12 @@
 //! A small C program to look at, and images put together section by section.
 
+use std::ops::Range;
 use std::process::Command;
 use std::sync::LazyLock;
 use std::{env, fs, process};
+
+use crate::symbols::Symbols;
+use crate::symbols::budget::Budget;
 
 /// Freestanding, so that it takes a moment to build and is small enough to change every byte of.
 const SOURCE: &str = r#"
@@ -43,6 +47,17 @@ pub(super) fn compile(arguments: &[&str]) -> Vec<u8> {
         fs::remove_file(file).expect("the files can be removed");
     }
     bytes
+}
+
+/// The image addresses of a function's code.
+pub(super) fn code_of(symbols: &Symbols<'_>, function: &str) -> Range<u64> {
+    let text = symbols.elf.section(".text").expect("there is code");
+    let addresses: Vec<u64> = (text.address..).take(text.data.len()).collect();
+    let names = symbols.elf.function_symbols(&addresses, &Budget::new(1 << 20));
+    let is_it = |name: &&Option<&[u8]>| **name == Some(function.as_bytes());
+    let start = names.iter().position(|name| is_it(&name)).expect("there is such a function");
+    let size = names[start..].iter().take_while(is_it).count();
+    addresses[start]..addresses[start + size - 1] + 1
 }
 
 /// An executable of these sections, where `.text` is code at [`TEXT`] and all others are at [`TABLES`].

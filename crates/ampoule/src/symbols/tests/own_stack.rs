@@ -23,7 +23,10 @@ fn callers_are_named_as_the_standard_library_names_them() {
         names.push(name.rsplit("::").next().unwrap_or_default());
         assert_eq!(function(ours), name);
         let (Some(file), Some(number)) = (&ours.file, ours.line) else { panic!("{name} has no line") };
-        assert!(line.contains(&format!("{}:{number}", file.trim_start_matches("./"))), "{name}: {file}:{number} {line}");
+        assert!(
+            line.contains(&format!("{}:{number}", file.trim_start_matches("./"))),
+            "{name}: {file}:{number} {line}"
+        );
     }
     // Up to the start of the thread, through code that was compiled without frame pointers.
     assert_eq!(names[..3], ["inlined", "middle", "outermost"]);
@@ -34,7 +37,8 @@ fn callers_are_named_as_the_standard_library_names_them() {
 fn what_was_inlined_has_a_frame_of_its_own() {
     let (backtrace, _) = outermost();
     let frames = backtrace.frames();
-    let inlined = frames.iter().position(|frame| function(frame).ends_with("::inlined")).expect("there is such a frame");
+    let inlined =
+        frames.iter().position(|frame| function(frame).ends_with("::inlined")).expect("there is such a frame");
     assert!(frames[inlined].inlined && !frames[inlined + 1].inlined);
     assert_eq!(frames[inlined].address, frames[inlined + 1].address);
     assert!(function(&frames[inlined + 1]).ends_with("::middle"));

@@ -1,0 +1,97 @@
+//! Tests that need a process of their own.
+
+use std::process::Command;
+
+use super::guest::{Guest, NO_LIMITS, Step};
+use crate::interrupt::{Interruption, Interruptor, TimeLimits};
+
+/// Runs `body` in a process in which no other test runs. `test` is the name of the calling test in `module`.
+pub(super) fn in_own_process(module: &str, test: &str, body: impl FnOnce()) {
+    if std::env::var_os(IN_OWN_PROCESS).is_some() {
+        return body();
+    }
+    let (_crate, module) = module.split_once("::").unwrap();
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "--nocapture", &format!("{module}::{test}")])
+        .env(IN_OWN_PROCESS, "1")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(said.contains("1 passed"), "{said}");
+}
+
+#[test]
+fn a_warm_call_without_limits_makes_no_system_call_of_its_own() {
+    let mut guest = Guest::new();
+    guest.call(NO_LIMITS, &mut []).unwrap();
+    let status = in_fork(|| {
+        // SAFETY: from here on every system call but `read`, `write` and `exit` kills the child.
+        assert_eq!(unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_STRICT) }, 0);
+        for _ in 0..10 {
+            call_without_guest(&guest.interruptor);
+        }
+    });
+    assert_eq!(status, 0, "wait status");
+}
+
+#[test]
+fn limits_work_in_a_child_process_that_is_forked_after_their_first_use() {
+    let mut guest = Guest::new();
+    let limits = TimeLimits {
+        deadline: Some(std::time::Duration::from_millis(1)),
+        cpu_time: Some(std::time::Duration::from_millis(1)),
+    };
+    guest.call(limits, &mut [Step::Spin]).unwrap_err();
+    let status = in_fork(|| {
+        // A virtual machine does not work in a child, so this thread itself spins.
+        for limits in [TimeLimits { cpu_time: None, ..limits }, TimeLimits { deadline: None, ..limits }] {
+            let call = guest.interruptor.begin(limits).unwrap();
+            while guest.interruptor.check().is_ok() {}
+            call.finish().unwrap_err();
+        }
+    });
+    assert_eq!(status, 0, "wait status");
+}
+
+#[test]
+fn a_limit_that_cannot_be_watched_is_refused() {
+    in_own_process(module_path!(), "a_limit_that_cannot_be_watched_is_refused", || {
+        let mut guest = Guest::new();
+        let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: `none` lives during the call.
+        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_SIGPENDING, &raw const none) }, 0);
+        let limits = TimeLimits { deadline: Some(std::time::Duration::from_secs(3600)), cpu_time: None };
+        let error = guest.interruptor.begin(limits).unwrap_err();
+        assert_eq!(error.source.raw_os_error(), Some(libc::EAGAIN));
+        assert!(!guest.handle().is_running());
+        assert_eq!(guest.call(NO_LIMITS, &mut []), Ok(()));
+    });
+}
+
+fn call_without_guest(interruptor: &Interruptor) {
+    let call = interruptor.begin(NO_LIMITS).unwrap();
+    let result: Result<(), Interruption> = interruptor.check().and_then(|()| interruptor.in_host_function(|| ()));
+    assert!(result.is_ok());
+    assert!(call.finish().is_ok());
+}
+
+/// The wait status of a child process that runs `body` and then exits with status 0.
+fn in_fork(body: impl FnOnce()) -> libc::c_int {
+    // SAFETY: the child's only thread runs `body`, which uses nothing that another thread may have locked, and never
+    // returns into the test harness. It ends after ten seconds at the latest.
+    unsafe {
+        let child = libc::fork();
+        assert!(child >= 0);
+        if child == 0 {
+            libc::alarm(10);
+            body();
+            libc::syscall(libc::SYS_exit, 0);
+        }
+        let mut status = 0;
+        assert_eq!(libc::waitpid(child, &raw mut status, 0), child);
+        status
+    }
+}
+
+const IN_OWN_PROCESS: &str = "AMPOULE_TEST_IN_OWN_PROCESS";

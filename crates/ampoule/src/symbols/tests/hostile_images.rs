@@ -1,0 +1,174 @@
+//! Image files that were damaged, or made to keep their reader busy.
+
+use ampoule_vmm::x86_64::registers::Regs;
+use proptest::prelude::*;
+
+use super::fixture::{PROGRAM, TEXT, code_of, image};
+use crate::symbols::budget::Budget;
+use crate::symbols::call_stack::{CallStack, CodeAddress};
+use crate::symbols::debug_info::DebugInfo;
+use crate::symbols::{Backtrace, Symbols};
+
+#[test]
+fn nesting_does_not_use_up_the_hosts_stack() {
+    // A function, and in it a million functions, each inlined into the one before.
+    let abbreviations = [&FUNCTION[..], &ranged(2, INLINED), &[0]].concat();
+    let inlined = [&[2][..], &range(0x40)].concat();
+    let entries = [&UNIT[..], &range(0x40), &[3], &range(0x40), &inlined.repeat(1_000_000)].concat();
+    let frames = name(&image(&[
+        (".text", &[0x90; 64]),
+        (".debug_abbrev", &[&ranged(1, COMPILE_UNIT), &abbreviations[..]].concat()),
+        (".debug_info", &unit(&entries)),
+    ]));
+    assert!(frames.frames().len() > 1, "the functions have been read");
+    assert!(frames.frames().len() <= 64);
+}
+
+#[test]
+fn entries_that_take_no_bytes_still_cost() {
+    // Sixty thousand attributes that are there by being mentioned, and a million entries of one byte that have them.
+    let attributes = [0x3f, 0x19].repeat(30_000);
+    let abbreviations = [&ranged(1, COMPILE_UNIT)[..], &[2, FUNCTION_TAG, 0], &attributes, &[0, 0, 0]].concat();
+    let entries = [&UNIT[..], &range(0x40), &[2; 1_000_000]].concat();
+    let frames =
+        name(&image(&[(".text", &[0x90; 64]), (".debug_abbrev", &abbreviations), (".debug_info", &unit(&entries))]));
+    assert_eq!(frames.frames().len(), 1);
+}
+
+#[test]
+fn units_that_share_their_tables_cost_each_time() {
+    // Half a million units of all code; for each the same abbreviations are to be read.
+    let padding: Vec<u8> =
+        (0..10_000_u32).flat_map(|code| [0x80 | code as u8, 0x80 | (code >> 7) as u8, 1, 0x11, 0, 0, 0]).collect();
+    let abbreviations = [&ranged(1, COMPILE_UNIT)[..], &padding, &[0]].concat();
+    let units = unit(&[&UNIT[..], &range(0x40)].concat()).repeat(500_000);
+    let frames = name(&image(&[(".text", &[0x90; 64]), (".debug_abbrev", &abbreviations), (".debug_info", &units)]));
+    assert_eq!(frames.frames().len(), 1);
+}
+
+#[test]
+fn a_function_that_is_an_instance_of_itself_has_no_name() {
+    // Its origin is the entry that it is.
+    let origin = [&[2, FUNCTION_TAG, 0, 0x11, 0x01, 0x12, 0x07, 0x31, 0x13, 0, 0][..], &[0]].concat();
+    let start = HEADER + UNIT.len() + 16;
+    let entries = [&UNIT[..], &range(0x40), &[2], &range(0x40), &(start as u32).to_le_bytes(), &[0]].concat();
+    let frames = name(&image(&[
+        (".text", &[0x90; 64]),
+        (".debug_abbrev", &[&ranged(1, COMPILE_UNIT)[..], &origin].concat()),
+        (".debug_info", &unit(&entries)),
+    ]));
+    assert_eq!(frames.frames().len(), 1);
+    assert_eq!(frames.frames()[0].function, None);
+}
+
+#[test]
+fn what_the_budget_does_not_reach_is_left_out() {
+    let symbols = Symbols::new(&PROGRAM, 0);
+    let leaf: Vec<u64> = code_of(&symbols, "leaf").collect();
+    let lines_within = |steps| {
+        let budget = Budget::new(steps);
+        let sites = DebugInfo::new(&symbols.elf, &budget).look_up(&leaf);
+        sites.iter().flatten().filter(|site| site.line.line.is_some()).count()
+    };
+    let all = lines_within(1 << 20);
+    assert!(all >= leaf.len());
+    assert_eq!(lines_within(0), 0);
+    for steps in 0..3000 {
+        assert!(lines_within(steps) <= all);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn any_damage_is_survived(
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..24),
+        cut in prop::option::of(any::<prop::sample::Index>()),
+    ) {
+        let mut image = PROGRAM.clone();
+        for (index, byte) in changes {
+            *index.get_mut(&mut image) = byte;
+        }
+        if let Some(cut) = cut {
+            image.truncate(cut.index(image.len()));
+        }
+        look_at_all(&image);
+    }
+
+    #[test]
+    fn any_tables_are_survived(
+        info in prop::collection::vec(any::<u8>(), 0..64),
+        abbreviations in prop::collection::vec(0_u8..0x40, 0..64),
+        line in prop::collection::vec(any::<u8>(), 0..128),
+        frames in prop::collection::vec(any::<u8>(), 0..64),
+        index in prop::collection::vec(any::<u8>(), 0..32),
+    ) {
+        look_at_all(&image(&[
+            (".text", &[0x90; 64]),
+            (".debug_abbrev", &[&ranged(1, COMPILE_UNIT)[..], &abbreviations].concat()),
+            (".debug_info", &unit(&[&UNIT[..], &range(0x40), &info].concat())),
+            (".debug_line", &line),
+            (".eh_frame", &frames),
+            (".eh_frame_hdr", &[&[1, 0x1b, 3, 0x3b, 0, 0, 0, 0, 4, 0, 0, 0][..], &index].concat()),
+        ]));
+    }
+}
+
+/// Asks everything about an image that can be asked.
+fn look_at_all(image: &[u8]) {
+    let symbols = Symbols::new(image, 0);
+    let intact = Symbols::new(&PROGRAM, 0);
+    let branch = code_of(&intact, "branch");
+    for rip in [code_of(&intact, "leaf").start, branch.start, TEXT] {
+        let registers = Regs { rip, rsp: 0x7000_0000, rbp: 0x7000_0000, ..Regs::default() };
+        let mut memory = |address: ampoule_vmm::GuestVirt, buffer: &mut [u8]| {
+            let word = if address.0 % 16 == 8 { branch.start + 9 } else { address.0 + 16 };
+            buffer.copy_from_slice(&word.to_le_bytes()[..buffer.len()]);
+            true
+        };
+        let stack = symbols.walk(&registers, &mut memory, 64);
+        let backtrace = symbols.name(&stack);
+        assert!(backtrace.frames().len() >= stack.frames.len());
+        assert!(format!("{backtrace}{backtrace:#}").len() < 1 << 20);
+        symbols.place(rip);
+    }
+}
+
+/// Names the first instruction of `.text`.
+fn name(image: &[u8]) -> Backtrace {
+    let frames = vec![CodeAddress { address: TEXT, is_return: false }];
+    Symbols::new(image, 0).name(&CallStack { frames, truncated: false })
+}
+
+/// The abbreviation `code` of entries that have children and a range of addresses.
+fn ranged(code: u8, tag: u8) -> [u8; 9] {
+    [code, tag, 1, 0x11, 0x01, 0x12, 0x07, 0, 0]
+}
+
+/// The attributes of such an entry: the first bytes of `.text`.
+fn range(size: u64) -> [u8; 16] {
+    let mut attributes = [0; 16];
+    attributes[..8].copy_from_slice(&TEXT.to_le_bytes());
+    attributes[8..].copy_from_slice(&size.to_le_bytes());
+    attributes
+}
+
+/// A unit of version 4 whose abbreviations are the first.
+fn unit(entries: &[u8]) -> Vec<u8> {
+    let length = (HEADER - 4 + entries.len()) as u32;
+    [&length.to_le_bytes(), &[4, 0, 0, 0, 0, 0, 8][..], entries].concat()
+}
+
+/// Bytes of a unit's header.
+const HEADER: usize = 11;
+
+/// The root entry of a unit, without its attributes.
+const UNIT: [u8; 1] = [1];
+
+const COMPILE_UNIT: u8 = 0x11;
+const INLINED: u8 = 0x1d;
+const FUNCTION_TAG: u8 = 0x2e;
+
+/// The abbreviation 3: a function with children.
+const FUNCTION: [u8; 9] = [3, FUNCTION_TAG, 1, 0x11, 0x01, 0x12, 0x07, 0, 0];
