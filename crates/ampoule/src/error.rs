@@ -6,6 +6,7 @@ use ampoule_abi::codec::{DecodeError, EncodeError};
 use ampoule_vmm::{HypervisorError, OpenError};
 use thiserror::Error;
 
+use crate::interrupt::InterruptSignalError;
 use crate::loader::LoadError;
 use crate::signature::{Parameters, Signature};
 use crate::termination::{GuestPanic, Termination};
@@ -73,6 +74,14 @@ pub enum BuildError {
     /// The image could not be put into the guest's memory.
     #[error(transparent)]
     Load(#[from] LoadError),
+    /// The signal that interrupts guests cannot be used.
+    #[error(transparent)]
+    Signal(#[from] InterruptSignalError),
+    /// The time limit of the guest's start cannot be watched.
+    #[error(
+        "the system gives this thread no timer for the time limit of the guest's start: {0}; timers count against the limit of pending signals (`ulimit -i`)"
+    )]
+    NoTimer(#[source] std::io::Error),
     /// The guest ended before it was ready for calls.
     #[error("the guest ended before it was ready: {0}")]
     Start(#[source] Termination),
@@ -173,6 +182,16 @@ pub enum CallError {
         function: String,
         /// What the guest said.
         panic: GuestPanic,
+    },
+    /// The call's time limit cannot be watched. The guest has not run.
+    #[error(
+        "guest function `{function}` was not called: the system gives this thread no timer for the time limit: {source}; timers count against the limit of pending signals (`ulimit -i`)"
+    )]
+    NoTimer {
+        /// Name of the function.
+        function: String,
+        /// What the operating system said.
+        source: std::io::Error,
     },
     /// The guest ended in this call.
     #[error("in guest function `{function}`: {cause}\n  the sandbox is poisoned: reset it")]

@@ -40,6 +40,9 @@ pub enum Termination {
     /// The guest broke the rules of the mailbox.
     #[error("the guest broke the protocol: {0}")]
     Protocol(ProtocolViolation),
+    /// The call was killed ([`InterruptHandle::kill`](crate::InterruptHandle::kill)).
+    #[error("the call was killed")]
+    Killed,
     /// The guest exceeded a limit.
     #[error("{0}")]
     LimitExceeded(ExceededLimit),

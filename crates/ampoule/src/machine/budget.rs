@@ -1,6 +1,10 @@
 //! What the call being made may still use up.
 
+use std::time::Duration;
+
+use crate::interrupt::Interruption;
 use crate::limits::{ExceededLimit, Limits};
+use crate::termination::Termination;
 
 /// Counts down what a call is allowed.
 #[derive(Clone, Copy, Debug, Default)]
@@ -35,6 +39,16 @@ impl Budget {
         within(output, self.limits.output, ExceededLimit::Output)?;
         self.output = output;
         Ok(())
+    }
+
+    /// What an interruption of the call means.
+    pub(crate) fn interrupted(&self, interruption: Interruption) -> Termination {
+        let allowed = |limit: Option<Duration>| limit.unwrap_or(Duration::MAX);
+        match interruption {
+            Interruption::Killed => Termination::Killed,
+            Interruption::Deadline => ExceededLimit::Deadline(allowed(self.limits.deadline)).into(),
+            Interruption::CpuTime => ExceededLimit::CpuTime(allowed(self.limits.cpu_time)).into(),
+        }
     }
 
     /// The limit that [`print`](Self::print) has found exceeded.

@@ -24,6 +24,7 @@ impl Machine {
 
     fn run_until_doorbell(&mut self) -> Result<GuestMessage, Termination> {
         loop {
+            self.interruptor.check().map_err(|interruption| self.budget.interrupted(interruption))?;
             let port = match self.vcpu.run()? {
                 Exit::IoOut { port, .. } => port,
                 Exit::Interrupted => continue,
@@ -64,7 +65,8 @@ impl Machine {
                 0
             }
             Outcome::Sleep { duration, result } => {
-                std::thread::sleep(duration);
+                let slept = self.interruptor.sleep(duration);
+                slept.map_err(|interruption| self.budget.interrupted(interruption))?;
                 result
             }
             Outcome::Exit { code } => return Err(Termination::Exited { code }),
@@ -83,6 +85,7 @@ impl Machine {
         match self.mailbox.staged_panic().map(GuestPanic::read) {
             Some(Ok(panic)) => Termination::Panicked(panic),
             Some(Err(violation)) => violation.into(),
+            None if self.space.ran_out_of_memory() => ExceededLimit::Memory(self.space.memory_total()).into(),
             None => Termination::Aborted { signal },
         }
     }

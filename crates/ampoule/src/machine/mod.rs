@@ -16,6 +16,7 @@ use ampoule_vmm::{Counters, GuestPhys, GuestVirt, Hypervisor, HypervisorError, P
 use crate::address_space::{AddressSpace, Parts, Window};
 use crate::error::BuildError;
 use crate::image::Image;
+use crate::interrupt::{CallGuard, Interruptor, NoTimer, TimeLimits};
 use crate::limits::Limits;
 use crate::loader::{self, Start, StartInfo};
 use crate::mailbox::Mailbox;
@@ -43,6 +44,7 @@ pub(crate) struct MachineConfig {
 pub(crate) struct Machine {
     pub(crate) mailbox: Mailbox,
     pub(crate) budget: Budget,
+    pub(crate) interruptor: Interruptor,
     vcpu: Box<dyn Vcpu>,
     /// Holds the memory slots; they go with it.
     _vm: Box<dyn Vm>,
@@ -94,6 +96,7 @@ impl Machine {
         Ok(Self {
             mailbox,
             budget: Budget::default(),
+            interruptor: Interruptor::new(vcpu.interrupter())?,
             vcpu,
             _vm: vm,
             capabilities,
@@ -104,9 +107,10 @@ impl Machine {
         })
     }
 
-    /// What a call may use up is counted from here.
-    pub(crate) fn begin_call(&mut self, limits: Limits) {
+    /// Begins a call, which can be interrupted until the guard is finished. What it may use up is counted from here.
+    pub(crate) fn begin_call(&mut self, limits: Limits) -> Result<CallGuard, NoTimer> {
         self.budget = Budget::new(limits);
+        self.interruptor.begin(TimeLimits { deadline: limits.deadline, cpu_time: limits.cpu_time })
     }
 
     pub(crate) fn counters(&self) -> Counters {

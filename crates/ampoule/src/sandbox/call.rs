@@ -10,6 +10,7 @@ use crate::arguments::Arguments;
 use crate::error::{CallError, Payload};
 use crate::host_function::HostFunctionFailure;
 use crate::image::Function;
+use crate::interrupt::NoTimer;
 use crate::limits::Limits;
 use crate::machine::Machine;
 use crate::mailbox::{GuestMessage, ProtocolViolation};
@@ -37,9 +38,16 @@ impl Sandbox {
 
     /// Makes the call whose arguments stand in the inbound area: the length of its result, in the outbound area.
     fn exchange(&mut self, function: &Function, length: usize, limits: Limits) -> Result<usize, CallError> {
-        self.machine.begin_call(limits.or(self.limits));
+        let guard = self
+            .machine
+            .begin_call(limits.or(self.limits))
+            .map_err(|NoTimer { source }| CallError::NoTimer { function: function.name().to_owned(), source })?;
         self.machine.mailbox.send_call(function.number(), length);
-        match run(&mut self.machine, &mut self.imports, &mut self.poison) {
+        let message = run(&mut self.machine, &mut self.imports, &mut self.poison).and_then(|message| {
+            guard.finish().map_err(|interruption| self.machine.budget.interrupted(interruption))?;
+            Ok(message)
+        });
+        match message {
             Ok(GuestMessage::Return { status: ReturnStatus::Done, length, .. }) => Ok(length),
             Ok(GuestMessage::Return { status, length, needed }) => {
                 Err(self.unsuccessful(function, status, length, needed))
@@ -119,8 +127,9 @@ fn serve_host_call(
 ) -> Result<(), Termination> {
     machine.budget.host_call()?;
     let entry = imports.by_number(number).ok_or(ProtocolViolation::UnknownImport { function: number })?;
-    let mailbox = &mut machine.mailbox;
-    match entry.call(mailbox.payload(length), mailbox.outbound()) {
+    let Machine { mailbox, interruptor, budget, .. } = machine;
+    let called = interruptor.in_host_function(|| entry.call(mailbox.payload(length), mailbox.outbound()));
+    match called.map_err(|interruption| budget.interrupted(interruption))? {
         Ok(length) => mailbox.send_reply(length),
         Err(HostFunctionFailure::Function(message)) => mailbox.send_failure(FailureStatus::Failed, 0, &message),
         Err(HostFunctionFailure::Arguments(error)) => {

@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use crate::arguments::{Arguments, Parameters};
 use crate::error::{BuildError, CallError};
 use crate::image::{Function, Image};
+use crate::interrupt::{InterruptHandle, NoTimer};
 use crate::limits::Limits;
 use crate::machine::{Checkpoint, Machine, RestoreError};
 use crate::mailbox::GuestMessage;
@@ -119,6 +120,11 @@ impl Sandbox {
         self.poison.as_ref()
     }
 
+    /// A handle with which any thread can end a call of this sandbox. Handles can be made at any time and cloned.
+    pub fn interrupt_handle(&self) -> InterruptHandle {
+        self.machine.interruptor.handle()
+    }
+
     /// What the virtual machine has cost so far.
     pub fn counters(&self) -> ampoule_vmm::Counters {
         self.machine.counters()
@@ -126,8 +132,10 @@ impl Sandbox {
 
     /// Runs the guest until it is ready for its first call.
     fn start(image: Image, mut machine: Machine, mut imports: Imports, limits: Limits) -> Result<Self, BuildError> {
-        machine.begin_call(limits);
-        match call::run(&mut machine, &mut imports, &mut None).map_err(BuildError::Start)? {
+        let guard = machine.begin_call(limits).map_err(|NoTimer { source }| BuildError::NoTimer(source))?;
+        let message = call::run(&mut machine, &mut imports, &mut None).map_err(BuildError::Start)?;
+        guard.finish().map_err(|interruption| BuildError::Start(machine.budget.interrupted(interruption)))?;
+        match message {
             GuestMessage::Ready => {}
             GuestMessage::Return { .. } | GuestMessage::HostCall { .. } => {
                 unreachable!("`run` serves host calls, and the mailbox refuses a return without a call")

@@ -58,12 +58,9 @@ impl Backtrace {
 
     /// The frames without those below the function that the guest was called for; all, if nothing would be left.
     fn short(&self) -> &[Frame] {
-        let is = |frame: &Frame, names: &[&str]| {
-            frame.function.as_ref().is_some_and(|function| names.iter().any(|name| function.starts_with(name)))
-        };
-        let entry = self.frames.iter().position(|frame| is(frame, &ENTRIES));
+        let entry = self.frames.iter().position(|frame| ENTRY.holds(frame));
         let called = &self.frames[..entry.unwrap_or(self.frames.len())];
-        let glue = called.iter().rev().take_while(|frame| entry.is_some() && is(frame, &GLUE)).count();
+        let glue = called.iter().rev().take_while(|frame| entry.is_some() && GLUE.holds(frame)).count();
         match &called[..called.len() - glue] {
             [] => &self.frames,
             frames => frames,
@@ -107,22 +104,92 @@ impl fmt::Display for ImagePlace {
     }
 }
 
-/// Where a guest comes from when it calls its own functions: the guest library, Rust's runtime, the C library's.
-const ENTRIES: [&str; 5] = [
-    "ampoule_guest::rt::serve::",
-    "std::rt::",
-    "std::sys::backtrace::__rust_begin_short_backtrace",
-    "__libc_start",
-    "_start",
-];
+/// Code that is known by the start of its functions' names or, where a compiler leaves the names short, by the end of its
+/// files' paths.
+struct Origin {
+    functions: &'static [&'static str],
+    files: &'static [&'static str],
+}
 
-/// What stands between the guest library and the function that it calls.
-const GLUE: [&str; 7] = [
-    "ampoule_guest::rt::",
-    "std::panic::catch_unwind",
-    "std::panicking::",
-    "__rust_try",
-    "core::ops::function::",
-    "<core::panic::unwind_safe::",
-    "<alloc::boxed::Box<",
-];
+impl Origin {
+    fn holds(&self, frame: &Frame) -> bool {
+        let starts = |function: &String| self.functions.iter().any(|name| function.starts_with(name));
+        let ends = |file: &String| self.files.iter().any(|path| file.ends_with(path));
+        frame.function.as_ref().is_some_and(starts) || frame.file.as_ref().is_some_and(ends)
+    }
+}
+
+/// What calls a guest's own functions: the guest library, Rust's runtime, the C library's.
+const ENTRY: Origin = Origin {
+    functions: &["ampoule_guest::rt::serve::", "std::rt::", "__libc_start", "_start"],
+    files: &["ampoule-guest/src/rt/serve.rs", "library/std/src/rt.rs"],
+};
+
+/// What stands between them and the functions that they call.
+const GLUE: Origin = Origin {
+    functions: &["std::panic::", "std::panicking::", "std::sys::backtrace::__rust_begin_short_backtrace", "__rust_try"],
+    files: &[
+        "library/std/src/panic.rs",
+        "library/std/src/panicking.rs",
+        "library/core/src/panic/unwind_safe.rs",
+        "library/core/src/ops/function.rs",
+    ],
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_read_like_those_of_a_panic() {
+        let named = frame("decode::huffman::build", "decode/src/huffman.rs", 88);
+        let place = Some(ImagePlace { section: Some(".text".into()), offset: 0x1a000 });
+        let bare = Frame { address: 0x41_a000, place, function: None, file: None, line: None, inlined: false };
+        let made_at_run_time = Frame { place: None, ..bare.clone() };
+        assert_eq!(
+            Backtrace::new(vec![named, bare, made_at_run_time], true).to_string(),
+            "    0: decode::huffman::build  decode/src/huffman.rs:88
+    1: <unknown>  .text of guest+0x1a000
+    2: <unknown>  0x41a000
+       … and its callers, which are too many to show"
+        );
+    }
+
+    #[test]
+    fn the_short_form_ends_with_the_function_that_was_called() {
+        let backtrace = Backtrace::new(guest_called("ampoule_guest::rt::serve::respond"), false);
+        assert_eq!(
+            backtrace.to_string(),
+            "    0: decode::huffman::build  decode/src/huffman.rs:88\n    1: guest::thumbnail  src/main.rs:9"
+        );
+        assert_eq!(format!("{backtrace:#}").lines().count(), backtrace.frames().len());
+    }
+
+    #[test]
+    fn the_guest_library_is_known_by_its_files_where_names_are_short() {
+        let backtrace = Backtrace::new(guest_called("respond"), false);
+        assert_eq!(backtrace.to_string().lines().count(), 2);
+    }
+
+    #[test]
+    fn a_fault_of_the_runtime_itself_is_shown_whole() {
+        let frames = guest_called("ampoule_guest::rt::serve::respond").split_off(3);
+        assert_eq!(Backtrace::new(frames, false).to_string().lines().count(), 3);
+    }
+
+    fn guest_called(respond: &str) -> Vec<Frame> {
+        vec![
+            frame("decode::huffman::build", "decode/src/huffman.rs", 88),
+            frame("guest::thumbnail", "src/main.rs", 9),
+            frame("std::panicking::catch_unwind", "/rustc/1/library/std/src/panicking.rs", 5),
+            frame(respond, "/home/me/ampoule-guest/src/rt/serve.rs", 90),
+            frame("std::rt::lang_start", "/rustc/1/library/std/src/rt.rs", 20),
+            frame("_start", "start.S", 115),
+        ]
+    }
+
+    fn frame(function: &str, file: &str, line: u32) -> Frame {
+        let (function, file) = (Some(function.to_string()), Some(file.to_string()));
+        Frame { address: 0x41_a000, place: None, function, file, line: Some(line), inlined: false }
+    }
+}

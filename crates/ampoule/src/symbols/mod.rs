@@ -57,19 +57,27 @@ impl<'image> Symbols<'image> {
 
         let mut frames = Vec::new();
         for frame in &stack.frames {
-            let place = self.place(frame.address);
             let index = addresses.binary_search(&in_image(frame)).ok();
             let symbol = index.and_then(|index| symbols[index]).map(text::function_name);
-            let mut sites = index.map(|index| sites[index].clone()).unwrap_or_default();
-            if sites.is_empty() {
-                sites.push(Site::default());
-            }
+            let sites = index.map(|index| sites[index].clone()).filter(|sites| !sites.is_empty());
+            let sites = sites.unwrap_or_else(|| vec![Site::default()]);
             let last = sites.len() - 1;
             for (depth, Site { function, line }) in sites.into_iter().enumerate() {
                 let inlined = depth < last;
-                let function = function.or_else(|| symbol.clone().filter(|_| !inlined));
-                let (file, line) = (line.file, line.line);
-                frames.push(Frame { address: frame.address, place: place.clone(), function, file, line, inlined });
+                let symbol = symbol.clone().filter(|_| !inlined);
+                let function = match function {
+                    Some(function) if function.is_full => Some(function.name),
+                    function => symbol.or(function.map(|function| function.name)),
+                };
+                let place = self.place(frame.address);
+                frames.push(Frame {
+                    address: frame.address,
+                    place,
+                    function,
+                    file: line.file,
+                    line: line.line,
+                    inlined,
+                });
             }
         }
         let truncated = stack.truncated || frames.len() > MAX_FRAMES;
@@ -86,8 +94,8 @@ impl<'image> Symbols<'image> {
     }
 }
 
-/// Steps that naming a stack may take: those of some hundred megabytes of debug information, and about a second of time.
-const NAMES_BUDGET: u64 = 1 << 26;
+/// Steps that naming a stack may take: those of some hundred megabytes of debug information, and less than a second.
+const NAMES_BUDGET: u64 = 1 << 25;
 
 /// The most frames of a backtrace, inlined ones included.
 const MAX_FRAMES: usize = 256;

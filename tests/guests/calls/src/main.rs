@@ -40,6 +40,34 @@ fn notify_host(times: u32) {
     }
 }
 
+/// Calls the host for ever.
+#[export]
+fn notify_for_ever() {
+    loop {
+        notify();
+    }
+}
+
+/// Makes system calls for ever.
+#[export]
+fn read_the_clock_for_ever() {
+    loop {
+        std::hint::black_box(std::time::Instant::now());
+    }
+}
+
+#[export]
+fn spin() {
+    loop {
+        std::hint::spin_loop();
+    }
+}
+
+#[export]
+fn sleep(milliseconds: u64) {
+    std::thread::sleep(std::time::Duration::from_millis(milliseconds));
+}
+
 /// Handles the host's error.
 #[export]
 fn parse_or_reason(text: &str) -> String {
@@ -121,6 +149,9 @@ fn has_another_name() -> &'static str {
 }
 
 fn prepare() {
+    if std::env::var_os("SPIN_AT_START").is_some() {
+        spin();
+    }
     COUNTER.set(100);
 }
 

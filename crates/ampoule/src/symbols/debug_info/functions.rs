@@ -2,10 +2,11 @@
 
 use gimli::{Abbreviation, AttributeValue, DebugInfoOffset, EntriesRaw, UnitOffset};
 
-use super::DebugInfo;
 use super::extent::Extent;
 use super::unit::Unit;
+use super::{DebugInfo, Function};
 use crate::symbols::budget::Metered;
+use crate::symbols::text::function_name;
 
 /// A function that has, or was inlined into, the code at an address.
 #[derive(Clone, Debug)]
@@ -50,19 +51,20 @@ impl<'a> DebugInfo<'a> {
         Ok(scopes)
     }
 
-    /// The name of a function: the linker's, if it has one, or the source's.
-    pub(super) fn name(&self, unit: &Unit<'a>, entry: UnitOffset, references: usize) -> Option<Metered<'a>> {
+    /// The function of an entry, which may have its name from another.
+    pub(super) fn function(&self, unit: &Unit<'a>, entry: UnitOffset, references: usize) -> Option<Function> {
         let names = self.read_names(unit, entry).ok()?;
-        let own = names.linkage.or(names.source);
-        if let Some(name) = own.and_then(|name| self.dwarf.attr_string(&unit.entries, name).ok()) {
-            return Some(name);
+        for (name, is_full) in [(names.linkage, true), (names.source, false)] {
+            if let Some(name) = name.and_then(|name| self.dwarf.attr_string(&unit.entries, name).ok()) {
+                return Some(Function { name: function_name(name.bytes()), is_full });
+            }
         }
         let references = references.checked_sub(1)?;
         match names.origin? {
-            AttributeValue::UnitRef(entry) => self.name(unit, entry, references),
+            AttributeValue::UnitRef(entry) => self.function(unit, entry, references),
             AttributeValue::DebugInfoRef(entry) => {
                 let (unit, entry) = self.unit_of(entry).ok().flatten()?;
-                self.name(&unit, entry, references)
+                self.function(&unit, entry, references)
             }
             _ => None,
         }
@@ -101,7 +103,9 @@ impl<'a> DebugInfo<'a> {
 /// Where an entry's name can be found.
 #[derive(Default)]
 struct Names<'a> {
+    /// The linker's name.
     linkage: Option<AttributeValue<Metered<'a>>>,
+    /// The name in the source.
     source: Option<AttributeValue<Metered<'a>>>,
     /// The entry that this one is an instance of.
     origin: Option<AttributeValue<Metered<'a>>>,

@@ -16,7 +16,6 @@ use gimli::{Dwarf, Error, Format, UnitHeader, UnitType};
 
 use super::budget::{Budget, Metered};
 use super::elf::Elf;
-use super::text::function_name;
 use extent::Code;
 use functions::Scope;
 use lines::{LineTable, SourceLine};
@@ -25,8 +24,16 @@ use unit::Unit;
 /// A place in the source.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Site {
-    pub(super) function: Option<String>,
+    pub(super) function: Option<Function>,
     pub(super) line: SourceLine,
+}
+
+/// A function's name.
+#[derive(Clone, Debug)]
+pub(super) struct Function {
+    pub(super) name: String,
+    /// Whether the name has the function's crates, modules and types before it, if its language has such.
+    pub(super) is_full: bool,
 }
 
 /// The debug information of an image.
@@ -100,9 +107,8 @@ impl<'a> DebugInfo<'a> {
         let mut line = innermost.unwrap_or_default();
         let mut sites = Vec::with_capacity(scopes.len());
         for scope in scopes.iter().rev() {
-            let name = self.name(unit, scope.entry, MAX_REFERENCES);
+            let function = self.function(unit, scope.entry, MAX_REFERENCES);
             let caller = SourceLine { file: lines.file(self, unit, scope.call_file), line: scope.call_line };
-            let function = name.map(|name| function_name(name.bytes()));
             sites.push(Site { function, line: std::mem::replace(&mut line, caller) });
         }
         sites

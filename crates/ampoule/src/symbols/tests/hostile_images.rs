@@ -11,52 +11,56 @@ use crate::symbols::{Backtrace, Symbols};
 
 #[test]
 fn nesting_does_not_use_up_the_hosts_stack() {
-    // A function, and in it a million functions, each inlined into the one before.
-    let abbreviations = [&FUNCTION[..], &ranged(2, INLINED), &[0]].concat();
-    let inlined = [&[2][..], &range(0x40)].concat();
-    let entries = [&UNIT[..], &range(0x40), &[3], &range(0x40), &inlined.repeat(1_000_000)].concat();
-    let frames = name(&image(&[
-        (".text", &[0x90; 64]),
-        (".debug_abbrev", &[&ranged(1, COMPILE_UNIT), &abbreviations[..]].concat()),
-        (".debug_info", &unit(&entries)),
-    ]));
-    assert!(frames.frames().len() > 1, "the functions have been read");
-    assert!(frames.frames().len() <= 64);
+    // A function, and in it a hundred thousand functions, each inlined into the one before.
+    let abbreviations = [ranged(1, COMPILE_UNIT), ranged(2, INLINED), ranged(3, FUNCTION)].concat();
+    let inlined = [&[2][..], &range()].concat();
+    let entries = [&[1][..], &range(), &[3], &range(), &inlined.repeat(100_000)].concat();
+    let frames = name(&debug_image(&abbreviations, &unit(&entries)));
+    assert_eq!(frames.frames().len(), 64);
 }
 
 #[test]
 fn entries_that_take_no_bytes_still_cost() {
-    // Sixty thousand attributes that are there by being mentioned, and a million entries of one byte that have them.
+    // Thirty thousand attributes that are there by being mentioned, and a million entries of one byte that have them.
     let attributes = [0x3f, 0x19].repeat(30_000);
-    let abbreviations = [&ranged(1, COMPILE_UNIT)[..], &[2, FUNCTION_TAG, 0], &attributes, &[0, 0, 0]].concat();
-    let entries = [&UNIT[..], &range(0x40), &[2; 1_000_000]].concat();
-    let frames =
-        name(&image(&[(".text", &[0x90; 64]), (".debug_abbrev", &abbreviations), (".debug_info", &unit(&entries))]));
-    assert_eq!(frames.frames().len(), 1);
+    let abbreviations = [&ranged(1, COMPILE_UNIT)[..], &[2, FUNCTION, 0], &attributes, &[0, 0]].concat();
+    let entries = [&[1][..], &range(), &[2; 1_000_000]].concat();
+    assert!(is_too_much(&debug_image(&abbreviations, &unit(&entries))));
 }
 
 #[test]
 fn units_that_share_their_tables_cost_each_time() {
-    // Half a million units of all code; for each the same abbreviations are to be read.
-    let padding: Vec<u8> =
-        (0..10_000_u32).flat_map(|code| [0x80 | code as u8, 0x80 | (code >> 7) as u8, 1, 0x11, 0, 0, 0]).collect();
-    let abbreviations = [&ranged(1, COMPILE_UNIT)[..], &padding, &[0]].concat();
-    let units = unit(&[&UNIT[..], &range(0x40)].concat()).repeat(500_000);
-    let frames = name(&image(&[(".text", &[0x90; 64]), (".debug_abbrev", &abbreviations), (".debug_info", &units)]));
-    assert_eq!(frames.frames().len(), 1);
+    // A hundred thousand units, each of which needs the same eight thousand abbreviations.
+    let unused = (0x80..0x2080).flat_map(|code: u16| [code as u8 | 0x80, (code >> 7) as u8 & 0x7f, FUNCTION, 0, 0, 0]);
+    let abbreviations = [&ranged(1, COMPILE_UNIT)[..], &unused.collect::<Vec<u8>>()].concat();
+    let units = unit(&[&[1][..], &[0; 16]].concat()).repeat(100_000);
+    assert!(is_too_much(&debug_image(&abbreviations, &units)));
+}
+
+#[test]
+fn a_table_of_lines_cannot_claim_more_files_than_its_header_may_have() {
+    // Version 5, a header of four gigabytes, one directory, and 2^35 files.
+    let header = [1, 1, 1, 0xfb, 14, 1, 1, 1, 8, 1, 0, 1, 1, 8, 0xff, 0xff, 0xff, 0xff, 0x7f];
+    let lines = [&[0xef, 0xff, 0xff, 0xff, 5, 0, 8, 0, 0xdf, 0xff, 0xff, 0xff][..], &header, &[1; 1 << 20]].concat();
+    let abbreviations = [1, COMPILE_UNIT, 0, 0x11, 0x01, 0x12, 0x07, 0x10, 0x17, 0, 0, 0];
+    let entries = [&[1][..], &range(), &[0; 4]].concat();
+    let image = image(&[
+        (".text", &[0x90; 64]),
+        (".debug_abbrev", &abbreviations),
+        (".debug_info", &unit(&entries)),
+        (".debug_line", &lines),
+    ]);
+    assert_eq!(name(&image).frames()[0].line, None);
 }
 
 #[test]
 fn a_function_that_is_an_instance_of_itself_has_no_name() {
     // Its origin is the entry that it is.
-    let origin = [&[2, FUNCTION_TAG, 0, 0x11, 0x01, 0x12, 0x07, 0x31, 0x13, 0, 0][..], &[0]].concat();
-    let start = HEADER + UNIT.len() + 16;
-    let entries = [&UNIT[..], &range(0x40), &[2], &range(0x40), &(start as u32).to_le_bytes(), &[0]].concat();
-    let frames = name(&image(&[
-        (".text", &[0x90; 64]),
-        (".debug_abbrev", &[&ranged(1, COMPILE_UNIT)[..], &origin].concat()),
-        (".debug_info", &unit(&entries)),
-    ]));
+    let abbreviations =
+        [&ranged(1, COMPILE_UNIT)[..], &[2, FUNCTION, 0, 0x11, 0x01, 0x12, 0x07, 0x31, 0x13, 0, 0, 0]].concat();
+    let start = (HEADER + 1 + range().len()) as u32;
+    let entries = [&[1][..], &range(), &[2], &range(), &start.to_le_bytes(), &[0]].concat();
+    let frames = name(&debug_image(&abbreviations, &unit(&entries)));
     assert_eq!(frames.frames().len(), 1);
     assert_eq!(frames.frames()[0].function, None);
 }
@@ -107,7 +111,7 @@ proptest! {
         look_at_all(&image(&[
             (".text", &[0x90; 64]),
             (".debug_abbrev", &[&ranged(1, COMPILE_UNIT)[..], &abbreviations].concat()),
-            (".debug_info", &unit(&[&UNIT[..], &range(0x40), &info].concat())),
+            (".debug_info", &unit(&[&[1][..], &range(), &info].concat())),
             (".debug_line", &line),
             (".eh_frame", &frames),
             (".eh_frame_hdr", &[&[1, 0x1b, 3, 0x3b, 0, 0, 0, 0, 4, 0, 0, 0][..], &index].concat()),
@@ -141,16 +145,27 @@ fn name(image: &[u8]) -> Backtrace {
     Symbols::new(image, 0).name(&CallStack { frames, truncated: false })
 }
 
+/// Whether it takes more than a million steps to look up the first instruction of `.text`.
+fn is_too_much(image: &[u8]) -> bool {
+    let budget = Budget::new(1 << 20);
+    DebugInfo::new(&Symbols::new(image, 0).elf, &budget).look_up(&[TEXT]);
+    budget.spend(1).is_err()
+}
+
+fn debug_image(abbreviations: &[u8], info: &[u8]) -> Vec<u8> {
+    image(&[(".text", &[0x90; 64]), (".debug_abbrev", &[abbreviations, &[0]].concat()), (".debug_info", info)])
+}
+
 /// The abbreviation `code` of entries that have children and a range of addresses.
 fn ranged(code: u8, tag: u8) -> [u8; 9] {
     [code, tag, 1, 0x11, 0x01, 0x12, 0x07, 0, 0]
 }
 
-/// The attributes of such an entry: the first bytes of `.text`.
-fn range(size: u64) -> [u8; 16] {
+/// The attributes of such an entry: the first 64 bytes of `.text`.
+fn range() -> [u8; 16] {
     let mut attributes = [0; 16];
     attributes[..8].copy_from_slice(&TEXT.to_le_bytes());
-    attributes[8..].copy_from_slice(&size.to_le_bytes());
+    attributes[8] = 64;
     attributes
 }
 
@@ -163,12 +178,6 @@ fn unit(entries: &[u8]) -> Vec<u8> {
 /// Bytes of a unit's header.
 const HEADER: usize = 11;
 
-/// The root entry of a unit, without its attributes.
-const UNIT: [u8; 1] = [1];
-
 const COMPILE_UNIT: u8 = 0x11;
 const INLINED: u8 = 0x1d;
-const FUNCTION_TAG: u8 = 0x2e;
-
-/// The abbreviation 3: a function with children.
-const FUNCTION: [u8; 9] = [3, FUNCTION_TAG, 1, 0x11, 0x01, 0x12, 0x07, 0, 0];
+const FUNCTION: u8 = 0x2e;
