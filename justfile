@@ -27,6 +27,10 @@ doc:
 bench:
     cargo run --release -p ampoule-bench
 
+# Sandboxes at random through calls, kills, faults and resets for five minutes.
+soak:
+    AMPOULE_SOAK_SECONDS=300 cargo test --release -p ampoule-tests --test soak -- --nocapture
+
 # The two examples.
 examples:
     cargo run --release --example hello

@@ -7,12 +7,14 @@
 //! Every row is measured in short turns that alternate with turns of the floor, so that both see the same machine; the
 //! ratio is that of their medians. Exits and vCPU ioctls are counted, and do not depend on the machine.
 
+mod faults;
 mod floor;
 mod measure;
 
 use std::error::Error;
+use std::time::Duration;
 
-use ampoule::{Borrowed, Image, Output, Sandbox};
+use ampoule::{Borrowed, Image, Limits, Output, Sandbox};
 use floor::Floor;
 use measure::Bench;
 
@@ -25,6 +27,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut sandbox = build(&image)?;
     let empty = sandbox.typed_fn::<(), ()>("empty")?;
     bench.calls("empty call", 40, &mut sandbox, |sandbox| empty.call(sandbox, ()))?;
+    bench.calls("empty call with a deadline", 40, &mut sandbox, |sandbox| {
+        empty.call_with(sandbox, (), Limits::new().deadline(Duration::from_secs(10)))
+    })?;
     bench.calls("empty call, by name", 40, &mut sandbox, |sandbox| sandbox.call::<()>("empty", ()))?;
     let count = sandbox.typed_fn::<(u32,), u32>("count_on_host")?;
     bench.calls("call with one host function", 40, &mut sandbox, |sandbox| count.call(sandbox, (1,)))?;
@@ -45,7 +50,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         empty.call(&mut sandbox, ())?;
         Ok(sandbox)
     })?;
-    Ok(())
+    faults::measure(&mut bench, &image)
 }
 
 fn build(image: &Image) -> Result<Sandbox, Box<dyn Error>> {

@@ -53,6 +53,20 @@ impl Bench {
         Ok(())
     }
 
+    /// A row of times that an operation measures itself.
+    pub(crate) fn times(
+        &mut self,
+        name: &str,
+        turn: u32,
+        sandbox: &mut Sandbox,
+        mut operation: impl FnMut(&mut Sandbox) -> Result<Duration, Box<dyn Error>>,
+    ) -> Result<(), Box<dyn Error>> {
+        let before = sandbox.counters();
+        let (times, ratio) = self.rounds(turn, || operation(sandbox))?;
+        print_row(name, &times, per_operation(before, sandbox.counters(), times.len()), ratio);
+        Ok(())
+    }
+
     /// A row of new sandboxes. Dropping them is not part of the time.
     pub(crate) fn creations(
         &mut self,

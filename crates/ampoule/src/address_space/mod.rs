@@ -194,9 +194,15 @@ impl AddressSpace {
         self.layout.frames.free() * PAGE
     }
 
-    /// Whether the guest has ever been refused memory because it had used all of it.
+    /// Whether the guest has been refused memory because it had used all of it, since the last
+    /// [`forget_refusals`](Self::forget_refusals).
     pub(crate) fn ran_out_of_memory(&self) -> bool {
         self.layout.ran_out
+    }
+
+    /// Forgets that the guest was refused memory.
+    pub(crate) fn forget_refusals(&mut self) {
+        self.layout.ran_out = false;
     }
 
     fn window_at(&self, at: GuestVirt) -> Option<&Window> {

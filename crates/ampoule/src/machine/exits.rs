@@ -85,6 +85,7 @@ impl Machine {
         match self.mailbox.staged_panic().map(GuestPanic::read) {
             Some(Ok(panic)) => Termination::Panicked(panic),
             Some(Err(violation)) => violation.into(),
+            // An allocator that is refused memory aborts, as a rule.
             None if self.space.ran_out_of_memory() => ExceededLimit::Memory(self.space.memory_total()).into(),
             None => Termination::Aborted { signal },
         }

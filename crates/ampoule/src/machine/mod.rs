@@ -110,6 +110,7 @@ impl Machine {
     /// Begins a call, which can be interrupted until the guard is finished. What it may use up is counted from here.
     pub(crate) fn begin_call(&mut self, limits: Limits) -> Result<CallGuard, NoTimer> {
         self.budget = Budget::new(limits);
+        self.space.forget_refusals();
         self.interruptor.begin(TimeLimits { deadline: limits.deadline, cpu_time: limits.cpu_time })
     }
 

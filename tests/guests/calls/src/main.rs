@@ -63,6 +63,14 @@ fn spin() {
     }
 }
 
+/// Touches the null page.
+#[export]
+fn fault() {
+    let null = std::hint::black_box(std::ptr::null::<u8>());
+    // SAFETY: none. The read is to fault.
+    unsafe { std::ptr::read_volatile(null) };
+}
+
 #[export]
 fn sleep(milliseconds: u64) {
     std::thread::sleep(std::time::Duration::from_millis(milliseconds));

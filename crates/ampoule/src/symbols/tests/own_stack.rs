@@ -13,6 +13,7 @@ use crate::symbols::{Backtrace, Symbols};
 #[test]
 fn callers_are_named_as_the_standard_library_names_them() {
     let (ours, theirs) = outermost();
+    eprintln!("DBG {ours:#}");
     let ours: Vec<_> = ours.frames().iter().skip_while(|frame| !function(frame).ends_with("::innermost")).collect();
     let theirs: Vec<_> = theirs.iter().skip_while(|(name, _)| !name.ends_with("innermost")).collect();
 
@@ -21,9 +22,12 @@ fn callers_are_named_as_the_standard_library_names_them() {
     for (ours, (name, line)) in in_program.zip(&theirs[1..]) {
         names.push(name.rsplit("::").next().unwrap_or_default());
         // With line tables only, the standard library has but the last part of a name.
-        let is_same = function(ours) == name || !name.contains("::") && function(ours).contains(short(name));
+        let is_same = function(ours) == name || !short(name).contains("::") && function(ours).contains(short(name));
         assert!(is_same, "{} {name}", function(ours));
-        let (Some(file), Some(number)) = (&ours.file, ours.line) else { panic!("{name} has no line") };
+        let (Some(file), Some(number)) = (&ours.file, ours.line) else {
+            assert!(line.is_empty(), "{name} has no line");
+            continue;
+        };
         assert!(
             line.contains(&format!("{}:{number}", file.trim_start_matches("./"))),
             "{name}: {file}:{number} {line}"
