@@ -1,7 +1,15 @@
 //! Mistakes and failures on both sides give precise errors, and only the end of the guest poisons the sandbox.
 
-use ampoule::{BuildError, CallError, Termination};
+use ampoule::{Blame, BuildError, CallError, FaultKind, Termination};
 use ampoule_tests::{calls_builder, calls_image, calls_sandbox, hostile_image, hostile_sandbox};
+
+/// What the guest did to end itself.
+fn fault_kind(error: &CallError) -> FaultKind {
+    match error {
+        CallError::Terminated { cause: Termination::Fault(fault), .. } => fault.kind().clone(),
+        error => panic!("not reported as a fault: {error}"),
+    }
+}
 
 #[test]
 fn an_unknown_function_is_named_with_those_that_exist() {
@@ -64,7 +72,7 @@ fn a_panic_reaches_the_caller_with_message_and_place_and_the_guest_goes_on() {
 fn a_panic_that_cannot_unwind_poisons() {
     let mut sandbox = calls_sandbox();
     let error = sandbox.call::<()>("panics_twice", ()).unwrap_err();
-    let CallError::Terminated { cause: Termination::Panicked(panic), .. } = &error else {
+    let FaultKind::Panicked(panic) = fault_kind(&error) else {
         panic!("not reported as a panic: {error}");
     };
     assert!(panic.file.contains(".rs"), "{panic}");
@@ -77,12 +85,13 @@ fn a_panic_that_cannot_unwind_poisons() {
 fn exit_and_abort_poison() {
     let mut sandbox = calls_sandbox();
     let error = sandbox.call::<()>("exit", (3i32,)).unwrap_err();
-    assert!(matches!(error, CallError::Terminated { cause: Termination::Exited { code: 3 }, .. }), "{error}");
-    assert!(matches!(sandbox.poisoned(), Some(Termination::Exited { code: 3 })));
+    assert_eq!(fault_kind(&error), FaultKind::Exited { code: 3 });
+    assert_eq!(error.blame(), Blame::Guest);
+    assert!(sandbox.poisoned().is_some());
 
     let mut sandbox = calls_sandbox();
     let error = sandbox.call::<()>("abort", ()).unwrap_err();
-    assert!(matches!(error, CallError::Terminated { cause: Termination::Aborted { signal: 6 }, .. }), "{error}");
+    assert_eq!(fault_kind(&error), FaultKind::Aborted { signal: 6 });
     assert!(error.to_string().contains("SIGABRT"), "{error}");
 }
 

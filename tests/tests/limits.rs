@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use ampoule::{BuildError, Call, CallError, ExceededLimit, Limits, Sandbox, Termination};
+use ampoule::{BuildError, Call, CallError, ExceededLimit, FaultKind, Limits, Sandbox, Termination};
 use ampoule_tests::{calls_builder, calls_sandbox, hostile_image};
 
 const SHORT: Duration = Duration::from_millis(20);
@@ -100,11 +100,14 @@ fn a_call_can_have_other_limits_than_its_sandbox() {
 fn memory_is_limited() {
     let mut sandbox = Sandbox::builder(&hostile_image()).memory_limit(16 << 20).build().unwrap();
     for _ in 0..2 {
-        assert_eq!(exceeded(sandbox.call::<usize>("allocate_for_ever", ())), ExceededLimit::Memory(16 << 20));
+        let error = sandbox.call::<usize>("allocate_for_ever", ()).unwrap_err();
+        assert!(error.to_string().contains("all 16777216 bytes are in use"), "{error}");
         sandbox.reset().unwrap();
     }
     let mut sandbox = Sandbox::builder(&hostile_image()).memory_limit(8 << 20).stack_size(1 << 30).build().unwrap();
-    assert_eq!(exceeded(sandbox.call::<u64>("overflow_the_stack", (0u64,))), ExceededLimit::Memory(8 << 20));
+    let error = sandbox.call::<u64>("overflow_the_stack", (0u64,)).unwrap_err();
+    let CallError::Terminated { cause: Termination::Fault(fault), .. } = &error else { panic!("{error}") };
+    assert_eq!(*fault.kind(), FaultKind::OutOfMemory { limit: 8 << 20 });
 }
 
 #[test]

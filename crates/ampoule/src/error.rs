@@ -6,10 +6,11 @@ use ampoule_abi::codec::{DecodeError, EncodeError};
 use ampoule_vmm::{HypervisorError, OpenError};
 use thiserror::Error;
 
+use crate::fault::GuestPanic;
 use crate::interrupt::InterruptSignalError;
 use crate::loader::LoadError;
 use crate::signature::{Parameters, Signature};
-use crate::termination::{GuestPanic, Termination};
+use crate::termination::Termination;
 
 /// Why a sandbox could not be built.
 #[derive(Debug, Error)]
@@ -79,9 +80,9 @@ pub enum BuildError {
     Signal(#[from] InterruptSignalError),
     /// The time limit of the guest's start cannot be watched.
     #[error(
-        "the system gives this thread no timer for the time limit of the guest's start: {0}; timers count against the limit of pending signals (`ulimit -i`)"
+        "the time limit of the guest's start cannot be watched, since no thread could be started for it: {0}; free some of the process's threads or memory"
     )]
-    NoTimer(#[source] std::io::Error),
+    LimitsUnwatched(#[source] std::io::Error),
     /// The guest ended before it was ready for calls.
     #[error("the guest ended before it was ready: {0}")]
     Start(#[source] Termination),
@@ -185,16 +186,16 @@ pub enum CallError {
     },
     /// The call's time limit cannot be watched. The guest has not run.
     #[error(
-        "guest function `{function}` was not called: the system gives this thread no timer for the time limit: {source}; timers count against the limit of pending signals (`ulimit -i`)"
+        "guest function `{function}` was not called: its time limit cannot be watched, since no thread could be started for it: {source}; free some of the process's threads or memory"
     )]
-    NoTimer {
+    LimitsUnwatched {
         /// Name of the function.
         function: String,
         /// What the operating system said.
         source: std::io::Error,
     },
     /// The guest ended in this call.
-    #[error("in guest function `{function}`: {cause}\n  the sandbox is poisoned: reset it")]
+    #[error("{}\n  the sandbox is poisoned: reset it", ended(function, cause))]
     Terminated {
         /// Name of the function.
         function: String,
@@ -203,7 +204,7 @@ pub enum CallError {
         cause: Termination,
     },
     /// The guest ended in an earlier call.
-    #[error("the sandbox is poisoned, since in an earlier call: {cause}\n  reset it")]
+    #[error("the sandbox is poisoned: reset it; an earlier call ended in {cause}")]
     Poisoned {
         /// How it ended.
         #[source]
@@ -212,10 +213,40 @@ pub enum CallError {
 }
 
 impl CallError {
+    /// Who has to do something about it.
+    pub fn blame(&self) -> Blame {
+        match self {
+            Self::UnknownFunction { .. }
+            | Self::WrongArguments { .. }
+            | Self::WrongResult { .. }
+            | Self::ForeignFunction { .. }
+            | Self::Encode { .. }
+            | Self::LimitsUnwatched { .. }
+            | Self::PayloadTooLarge { what: Payload::Arguments, .. } => Blame::Caller,
+            Self::PayloadTooLarge { what: Payload::Result, .. }
+            | Self::Decode { .. }
+            | Self::ArgumentsRefused { .. }
+            | Self::Function { .. }
+            | Self::Panicked { .. } => Blame::Guest,
+            Self::Terminated { cause, .. } | Self::Poisoned { cause } => cause.blame(),
+        }
+    }
+
     /// Whether the sandbox refuses calls from now on.
     pub fn poisons(&self) -> bool {
         matches!(self, Self::Terminated { .. } | Self::Poisoned { .. })
     }
+}
+
+/// Who has caused an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Blame {
+    /// The guest's code: it failed, or did what it may not.
+    Guest,
+    /// The application: it called wrongly, killed the call, or its host function panicked.
+    Caller,
+    /// The hypervisor, or the operating system under it.
+    Hypervisor,
 }
 
 /// A payload of a call.
@@ -238,4 +269,11 @@ impl std::fmt::Display for Payload {
 
 fn listed(names: &[String]) -> String {
     if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
+}
+
+fn ended(function: &str, cause: &Termination) -> String {
+    match cause {
+        Termination::Fault(fault) => format!("guest fault in `{function}`: {fault}"),
+        cause => format!("in guest function `{function}`: {cause}"),
+    }
 }

@@ -59,13 +59,15 @@ mod output;
 mod personality;
 mod sandbox;
 pub mod signature;
+mod symbols;
 mod termination;
 
 pub use ampoule_abi::codec::{DecodeError, EncodeError};
+pub use ampoule_vmm::x86_64::registers::Regs;
 pub use ampoule_vmm::{Counters, HypervisorError, OpenError};
 pub use arguments::{Arguments, Borrowed, Parameter, Parameters};
-pub use error::{BuildError, CallError, Payload};
-pub use fault::{Fault, FaultAccess, FaultKind, FaultTarget};
+pub use error::{Blame, BuildError, CallError, Payload};
+pub use fault::{Fault, FaultAccess, FaultKind, FaultTarget, GuestPanic};
 pub use host_function::HostFunction;
 pub use image::{Image, ImageError};
 pub use interrupt::{InterruptHandle, InterruptSignal, InterruptSignalError, KillOutcome, RunningCall};
@@ -75,7 +77,8 @@ pub use machine::RestoreError;
 pub use mailbox::ProtocolViolation;
 pub use output::{Captured, Output};
 pub use sandbox::{Builder, Call, Sandbox, TypedFn};
-pub use termination::{GuestPanic, Termination};
+pub use symbols::{Backtrace, Frame, ImagePlace};
+pub use termination::Termination;
 
 /// The bytes of a guest image that the build script has built with `ampoule-build`, by the name of its binary.
 ///

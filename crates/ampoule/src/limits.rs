@@ -74,12 +74,11 @@ impl Limits {
     }
 }
 
-/// A limit that a guest has exceeded, and what was allowed.
+/// A limit of a call that was exceeded, and what was allowed. That a guest has used all of its memory is a
+/// [fault](crate::FaultKind::OutOfMemory).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ExceededLimit {
-    /// The guest's memory, in bytes ([`Builder::memory_limit`](crate::Builder::memory_limit)).
-    Memory(u64),
     /// Time by the clock ([`Limits::deadline`]).
     Deadline(Duration),
     /// Time of the processor ([`Limits::cpu_time`]).
@@ -95,9 +94,6 @@ pub enum ExceededLimit {
 impl fmt::Display for ExceededLimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Memory(bytes) => {
-                write!(f, "the guest used all of its memory, {bytes} bytes (raise it with `Builder::memory_limit`)")
-            }
             Self::Deadline(time) => write!(f, "the call took longer than its deadline of {time:?}"),
             Self::CpuTime(time) => write!(f, "the call took more than {time:?} of processor time"),
             Self::Output(bytes) => write!(f, "the call printed more than {bytes} bytes"),

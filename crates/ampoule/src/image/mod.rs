@@ -161,6 +161,11 @@ impl Image {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
+    /// The bytes of the file.
+    pub(crate) fn file(&self) -> &[u8] {
+        &self.0.bytes
+    }
+
     fn check(name: Box<str>, bytes: Cow<'static, [u8]>) -> Result<Self, ImageError> {
         match Contents::read(&bytes) {
             Ok(contents) => {

@@ -9,28 +9,27 @@ use ampoule_vmm::Interrupt;
 use thiserror::Error;
 
 use super::InterruptHandle;
-use super::linux::clock::{Clock, Moment};
+use super::linux::clock::Clock;
 use super::linux::signal::{InterruptSignalError, Signal, handle_pending};
 use super::shared::Shared;
 use super::state::{Interruption, Phase};
-use super::watch;
 
 /// How long a call may take.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct TimeLimits {
     /// Wall-clock time from the beginning of the call.
     pub(crate) deadline: Option<Duration>,
-    /// CPU time of the calling thread from the beginning of the call, host functions included.
+    /// CPU time of the calling thread from the beginning of the call, host functions included. Noticed with a delay of up
+    /// to a millisecond, plus the time that a signal takes.
     pub(crate) cpu_time: Option<Duration>,
 }
 
-/// The time limit of a call cannot be watched. The guest has not run.
+/// The time limits of the call could not be watched. The guest has not run.
 #[derive(Debug, Error)]
 #[error(
-    "the call's time limit cannot be watched, because the system gives this thread no timer; timers count against the \
-     limit of pending signals (`ulimit -i`)"
+    "the thread that watches the time limits of calls could not be started; free some of the process's threads or memory"
 )]
-pub(crate) struct NoTimer {
+pub(crate) struct LimitsUnwatched {
     #[source]
     pub(crate) source: io::Error,
 }
@@ -53,66 +52,51 @@ impl Interruptor {
 
     /// Begins a call, which lasts until the guard is finished or dropped. There is one call at a time.
     ///
-    /// Without limits this is free of system calls but for a thread's first call, and never allocates.
-    pub(crate) fn begin(&self, limits: TimeLimits) -> Result<CallGuard, NoTimer> {
-        let limits = [(Clock::Monotonic, limits.deadline), (Clock::ThreadCpu, limits.cpu_time)];
-        let is_limited = limits.iter().any(|(_, limit)| limit.is_some());
-        let watching_signal = self.shared.signal.filter(|_| is_limited);
-        for (clock, limit) in limits {
-            if let (Some(signal), Some(_)) = (watching_signal, limit) {
-                watch::prepare(clock, signal).map_err(|source| NoTimer { source })?;
-            }
-            self.shared.set_limit(clock, limit.map_or(Moment::NEVER, |limit| clock.now().after(limit)));
-        }
+    /// Makes no system call but on a thread's first call, on a sandbox's first call with a limit, and where a limit is
+    /// reached earlier than all others. Reading the clock for a limit of CPU time is one, too.
+    pub(crate) fn begin(&self, limits: TimeLimits) -> Result<CallGuard, LimitsUnwatched> {
+        let watchdog = if limits == TimeLimits::default() {
+            None
+        } else {
+            Some(self.shared.be_watched().map_err(|source| LimitsUnwatched { source })?)
+        };
         if let Some(signal) = self.shared.signal {
             signal.unblock();
         }
-        self.shared.begin();
-        let guard = CallGuard {
+        let call = self.shared.begin();
+        if let Some(watchdog) = watchdog {
+            self.shared.limit(call, limits, watchdog);
+        }
+        Ok(CallGuard {
             shared: Arc::clone(&self.shared),
             is_running: true,
-            is_watched: watching_signal.is_some(),
+            is_limited: watchdog.is_some(),
             _on_this_thread: PhantomData,
-        };
-        if guard.is_watched {
-            // SAFETY: the guard holds the call, stays on this thread, and stops the watching before it goes.
-            unsafe { watch::watch(&guard.shared) };
-        }
-        Ok(guard)
+        })
     }
 
     /// Whether the call may go on. To be asked before every run of the guest.
     pub(crate) fn check(&self) -> Result<(), Interruption> {
-        self.poll();
         self.shared.state.check()
     }
 
     /// Runs a function of the application, unless the call may not go on, and gives its result, if the call may go on then.
+    /// A call must be running.
     pub(crate) fn in_host_function<R>(&self, function: impl FnOnce() -> R) -> Result<R, Interruption> {
-        self.poll();
         self.shared.state.enter(Phase::Host)?;
         let result = function();
-        self.poll();
         self.shared.state.leave()?;
         Ok(result)
     }
 
-    /// Sleeps for so long, or until the call may not go on.
+    /// Sleeps for so long, or until the call may not go on. A call must be running.
     pub(crate) fn sleep(&self, duration: Duration) -> Result<(), Interruption> {
-        let end = Clock::Monotonic.now().after(duration);
+        let end = Clock::MONOTONIC.now().after(duration);
         self.shared.state.enter(Phase::Asleep)?;
-        while self.shared.state.is_open() && Clock::Monotonic.now() < end {
-            self.shared.state.wait(end.min(self.shared.limit(Clock::Monotonic)));
-            self.shared.expire();
+        while self.shared.state.check().is_ok() && Clock::MONOTONIC.now() < end {
+            self.shared.state.wait(end);
         }
         self.shared.state.leave()
-    }
-
-    /// Does what the signal's handler would do, where there is none.
-    fn poll(&self) {
-        if self.shared.signal.is_none() {
-            self.shared.expire();
-        }
     }
 }
 
@@ -122,7 +106,7 @@ impl Interruptor {
 pub(crate) struct CallGuard {
     shared: Arc<Shared>,
     is_running: bool,
-    is_watched: bool,
+    is_limited: bool,
     _on_this_thread: PhantomData<*const ()>,
 }
 
@@ -136,12 +120,12 @@ impl CallGuard {
         if !std::mem::take(&mut self.is_running) {
             return Ok(());
         }
-        let finished = self.shared.state.finish(&*self.shared);
-        if self.is_watched {
-            watch::unwatch(&self.shared);
+        if self.is_limited {
+            self.shared.lift_limits();
         }
-        if finished == Err(Interruption::Killed) {
-            // The killer's signal must not interrupt what the application does next.
+        let finished = self.shared.state.finish(&*self.shared);
+        if finished.is_err() {
+            // The interrupter's signal must not hit what the application does next.
             handle_pending();
         }
         finished

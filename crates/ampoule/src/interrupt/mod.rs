@@ -2,21 +2,23 @@
 //!
 //! The guest runs on the thread of its caller. To take the thread out of the guest, a request is set that makes every run
 //! return at once, and then the thread gets a signal, which ends a run in progress. [`state`] sees to it that this hits the
-//! right call and leaves no trace in another one, [`watch`] keeps time limits by timers that send the same signal, and
-//! [`call`] is what a sandbox uses of all this. The table of moments is at [`InterruptHandle`].
+//! right call and leaves no trace in another one. Handles do that for the application, and [`watchdog`] does it when a time
+//! limit passes. [`call`] is what a sandbox uses of all this. The table of moments is at [`InterruptHandle`].
 
 use std::fmt;
 use std::sync::Arc;
 
+mod alarm;
 mod call;
 mod linux;
 mod shared;
 mod state;
 #[cfg(test)]
 mod tests;
-mod watch;
+mod watchdog;
+mod word;
 
-pub(crate) use call::{CallGuard, Interruptor, NoTimer, TimeLimits};
+pub(crate) use call::{CallGuard, Interruptor, LimitsUnwatched, TimeLimits};
 pub use linux::signal::{InterruptSignal, InterruptSignalError};
 pub(crate) use state::Interruption;
 pub use state::KillOutcome;
@@ -52,8 +54,8 @@ use state::{CallNumber, Phase};
 /// If a host function of one sandbox calls into a second sandbox, killing the first one's call does not touch the second's.
 /// The second one returns, then the host function, then the first call ends.
 ///
-/// Time limits behave like a kill at the moment at which they pass. A guest in a system call or a host function is not
-/// cut short by one but for its sleep.
+/// Time limits behave like a kill at the moment at which they pass: deadlines are noticed by a thread of the library, which
+/// the first call with a limit starts.
 ///
 /// The signal that this takes, and what happens without it, is described at [`InterruptSignal`].
 ///
@@ -70,7 +72,7 @@ impl InterruptHandle {
     /// room or the guest has left by itself.
     pub fn kill(&self) -> KillOutcome {
         match self.0.state.running() {
-            Some((call, _)) => self.0.kill(call),
+            Some((call, _)) => self.0.interrupt(call, Interruption::Killed),
             None => KillOutcome::NotRunning,
         }
     }
@@ -110,7 +112,7 @@ pub struct RunningCall {
 impl RunningCall {
     /// Ends the call, if it is still running. Like [`InterruptHandle::kill`] otherwise.
     pub fn kill(&self) -> KillOutcome {
-        self.shared.kill(self.number)
+        self.shared.interrupt(self.number, Interruption::Killed)
     }
 
     /// Whether the call is still running.

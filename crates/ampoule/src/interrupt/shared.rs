@@ -1,28 +1,42 @@
-//! What a sandbox's calls share with the handles and the signal handler.
+//! What a sandbox's calls share with their interrupters.
 
 use std::fmt;
+use std::io;
+use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+use std::time::Duration;
 
 use ampoule_vmm::Interrupt;
 
-use super::linux::clock::{AtomicMoment, Clock, Moment};
+use super::call::TimeLimits;
+use super::linux::clock::{AtomicClock, Clock, Moment};
 use super::linux::futex::FutexWord;
 use super::linux::signal::Signal;
 use super::state::{CallNumber, CallState, Interruption, Kick, KillOutcome};
-use super::watch::Link;
+use super::watchdog::Watchdog;
 
 pub(super) struct Shared {
     pub(super) state: CallState<FutexWord>,
     /// None where the application does without signals.
     pub(super) signal: Option<Signal>,
-    /// Where the call is in its thread's list of limited calls.
-    pub(super) link: Link,
     vcpu: Arc<dyn Interrupt>,
     /// The `pthread_t` of the calling thread. Changes only while no call is running.
     thread: AtomicU64,
-    /// When the call has to end, by [`Clock`].
-    limits: [AtomicMoment; 2],
+    limits: Limits,
+    /// Who watches the limits.
+    watchdog: AtomicPtr<Watchdog>,
+}
+
+/// The limits of the call that is running. Outside of a call there are none, so whoever first sees that a call is running
+/// and then its limits does not see those of an earlier one.
+struct Limits {
+    /// On the monotonic clock, in nanoseconds; [`Moment::NEVER`] for none.
+    deadline: AtomicU64,
+    /// On `cpu_clock`, in nanoseconds; [`Moment::NEVER`] for none.
+    cpu_time: AtomicU64,
+    /// The calling thread's, set before `cpu_time`.
+    cpu_clock: AtomicClock,
 }
 
 impl Shared {
@@ -30,42 +44,94 @@ impl Shared {
         Shared {
             state: CallState::default(),
             signal,
-            link: Link::default(),
             vcpu,
             thread: AtomicU64::new(0),
-            limits: [const { AtomicMoment::new(Moment::NEVER) }; 2],
+            limits: Limits {
+                deadline: AtomicU64::new(Moment::NEVER.nanoseconds()),
+                cpu_time: AtomicU64::new(Moment::NEVER.nanoseconds()),
+                cpu_clock: AtomicClock::new(Clock::MONOTONIC),
+            },
+            watchdog: AtomicPtr::new(ptr::null_mut()),
         }
     }
 
-    /// Begins a call on the calling thread.
-    pub(super) fn begin(&self) {
+    /// Begins a call on the calling thread, without limits.
+    pub(super) fn begin(&self) -> CallNumber {
         // SAFETY: has no preconditions.
         self.thread.store(unsafe { libc::pthread_self() }, Ordering::Relaxed);
-        self.state.begin();
+        self.state.begin()
     }
 
-    pub(super) fn limit(&self, clock: Clock) -> Moment {
-        self.limits[clock as usize].load()
+    /// Sees to it that the limits of calls are watched.
+    pub(super) fn be_watched(self: &Arc<Shared>) -> io::Result<&'static Watchdog> {
+        let watchdog = Watchdog::of_process();
+        let pointer = ptr::from_ref(watchdog).cast_mut();
+        // Changed by the one thread that is about to make a call.
+        if self.watchdog.load(Ordering::Relaxed) != pointer {
+            watchdog.watch(self)?;
+            self.watchdog.store(pointer, Ordering::Relaxed);
+        }
+        Ok(watchdog)
     }
 
-    pub(super) fn set_limit(&self, clock: Clock, limit: Moment) {
-        self.limits[clock as usize].store(limit);
-    }
-
-    /// Interrupts the call if it has passed a limit. To be called on the calling thread; safe in a signal handler.
-    pub(super) fn expire(&self) {
-        for (clock, interruption) in
-            [(Clock::Monotonic, Interruption::Deadline), (Clock::ThreadCpu, Interruption::CpuTime)]
-        {
-            let limit = self.limit(clock);
-            if limit != Moment::NEVER && clock.now() >= limit && self.state.interrupt(interruption) {
-                self.vcpu.request();
-            }
+    /// Sets the limits of the call that has just begun.
+    pub(super) fn limit(&self, call: CallNumber, limits: TimeLimits, watchdog: &Watchdog) {
+        let now = Clock::MONOTONIC.now();
+        let mut reached_by = Moment::NEVER;
+        if let Some(deadline) = limits.deadline {
+            reached_by = now.after(deadline);
+            self.limits.deadline.store(reached_by.nanoseconds(), Ordering::Release);
+        }
+        if let Some(cpu_time) = limits.cpu_time {
+            let clock = Clock::of_this_thread();
+            self.limits.cpu_clock.store(clock);
+            self.limits.cpu_time.store(clock.now().after(cpu_time).nanoseconds(), Ordering::Release);
+            reached_by = reached_by.min(now.after(cpu_time));
+        }
+        if reached_by > now {
+            watchdog.look_by(reached_by);
+        } else if limits.deadline == Some(Duration::ZERO) {
+            self.interrupt(call, Interruption::Deadline);
+        } else {
+            self.interrupt(call, Interruption::CpuTime);
         }
     }
 
-    pub(super) fn kill(&self, call: CallNumber) -> KillOutcome {
-        self.state.kill(call, self)
+    /// Lifts the limits of the call that is about to end.
+    pub(super) fn lift_limits(&self) {
+        self.limits.deadline.store(Moment::NEVER.nanoseconds(), Ordering::Release);
+        self.limits.cpu_time.store(Moment::NEVER.nanoseconds(), Ordering::Release);
+    }
+
+    /// Interrupts the call that is running if it has passed a limit. Returns when it may pass one, if nothing new happens.
+    ///
+    /// Everything that is read here may be out of date, up to the clock of a thread that has ended; but then the call is
+    /// over, and its number does not match any more.
+    pub(super) fn enforce_limits(&self) -> Moment {
+        let Some(call) = self.state.open() else {
+            return Moment::NEVER;
+        };
+        let deadline = Moment::from_nanoseconds(self.limits.deadline.load(Ordering::Acquire));
+        let cpu_time = Moment::from_nanoseconds(self.limits.cpu_time.load(Ordering::Acquire));
+        let mut next = deadline;
+        let now = Clock::MONOTONIC.now();
+        if now >= deadline {
+            self.interrupt(call, Interruption::Deadline);
+            return Moment::NEVER;
+        }
+        if cpu_time != Moment::NEVER {
+            let used = self.limits.cpu_clock.load().now();
+            if used >= cpu_time {
+                self.interrupt(call, Interruption::CpuTime);
+                return Moment::NEVER;
+            }
+            next = next.min(now.after(cpu_time.since(used).max(CPU_TIME_GRANULARITY)));
+        }
+        next
+    }
+
+    pub(super) fn interrupt(&self, call: CallNumber, interruption: Interruption) -> KillOutcome {
+        self.state.interrupt(call, interruption, self)
     }
 }
 
@@ -85,7 +151,7 @@ impl Kick for Shared {
         let thread = self.thread.load(Ordering::Relaxed);
         // SAFETY: has no preconditions.
         if thread == unsafe { libc::pthread_self() } {
-            // We are in a signal handler on the calling thread: its run, if one is in progress, ends by this signal.
+            // The calling thread is here, not in the guest; if this is a signal handler, its signal has ended the run.
             return true;
         }
         // SAFETY: a kick happens while the call is running, so its thread has not ended.
@@ -101,3 +167,6 @@ impl fmt::Debug for Shared {
             .finish_non_exhaustive()
     }
 }
+
+/// How often a call that has nearly used up its CPU time is looked at: while it waits, the clock stands still.
+const CPU_TIME_GRANULARITY: Duration = Duration::from_millis(1);

@@ -1,8 +1,9 @@
-//! The state of a sandbox's calls, in one atomic word that the calling thread and every handle share.
+//! The state of a sandbox's calls, in one atomic word that the calling thread and its interrupters share: every handle, and
+//! the thread that watches limits.
 //!
-//! The word says which call is running, what its thread is doing, and whether the call has been interrupted. Because a
-//! kill is one compare-and-swap of this word, it hits exactly the call that it has seen, and because the calling thread
-//! announces by the same word where it goes, the killer knows how to reach it:
+//! The word says which call is running, what its thread is doing, and whether the call has been interrupted. Because an
+//! interruption is one compare-and-swap of this word, it hits exactly the call that it has seen, and because the calling
+//! thread announces by the same word where it goes, the interrupter knows how to reach it:
 //!
 //! - In the **guest** it needs a kick: the request to leave the guest and then a signal. The word says so
 //!   ([`KICKING`]), and [`finish`](CallState::finish) waits until the kick is over. So the thread is still in the call when
@@ -10,10 +11,11 @@
 //! - In a **host function** it is left alone. It comes by the word before it enters the guest again.
 //! - **Asleep** it waits for the word to change, and is woken.
 //!
-//! No operation but `finish` and [`wait`](CallState::wait) ever waits for another thread, and none takes a lock or
-//! allocates, so all others may run in a signal handler.
+//! No operation but `finish` and [`wait`](CallState::wait) waits for another thread, and none takes a lock or allocates, so
+//! [`interrupt`](CallState::interrupt) may be called in a signal handler.
 
 use super::linux::clock::Moment;
+use super::word::Word;
 
 #[cfg(test)]
 mod model;
@@ -60,19 +62,6 @@ pub(super) enum Phase {
     Asleep,
 }
 
-/// The word itself. Loads acquire, changes release.
-pub(super) trait Word {
-    fn load(&self) -> u64;
-
-    fn compare_exchange(&self, current: u64, new: u64) -> Result<u64, u64>;
-
-    /// Blocks while the low half of the word is that of `seen`, at most until then. May return early.
-    fn wait(&self, seen: u64, until: Moment);
-
-    /// Ends all `wait`s.
-    fn wake(&self);
-}
-
 /// What makes the calling thread leave its guest.
 pub(super) trait Kick {
     /// Makes each run end at once until [`clear`](Kick::clear); one in progress ends at the next [`signal`](Kick::signal).
@@ -84,12 +73,16 @@ pub(super) trait Kick {
     fn signal(&self) -> bool;
 }
 
-/// For the calling thread, signal handlers on it included.
+/// For the calling thread.
 impl<W: Word> CallState<W> {
     /// Begins the next call. None may be running.
-    pub(super) fn begin(&self) {
-        let before = self.update(|word| ((word & NUMBER) + ONE_CALL) | RUNNING);
-        debug_assert_eq!(before & !NUMBER, 0, "one call at a time");
+    pub(super) fn begin(&self) -> CallNumber {
+        let last = self.word.load();
+        debug_assert_eq!(last & !NUMBER, 0, "one call at a time");
+        let word = last + ONE_CALL;
+        // While no call is running, nobody else changes the word.
+        self.word.store(word | RUNNING);
+        number(word)
     }
 
     /// Whether the call may go on.
@@ -97,20 +90,15 @@ impl<W: Word> CallState<W> {
         cause(self.word.load()).map_or(Ok(()), Err)
     }
 
-    /// Whether a call is running that may go on.
-    pub(super) fn is_open(&self) -> bool {
-        is_open(self.word.load())
-    }
-
     /// Announces what the thread does next, unless the call may not go on.
     pub(super) fn enter(&self, phase: Phase) -> Result<(), Interruption> {
-        let entered = self.try_update(|word| is_open(word).then_some((word & !PHASE) | phase_bits(phase)));
+        let entered = self.word.try_update(|word| is_open(word).then_some((word & !PHASE) | phase_bits(phase)));
         entered.map(drop).map_err(|word| cause(word).expect("a call is running"))
     }
 
     /// Announces that the thread goes on with the guest, if the call may go on.
     pub(super) fn leave(&self) -> Result<(), Interruption> {
-        let before = self.update(|word| (word & !PHASE) | phase_bits(Phase::Guest));
+        let before = self.word.update(|word| (word & !PHASE) | phase_bits(Phase::Guest));
         cause(before).map_or(Ok(()), Err)
     }
 
@@ -122,16 +110,10 @@ impl<W: Word> CallState<W> {
         }
     }
 
-    /// Interrupts the call if it is running and nothing else has interrupted it. The caller has to see to it that the
-    /// guest is left.
-    pub(super) fn interrupt(&self, interruption: Interruption) -> bool {
-        self.try_update(|word| is_open(word).then_some(word | cause_bits(interruption))).is_ok()
-    }
-
-    /// Ends the call, waits for a kick that is on its way, and withdraws its request. From here on no kill can reach the
-    /// call; if one did before, this is its report.
+    /// Ends the call, waits for a kick that is on its way, and withdraws its request. From here on nothing can
+    /// interrupt the call; if something did before, this is its report.
     pub(super) fn finish(&self, kick: &impl Kick) -> Result<(), Interruption> {
-        let last = self.update(|word| word & (NUMBER | KICKING));
+        let last = self.word.update(|word| word & (NUMBER | KICKING));
         loop {
             let word = self.word.load();
             if word & KICKING == 0 {
@@ -157,13 +139,19 @@ impl<W: Word> CallState<W> {
         (word & RUNNING != 0).then(|| (number(word), phase(word)))
     }
 
-    /// Interrupts this call, if it is running, and makes its thread notice.
-    pub(super) fn kill(&self, call: CallNumber, kick: &impl Kick) -> KillOutcome {
-        let killed = self.try_update(|word| {
+    /// The number of the call that is running, if it has not been interrupted.
+    pub(super) fn open(&self) -> Option<CallNumber> {
+        let word = self.word.load();
+        is_open(word).then(|| number(word))
+    }
+
+    /// Interrupts this call, if it is running and has not been interrupted, and makes its thread notice.
+    pub(super) fn interrupt(&self, call: CallNumber, interruption: Interruption, kick: &impl Kick) -> KillOutcome {
+        let interrupted = self.word.try_update(|word| {
             let kicking = if phase(word) == Phase::Guest { KICKING } else { 0 };
-            (is_open(word) && number(word) == call).then_some(word | cause_bits(Interruption::Killed) | kicking)
+            (is_open(word) && number(word) == call).then_some(word | cause_bits(interruption) | kicking)
         });
-        match killed {
+        match interrupted {
             Ok(word) => match phase(word) {
                 Phase::Guest => self.kick(call, kick),
                 Phase::Host => {}
@@ -184,30 +172,9 @@ impl<W: Word> CallState<W> {
                 break;
             }
         }
-        let before = self.update(|word| word & !KICKING);
+        let before = self.word.update(|word| word & !KICKING);
         if before & RUNNING == 0 {
             self.word.wake();
-        }
-    }
-}
-
-impl<W: Word> CallState<W> {
-    /// Replaces the word by `change` of it: the word before.
-    fn update(&self, change: impl Fn(u64) -> u64) -> u64 {
-        self.try_update(|word| Some(change(word))).unwrap_or_else(|word| word)
-    }
-
-    /// Replaces the word by `change` of it, unless that refuses: the word before, in either case.
-    fn try_update(&self, change: impl Fn(u64) -> Option<u64>) -> Result<u64, u64> {
-        let mut word = self.word.load();
-        loop {
-            let Some(new) = change(word) else {
-                return Err(word);
-            };
-            match self.word.compare_exchange(word, new) {
-                Ok(_) => return Ok(word),
-                Err(changed) => word = changed,
-            }
         }
     }
 }
@@ -266,7 +233,7 @@ const CAUSE: u64 = 0b11 << 3;
 const KILLED: u64 = 1 << 3;
 const DEADLINE: u64 = 2 << 3;
 const CPU_TIME: u64 = 3 << 3;
-/// A killer is about to request and to signal. Only the one killer that interrupted the call sets and clears it.
+/// A kick is on its way. Only the one interrupter that has interrupted the call sets and clears it.
 const KICKING: u64 = 1 << 5;
 const NUMBER_SHIFT: u32 = 6;
 const ONE_CALL: u64 = 1 << NUMBER_SHIFT;

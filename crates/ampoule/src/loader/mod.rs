@@ -136,7 +136,7 @@ fn start_block(image: &Image, start: &StartInfo<'_>) -> Result<StartBlock, LoadE
 }
 
 /// What is added to the image's addresses.
-fn bias(image: &Image) -> u64 {
+pub(crate) fn bias(image: &Image) -> u64 {
     match image.kind() {
         ImageKind::Fixed => 0,
         ImageKind::PositionIndependent => PIE_BASE.next_multiple_of(image.alignment()),

@@ -8,7 +8,6 @@ use thiserror::Error;
 
 use super::Machine;
 use crate::address_space::SpaceCheckpoint;
-use crate::image::Image;
 use crate::loader;
 use crate::mailbox::Progress;
 use crate::personality::linux::LinuxProcess;
@@ -38,10 +37,10 @@ pub enum RestoreError {
 
 impl Machine {
     /// Remembers the present state. The guest waits for a call.
-    pub(crate) fn checkpoint(&mut self, image: &Image) -> Result<Checkpoint, HypervisorError> {
+    pub(crate) fn checkpoint(&mut self) -> Result<Checkpoint, HypervisorError> {
         self.vcpu.settle()?;
         Ok(Checkpoint {
-            space: self.space.checkpoint(&|at| loader::image_page(image, at)),
+            space: self.space.checkpoint(&|at| loader::image_page(&self.image, at)),
             process: self.process.clone(),
             progress: self.mailbox.progress(),
             regs: self.vcpu.regs(),
@@ -51,8 +50,9 @@ impl Machine {
     }
 
     /// Goes back to a state of this machine, whatever the guest was doing.
-    pub(crate) fn restore(&mut self, checkpoint: &Checkpoint, image: &Image) -> Result<(), RestoreError> {
+    pub(crate) fn restore(&mut self, checkpoint: &Checkpoint) -> Result<(), RestoreError> {
         self.restore_vcpu(checkpoint).map_err(|error| RestoreError::Hypervisor(Arc::new(error)))?;
+        let image = &self.image;
         self.space
             .restore(&checkpoint.space, &|at| loader::image_page(image, at))
             .map_err(|error| RestoreError::Memory(Arc::new(error)))?;

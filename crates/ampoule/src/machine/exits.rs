@@ -1,16 +1,13 @@
 //! The run loop: what the guest's exits mean.
 
+use ampoule_vmm::Exit;
 use ampoule_vmm::x86_64::shim::{Trap, syscall_return};
-use ampoule_vmm::{Exit, GuestVirt};
 
 use super::Machine;
-use crate::address_space::{FaultResolution, Location};
-use crate::fault::{Fault, FaultAccess, FaultKind, FaultTarget};
-use crate::image::{USER_END, USER_START};
-use crate::limits::ExceededLimit;
+use crate::fault::FaultKind;
 use crate::mailbox::GuestMessage;
 use crate::personality::{Outcome, Personality, SystemCall};
-use crate::termination::{GuestPanic, Termination};
+use crate::termination::Termination;
 
 impl Machine {
     /// Runs the guest until it rings, serving its system calls.
@@ -28,18 +25,18 @@ impl Machine {
             let port = match self.vcpu.run()? {
                 Exit::IoOut { port, .. } => port,
                 Exit::Interrupted => continue,
-                Exit::IoIn { port, .. } => return Err(self.fault_here(FaultKind::ForgedExit { port })),
-                Exit::Shutdown => return Err(self.fault_here(FaultKind::Shutdown)),
+                Exit::IoIn { port, .. } => return Err(self.fault(FaultKind::ForgedExit { port })),
+                Exit::Shutdown => return Err(self.fault(FaultKind::Shutdown)),
                 exit => {
                     let exit = exit_name(&exit);
-                    return Err(self.fault_here(FaultKind::UnexpectedExit { exit }));
+                    return Err(self.fault(FaultKind::UnexpectedExit { exit }));
                 }
             };
             match Trap::identify(port, self.vcpu.regs().rip) {
                 Ok(Trap::Doorbell) => return Ok(self.mailbox.receive()?),
                 Ok(Trap::SystemCall) => self.system_call()?,
                 Ok(Trap::Exception(vector)) => self.exception(vector)?,
-                Err(_) => return Err(self.fault_here(FaultKind::ForgedExit { port })),
+                Err(_) => return Err(self.fault(FaultKind::ForgedExit { port })),
             }
         }
     }
@@ -69,77 +66,15 @@ impl Machine {
                 slept.map_err(|interruption| self.budget.interrupted(interruption))?;
                 result
             }
-            Outcome::Exit { code } => return Err(Termination::Exited { code }),
+            Outcome::Exit { code } => return Err(self.fault_in_system_call(FaultKind::Exited { code })),
             Outcome::Abort { signal } => return Err(self.aborted(signal)),
-            Outcome::Deadlock => return Err(Termination::Deadlocked),
+            Outcome::Deadlock => return Err(self.fault_in_system_call(FaultKind::Deadlocked)),
             Outcome::OutputLimit => return Err(self.budget.output_exceeded().into()),
         };
         let resumed = syscall_return(&self.capabilities, &regs, result)
-            .map_err(|bad| self.fault_here(FaultKind::SystemCallReturn { address: bad.rip }))?;
+            .map_err(|bad| self.fault(FaultKind::SystemCallReturn { address: bad.rip }))?;
         self.vcpu.set_regs(&resumed);
         Ok(())
-    }
-
-    /// An abort, with the panic that led to it where the guest has left one.
-    fn aborted(&self, signal: i32) -> Termination {
-        match self.mailbox.staged_panic().map(GuestPanic::read) {
-            Some(Ok(panic)) => Termination::Panicked(panic),
-            Some(Err(violation)) => violation.into(),
-            // An allocator that is refused memory aborts, as a rule.
-            None if self.space.ran_out_of_memory() => ExceededLimit::Memory(self.space.memory_total()).into(),
-            None => Termination::Aborted { signal },
-        }
-    }
-
-    /// Turns an exception into the guest's end, unless it only makes the stack grow, or came because the processor had an
-    /// older idea of the page tables.
-    fn exception(&mut self, vector: u8) -> Result<(), Termination> {
-        let frame = self.system.exception_frame(vector);
-        let kind = if vector == PAGE_FAULT {
-            let address = self.vcpu.special_regs()?.cr2;
-            let access = fault_access(frame.error_code.unwrap_or(0));
-            match self.space.resolve_fault(GuestVirt(address), access) {
-                FaultResolution::Resume => return Ok(()),
-                FaultResolution::OutOfMemory => return Err(ExceededLimit::Memory(self.space.memory_total()).into()),
-                FaultResolution::Denied => {}
-            }
-            FaultKind::PageFault { address, access, target: self.fault_target(address) }
-        } else {
-            FaultKind::Exception { vector, error_code: frame.error_code }
-        };
-        Err(Termination::Fault(Fault { kind, instruction_pointer: frame.rip, stack_pointer: frame.rsp }))
-    }
-
-    /// A fault of the code that is running now, as opposed to one that an exception stub reports.
-    fn fault_here(&self, kind: FaultKind) -> Termination {
-        let regs = self.vcpu.regs();
-        Termination::Fault(Fault { kind, instruction_pointer: regs.rip, stack_pointer: regs.rsp })
-    }
-
-    fn fault_target(&self, address: u64) -> FaultTarget {
-        match self.space.describe(GuestVirt(address)) {
-            Location::Mapped { protection, .. } => FaultTarget::Protected {
-                readable: protection.is_readable(),
-                writable: protection.is_writable(),
-                executable: protection.is_executable(),
-            },
-            Location::StackGuard => FaultTarget::StackGuard,
-            Location::Window { .. } => FaultTarget::Host,
-            Location::Unmapped if address >= USER_END => FaultTarget::Host,
-            Location::Unmapped if address < USER_START => FaultTarget::Null,
-            Location::Unmapped => FaultTarget::Unmapped,
-        }
-    }
-}
-
-/// What a page fault's error code says of the access (AMD64 Architecture Programmer's Manual, volume 2, section 8.4.2).
-fn fault_access(error_code: u64) -> FaultAccess {
-    if error_code & FETCH != 0 {
-        FaultAccess::Execute
-    } else if error_code & WRITE != 0 {
-        FaultAccess::Write
-    } else {
-        FaultAccess::Read
     }
 }
 
@@ -153,7 +88,3 @@ fn exit_name(exit: &Exit<'_>) -> &'static str {
         _ => "unknown",
     }
 }
-
-const PAGE_FAULT: u8 = 14;
-const WRITE: u64 = 1 << 1;
-const FETCH: u64 = 1 << 4;

@@ -3,6 +3,7 @@
 mod budget;
 mod checkpoint;
 mod exits;
+mod faults;
 mod streams;
 
 use std::collections::BTreeMap;
@@ -16,7 +17,7 @@ use ampoule_vmm::{Counters, GuestPhys, GuestVirt, Hypervisor, HypervisorError, P
 use crate::address_space::{AddressSpace, Parts, Window};
 use crate::error::BuildError;
 use crate::image::Image;
-use crate::interrupt::{CallGuard, Interruptor, NoTimer, TimeLimits};
+use crate::interrupt::{CallGuard, Interruptor, LimitsUnwatched, TimeLimits};
 use crate::limits::Limits;
 use crate::loader::{self, Start, StartInfo};
 use crate::mailbox::Mailbox;
@@ -45,6 +46,7 @@ pub(crate) struct Machine {
     pub(crate) mailbox: Mailbox,
     pub(crate) budget: Budget,
     pub(crate) interruptor: Interruptor,
+    image: Image,
     vcpu: Box<dyn Vcpu>,
     /// Holds the memory slots; they go with it.
     _vm: Box<dyn Vm>,
@@ -96,6 +98,7 @@ impl Machine {
         Ok(Self {
             mailbox,
             budget: Budget::default(),
+            image: image.clone(),
             interruptor: Interruptor::new(vcpu.interrupter())?,
             vcpu,
             _vm: vm,
@@ -108,7 +111,7 @@ impl Machine {
     }
 
     /// Begins a call, which can be interrupted until the guard is finished. What it may use up is counted from here.
-    pub(crate) fn begin_call(&mut self, limits: Limits) -> Result<CallGuard, NoTimer> {
+    pub(crate) fn begin_call(&mut self, limits: Limits) -> Result<CallGuard, LimitsUnwatched> {
         self.budget = Budget::new(limits);
         self.space.forget_refusals();
         self.interruptor.begin(TimeLimits { deadline: limits.deadline, cpu_time: limits.cpu_time })

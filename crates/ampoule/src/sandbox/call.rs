@@ -8,13 +8,14 @@ use super::Sandbox;
 use super::imports::Imports;
 use crate::arguments::Arguments;
 use crate::error::{CallError, Payload};
+use crate::fault::GuestPanic;
 use crate::host_function::HostFunctionFailure;
 use crate::image::Function;
-use crate::interrupt::NoTimer;
+use crate::interrupt::LimitsUnwatched;
 use crate::limits::Limits;
 use crate::machine::Machine;
 use crate::mailbox::{GuestMessage, ProtocolViolation};
-use crate::termination::{GuestPanic, Termination};
+use crate::termination::Termination;
 
 impl Sandbox {
     /// Calls a function whose types are known to be right.
@@ -38,10 +39,9 @@ impl Sandbox {
 
     /// Makes the call whose arguments stand in the inbound area: the length of its result, in the outbound area.
     fn exchange(&mut self, function: &Function, length: usize, limits: Limits) -> Result<usize, CallError> {
-        let guard = self
-            .machine
-            .begin_call(limits.or(self.limits))
-            .map_err(|NoTimer { source }| CallError::NoTimer { function: function.name().to_owned(), source })?;
+        let guard = self.machine.begin_call(limits.or(self.limits)).map_err(|LimitsUnwatched { source }| {
+            CallError::LimitsUnwatched { function: function.name().to_owned(), source }
+        })?;
         self.machine.mailbox.send_call(function.number(), length);
         let message = run(&mut self.machine, &mut self.imports, &mut self.poison).and_then(|message| {
             guard.finish().map_err(|interruption| self.machine.budget.interrupted(interruption))?;

@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use crate::arguments::{Arguments, Parameters};
 use crate::error::{BuildError, CallError};
 use crate::image::{Function, Image};
-use crate::interrupt::{InterruptHandle, NoTimer};
+use crate::interrupt::{InterruptHandle, LimitsUnwatched};
 use crate::limits::Limits;
 use crate::machine::{Checkpoint, Machine, RestoreError};
 use crate::mailbox::GuestMessage;
@@ -97,8 +97,7 @@ impl Sandbox {
     /// # Errors
     /// A [`RestoreError`]: the sandbox is of no more use then, and refuses calls.
     pub fn reset(&mut self) -> Result<(), RestoreError> {
-        let image = self.image.clone();
-        match self.machine.restore(&self.initial, &image) {
+        match self.machine.restore(&self.initial) {
             Ok(()) => {
                 self.poison = None;
                 Ok(())
@@ -132,7 +131,8 @@ impl Sandbox {
 
     /// Runs the guest until it is ready for its first call.
     fn start(image: Image, mut machine: Machine, mut imports: Imports, limits: Limits) -> Result<Self, BuildError> {
-        let guard = machine.begin_call(limits).map_err(|NoTimer { source }| BuildError::NoTimer(source))?;
+        let guard =
+            machine.begin_call(limits).map_err(|LimitsUnwatched { source }| BuildError::LimitsUnwatched(source))?;
         let message = call::run(&mut machine, &mut imports, &mut None).map_err(BuildError::Start)?;
         guard.finish().map_err(|interruption| BuildError::Start(machine.budget.interrupted(interruption)))?;
         match message {
@@ -141,7 +141,7 @@ impl Sandbox {
                 unreachable!("`run` serves host calls, and the mailbox refuses a return without a call")
             }
         }
-        let initial = machine.checkpoint(&image).map_err(|error| BuildError::Hypervisor(Arc::new(error)))?;
+        let initial = machine.checkpoint().map_err(|error| BuildError::Hypervisor(Arc::new(error)))?;
         Ok(Self { image, machine, imports, limits, initial, poison: None, checked: Vec::new() })
     }
 

@@ -21,7 +21,8 @@ pub struct Frame {
     pub place: Option<ImagePlace>,
     /// The function, if the image has symbols or debug information for it.
     pub function: Option<String>,
-    /// The source file, if the image has debug information; relative to where the compiler ran if it is below.
+    /// The source file, if the image has debug information. Relative to where the compiler ran if it is below; files of
+    /// Rust's standard library begin with `library/`.
     pub file: Option<String>,
     /// The line in the file, counted from 1.
     pub line: Option<u32>,
@@ -104,35 +105,35 @@ impl fmt::Display for ImagePlace {
     }
 }
 
-/// Code that is known by the start of its functions' names or, where a compiler leaves the names short, by the end of its
-/// files' paths.
+/// Code that is known by the start of its functions' names or, where a compiler leaves the names short, by its files.
 struct Origin {
     functions: &'static [&'static str],
-    files: &'static [&'static str],
+    /// A directory, whose name may go on with a version, and the end of the path.
+    files: &'static [(&'static str, &'static str)],
 }
 
 impl Origin {
     fn holds(&self, frame: &Frame) -> bool {
         let starts = |function: &String| self.functions.iter().any(|name| function.starts_with(name));
-        let ends = |file: &String| self.files.iter().any(|path| file.ends_with(path));
-        frame.function.as_ref().is_some_and(starts) || frame.file.as_ref().is_some_and(ends)
+        let has = |file: &String| self.files.iter().any(|(dir, end)| file.contains(dir) && file.ends_with(end));
+        frame.function.as_ref().is_some_and(starts) || frame.file.as_ref().is_some_and(has)
     }
 }
 
 /// What calls a guest's own functions: the guest library, Rust's runtime, the C library's.
 const ENTRY: Origin = Origin {
     functions: &["ampoule_guest::rt::serve::", "std::rt::", "__libc_start", "_start"],
-    files: &["ampoule-guest/src/rt/serve.rs", "library/std/src/rt.rs"],
+    files: &[("ampoule-guest", "/src/rt/serve.rs"), ("library/", "std/src/rt.rs")],
 };
 
 /// What stands between them and the functions that they call.
 const GLUE: Origin = Origin {
     functions: &["std::panic::", "std::panicking::", "std::sys::backtrace::__rust_begin_short_backtrace", "__rust_try"],
     files: &[
-        "library/std/src/panic.rs",
-        "library/std/src/panicking.rs",
-        "library/core/src/panic/unwind_safe.rs",
-        "library/core/src/ops/function.rs",
+        ("library/", "std/src/panic.rs"),
+        ("library/", "std/src/panicking.rs"),
+        ("library/", "core/src/panic/unwind_safe.rs"),
+        ("library/", "core/src/ops/function.rs"),
     ],
 };
 
@@ -181,9 +182,9 @@ mod tests {
         vec![
             frame("decode::huffman::build", "decode/src/huffman.rs", 88),
             frame("guest::thumbnail", "src/main.rs", 9),
-            frame("std::panicking::catch_unwind", "/rustc/1/library/std/src/panicking.rs", 5),
-            frame(respond, "/home/me/ampoule-guest/src/rt/serve.rs", 90),
-            frame("std::rt::lang_start", "/rustc/1/library/std/src/rt.rs", 20),
+            frame("std::panicking::catch_unwind", "library/std/src/panicking.rs", 5),
+            frame(respond, "/home/me/.cargo/ampoule-guest-0.1.0/src/rt/serve.rs", 90),
+            frame("std::rt::lang_start", "library/std/src/rt.rs", 20),
             frame("_start", "start.S", 115),
         ]
     }

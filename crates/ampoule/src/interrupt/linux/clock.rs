@@ -1,35 +1,31 @@
 //! Clocks and points in time.
 
 use std::mem::MaybeUninit;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
-/// A clock by which a call can be limited.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(in crate::interrupt) enum Clock {
-    /// Wall-clock time, that of [`std::time::Instant`]: it stands still while the machine is suspended.
-    Monotonic,
-    /// CPU time of the calling thread.
-    ThreadCpu,
-}
+/// A clock that the kernel keeps.
+#[derive(Copy, Clone, Debug)]
+pub(in crate::interrupt) struct Clock(libc::clockid_t);
 
 impl Clock {
-    pub(in crate::interrupt) const ALL: [Clock; 2] = [Clock::Monotonic, Clock::ThreadCpu];
+    /// Wall-clock time, that of [`std::time::Instant`]: it stands still while the machine is suspended.
+    pub(in crate::interrupt) const MONOTONIC: Clock = Clock(libc::CLOCK_MONOTONIC);
 
-    pub(super) fn id(self) -> libc::clockid_t {
-        match self {
-            Clock::Monotonic => libc::CLOCK_MONOTONIC,
-            Clock::ThreadCpu => libc::CLOCK_THREAD_CPUTIME_ID,
-        }
+    /// CPU time of the calling thread. Other threads can read it, too; it has no meaning once the thread has ended.
+    pub(in crate::interrupt) fn of_this_thread() -> Clock {
+        let mut id = libc::CLOCK_THREAD_CPUTIME_ID;
+        // SAFETY: the thread exists, and `id` is writable. The call cannot fail for the calling thread.
+        unsafe { libc::pthread_getcpuclockid(libc::pthread_self(), &raw mut id) };
+        Clock(id)
     }
 
-    /// Safe in a signal handler.
+    /// Meaningless if the clock is that of a thread that has ended.
     pub(in crate::interrupt) fn now(self) -> Moment {
         let mut now = MaybeUninit::<libc::timespec>::zeroed();
-        // SAFETY: `now` is writable and big enough. The call cannot fail, since every kernel that has KVM has both clocks;
-        // if it did, `now` would still be a valid `timespec` of zeros.
+        // SAFETY: `now` is writable and big enough, and valid from the start, so also if the call fails.
         let now = unsafe {
-            libc::clock_gettime(self.id(), now.as_mut_ptr());
+            libc::clock_gettime(self.0, now.as_mut_ptr());
             now.assume_init()
         };
         Moment(now.tv_sec as u64 * NANOSECONDS + now.tv_nsec as u64)
@@ -49,26 +45,39 @@ impl Moment {
         Moment(self.0.saturating_add(nanoseconds)).min(Moment::NEVER)
     }
 
+    /// How long after `earlier` this is; zero if it is not after it.
+    pub(in crate::interrupt) fn since(self, earlier: Moment) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+
+    pub(in crate::interrupt) const fn from_nanoseconds(nanoseconds: u64) -> Moment {
+        Moment(nanoseconds)
+    }
+
+    pub(in crate::interrupt) const fn nanoseconds(self) -> u64 {
+        self.0
+    }
+
     pub(super) fn timespec(self) -> libc::timespec {
         libc::timespec { tv_sec: (self.0 / NANOSECONDS) as i64, tv_nsec: (self.0 % NANOSECONDS) as i64 }
     }
 }
 
-/// A moment that a signal handler may read while its thread changes it.
+/// A clock that one thread sets and others read.
 #[derive(Debug)]
-pub(in crate::interrupt) struct AtomicMoment(AtomicU64);
+pub(in crate::interrupt) struct AtomicClock(AtomicI32);
 
-impl AtomicMoment {
-    pub(in crate::interrupt) const fn new(moment: Moment) -> AtomicMoment {
-        AtomicMoment(AtomicU64::new(moment.0))
+impl AtomicClock {
+    pub(in crate::interrupt) const fn new(clock: Clock) -> AtomicClock {
+        AtomicClock(AtomicI32::new(clock.0))
     }
 
-    pub(in crate::interrupt) fn load(&self) -> Moment {
-        Moment(self.0.load(Ordering::Relaxed))
+    pub(in crate::interrupt) fn load(&self) -> Clock {
+        Clock(self.0.load(Ordering::Relaxed))
     }
 
-    pub(in crate::interrupt) fn store(&self, moment: Moment) {
-        self.0.store(moment.0, Ordering::Relaxed);
+    pub(in crate::interrupt) fn store(&self, clock: Clock) {
+        self.0.store(clock.0, Ordering::Relaxed);
     }
 }
 

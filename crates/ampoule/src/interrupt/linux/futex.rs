@@ -1,10 +1,10 @@
 //! A word of memory that threads can wait for.
 
 use std::ptr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use super::clock::Moment;
-use crate::interrupt::state::Word;
+use crate::interrupt::word::Word;
 
 /// An atomic word whose low half is a futex.
 #[derive(Debug, Default)]
@@ -13,6 +13,10 @@ pub(in crate::interrupt) struct FutexWord(AtomicU64);
 impl Word for FutexWord {
     fn load(&self) -> u64 {
         self.0.load(Ordering::Acquire)
+    }
+
+    fn store(&self, value: u64) {
+        self.0.store(value, Ordering::Release);
     }
 
     fn compare_exchange(&self, current: u64, new: u64) -> Result<u64, u64> {
@@ -40,9 +44,17 @@ impl Word for FutexWord {
         // SAFETY: the futex lives during the call. Nobody may be waiting, which is fine.
         unsafe { libc::syscall(libc::SYS_futex, self.futex(), libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, i32::MAX) };
     }
+
+    fn fence() {
+        fence(Ordering::SeqCst);
+    }
 }
 
 impl FutexWord {
+    pub(in crate::interrupt) const fn new(value: u64) -> FutexWord {
+        FutexWord(AtomicU64::new(value))
+    }
+
     fn futex(&self) -> *const u32 {
         self.0.as_ptr().cast_const().cast()
     }

@@ -9,8 +9,6 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::interrupt::watch;
-
 /// The signal by which the library takes a thread out of its guest, for [kills](crate::InterruptHandle) and time limits.
 ///
 /// One signal serves the whole process. It is chosen when the first sandbox is built, or before that by
@@ -31,12 +29,11 @@ use crate::interrupt::watch;
 /// - It unblocks the signal on every thread that makes a call, at the thread's first call. An application that blocks it
 ///   there again, or replaces the handler, takes away what kills and time limits need to end a guest that does not leave by
 ///   itself.
-/// - It sends the signal to threads that are inside a call, never to others. In a host function, a thread can get it when a
-///   time limit passes. It is installed with `SA_RESTART`, so that there most interrupted system calls just go on; those
-///   that never do (`poll`, `nanosleep` and others, see signal(7)) fail with `EINTR`.
+/// - It sends the signal to threads that run a guest, and only to end that guest's call. No host function and nothing else
+///   of the application is ever interrupted by it.
 ///
-/// A signal of this number from elsewhere has no effect. No other signal is touched, and a guest that is interrupted by
-/// one of the application's signals goes on after the application's handler.
+/// A signal of this number from elsewhere has no effect (its handler has `SA_RESTART`). No other signal is touched, and a
+/// guest that is interrupted by one of the application's signals goes on after the application's handler.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum InterruptSignal {
@@ -135,10 +132,6 @@ impl Signal {
         }
     }
 
-    pub(super) fn number(self) -> i32 {
-        self.0
-    }
-
     fn install(signal: i32) -> Result<Signal, InterruptSignalError> {
         if FAULTS.contains(&signal) {
             return Err(InterruptSignalError::ReportsFaults { signal });
@@ -147,13 +140,12 @@ impl Signal {
         if disposition(signal).map_err(unusable)? != libc::SIG_DFL {
             return Err(InterruptSignalError::InUse { signal });
         }
-        let handler: extern "C" fn(libc::c_int) = watch::on_signal;
+        let handler: extern "C" fn(libc::c_int) = on_signal;
         // SAFETY: a `sigaction` of zeros is valid: an empty mask, no flags, the default disposition.
         let mut action: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
         action.sa_sigaction = handler as libc::sighandler_t;
         action.sa_flags = libc::SA_RESTART | libc::SA_ONSTACK;
-        // SAFETY: the handler is of the kind that the flags say, does only what a signal handler may do, and lives as long
-        // as the process.
+        // SAFETY: the handler is of the kind that the flags say, does nothing, and lives as long as the process.
         match unsafe { libc::sigaction(signal, &raw const action, ptr::null_mut()) } {
             0 => Ok(Signal(signal)),
             _ => Err(unusable(())),
@@ -193,6 +185,19 @@ impl Signal {
         }
         std::thread::sleep(PAUSE);
         false
+    }
+}
+
+/// That a signal came is all that matters: it has ended the run of a guest.
+extern "C" fn on_signal(_: libc::c_int) {}
+
+/// Keeps all signals from the calling thread.
+pub(in crate::interrupt) fn block_all() {
+    let mut set = MaybeUninit::uninit();
+    // SAFETY: `set` is initialized by `sigfillset`. Neither call can fail.
+    unsafe {
+        libc::sigfillset(set.as_mut_ptr());
+        libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), ptr::null_mut());
     }
 }
 

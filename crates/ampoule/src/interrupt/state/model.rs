@@ -3,19 +3,20 @@
 //! The hypervisor, signals and futexes are modelled: a run of the guest looks at the request when it begins and at pending
 //! signals from then on, as `KVM_RUN` does. A lost wake-up or a guest that is never left is a deadlock, which loom reports.
 
-use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use loom::sync::atomic::{AtomicBool, Ordering};
 use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
 
-use super::{CallNumber, CallState, Interruption, Kick, KillOutcome, Phase, Word};
+use super::{CallNumber, CallState, Interruption, Kick, KillOutcome, Phase};
 use crate::interrupt::linux::clock::Moment;
+use crate::interrupt::word::model::ModelWord;
 
 #[test]
 fn a_kill_ends_a_guest_that_spins() {
     check(|| {
         let sandbox = Sandbox::new();
         sandbox.state.begin();
-        let killer = spawn_killer(&sandbox, CallNumber(1));
+        let killer = spawn(&sandbox, FIRST, Interruption::Killed);
         assert_eq!(sandbox.call(&Guest::Spins), Err(Interruption::Killed));
         assert_eq!(killer.join().unwrap(), KillOutcome::Killed);
     });
@@ -29,7 +30,7 @@ fn a_kill_hits_the_call_that_it_has_seen_or_none() {
             let sandbox = Arc::clone(&sandbox);
             thread::spawn(move || {
                 let (number, _) = sandbox.state.running()?;
-                Some((number, sandbox.state.kill(number, &*sandbox)))
+                Some((number, sandbox.state.interrupt(number, Interruption::Killed, &*sandbox)))
             })
         };
         let mut killed = Vec::new();
@@ -47,16 +48,24 @@ fn a_kill_hits_the_call_that_it_has_seen_or_none() {
 }
 
 #[test]
-fn of_two_kills_one_counts() {
-    check(|| {
-        let sandbox = Sandbox::new();
-        sandbox.state.begin();
-        let killers = [spawn_killer(&sandbox, CallNumber(1)), spawn_killer(&sandbox, CallNumber(1))];
-        let result = sandbox.call(&Guest::Returns);
-        let outcomes = killers.map(|killer| killer.join().unwrap());
-        let killed = outcomes.iter().filter(|outcome| **outcome == KillOutcome::Killed).count();
-        assert_eq!(killed, usize::from(result == Err(Interruption::Killed)), "{outcomes:?}");
-    });
+fn of_two_interruptions_one_counts() {
+    for interruptions in [[Interruption::Killed; 2], [Interruption::Killed, Interruption::Deadline]] {
+        check(move || {
+            let sandbox = Sandbox::new();
+            sandbox.state.begin();
+            let interrupters = interruptions.map(|interruption| spawn(&sandbox, FIRST, interruption));
+            let result = sandbox.call(&Guest::Returns);
+            let outcomes = interrupters.map(|interrupter| interrupter.join().unwrap());
+            let counted = [0, 1].map(|index| outcomes[index] == KillOutcome::Killed);
+            match result {
+                Ok(()) => assert_eq!(counted, [false; 2]),
+                Err(interruption) => {
+                    assert_ne!(counted[0], counted[1], "{outcomes:?}");
+                    assert_eq!(interruption, interruptions[usize::from(counted[1])]);
+                }
+            }
+        });
+    }
 }
 
 #[test]
@@ -64,7 +73,7 @@ fn a_host_function_gets_no_signal_and_is_the_last_thing_that_a_killed_call_does(
     check(|| {
         let sandbox = Sandbox::new();
         sandbox.state.begin();
-        let killer = spawn_killer(&sandbox, CallNumber(1));
+        let killer = spawn(&sandbox, FIRST, Interruption::Killed);
         let result = sandbox.call(&Guest::CallsHost);
         let outcome = killer.join().unwrap();
         assert_eq!(outcome == KillOutcome::Killed, result == Err(Interruption::Killed));
@@ -76,23 +85,9 @@ fn a_kill_ends_a_sleep() {
     check(|| {
         let sandbox = Sandbox::new();
         sandbox.state.begin();
-        let killer = spawn_killer(&sandbox, CallNumber(1));
+        let killer = spawn(&sandbox, FIRST, Interruption::Killed);
         assert_eq!(sandbox.call(&Guest::SleepsForEver), Err(Interruption::Killed));
         assert_eq!(killer.join().unwrap(), KillOutcome::Killed);
-    });
-}
-
-#[test]
-fn a_deadline_and_a_kill_do_not_both_count() {
-    check(|| {
-        let sandbox = Sandbox::new();
-        sandbox.state.begin();
-        let killer = spawn_killer(&sandbox, CallNumber(1));
-        let result = sandbox.call(&Guest::ExceedsDeadline);
-        match killer.join().unwrap() {
-            KillOutcome::Killed => assert_eq!(result, Err(Interruption::Killed)),
-            _ => assert_eq!(result, Err(Interruption::Deadline)),
-        }
     });
 }
 
@@ -102,9 +97,9 @@ fn check(scenario: impl Fn() + Sync + Send + 'static) {
     builder.check(scenario);
 }
 
-fn spawn_killer(sandbox: &Arc<Sandbox>, call: CallNumber) -> thread::JoinHandle<KillOutcome> {
+fn spawn(sandbox: &Arc<Sandbox>, call: CallNumber, interruption: Interruption) -> thread::JoinHandle<KillOutcome> {
     let sandbox = Arc::clone(sandbox);
-    thread::spawn(move || sandbox.state.kill(call, &*sandbox))
+    thread::spawn(move || sandbox.state.interrupt(call, interruption, &*sandbox))
 }
 
 struct Sandbox {
@@ -120,13 +115,12 @@ enum Guest {
     Spins,
     CallsHost,
     SleepsForEver,
-    ExceedsDeadline,
 }
 
 impl Sandbox {
     fn new() -> Arc<Sandbox> {
         Arc::new(Sandbox {
-            state: CallState { word: ModelWord::default() },
+            state: CallState { word: ModelWord::new(0) },
             request: AtomicBool::new(false),
             pending: Mutex::new(false),
             sent: Condvar::new(),
@@ -137,7 +131,7 @@ impl Sandbox {
     fn call(&self, guest: &Guest) -> Result<(), Interruption> {
         let _ = self.run_guest(guest);
         let result = self.state.finish(self);
-        if result == Err(Interruption::Killed) {
+        if result.is_err() {
             self.handle_pending();
         }
         assert!(!self.request.load(Ordering::Acquire), "the request outlives the call");
@@ -159,17 +153,10 @@ impl Sandbox {
             }
             Guest::SleepsForEver => {
                 self.state.enter(Phase::Asleep)?;
-                while self.state.is_open() {
+                while self.state.check().is_ok() {
                     self.state.wait(Moment::NEVER);
                 }
                 self.state.leave()
-            }
-            Guest::ExceedsDeadline => {
-                // As the signal's handler does.
-                if self.state.interrupt(Interruption::Deadline) {
-                    self.request();
-                }
-                self.state.check()
             }
         }
     }
@@ -209,32 +196,4 @@ impl Kick for Sandbox {
     }
 }
 
-/// A futex: comparing the word and going to sleep are one step.
-#[derive(Debug, Default)]
-struct ModelWord {
-    word: AtomicU64,
-    queue: Mutex<()>,
-    woken: Condvar,
-}
-
-impl Word for ModelWord {
-    fn load(&self) -> u64 {
-        self.word.load(Ordering::Acquire)
-    }
-
-    fn compare_exchange(&self, current: u64, new: u64) -> Result<u64, u64> {
-        self.word.compare_exchange(current, new, Ordering::AcqRel, Ordering::Acquire)
-    }
-
-    fn wait(&self, seen: u64, _: Moment) {
-        let queue = self.queue.lock().unwrap();
-        if self.word.load(Ordering::Acquire) as u32 == seen as u32 {
-            drop(self.woken.wait(queue).unwrap());
-        }
-    }
-
-    fn wake(&self) {
-        let _queue = self.queue.lock().unwrap();
-        self.woken.notify_all();
-    }
-}
+const FIRST: CallNumber = CallNumber(1);

@@ -44,13 +44,13 @@ const SECOND: CallNumber = CallNumber(2);
 #[test]
 fn a_kill_before_and_after_a_call_does_nothing() {
     let (state, kicks) = state();
-    assert_eq!(state.kill(FIRST, &kicks), KillOutcome::NotRunning);
+    assert_eq!(state.interrupt(FIRST, Interruption::Killed, &kicks), KillOutcome::NotRunning);
     state.begin();
     assert_eq!(state.running(), Some((FIRST, Phase::Guest)));
     assert_eq!(state.check(), Ok(()));
     assert_eq!(state.finish(&kicks), Ok(()));
     assert_eq!(state.running(), None);
-    assert_eq!(state.kill(FIRST, &kicks), KillOutcome::NotRunning);
+    assert_eq!(state.interrupt(FIRST, Interruption::Killed, &kicks), KillOutcome::NotRunning);
     assert_eq!(kicks.signals.get(), 0);
     assert!(!kicks.requested.get());
 }
@@ -61,9 +61,9 @@ fn a_kill_of_an_earlier_call_does_nothing() {
     state.begin();
     state.finish(&kicks).unwrap();
     state.begin();
-    assert_eq!(state.kill(FIRST, &kicks), KillOutcome::NotRunning);
+    assert_eq!(state.interrupt(FIRST, Interruption::Killed, &kicks), KillOutcome::NotRunning);
     assert_eq!(state.check(), Ok(()));
-    assert_eq!(state.kill(SECOND, &kicks), KillOutcome::Killed);
+    assert_eq!(state.interrupt(SECOND, Interruption::Killed, &kicks), KillOutcome::Killed);
     assert_eq!(state.finish(&kicks), Err(Interruption::Killed));
 }
 
@@ -71,8 +71,8 @@ fn a_kill_of_an_earlier_call_does_nothing() {
 fn a_kill_requests_and_signals_once_and_leaves_no_request() {
     let (state, kicks) = state();
     state.begin();
-    assert_eq!(state.kill(FIRST, &kicks), KillOutcome::Killed);
-    assert_eq!(state.kill(FIRST, &kicks), KillOutcome::AlreadyEnding);
+    assert_eq!(state.interrupt(FIRST, Interruption::Killed, &kicks), KillOutcome::Killed);
+    assert_eq!(state.interrupt(FIRST, Interruption::Killed, &kicks), KillOutcome::AlreadyEnding);
     assert_eq!(kicks.signals.get(), 1);
     assert!(kicks.requested.get());
     assert_eq!(state.check(), Err(Interruption::Killed));
@@ -85,7 +85,7 @@ fn a_signal_that_cannot_be_sent_is_tried_again() {
     let (state, kicks) = state();
     kicks.refusals.set(3);
     state.begin();
-    assert_eq!(state.kill(FIRST, &kicks), KillOutcome::Killed);
+    assert_eq!(state.interrupt(FIRST, Interruption::Killed, &kicks), KillOutcome::Killed);
     assert_eq!(kicks.signals.get(), 1);
 }
 
@@ -95,7 +95,7 @@ fn a_kill_in_a_host_function_sends_no_signal_and_counts_when_it_returns() {
     state.begin();
     state.enter(Phase::Host).unwrap();
     assert_eq!(state.running(), Some((FIRST, Phase::Host)));
-    assert_eq!(state.kill(FIRST, &kicks), KillOutcome::Killed);
+    assert_eq!(state.interrupt(FIRST, Interruption::Killed, &kicks), KillOutcome::Killed);
     assert_eq!(kicks.signals.get(), 0);
     assert_eq!(state.leave(), Err(Interruption::Killed));
     assert_eq!(state.running(), Some((FIRST, Phase::Guest)));
@@ -106,7 +106,7 @@ fn a_kill_in_a_host_function_sends_no_signal_and_counts_when_it_returns() {
 fn a_killed_call_enters_no_host_function() {
     let (state, kicks) = state();
     state.begin();
-    state.kill(FIRST, &kicks);
+    state.interrupt(FIRST, Interruption::Killed, &kicks);
     assert_eq!(state.enter(Phase::Host), Err(Interruption::Killed));
     assert_eq!(state.running(), Some((FIRST, Phase::Guest)));
 }
@@ -124,12 +124,12 @@ fn a_call_that_unwinds_out_of_a_host_function_can_be_followed_by_another() {
 #[test]
 fn the_first_interruption_counts() {
     let (state, kicks) = state();
-    assert!(!state.interrupt(Interruption::Deadline), "no call is running");
     state.begin();
-    assert!(state.interrupt(Interruption::CpuTime));
-    assert!(!state.interrupt(Interruption::Deadline));
-    assert_eq!(state.kill(FIRST, &kicks), KillOutcome::AlreadyEnding);
-    assert!(!state.is_open());
+    assert_eq!(state.open(), Some(FIRST));
+    assert_eq!(state.interrupt(FIRST, Interruption::CpuTime, &kicks), KillOutcome::Killed);
+    assert_eq!(state.interrupt(FIRST, Interruption::Deadline, &kicks), KillOutcome::AlreadyEnding);
+    assert_eq!(state.interrupt(FIRST, Interruption::Killed, &kicks), KillOutcome::AlreadyEnding);
+    assert_eq!(state.open(), None);
     assert_eq!(state.finish(&kicks), Err(Interruption::CpuTime));
 }
 
@@ -138,8 +138,8 @@ fn a_wait_ends_at_its_time_or_at_once_where_the_call_has_been_interrupted() {
     let (state, kicks) = state();
     state.begin();
     state.enter(Phase::Asleep).unwrap();
-    state.wait(Clock::Monotonic.now());
-    assert_eq!(state.kill(FIRST, &kicks), KillOutcome::Killed);
+    state.wait(Clock::MONOTONIC.now());
+    assert_eq!(state.interrupt(FIRST, Interruption::Killed, &kicks), KillOutcome::Killed);
     state.wait(Moment::NEVER);
     assert_eq!(state.leave(), Err(Interruption::Killed));
 }

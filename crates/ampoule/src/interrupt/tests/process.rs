@@ -1,6 +1,7 @@
 //! Tests that need a process of their own.
 
 use std::process::Command;
+use std::time::Duration;
 
 use super::guest::{Guest, NO_LIMITS, Step};
 use crate::interrupt::{Interruption, Interruptor, TimeLimits};
@@ -25,6 +26,8 @@ pub(super) fn in_own_process(module: &str, test: &str, body: impl FnOnce()) {
 fn a_warm_call_without_limits_makes_no_system_call_of_its_own() {
     let mut guest = Guest::new();
     guest.call(NO_LIMITS, &mut []).unwrap();
+    let limits = TimeLimits { deadline: Some(Duration::from_secs(3600)), cpu_time: None };
+    guest.call(limits, &mut []).unwrap();
     let status = in_fork(|| {
         // SAFETY: from here on every system call but `read`, `write` and `exit` kills the child.
         assert_eq!(unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_STRICT) }, 0);
@@ -38,10 +41,7 @@ fn a_warm_call_without_limits_makes_no_system_call_of_its_own() {
 #[test]
 fn limits_work_in_a_child_process_that_is_forked_after_their_first_use() {
     let mut guest = Guest::new();
-    let limits = TimeLimits {
-        deadline: Some(std::time::Duration::from_millis(1)),
-        cpu_time: Some(std::time::Duration::from_millis(1)),
-    };
+    let limits = TimeLimits { deadline: Some(Duration::from_millis(1)), cpu_time: Some(Duration::from_millis(1)) };
     guest.call(limits, &mut [Step::Spin]).unwrap_err();
     let status = in_fork(|| {
         // A virtual machine does not work in a child, so this thread itself spins.
@@ -58,15 +58,20 @@ fn limits_work_in_a_child_process_that_is_forked_after_their_first_use() {
 fn a_limit_that_cannot_be_watched_is_refused() {
     in_own_process(module_path!(), "a_limit_that_cannot_be_watched_is_refused", || {
         let mut guest = Guest::new();
-        let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-        // SAFETY: `none` lives during the call.
-        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_SIGPENDING, &raw const none) }, 0);
-        let limits = TimeLimits { deadline: Some(std::time::Duration::from_secs(3600)), cpu_time: None };
+        exhaust_address_space();
+        let limits = TimeLimits { deadline: Some(Duration::from_secs(3600)), cpu_time: None };
         let error = guest.interruptor.begin(limits).unwrap_err();
         assert_eq!(error.source.raw_os_error(), Some(libc::EAGAIN));
         assert!(!guest.handle().is_running());
         assert_eq!(guest.call(NO_LIMITS, &mut []), Ok(()));
     });
+}
+
+/// Leaves no room for another thread's stack.
+fn exhaust_address_space() {
+    let none = libc::rlimit { rlim_cur: 0, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: `none` lives during the call.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_AS, &raw const none) }, 0);
 }
 
 fn call_without_guest(interruptor: &Interruptor) {

@@ -10,7 +10,7 @@ use crate::symbols::text::text;
 /// A line of a source file, as far as it is known.
 #[derive(Clone, Debug, Default)]
 pub(in crate::symbols) struct SourceLine {
-    /// The path, relative to where the compiler ran if it is below.
+    /// The path, relative to where the compiler ran if it is below, or to the source of Rust's standard library.
     pub(in crate::symbols) file: Option<String>,
     /// The line, counted from 1.
     pub(in crate::symbols) line: Option<u32>,
@@ -97,7 +97,7 @@ fn rows<'a>(
     Ok(found)
 }
 
-/// The path without the directory that the compiler ran in.
+/// The path without the directory that the compiler ran in, or that Rust's standard library was compiled in.
 fn path<'a>(
     debug_info: &DebugInfo<'a>,
     unit: &Unit<'a>,
@@ -110,10 +110,13 @@ fn path<'a>(
         0 => None, // where the compiler ran
         _ => file.directory(header),
     };
-    match directory {
-        Some(directory) if !name.starts_with('/') => Ok(format!("{}/{name}", string(directory)?)),
-        _ => Ok(name),
-    }
+    let path = match directory {
+        Some(directory) if !name.starts_with('/') => format!("{}/{name}", string(directory)?),
+        _ => name,
+    };
+    // Rust's release builds were made in `/rustc/` and the commit.
+    let in_rust = path.strip_prefix("/rustc/").and_then(|path| path.split_once('/'));
+    Ok(in_rust.map_or_else(|| path.clone(), |(_, path)| path.to_string()))
 }
 
 /// The longest header of a table of lines, in bytes: some ten thousand files. In memory it can take a hundred times as much.

@@ -7,13 +7,14 @@ use std::mem::offset_of;
 use std::os::unix::fs::FileExt;
 
 use ampoule_vmm::x86_64::registers::Regs;
+use object::LittleEndian as LE;
+use object::elf::FileHeader64;
 
 use crate::symbols::{Backtrace, Symbols};
 
 #[test]
 fn callers_are_named_as_the_standard_library_names_them() {
     let (ours, theirs) = outermost();
-    eprintln!("DBG {ours:#}");
     let ours: Vec<_> = ours.frames().iter().skip_while(|frame| !function(frame).ends_with("::innermost")).collect();
     let theirs: Vec<_> = theirs.iter().skip_while(|(name, _)| !name.ends_with("innermost")).collect();
 
@@ -92,12 +93,10 @@ fn innermost() -> (Backtrace, Vec<(String, String)>) {
 #[inline(always)]
 fn with_own_stack<T>(look: impl FnOnce(&Symbols<'_>, &Regs, &mut crate::symbols::Memory<'_>) -> T) -> T {
     let image = fs::read("/proc/self/exe").expect("a program can read itself");
-    let maps = fs::read_to_string("/proc/self/maps").expect("a program can read its maps");
-    let path = fs::read_link("/proc/self/exe").expect("a program has a path");
-    let path = path.to_str().expect("the path is text");
-    let map = maps.lines().find(|line| line.ends_with(path)).and_then(|line| line.split_once('-'));
-    let start = map.and_then(|(start, _)| u64::from_str_radix(start, 16).ok()).expect("the program is mapped");
-    let load_bias = start - Symbols::new(&image, 0).elf.memory().start / 4096 * 4096;
+    // SAFETY: it reads the auxiliary vector.
+    let program_headers = unsafe { libc::getauxval(libc::AT_PHDR) };
+    // They stand behind the file's header, and linkers load that first.
+    let load_bias = program_headers - size_of::<FileHeader64<LE>>() as u64 - Symbols::new(&image, 0).elf.memory().start;
 
     let memory = File::open("/proc/self/mem").expect("a program can read its memory");
     let registers = registers();

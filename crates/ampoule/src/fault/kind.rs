@@ -1,23 +1,18 @@
-//! Faults: what the processor does not let a guest do.
+//! What a guest can do to end itself.
 
 use std::fmt;
 
-/// A guest's fault: what it did, and where.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Fault {
-    /// What the guest did.
-    pub kind: FaultKind,
-    /// Address of the instruction (for breakpoints, of the one after it).
-    pub instruction_pointer: u64,
-    /// The stack pointer at that instruction.
-    pub stack_pointer: u64,
-}
+use super::panic::GuestPanic;
 
-/// What a guest did to fault. Vectors are those of the AMD64 Architecture Programmer's Manual, volume 2, chapter 8.
+/// What a guest did to end itself. Vectors are those of the AMD64 Architecture Programmer's Manual, volume 2, chapter 8.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FaultKind {
+    /// Its stack needed more room than [`Builder::stack_size`](crate::Builder::stack_size) gives (vector 14).
+    StackOverflow {
+        /// The address that it touched, in the guard below the stack.
+        address: u64,
+    },
     /// It touched memory that it has not, or not in this way (vector 14).
     PageFault {
         /// The address that it touched.
@@ -34,6 +29,25 @@ pub enum FaultKind {
         /// The exception's error code, for the vectors that have one.
         error_code: Option<u64>,
     },
+    /// It used all of its memory.
+    OutOfMemory {
+        /// The guest's memory in bytes; [`Builder::memory_limit`](crate::Builder::memory_limit) sets it.
+        limit: u64,
+    },
+    /// It panicked and could not unwind.
+    Panicked(GuestPanic),
+    /// It ended itself with a signal, as `abort` does.
+    Aborted {
+        /// The Linux signal number.
+        signal: i32,
+    },
+    /// It called `exit`.
+    Exited {
+        /// The exit status.
+        code: i32,
+    },
+    /// It waits for another thread, and it has none.
+    Deadlocked,
     /// It returned from a system call to an address that is not its own.
     SystemCallReturn {
         /// The address.
@@ -72,8 +86,6 @@ pub enum FaultTarget {
     Null,
     /// Nothing.
     Unmapped,
-    /// The guard below the stack: the stack has overflowed.
-    StackGuard,
     /// Memory of the guest that does not allow this access.
     Protected {
         /// Stores are allowed.
@@ -87,26 +99,45 @@ pub enum FaultTarget {
     Host,
 }
 
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { kind, instruction_pointer, .. } = self;
-        write!(f, "guest fault: {kind}, by the instruction at {instruction_pointer:#x}")
+impl FaultKind {
+    /// The exception's vector, where the processor raised one.
+    pub fn vector(&self) -> Option<u8> {
+        match self {
+            Self::StackOverflow { .. } | Self::PageFault { .. } => Some(PAGE_FAULT),
+            Self::Exception { vector, .. } => Some(*vector),
+            _ => None,
+        }
+    }
+
+    /// The address that was touched, where that is what went wrong.
+    pub fn address(&self) -> Option<u64> {
+        match self {
+            Self::StackOverflow { address } | Self::PageFault { address, .. } => Some(*address),
+            _ => None,
+        }
     }
 }
 
 impl fmt::Display for FaultKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::PageFault { target: FaultTarget::StackGuard, address, .. } => {
-                write!(f, "stack overflow: the guard page at {address:#x} was touched")
+            Self::StackOverflow { address } => {
+                write!(f, "stack overflow at {address:#x} (`Builder::stack_size` gives the stack more room)")
             }
             Self::PageFault { address, access, target } => write!(f, "{access} {target} {address:#x}"),
             Self::Exception { vector, error_code: Some(code) } if *code != 0 => {
                 write!(f, "{} (vector {vector}, error code {code:#x})", exception_name(*vector))
             }
             Self::Exception { vector, .. } => write!(f, "{} (vector {vector})", exception_name(*vector)),
+            Self::OutOfMemory { limit } => {
+                write!(f, "out of memory: all {limit} bytes are in use (`Builder::memory_limit` gives the guest more)")
+            }
+            Self::Panicked(panic) => write!(f, "panic that could not unwind: {panic}"),
+            Self::Aborted { signal } => write!(f, "abort ({})", SignalName(*signal)),
+            Self::Exited { code } => write!(f, "exit with status {code}; a guest waits for calls and does not exit"),
+            Self::Deadlocked => f.write_str("wait on a lock that no other thread can release: a guest has one thread"),
             Self::SystemCallReturn { address } => write!(f, "system call with return address {address:#x}"),
-            Self::ForgedExit { port } => write!(f, "use of port {port:#x}, which is not its own"),
+            Self::ForgedExit { port } => write!(f, "use of I/O port {port:#x}, which is not its own"),
             Self::Shutdown => f.write_str("the processor shut down"),
             Self::UnexpectedExit { exit } => write!(f, "unexpected exit from the virtual machine: {exit}"),
         }
@@ -128,7 +159,6 @@ impl fmt::Display for FaultTarget {
         f.write_str(match self {
             Self::Null => "null pointer",
             Self::Unmapped => "unmapped address",
-            Self::StackGuard => "stack guard at",
             Self::Protected { readable: false, .. } => "inaccessible page at",
             Self::Protected { executable: true, .. } => "code at",
             Self::Protected { writable: false, .. } => "read-only page at",
@@ -137,8 +167,6 @@ impl fmt::Display for FaultTarget {
         })
     }
 }
-
-impl std::error::Error for Fault {}
 
 /// The manual's name of an exception.
 fn exception_name(vector: u8) -> &'static str {
@@ -167,3 +195,21 @@ fn exception_name(vector: u8) -> &'static str {
         _ => "reserved exception",
     }
 }
+
+struct SignalName(i32);
+
+impl fmt::Display for SignalName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            libc::SIGABRT => f.write_str("SIGABRT"),
+            libc::SIGSEGV => f.write_str("SIGSEGV"),
+            libc::SIGKILL => f.write_str("SIGKILL"),
+            libc::SIGTERM => f.write_str("SIGTERM"),
+            libc::SIGILL => f.write_str("SIGILL"),
+            libc::SIGTRAP => f.write_str("SIGTRAP"),
+            signal => write!(f, "signal {signal}"),
+        }
+    }
+}
+
+const PAGE_FAULT: u8 = 14;

@@ -1,0 +1,109 @@
+//! The thread that watches the time limits of all calls.
+//!
+//! There is one for the process, started by the first call that has a limit. It looks at the sandboxes that have had such
+//! calls, interrupts what has passed a limit as a kill would, and sleeps until the next limit. A call with a limit costs no
+//! system call, as long as the thread is going to look before the limit anyway.
+
+use std::io;
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::{Arc, Mutex, Once, PoisonError, Weak};
+use std::thread;
+
+use super::alarm::Alarm;
+use super::linux::clock::Moment;
+use super::linux::futex::FutexWord;
+use super::linux::signal;
+use super::shared::Shared;
+
+/// See the [module](self). Lives as long as the process.
+#[derive(Debug)]
+pub(super) struct Watchdog {
+    watched: Mutex<Watched>,
+    alarm: Alarm<FutexWord>,
+}
+
+#[derive(Debug, Default)]
+struct Watched {
+    sandboxes: Vec<Weak<Shared>>,
+    has_thread: bool,
+}
+
+impl Watchdog {
+    /// The process's watchdog. Its thread may not have been started.
+    pub(super) fn of_process() -> &'static Watchdog {
+        let current = CURRENT.load(Ordering::Acquire);
+        // SAFETY: a pointer in `CURRENT` is null or that of a watchdog which is never freed.
+        unsafe { current.as_ref() }.unwrap_or_else(Watchdog::create)
+    }
+
+    /// Watches the limits of all calls of this sandbox from now on.
+    pub(super) fn watch(&'static self, sandbox: &Arc<Shared>) -> io::Result<()> {
+        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        if !watched.has_thread {
+            thread::Builder::new().name(THREAD_NAME.to_owned()).stack_size(STACK_SIZE).spawn(|| self.run())?;
+            watched.has_thread = true;
+        }
+        watched.sandboxes.push(Arc::downgrade(sandbox));
+        Ok(())
+    }
+
+    /// Tells that a call of a watched sandbox has a limit that it cannot reach before that moment.
+    pub(super) fn look_by(&self, moment: Moment) {
+        self.alarm.look_by(moment);
+    }
+
+    fn run(&self) -> ! {
+        signal::block_all();
+        loop {
+            self.alarm.look_and_sleep(|| self.look());
+        }
+    }
+
+    /// Interrupts the calls that have passed a limit. Returns when to look again.
+    fn look(&self) -> Moment {
+        let mut next = Moment::NEVER;
+        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        watched.sandboxes.retain(|sandbox| {
+            let sandbox = sandbox.upgrade();
+            if let Some(sandbox) = &sandbox {
+                next = next.min(sandbox.enforce_limits());
+            }
+            sandbox.is_some()
+        });
+        next
+    }
+
+    fn create() -> &'static Watchdog {
+        /// A child process has no thread but the one that forked it, and nobody unlocks what the others held.
+        extern "C" fn forget_in_child() {
+            CURRENT.store(ptr::null_mut(), Ordering::Release);
+        }
+        static AT_FORK: Once = Once::new();
+        AT_FORK.call_once(|| {
+            // SAFETY: the function only stores to an atomic. If there is no memory to register it, calls in child
+            // processes go without their limits; there is no other harm.
+            unsafe { libc::pthread_atfork(None, None, Some(forget_in_child)) };
+        });
+
+        let alarm = Alarm::new(FutexWord::new(Moment::NEVER.nanoseconds()), FutexWord::new(0));
+        let created = Box::into_raw(Box::new(Watchdog { watched: Mutex::default(), alarm }));
+        match CURRENT.compare_exchange(ptr::null_mut(), created, Ordering::AcqRel, Ordering::Acquire) {
+            // SAFETY: `created` comes from a box, and is never freed from now on.
+            Ok(_) => unsafe { &*created },
+            Err(other) => {
+                // SAFETY: `created` comes from a box, and nobody else has seen it.
+                drop(unsafe { Box::from_raw(created) });
+                // SAFETY: as in `of_process`; it is not null, or the exchange had succeeded.
+                unsafe { &*other }
+            }
+        }
+    }
+}
+
+static CURRENT: AtomicPtr<Watchdog> = AtomicPtr::new(ptr::null_mut());
+
+/// At most 15 bytes, or the kernel shortens it.
+const THREAD_NAME: &str = "ampoule-limits";
+
+const STACK_SIZE: usize = 64 << 10;

@@ -1,0 +1,97 @@
+//! Exceptions and other ends of the guest: what is reported of them.
+
+use ampoule_vmm::GuestVirt;
+use ampoule_vmm::x86_64::registers::Regs;
+
+use super::Machine;
+use crate::address_space::{FaultResolution, Location};
+use crate::fault::{Fault, FaultAccess, FaultKind, FaultTarget, GuestPanic};
+use crate::image::{USER_END, USER_START};
+use crate::loader;
+use crate::symbols::Symbols;
+use crate::termination::Termination;
+
+impl Machine {
+    /// Turns an exception into the guest's end, unless it only makes the stack grow, or came because the processor had an
+    /// older idea of the page tables.
+    pub(super) fn exception(&mut self, vector: u8) -> Result<(), Termination> {
+        let frame = self.system.exception_frame(vector);
+        let registers = Regs { rip: frame.rip, rsp: frame.rsp, rflags: frame.rflags, ..self.vcpu.regs() };
+        let kind = if vector == PAGE_FAULT {
+            let address = self.vcpu.special_regs()?.cr2;
+            let access = fault_access(frame.error_code.unwrap_or(0));
+            match self.space.resolve_fault(GuestVirt(address), access) {
+                FaultResolution::Resume => return Ok(()),
+                FaultResolution::OutOfMemory => FaultKind::OutOfMemory { limit: self.space.memory_total() },
+                FaultResolution::Denied => self.page_fault(address, access),
+            }
+        } else {
+            FaultKind::Exception { vector, error_code: frame.error_code }
+        };
+        Err(self.fault_at(kind, registers))
+    }
+
+    /// An abort, with the panic or the shortage of memory that led to it.
+    pub(super) fn aborted(&self, signal: i32) -> Termination {
+        let kind = match self.mailbox.staged_panic().map(GuestPanic::read) {
+            Some(Ok(panic)) => FaultKind::Panicked(panic),
+            Some(Err(violation)) => return violation.into(),
+            // An allocator that is refused memory aborts, as a rule.
+            None if self.space.ran_out_of_memory() => FaultKind::OutOfMemory { limit: self.space.memory_total() },
+            None => FaultKind::Aborted { signal },
+        };
+        self.fault_in_system_call(kind)
+    }
+
+    /// A fault of the code that made the last exit itself, not through a stub.
+    pub(super) fn fault(&self, kind: FaultKind) -> Termination {
+        self.fault_at(kind, self.vcpu.regs())
+    }
+
+    /// A fault of the code that made the system call being served.
+    pub(super) fn fault_in_system_call(&self, kind: FaultKind) -> Termination {
+        let regs = self.vcpu.regs();
+        self.fault_at(kind, Regs { rip: regs.rcx, rflags: regs.r11, ..regs })
+    }
+
+    fn fault_at(&self, kind: FaultKind, registers: Regs) -> Termination {
+        let symbols = Symbols::new(self.image.file(), loader::bias(&self.image));
+        let mut memory = |at: GuestVirt, into: &mut [u8]| self.space.read(at, into).is_ok();
+        let stack = symbols.walk(&registers, &mut memory, MAX_CALLS);
+        Fault::new(kind, registers, stack, self.image.clone()).into()
+    }
+
+    fn page_fault(&self, address: u64, access: FaultAccess) -> FaultKind {
+        let target = match self.space.describe(GuestVirt(address)) {
+            Location::StackGuard => return FaultKind::StackOverflow { address },
+            Location::Mapped { protection, .. } => FaultTarget::Protected {
+                readable: protection.is_readable(),
+                writable: protection.is_writable(),
+                executable: protection.is_executable(),
+            },
+            Location::Window { .. } => FaultTarget::Host,
+            Location::Unmapped if address >= USER_END => FaultTarget::Host,
+            Location::Unmapped if address < USER_START => FaultTarget::Null,
+            Location::Unmapped => FaultTarget::Unmapped,
+        };
+        FaultKind::PageFault { address, access, target }
+    }
+}
+
+/// What a page fault's error code says of the access (AMD64 Architecture Programmer's Manual, volume 2, section 8.4.2).
+fn fault_access(error_code: u64) -> FaultAccess {
+    if error_code & FETCH != 0 {
+        FaultAccess::Execute
+    } else if error_code & WRITE != 0 {
+        FaultAccess::Write
+    } else {
+        FaultAccess::Read
+    }
+}
+
+/// The most calls of a backtrace, before inlined ones are told apart.
+const MAX_CALLS: usize = 64;
+
+const PAGE_FAULT: u8 = 14;
+const WRITE: u64 = 1 << 1;
+const FETCH: u64 = 1 << 4;
