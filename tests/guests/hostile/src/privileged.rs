@@ -36,6 +36,17 @@ fn privileged(instruction: &str) -> bool {
             "int 0x20" => asm!("int 0x20"),
             "ud2" => asm!("ud2"),
             "int3" => asm!("int3"),
+            "single step" => asm!("pushfq", "or qword ptr [rsp], 0x100", "popfq", "nop"),
+            "misaligned" => asm!(
+                "pushfq", "or qword ptr [rsp], 0x40000", "popfq", "mov {0}, [rsp + 1]", out(reg) _
+            ),
+            "simd" => asm!(
+                "ldmxcsr [{0}]", "xorps xmm0, xmm0", "divss xmm0, xmm0", in(reg) &0u32, out("xmm0") _
+            ),
+            "x87" => asm!(
+                "fninit", "fldcw [{0}]", "fldz", "fldz", "fdivp", "fwait", in(reg) &0x0340u16,
+                out("st(0)") _, out("st(1)") _
+            ),
             "divide" => asm!("div {0:e}", in(reg) 0u32, inout("eax") 1u32 => _, inout("edx") 0u32 => _),
             "non-canonical" => asm!("mov {0}, [{0}]", inout(reg) 0x8000_0000_0000_0000u64 => _),
             _ => return false,

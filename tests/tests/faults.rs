@@ -1,0 +1,99 @@
+//! What a fault says of itself.
+
+use ampoule::{Blame, CallError, Fault, FaultAccess, FaultKind, FaultTarget, Sandbox, Termination};
+use ampoule_tests::{calls_sandbox, hostile_sandbox};
+
+/// The fault that ended a call, and the whole message.
+fn fault<R>(result: Result<R, CallError>) -> (Fault, String) {
+    let error = result.err().expect("the guest faults");
+    assert_eq!(error.blame(), Blame::Guest);
+    match &error {
+        CallError::Terminated { cause: Termination::Fault(fault), .. } => (fault.clone(), error.to_string()),
+        error => panic!("not reported as a fault: {error}"),
+    }
+}
+
+fn privileged(sandbox: &mut Sandbox, instruction: &str) -> (Fault, String) {
+    fault(sandbox.call::<bool>("privileged", (instruction,)))
+}
+
+/// The names of the functions of a backtrace.
+fn functions(fault: &Fault) -> Vec<&str> {
+    fault.backtrace().frames().iter().filter_map(|frame| frame.function.as_deref()).collect()
+}
+
+#[test]
+fn a_fault_reads_like_a_panic() {
+    let (fault, text) = fault(calls_sandbox().call::<()>("fault", ()));
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines[0], "guest fault in `fault`: read of null pointer 0x0");
+    let line = lines.iter().find(|line| line.contains("tests/guests/calls/src/main.rs")).expect("the source line");
+    assert!(line.contains("fault  "), "{text}");
+    assert_eq!(lines.last(), Some(&"  the sandbox is poisoned: reset it"));
+    assert!(!text.contains("lang_start"), "the runtime is left out: {text}");
+    assert!(format!("{fault:#}").contains("lang_start"), "and shown where everything is asked for");
+}
+
+#[test]
+fn a_fault_tells_where_in_the_image_it_touched() {
+    let mut sandbox = hostile_sandbox();
+    let address: u64 = sandbox.call("address_of", ("constant",)).unwrap();
+    let (fault, text) = fault(sandbox.call::<()>("write", (address, 1u8)));
+    let target = FaultTarget::Protected { readable: true, writable: false, executable: false };
+    assert_eq!(*fault.kind(), FaultKind::PageFault { address, access: FaultAccess::Write, target });
+    assert_eq!((fault.kind().vector(), fault.kind().address()), (Some(14), Some(address)));
+    let place = fault.place().expect("the address lies in the image");
+    assert_eq!(place.section.as_deref(), Some(".rodata"));
+    assert!(
+        text.starts_with(&format!(
+            "guest fault in `write`: write to read-only page at {address:#x} (.rodata of guest+0x"
+        )),
+        "{text}"
+    );
+}
+
+#[test]
+fn the_registers_are_those_of_the_instruction() {
+    let mut sandbox = hostile_sandbox();
+    let (fault, _) = fault(sandbox.call::<()>("execute", (0x1234_5678_9000u64,)));
+    assert_eq!(fault.registers().rip, 0x1234_5678_9000);
+    assert!(functions(&fault).iter().any(|name| name.contains("execute")), "{:#}", fault.backtrace());
+}
+
+#[test]
+fn every_exception_has_its_vector_and_name() {
+    let mut sandbox = hostile_sandbox();
+    for (instruction, vector, name) in [
+        ("divide", 0, "divide error"),
+        ("single step", 1, "debug exception"),
+        ("int3", 3, "breakpoint"),
+        ("ud2", 6, "invalid opcode"),
+        ("hlt", 13, "general protection fault"),
+        ("x87", 16, "x87 floating-point exception"),
+        ("misaligned", 17, "alignment check"),
+        ("simd", 19, "SIMD floating-point exception"),
+    ] {
+        let (fault, text) = privileged(&mut sandbox, instruction);
+        assert_eq!(fault.kind().vector(), Some(vector), "{instruction}: {text}");
+        assert!(text.contains(name), "{instruction}: {text}");
+        assert!(functions(&fault).iter().any(|name| name.contains("privileged")), "{text}");
+        sandbox.reset().unwrap();
+    }
+}
+
+#[test]
+fn recursion_shows_its_frames_up_to_a_limit() {
+    let (fault, text) = fault(hostile_sandbox().call::<u64>("overflow_the_stack", (0u64,)));
+    assert!(matches!(fault.kind(), FaultKind::StackOverflow { .. }));
+    assert!(text.contains("stack overflow") && text.contains("Builder::stack_size"), "{text}");
+    assert!(fault.backtrace().is_truncated() && fault.backtrace().frames().len() >= 32);
+}
+
+#[test]
+fn aborts_and_exits_show_where_they_came_from() {
+    let (fault, text) = fault(calls_sandbox().call::<()>("abort", ()));
+    assert!(functions(&fault).iter().any(|name| name.contains("process::abort")), "{text}");
+    let (exit, text) = self::fault(calls_sandbox().call::<()>("exit", (7i32,)));
+    assert_eq!(*exit.kind(), FaultKind::Exited { code: 7 });
+    assert!(text.contains("environment.rs"), "{text}");
+}
