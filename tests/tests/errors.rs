@@ -44,6 +44,36 @@ fn a_wrong_result_type_is_named() {
     );
 }
 
+/// Other definitions than the guest's, behind the same names.
+mod other {
+    use serde::{Deserialize, Serialize};
+
+    #[derive(Debug, Serialize, Deserialize)]
+    pub(crate) struct Picture {
+        pub(crate) name: u8,
+    }
+
+    #[derive(Debug, Serialize, Deserialize)]
+    pub(crate) enum Shape {
+        Nothing,
+        Circle(String),
+    }
+}
+
+#[test]
+fn types_that_differ_behind_the_same_name_are_found_out_when_they_are_decoded() {
+    let mut sandbox = calls_sandbox();
+    let error = sandbox.call::<other::Picture>("invert_picture", (other::Picture { name: 1 },)).unwrap_err();
+    assert!(matches!(error, CallError::ArgumentsRefused { .. }), "{error}");
+    assert_eq!((error.blame(), error.poisons()), (Blame::Guest, false));
+
+    let error = sandbox.call::<other::Shape>("wrap_shape", (other::Shape::Nothing,)).unwrap_err();
+    assert!(matches!(error, CallError::Decode { .. }), "{error}");
+    let error = sandbox.call::<other::Shape>("wrap_shape", (other::Shape::Circle("c".into()),)).unwrap_err();
+    assert!(matches!(error, CallError::ArgumentsRefused { .. }), "{error}");
+    assert_eq!(sandbox.call::<u32>("divide", (6u32, 3u32)).unwrap(), 2);
+}
+
 #[test]
 fn an_error_of_the_function_reaches_the_caller() {
     let mut sandbox = calls_sandbox();

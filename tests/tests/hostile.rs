@@ -139,6 +139,36 @@ fn a_stack_overflow_is_told_apart() {
 }
 
 #[test]
+fn nothing_of_the_hosts_pages_can_be_read_but_the_two_stubs() {
+    const HOST: u64 = 0x7f80_0000_0000;
+    const STUBS: [u64; 2] = [HOST + 0x5000, HOST + 0x6000];
+    let mut sandbox = hostile_sandbox();
+    for page in (0..64).map(|index| HOST + index * 4096) {
+        match sandbox.call::<u8>("read", (page,)) {
+            Ok(_) => assert!(STUBS.contains(&page), "{page:#x} was read"),
+            Err(error) => {
+                assert!(error.poisons() && !STUBS.contains(&page), "{page:#x}: {error}");
+                sandbox.reset().unwrap();
+            }
+        }
+        let result = sandbox.call::<()>("write", (page, 0u8));
+        assert!(result.unwrap_err().poisons(), "{page:#x} was written");
+        sandbox.reset().unwrap();
+    }
+}
+
+#[test]
+fn a_smashed_stack_ends_the_guest() {
+    for value in [0u8, 0x41, 0xff] {
+        let mut sandbox = hostile_sandbox();
+        let result = sandbox.call::<()>("smash_the_stack", (value,));
+        end(&mut sandbox, result);
+        sandbox.reset().unwrap();
+        assert!(sandbox.call::<bool>("alive", ()).unwrap());
+    }
+}
+
+#[test]
 fn privileged_instructions_fault() {
     for instruction in [
         "hlt",

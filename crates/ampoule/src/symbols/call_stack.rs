@@ -8,7 +8,7 @@ use ampoule_vmm::x86_64::registers::Regs;
 
 use super::budget::Budget;
 use super::elf::Elf;
-use super::frame_table::{Caller, FrameTable};
+use super::frame_table::FrameTable;
 use super::registers::Registers;
 
 /// Reads all of the buffer from the guest's memory, or says that the guest could not.
@@ -78,11 +78,12 @@ impl Walk<'_, '_> {
     fn caller(&mut self, frame: &Frame) -> Option<Frame> {
         let address = frame.code.instruction().wrapping_sub(self.load_bias);
         let table = self.table.as_mut();
-        let caller = match table.and_then(|table| table.caller(address, &frame.registers, self.memory)) {
-            Some(Caller::Known { registers, interrupted }) => {
-                Frame { code: CodeAddress { address: registers.rip()?, is_return: !interrupted }, registers }
+        let caller = match table.and_then(|table| Some((table.description(address)?, table))) {
+            Some((function, table)) => {
+                let caller = table.caller(&function, address, &frame.registers, self.memory)?;
+                let code = CodeAddress { address: caller.registers.rip()?, is_return: !caller.interrupted };
+                Frame { code, registers: caller.registers }
             }
-            Some(Caller::None) => return None,
             None => self.caller_of_strange_code(frame)?,
         };
         let progress = caller.registers.rsp()? > frame.registers.rsp()?;
@@ -91,12 +92,12 @@ impl Walk<'_, '_> {
 
     /// The caller of code that the image does not describe: hand-written, made at run time, or no code at all.
     fn caller_of_strange_code(&mut self, frame: &Frame) -> Option<Frame> {
-        let strange = !self.is_code(frame.code.address);
         let (return_address, rsp, rbp) = match self.jumped(frame) {
             Some(return_address) => (return_address, frame.registers.rsp()?.checked_add(8)?, frame.registers.rbp()),
             None => self.saved_by_frame_pointer(frame)?,
         };
-        if !strange && !self.is_code(return_address) {
+        // Code of the image is called by code of the image. What is not may have been made, and call itself.
+        if self.is_code(frame.code.address) && !self.is_code(return_address) {
             return None;
         }
         let registers = frame.registers.in_caller(return_address, rsp, rbp);

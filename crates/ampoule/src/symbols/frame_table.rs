@@ -20,16 +20,15 @@ pub(super) struct FrameTable<'a> {
     context: Box<UnwindContext<usize>>,
 }
 
-/// What the table says about a caller.
-pub(super) enum Caller {
-    /// The registers are as they will be when the call returns.
-    Known {
-        registers: Registers,
-        /// The caller did not call but was interrupted by a signal.
-        interrupted: bool,
-    },
-    /// There is none, or it cannot be told from what the guest's memory holds.
-    None,
+/// The description of a function's frame.
+pub(super) type Description<'a> = FrameDescriptionEntry<Metered<'a>>;
+
+/// Where a function will return to.
+pub(super) struct Caller {
+    /// As they will be then.
+    pub(super) registers: Registers,
+    /// Whether it did not call but was interrupted by a signal.
+    pub(super) interrupted: bool,
 }
 
 impl<'a> FrameTable<'a> {
@@ -44,39 +43,42 @@ impl<'a> FrameTable<'a> {
         })
     }
 
-    /// The caller of the function that holds the instruction at this image address; `None` if the table does not know the
-    /// function.
-    pub(super) fn caller(&mut self, address: u64, registers: &Registers, memory: &mut Memory<'_>) -> Option<Caller> {
-        let entry = self.entry(address)?;
-        let row = entry.unwind_info_for_address(&self.frames, &self.bases, &mut self.context, address).ok()?;
-        let mut rules = Rules { frames: &self.frames, registers, memory };
-
-        let Some(frame_address) = rules.frame_address(row.cfa()) else { return Some(Caller::None) };
-        let mut caller = registers.kept();
-        caller.set(X86_64::RSP, Some(frame_address));
-        let return_address = entry.cie().return_address_register();
-        for register in KEPT.into_iter().chain([X86_64::RSP, return_address]) {
-            if let Some(rule) = row.register(register) {
-                caller.set(register, rules.value(register, &rule, frame_address));
-            }
-        }
-        let rip = row.register(return_address).and_then(|_| caller.value(return_address));
-        caller.set(X86_64::RA, rip);
-        Some(match rip {
-            Some(_) => Caller::Known { registers: caller, interrupted: entry.is_signal_trampoline() },
-            None => Caller::None,
-        })
-    }
-
-    fn entry(&self, address: u64) -> Option<FrameDescriptionEntry<Metered<'a>>> {
-        let entry = match &self.index {
+    /// The function that holds the instruction at this image address, if the table knows it.
+    pub(super) fn description(&self, address: u64) -> Option<Description<'a>> {
+        let description = match &self.index {
             Some(index) => {
                 let offset = EhFrameOffset(index.lookup(address)?);
                 self.frames.fde_from_offset(&self.bases, offset, EhFrame::cie_from_offset)
             }
             None => self.frames.fde_for_address(&self.bases, address, EhFrame::cie_from_offset),
         };
-        entry.ok().filter(|entry| entry.contains(address))
+        description.ok().filter(|description| description.contains(address))
+    }
+
+    /// The caller of a function that is at this instruction; `None` if it is the outermost, or the guest's memory does not
+    /// hold what the description says.
+    pub(super) fn caller(
+        &mut self,
+        function: &Description<'a>,
+        address: u64,
+        registers: &Registers,
+        memory: &mut Memory<'_>,
+    ) -> Option<Caller> {
+        let row = function.unwind_info_for_address(&self.frames, &self.bases, &mut self.context, address).ok()?;
+        let mut rules = Rules { frames: &self.frames, registers, memory };
+        let frame_address = rules.frame_address(row.cfa())?;
+        let mut value = |register| row.register(register).map(|rule| rules.value(register, &rule, frame_address));
+
+        let mut caller = registers.kept();
+        caller.set(X86_64::RSP, Some(frame_address));
+        for register in KEPT.into_iter().chain([X86_64::RSP]) {
+            if let Some(value) = value(register) {
+                caller.set(register, value);
+            }
+        }
+        let return_address = value(function.cie().return_address_register())??;
+        caller.set(X86_64::RA, Some(return_address));
+        Some(Caller { registers: caller, interrupted: function.is_signal_trampoline() })
     }
 }
 

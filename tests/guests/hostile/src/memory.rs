@@ -47,6 +47,17 @@ fn overflow_the_stack(depth: u64) -> u64 {
     if depth == u64::MAX { 0 } else { overflow_the_stack(depth + 1).wrapping_add(frame[(depth % 64) as usize]) }
 }
 
+/// Overwrites its own frame and those above it, return addresses and all.
+#[export]
+fn smash_the_stack(value: u8) {
+    let mut buffer = [0u8; 16];
+    let start = black_box(buffer.as_mut_ptr());
+    for offset in 0..4096 {
+        // SAFETY: none. The write beyond the buffer is what is being tested.
+        unsafe { std::ptr::write_volatile(start.add(offset), value) };
+    }
+}
+
 /// Allocates and touches memory until there is none.
 #[export]
 fn allocate_for_ever() -> usize {

@@ -50,7 +50,7 @@ impl<'a> Extent<'a> {
         debug_info: &DebugInfo<'a>,
         unit: &gimli::Unit<Metered<'a>>,
     ) -> gimli::Result<Option<u64>> {
-        self.low.clone().map_or(Ok(None), |low| debug_info.dwarf.attr_address(unit, low))
+        self.low.map_or(Ok(None), |low| debug_info.dwarf.attr_address(unit, low))
     }
 
     /// Calls `visit` with each range of addresses.
@@ -60,14 +60,14 @@ impl<'a> Extent<'a> {
         unit: &gimli::Unit<Metered<'a>>,
         mut visit: impl FnMut(Range<u64>),
     ) -> gimli::Result<()> {
-        if let Some(ranges) = self.ranges.clone() {
+        if let Some(ranges) = self.ranges {
             let Some(mut ranges) = debug_info.dwarf.attr_ranges(unit, ranges)? else { return Ok(()) };
             while let Some(range) = ranges.next()? {
                 visit(range.begin..range.end);
             }
             return Ok(());
         }
-        if let (Some(low), Some(high)) = (self.low(debug_info, unit)?, self.high.clone()) {
+        if let (Some(low), Some(high)) = (self.low(debug_info, unit)?, self.high) {
             let high = match high {
                 AttributeValue::Udata(size) => low.saturating_add(size),
                 high => debug_info.dwarf.attr_address(unit, high)?.unwrap_or(low),

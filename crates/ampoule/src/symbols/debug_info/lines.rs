@@ -119,5 +119,5 @@ fn path<'a>(
     Ok(in_rust.map_or_else(|| path.clone(), |(_, path)| path.to_string()))
 }
 
-/// The longest header of a table of lines, in bytes: some ten thousand files. In memory it can take a hundred times as much.
-const MAX_HEADER: usize = 1 << 20;
+/// The longest header of a table of lines, in bytes: some thousands of files. In memory it can take a hundred times as much.
+const MAX_HEADER: usize = 1 << 18;
