@@ -26,6 +26,7 @@ impl<'a> DebugInfo<'a> {
         while !entries.is_empty() {
             let entry = entries.next_offset();
             let Some(abbreviation) = entries.read_abbreviation()? else { continue };
+            self.budget.spend(abbreviation.attributes().len())?;
             // An entry comes before those within it. So what was inlined follows the function that it was inlined into.
             let is_outermost = match abbreviation.tag() {
                 gimli::DW_TAG_subprogram => true,

@@ -36,7 +36,8 @@ pub(super) fn compile(arguments: &[&str]) -> Vec<u8> {
     let program = env::temp_dir().join(name);
     fs::write(&source, SOURCE).expect("the source can be written");
     let status = Command::new("cc")
-        .args(["-O1", "-static", "-nostdlib", "-fno-stack-protector", "-fasynchronous-unwind-tables", "-o"])
+        .args(["-O1", "-static", "-nostdlib", "-fno-stack-protector", "-fasynchronous-unwind-tables"])
+        .args(["-Wl,--eh-frame-hdr", "-o"])
         .args([&program, &source])
         .args(arguments)
         .status()

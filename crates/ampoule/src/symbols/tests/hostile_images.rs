@@ -38,6 +38,20 @@ fn units_that_share_their_tables_cost_each_time() {
 }
 
 #[test]
+fn a_unit_can_have_only_so_many_abbreviations() {
+    let function_after = |unused: u16| {
+        let unused =
+            (0x80..0x80 + unused).flat_map(|code| [code as u8 | 0x80, (code >> 7) as u8 | 0x80, 0, FUNCTION, 0, 0, 0]);
+        let named = [2, FUNCTION, 0, 0x11, 0x01, 0x12, 0x07, 0x03, 0x08, 0, 0];
+        let abbreviations = [&ranged(1, COMPILE_UNIT)[..], &unused.collect::<Vec<u8>>(), &named].concat();
+        let entries = [&[1][..], &range(), &[2], &range(), b"main\0\0"].concat();
+        name(&debug_image(&abbreviations, &unit(&entries))).frames()[0].function.clone()
+    };
+    assert_eq!(function_after(10), Some("main".to_string()));
+    assert_eq!(function_after(16_000), None);
+}
+
+#[test]
 fn a_table_of_lines_can_have_only_so_many_files() {
     let line_with = |directories| {
         let abbreviations = [1, COMPILE_UNIT, 0, 0x11, 0x01, 0x12, 0x07, 0x10, 0x17, 0, 0, 0];

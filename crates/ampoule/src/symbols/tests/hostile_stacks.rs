@@ -19,6 +19,14 @@ fn a_stack_that_cannot_be_read_ends_at_once() {
 }
 
 #[test]
+fn a_function_that_has_just_been_called_has_its_caller() {
+    let symbols = Symbols::new(&PROGRAM, 0);
+    let (called, caller) = (code_of(&symbols, "leaf").start, code_of(&symbols, "branch").start + 4);
+    let registers = Regs { rip: called, rsp: STACK, ..Regs::default() };
+    assert_eq!(addresses(&walk(&symbols, &registers, &[caller]))[..2], [called, caller]);
+}
+
+#[test]
 fn a_call_through_a_null_pointer_has_its_caller() {
     let symbols = Symbols::new(&PROGRAM, 0);
     let caller = code_of(&symbols, "branch").start + 4;
@@ -33,7 +41,9 @@ fn code_made_at_run_time_is_left_by_its_frame_pointers() {
     let symbols = Symbols::new(&PROGRAM, 0);
     let (made, caller) = (0x9000_0000, code_of(&symbols, "branch").start + 4);
     let registers = Regs { rip: made, rsp: STACK, rbp: STACK + 8, ..Regs::default() };
-    let stack = walk(&symbols, &registers, &[0, STACK + 24, made + 16, 0, caller]);
+    // What looks like a return address is one only for code that has just been called.
+    let decoy = code_of(&symbols, "leaf").start + 1;
+    let stack = walk(&symbols, &registers, &[0, STACK + 24, made + 16, decoy, caller]);
     assert_eq!(addresses(&stack)[..3], [made, made + 16, caller]);
 }
 
@@ -69,11 +79,18 @@ fn a_description_that_stays_in_place_ends() {
 
 #[test]
 fn a_description_that_computes_for_ever_ends() {
-    // The frame address is an expression of one instruction: to go back to itself.
-    let image = image(&[(".text", &[0x90; 64]), (".eh_frame", &described(&[0x0f, 3, 0x2f, 0xfd, 0xff, 0x90, 1]))]);
-    let symbols = Symbols::new(&image, 0);
+    // The frame address is an expression that reads what the stack pointer points to, drops it, and goes back.
+    let rules = [0x0f, 7, 0x77, 0, 0x06, 0x13, 0x2f, 0xf9, 0xff, 0x90, 1];
+    let image = image(&[(".text", &[0x90; 64]), (".eh_frame", &described(&rules))]);
     let registers = Regs { rip: TEXT, rsp: STACK, ..Regs::default() };
-    assert_eq!(addresses(&walk(&symbols, &registers, &[])), [TEXT]);
+    let mut reads = 0;
+    let mut memory = |_, _: &mut [u8]| {
+        reads += 1;
+        true
+    };
+    let stack = Symbols::new(&image, 0).walk(&registers, &mut memory, LIMIT);
+    assert_eq!(addresses(&stack), [TEXT]);
+    assert!((1..=256).contains(&reads), "{reads}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Functions and lines of a C program.
 
-use super::fixture::{PROGRAM, code_of, compile};
+use super::fixture::{PROGRAM, TEXT, code_of, compile, image};
 use crate::symbols::call_stack::{CallStack, CodeAddress};
 use crate::symbols::{Frame, Symbols};
 
@@ -64,6 +64,24 @@ fn the_last_instruction_of_a_function_can_be_a_call() {
     let backtrace = symbols.name(&CallStack { frames, truncated: false });
     assert_eq!(backtrace.frames()[0].function.as_deref(), Some("leaf"));
     assert_eq!(backtrace.frames()[0].address, behind);
+}
+
+#[test]
+fn what_is_left_of_dropped_functions_is_not_believed() {
+    // A function of which the linker has left the debug information, moved to address 0 and longer than what lies between.
+    let name_at = |start: u64| {
+        let range = [start.to_le_bytes(), (TEXT + 64 - start).to_le_bytes()].concat();
+        let unit_range = [TEXT.to_le_bytes(), 64_u64.to_le_bytes()].concat();
+        let entries = [&[1], &unit_range[..], &[2], &range, b"main\0\0"].concat();
+        let length = (entries.len() as u32 + 7).to_le_bytes();
+        let info = [&length, &[4, 0, 0, 0, 0, 0, 8][..], &entries].concat();
+        let abbreviations =
+            [1, 0x11, 1, 0x11, 0x01, 0x12, 0x07, 0, 0, 2, 0x2e, 0, 0x11, 0x01, 0x12, 0x07, 0x03, 0x08, 0, 0, 0];
+        let image = image(&[(".text", &[0x90; 64]), (".debug_abbrev", &abbreviations), (".debug_info", &info)]);
+        name(&Symbols::new(&image, 0), TEXT)[0].function.clone()
+    };
+    assert_eq!(name_at(TEXT), Some("main".to_string()));
+    assert_eq!(name_at(0), None);
 }
 
 /// Some instruction of `leaf` is of `scaled` in the source.
