@@ -7,7 +7,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ampoule::{Call, Image, InterruptHandle, KillOutcome, Sandbox};
+use ampoule::{Call, Image, InterruptHandle, KillOutcome};
 
 use crate::build;
 use crate::measure::Bench;

@@ -61,7 +61,8 @@ impl Backtrace {
     fn short(&self) -> &[Frame] {
         let entry = self.frames.iter().position(|frame| ENTRY.holds(frame));
         let called = &self.frames[..entry.unwrap_or(self.frames.len())];
-        let glue = called.iter().rev().take_while(|frame| entry.is_some() && GLUE.holds(frame)).count();
+        let glue =
+            called.iter().rev().take_while(|frame| entry.is_some() && (GLUE.holds(frame) || frame.is_shim())).count();
         match &called[..called.len() - glue] {
             [] => &self.frames,
             frames => frames,
@@ -72,14 +73,33 @@ impl Backtrace {
 impl fmt::Display for Backtrace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let frames = if f.alternate() { &self.frames[..] } else { self.short() };
-        for (index, frame) in frames.iter().enumerate() {
+        let mut index = 0;
+        for run in frames.chunk_by(Frame::reads_like) {
             let separator = if index == 0 { "" } else { "\n" };
-            write!(f, "{separator}{index:>5}: {frame}")?;
+            write!(f, "{separator}{index:>5}: {}", run[0])?;
+            if run.len() > 1 {
+                write!(f, "\n       … and {} more like this", run.len() - 1)?;
+            }
+            index += run.len();
         }
         if self.truncated && frames.len() == self.frames.len() {
             write!(f, "\n       … and its callers, which are too many to show")?;
         }
         Ok(())
+    }
+}
+
+impl Frame {
+    /// Whether both are the same place in the source, as the turns of a recursion are.
+    fn reads_like(&self, other: &Self) -> bool {
+        self.function.is_some()
+            && self.function == other.function
+            && (&self.file, self.line) == (&other.file, other.line)
+    }
+
+    /// Whether it is the code that `#[export]` puts between the guest library and the function.
+    fn is_shim(&self) -> bool {
+        self.function.as_ref().is_some_and(|function| function.ends_with("::__ampoule_shim"))
     }
 }
 
@@ -164,6 +184,18 @@ mod tests {
             "    0: decode::huffman::build  decode/src/huffman.rs:88\n    1: guest::thumbnail  src/main.rs:9"
         );
         assert_eq!(format!("{backtrace:#}").lines().count(), backtrace.frames().len());
+    }
+
+    #[test]
+    fn the_turns_of_a_recursion_are_folded() {
+        let turn = frame("guest::recurse", "src/main.rs", 3);
+        let frames = vec![frame("guest::leaf", "src/main.rs", 9), turn.clone(), turn.clone(), turn];
+        assert_eq!(
+            Backtrace::new(frames, false).to_string(),
+            "    0: guest::leaf  src/main.rs:9
+    1: guest::recurse  src/main.rs:3
+       … and 2 more like this"
+        );
     }
 
     #[test]

@@ -21,7 +21,7 @@ fn what_falls_due_later_is_seen_when_the_sleeper_looks() {
 
 #[test]
 fn of_two_new_things_the_earlier_one_is_not_missed() {
-    loom::model(|| {
+    check(|| {
         let sleeper = Sleeper::new();
         let adders = [LATER, DUE].map(|moment| {
             let sleeper = Arc::clone(&sleeper);
@@ -29,13 +29,13 @@ fn of_two_new_things_the_earlier_one_is_not_missed() {
             thread::spawn(move || sleeper.add(slot, moment))
         });
         sleeper.sleep_until_seen(DUE);
-        adders.map(|adder| adder.join().unwrap());
+        adders.into_iter().for_each(|adder| adder.join().unwrap());
     });
 }
 
 /// The sleeper has known of `before`, then gets to know of `DUE`.
 fn scenario<const N: usize>(before: [Moment; N]) {
-    loom::model(move || {
+    check(move || {
         let sleeper = Sleeper::new();
         for moment in before {
             sleeper.slots[1].store(moment.nanoseconds(), Ordering::Relaxed);
@@ -49,6 +49,12 @@ fn scenario<const N: usize>(before: [Moment; N]) {
         sleeper.sleep_until_seen(DUE);
         adder.join().unwrap();
     });
+}
+
+fn check(scenario: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(2);
+    builder.check(scenario);
 }
 
 struct Sleeper {

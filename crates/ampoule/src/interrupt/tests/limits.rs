@@ -130,7 +130,7 @@ fn an_inner_calls_limits_do_not_outlive_it() {
 }
 
 #[test]
-fn every_thread_has_its_own_timers() {
+fn limits_go_with_the_sandbox_to_another_thread() {
     let mut guest = Guest::new();
     for _ in 0..3 {
         guest = std::thread::spawn(move || {

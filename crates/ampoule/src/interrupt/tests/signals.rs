@@ -77,12 +77,15 @@ fn without_a_signal_calls_end_at_the_guests_next_exit() {
         let mut kills = || assert_eq!(handle.kill(), KillOutcome::Killed);
         assert_eq!(guest.call(NO_LIMITS, &mut [Step::Host(&mut kills), Step::Spin]), Err(Interruption::Killed));
 
-        let mut waits = || std::thread::sleep(Duration::from_millis(10));
-        assert_eq!(guest.call(deadline(5), &mut [Step::Host(&mut waits), Step::Spin]), Err(Interruption::Deadline));
+        let mut waits = || wait_until(|| handle.0.state.open().is_none());
+        let exhausted = [
+            (Interruption::Deadline, deadline(5)),
+            (Interruption::CpuTime, TimeLimits { deadline: None, cpu_time: Some(Duration::from_millis(5)) }),
+        ];
+        for (interruption, limits) in exhausted {
+            assert_eq!(guest.call(limits, &mut [Step::Host(&mut waits), Step::Spin]), Err(interruption));
+        }
         assert_eq!(guest.call(deadline(5), &mut [Step::Sleep(Duration::MAX)]), Err(Interruption::Deadline));
-
-        let limits = TimeLimits { deadline: None, cpu_time: Some(Duration::from_nanos(1)) };
-        assert_eq!(guest.call(limits, &mut []), Err(Interruption::CpuTime));
 
         let killer = kill_when_running(&guest);
         assert_eq!(guest.call(NO_LIMITS, &mut [Step::Sleep(Duration::MAX)]), Err(Interruption::Killed));

@@ -25,14 +25,8 @@ fn callers_are_named_as_the_standard_library_names_them() {
         // With line tables only, the standard library has but the last part of a name.
         let is_same = function(ours) == name || !short(name).contains("::") && function(ours).contains(short(name));
         assert!(is_same, "{} {name}", function(ours));
-        let (Some(file), Some(number)) = (&ours.file, ours.line) else {
-            assert!(line.is_empty(), "{name} has no line");
-            continue;
-        };
-        assert!(
-            line.contains(&format!("{}:{number}", file.trim_start_matches("./"))),
-            "{name}: {file}:{number} {line}"
-        );
+        let at = ours.file.as_ref().zip(ours.line).map(|(file, line)| format!("{file}:{line}"));
+        assert!(is_same_line(at.as_deref().unwrap_or_default(), line), "{name}: {at:?} {line}");
     }
     // Up to the start of the thread, through code that was compiled without frame pointers.
     assert_eq!(names[..3], ["inlined", "middle", "outermost"]);
@@ -124,6 +118,13 @@ fn registers() -> Regs {
         );
     }
     registers
+}
+
+/// The standard library has a column as well, and directories that differ.
+fn is_same_line(ours: &str, theirs: &str) -> bool {
+    let theirs = theirs.trim_start_matches("at ").trim_start_matches("./");
+    let theirs = theirs.rsplit_once(':').map_or(theirs, |(line, _)| line);
+    ours.is_empty() == theirs.is_empty() && (ours.ends_with(theirs) || theirs.ends_with(ours))
 }
 
 /// Without type arguments.
