@@ -140,8 +140,8 @@ pub trait Vcpu: Send {
 /// Both operations are a single store and safe in a signal handler.
 pub trait Interrupt: Send + Sync {
     /// From now on until [`clear`](Interrupt::clear) every run returns [`Exit::Interrupted`] before the guest executes
-    /// anything. A run in progress notices when its thread receives a signal, so whoever wants to end it sends one after
-    /// this call, with a handler that is installed without `SA_RESTART`.
+    /// anything. A run in progress notices when its thread handles a signal, so whoever wants to end it sends one after
+    /// this call. The flags of the handler do not matter: a run that was restarted would end at once.
     fn request(&self);
 
     /// Lets runs proceed again.

@@ -19,8 +19,8 @@ use super::state::{Interruption, Phase};
 pub(crate) struct TimeLimits {
     /// Wall-clock time from the beginning of the call.
     pub(crate) deadline: Option<Duration>,
-    /// CPU time of the calling thread from the beginning of the call, host functions included. Noticed with a delay of up
-    /// to a millisecond, plus the time that a signal takes.
+    /// CPU time of the calling thread from the beginning of the call, host functions included. Noticed with a delay of
+    /// up to a millisecond, plus the time that a signal takes.
     pub(crate) cpu_time: Option<Duration>,
 }
 
@@ -80,8 +80,8 @@ impl Interruptor {
         self.shared.state.check()
     }
 
-    /// Runs a function of the application, unless the call may not go on, and gives its result, if the call may go on then.
-    /// A call must be running.
+    /// Runs a function of the application, unless the call may not go on, and gives its result, if the call may go on
+    /// then. A call must be running.
     pub(crate) fn in_host_function<R>(&self, function: impl FnOnce() -> R) -> Result<R, Interruption> {
         self.shared.state.enter(Phase::Host)?;
         let result = function();

@@ -1,9 +1,10 @@
 //! Cancellation and time limits: how a call is ended from outside of the guest.
 //!
-//! The guest runs on the thread of its caller. To take the thread out of the guest, a request is set that makes every run
-//! return at once, and then the thread gets a signal, which ends a run in progress. [`state`] sees to it that this hits the
-//! right call and leaves no trace in another one. Handles do that for the application, and [`watchdog`] does it when a time
-//! limit passes. [`call`] is what a sandbox uses of all this. The table of moments is at [`InterruptHandle`].
+//! The guest runs on the thread of its caller. To take the thread out of the guest, a request is set that makes every
+//! run return at once, and then the thread gets a signal, which ends a run in progress. [`state`] sees to it that this
+//! hits the right call and leaves no trace in another one. Handles do that for the application, and [`watchdog`] does
+//! it when a time limit passes. [`call`] is what a sandbox uses of all this. The table of moments is at
+//! [`InterruptHandle`].
 
 use std::fmt;
 use std::sync::Arc;
@@ -28,8 +29,8 @@ use state::{CallNumber, Phase};
 
 /// Ends calls of one sandbox, from any thread.
 ///
-/// A handle can be cloned, sent and kept for as long as one likes: it does not keep the sandbox alive. It stays with its
-/// sandbox when that moves to another thread.
+/// A handle can be cloned, sent and kept for as long as one likes: it does not keep the sandbox alive. It stays with
+/// its sandbox when that moves to another thread.
 ///
 /// # What a kill does, by the moment at which it comes
 ///
@@ -47,15 +48,15 @@ use state::{CallNumber, Phase};
 /// | after the call | `NotRunning` | is over; later calls are not affected |
 /// | while the sandbox is dropped, and after that | `NotRunning` | |
 ///
-/// A call for which `Killed` was returned has no result. It ends with a cause that says that it was killed, and poisons the
-/// sandbox, because the guest stands at an instruction where it may have left its own data half changed. If the guest was
-/// just ending by itself, by a fault or an abort, that is the cause.
+/// A call for which `Killed` was returned has no result. It ends with a cause that says that it was killed, and poisons
+/// the sandbox, because the guest stands at an instruction where it may have left its own data half changed. If the
+/// guest was just ending by itself, by a fault or an abort, that is the cause.
 ///
-/// If a host function of one sandbox calls into a second sandbox, killing the first one's call does not touch the second's.
-/// The second one returns, then the host function, then the first call ends.
+/// If a host function of one sandbox calls into a second sandbox, killing the first one's call does not touch the
+/// second's. The second one returns, then the host function, then the first call ends.
 ///
-/// Time limits behave like a kill at the moment at which they pass: deadlines are noticed by a thread of the library, which
-/// the first call with a limit starts.
+/// Time limits behave like a kill at the moment at which they pass: deadlines are noticed by a thread of the library,
+/// which the first call with a limit starts.
 ///
 /// The signal that this takes, and what happens without it, is described at [`InterruptSignal`].
 ///
@@ -68,8 +69,8 @@ pub struct InterruptHandle(Arc<Shared>);
 impl InterruptHandle {
     /// Ends the call that is running at this moment, if there is one.
     ///
-    /// Does not wait for the call's end. It waits only where the kernel has no room to queue one more signal, until there is
-    /// room or the guest has left by itself.
+    /// Does not wait for the call's end. It waits only where the kernel has no room to queue one more signal, until
+    /// there is room or the guest has left by itself.
     pub fn kill(&self) -> KillOutcome {
         match self.0.state.running() {
             Some((call, _)) => self.0.interrupt(call, Interruption::Killed),

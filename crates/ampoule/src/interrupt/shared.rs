@@ -28,8 +28,8 @@ pub(super) struct Shared {
     watchdog: AtomicPtr<Watchdog>,
 }
 
-/// The limits of the call that is running. Outside of a call there are none, so whoever first sees that a call is running
-/// and then its limits does not see those of an earlier one.
+/// The limits of the call that is running. Outside of a call there are none, so whoever first sees that a call is
+/// running and then its limits does not see those of an earlier one.
 struct Limits {
     /// On the monotonic clock, in nanoseconds; [`Moment::NEVER`] for none.
     deadline: AtomicU64,
@@ -103,10 +103,11 @@ impl Shared {
         self.limits.cpu_time.store(Moment::NEVER.nanoseconds(), Ordering::Release);
     }
 
-    /// Interrupts the call that is running if it has passed a limit. Returns when it may pass one, if nothing new happens.
+    /// Interrupts the call that is running if it has passed a limit. Returns when it may pass one, if nothing new
+    /// happens.
     ///
-    /// Everything that is read here may be out of date, up to the clock of a thread that has ended; but then the call is
-    /// over, and its number does not match any more.
+    /// Everything that is read here may be out of date, up to the clock of a thread that has ended; but then the call
+    /// is over, and its number does not match any more.
     pub(super) fn enforce_limits(&self) -> Moment {
         let Some(call) = self.state.open() else {
             return Moment::NEVER;

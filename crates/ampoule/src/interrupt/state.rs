@@ -1,18 +1,18 @@
-//! The state of a sandbox's calls, in one atomic word that the calling thread and its interrupters share: every handle, and
-//! the thread that watches limits.
+//! The state of a sandbox's calls, in one atomic word that the calling thread and its interrupters share: every handle,
+//! and the thread that watches limits.
 //!
 //! The word says which call is running, what its thread is doing, and whether the call has been interrupted. Because an
-//! interruption is one compare-and-swap of this word, it hits exactly the call that it has seen, and because the calling
-//! thread announces by the same word where it goes, the interrupter knows how to reach it:
+//! interruption is one compare-and-swap of this word, it hits exactly the call that it has seen, and because the
+//! calling thread announces by the same word where it goes, the interrupter knows how to reach it:
 //!
 //! - In the **guest** it needs a kick: the request to leave the guest and then a signal. The word says so
-//!   ([`KICKING`]), and [`finish`](CallState::finish) waits until the kick is over. So the thread is still in the call when
-//!   the signal is sent, and the request is withdrawn after it was made.
+//!   ([`KICKING`]), and [`finish`](CallState::finish) waits until the kick is over. So the thread is still in the call
+//!   when the signal is sent, and the request is withdrawn after it was made.
 //! - In a **host function** it is left alone. It comes by the word before it enters the guest again.
 //! - **Asleep** it waits for the word to change, and is woken.
 //!
-//! No operation but `finish` and [`wait`](CallState::wait) waits for another thread, and none takes a lock or allocates, so
-//! [`interrupt`](CallState::interrupt) may be called in a signal handler.
+//! No operation but `finish` and [`wait`](CallState::wait) waits for another thread, and none takes a lock or
+//! allocates, so [`interrupt`](CallState::interrupt) may be called in a signal handler.
 
 use super::linux::clock::Moment;
 use super::word::Word;
@@ -31,7 +31,7 @@ pub(super) struct CallState<W> {
 /// What ended a call from outside of the guest.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Interruption {
-    /// Somebody called [`InterruptHandle::kill`](super::InterruptHandle::kill) or [`RunningCall::kill`](super::RunningCall::kill).
+    /// A [handle](super::InterruptHandle) killed it.
     Killed,
     /// The call's deadline passed.
     Deadline,
@@ -64,7 +64,8 @@ pub(super) enum Phase {
 
 /// What makes the calling thread leave its guest.
 pub(super) trait Kick {
-    /// Makes each run end at once until [`clear`](Kick::clear); one in progress ends at the next [`signal`](Kick::signal).
+    /// Makes each run end at once until [`clear`](Kick::clear); one in progress ends at the next
+    /// [`signal`](Kick::signal).
     fn request(&self);
 
     fn clear(&self);
@@ -169,6 +170,7 @@ impl<W: Word> CallState<W> {
         kick.request();
         while !kick.signal() {
             if self.running().is_none_or(|(running, _)| running != call) {
+                // The guest has left by itself, and `finish` is waiting.
                 break;
             }
         }

@@ -1,8 +1,8 @@
 //! The thread that watches the time limits of all calls.
 //!
-//! There is one for the process, started by the first call that has a limit. It looks at the sandboxes that have had such
-//! calls, interrupts what has passed a limit as a kill would, and sleeps until the next limit. A call with a limit costs no
-//! system call, as long as the thread is going to look before the limit anyway.
+//! There is one for the process, started by the first call that has a limit. It looks at the sandboxes that have had
+//! such calls, interrupts what has passed a limit as a kill would, and sleeps until the next limit. A call with a limit
+//! costs no system call, as long as the thread is going to look before the limit anyway.
 
 use std::io;
 use std::ptr;

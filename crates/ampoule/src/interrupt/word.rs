@@ -19,7 +19,8 @@ pub(super) trait Word {
     /// Ends all `wait`s.
     fn wake(&self);
 
-    /// Of two threads that store, come here, and load what the other one has stored, at least one sees the other's store.
+    /// Of two threads that store, come here, and load what the other one has stored, at least one sees the other's
+    /// store.
     fn fence();
 
     /// Replaces the word by `change` of it: the word before.

@@ -1,5 +1,5 @@
-//! The race between the sleeper and something new, in all interleavings that the C11 memory model allows. A sleeper that
-//! sleeps for ever is a deadlock, which loom reports.
+//! The race between the sleeper and something new, in all interleavings that the C11 memory model allows. A sleeper
+//! that sleeps for ever is a deadlock, which loom reports.
 
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicU64, Ordering};

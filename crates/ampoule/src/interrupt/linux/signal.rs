@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-/// The signal by which the library takes a thread out of its guest, for [kills](crate::InterruptHandle) and time limits.
+/// The signal by which the library takes a thread out of its guest, for [kills](crate::InterruptHandle) and time
+/// limits.
 ///
 /// One signal serves the whole process. It is chosen when the first sandbox is built, or before that by
 /// [`install`](InterruptSignal::install):
@@ -26,14 +27,14 @@ use thiserror::Error;
 ///
 /// - It installs a handler, unless the application has a handler for this signal or ignores it: that is an error. The
 ///   handler is never removed, and runs on the thread's alternate signal stack if there is one.
-/// - It unblocks the signal on every thread that makes a call, at the thread's first call. An application that blocks it
-///   there again, or replaces the handler, takes away what kills and time limits need to end a guest that does not leave by
-///   itself.
-/// - It sends the signal to threads that run a guest, and only to end that guest's call. No host function and nothing else
-///   of the application is ever interrupted by it.
+/// - It unblocks the signal on every thread that makes a call, at the thread's first call. The application must not
+///   block it there again, or change what happens when it comes: a guest that does not leave by itself would go on for
+///   ever.
+/// - It sends the signal to threads that run a guest, and only to end that guest's call. No host function and nothing
+///   else of the application is ever interrupted by it.
 ///
-/// A signal of this number from elsewhere has no effect (its handler has `SA_RESTART`). No other signal is touched, and a
-/// guest that is interrupted by one of the application's signals goes on after the application's handler.
+/// A signal of this number from elsewhere has no effect (its handler has `SA_RESTART`). No other signal is touched, and
+/// a guest that is interrupted by one of the application's signals goes on after the application's handler.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum InterruptSignal {
@@ -43,8 +44,9 @@ pub enum InterruptSignal {
     /// This one, which must have the default disposition. Signals that processors and the C library raise, such as
     /// `SIGSEGV` or `SIGABRT`, are refused.
     Number(i32),
-    /// None: nothing is installed. A kill or a time limit ends a call at the guest's next exit, that is when it prints, makes
-    /// a system call, calls a host function, or returns. A guest that just computes goes on for as long as it likes.
+    /// None: nothing is installed. A kill or a time limit ends a call at the guest's next exit, that is when it prints,
+    /// makes a system call, calls a host function, or returns. A guest that just computes goes on for as long as it
+    /// likes.
     None,
 }
 
@@ -163,8 +165,8 @@ impl Signal {
 
     fn unblock_now(self) {
         let mut set = MaybeUninit::uninit();
-        // SAFETY: `set` is initialized by `sigemptyset` before it is used. None of the calls can fail: the set is writable,
-        // and the signal exists, since it has a handler.
+        // SAFETY: `set` is initialized by `sigemptyset` before it is used. None of the calls can fail: the set is
+        // writable, and the signal exists, since it has a handler.
         unsafe {
             libc::sigemptyset(set.as_mut_ptr());
             libc::sigaddset(set.as_mut_ptr(), self.0);

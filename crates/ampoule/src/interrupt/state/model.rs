@@ -1,7 +1,8 @@
 //! The races between a call and its killers, in all interleavings that the C11 memory model allows.
 //!
-//! The hypervisor, signals and futexes are modelled: a run of the guest looks at the request when it begins and at pending
-//! signals from then on, as `KVM_RUN` does. A lost wake-up or a guest that is never left is a deadlock, which loom reports.
+//! The hypervisor, signals and futexes are modelled: a run of the guest looks at the request when it begins and at
+//! pending signals from then on, as `KVM_RUN` does. A lost wake-up or a guest that is never left is a deadlock, which
+//! loom reports.
 
 use loom::sync::atomic::{AtomicBool, Ordering};
 use loom::sync::{Arc, Condvar, Mutex};
