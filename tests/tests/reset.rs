@@ -17,7 +17,8 @@ fn state_goes_back_to_what_it_was_after_the_start() {
 #[test]
 fn a_poisoned_sandbox_can_be_called_again() {
     let mut sandbox = hostile_sandbox();
-    let ways_to_end: [fn(&mut Sandbox) -> Result<(), CallError>; 9] = [
+    type WayToEnd = fn(&mut Sandbox) -> Result<(), CallError>;
+    let ways_to_end: [WayToEnd; 9] = [
         |sandbox| sandbox.call("write", (0u64, 1u8)),
         |sandbox| sandbox.call("execute", (0u64,)),
         |sandbox| sandbox.call::<bool>("privileged", ("ud2",)).map(drop),
