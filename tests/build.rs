@@ -1,6 +1,29 @@
 //! Builds the guests of the tests.
 
+use std::path::PathBuf;
+use std::process::Command;
+
 fn main() {
     ampoule_build::guest("guests/calls").build();
     ampoule_build::guest("guests/hostile").build();
+    build_c_guest();
+}
+
+/// Compiles the guest in C, once for fixed addresses and once position-independent.
+fn build_c_guest() {
+    const SOURCE: &str = "guests/c/guest.c";
+    println!("cargo:rerun-if-changed={SOURCE}");
+    let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    for (name, kind) in [("c-fixed", "-static"), ("c-pie", "-static-pie")] {
+        let image = out.join(name);
+        let status = Command::new("cc")
+            .args(["-O2", "-Wall", "-Werror", "-fPIE", kind, "-o"])
+            .args([image.as_os_str(), SOURCE.as_ref()])
+            .status();
+        match status {
+            Ok(status) if status.success() => {}
+            other => panic!("`cc` could not build {SOURCE}: {other:?}"),
+        }
+        println!("cargo:rustc-env=AMPOULE_GUEST_{name}={}", image.display());
+    }
 }
