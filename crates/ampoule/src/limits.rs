@@ -9,6 +9,10 @@ use std::time::Duration;
 /// ([`Call::limits`](crate::Call::limits)), which replace those that they set. A guest that exceeds a limit ends, and its
 /// sandbox is poisoned ([`Termination::LimitExceeded`](crate::Termination::LimitExceeded)).
 ///
+/// Time limits are watched by one thread for the whole process, `ampoule-limits`, which the first call that has one starts.
+/// A call with a deadline makes no system call for it, unless its deadline comes before all that the thread waits for; one
+/// with a limit of processor time reads its thread's clock once.
+///
 /// ```
 /// use std::time::Duration;
 ///
