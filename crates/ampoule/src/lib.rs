@@ -82,7 +82,7 @@ pub use termination::Termination;
 
 /// The bytes of a guest image that the build script has built with `ampoule-build`, by the name of its binary.
 ///
-/// ```ignore
+/// ```text
 /// let image = ampoule::Image::embedded(ampoule::include_guest!("hello"))?;
 /// ```
 #[macro_export]
