@@ -11,6 +11,10 @@ ci:
 test:
     cargo test --workspace
 
+# Run the tests on ordinary KVM, in QEMU's emulation of AMD SVM; fetches Debian packages once.
+test-svm *arguments:
+    scripts/test-svm {{arguments}}
+
 # Format all code.
 fmt:
     cargo fmt --all
