@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use ampoule::{CallError, Termination};
+use ampoule::{CallError, Output, Termination};
 use ampoule_tests::{calls_builder, calls_image, calls_sandbox};
 
 /// Settings for the guest `calls` with another host function `parse`.
@@ -90,6 +90,26 @@ fn a_host_function_that_panics_poisons_the_sandbox() {
     assert!(std::panic::catch_unwind(call).is_err());
     let error = sandbox.call::<()>("empty", ()).unwrap_err();
     assert!(matches!(error, CallError::Poisoned { cause: Termination::HostFunctionPanicked }), "{error}");
+}
+
+#[test]
+fn a_writer_that_panics_poisons_the_sandbox_and_not_the_guest_is_blamed() {
+    struct Broken;
+    impl std::io::Write for Broken {
+        fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+            panic!("the writer has a bug")
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut sandbox = calls_builder().stdout(Output::writer(Broken)).build().unwrap();
+    let call = std::panic::AssertUnwindSafe(|| sandbox.call::<()>("print", ("text\n",)));
+    assert!(std::panic::catch_unwind(call).is_err());
+    let error = sandbox.call::<()>("empty", ()).unwrap_err();
+    assert!(matches!(error, CallError::Poisoned { cause: Termination::HostFunctionPanicked }), "{error}");
+    sandbox.reset().unwrap();
+    sandbox.call::<()>("empty", ()).unwrap();
 }
 
 #[test]

@@ -27,8 +27,8 @@ pub enum Termination {
     /// The guest exceeded a limit.
     #[error("{0}")]
     LimitExceeded(ExceededLimit),
-    /// A host function panicked while the guest waited for it.
-    #[error("a host function panicked while the guest waited for its result")]
+    /// A host function, or the writer of an [`Output`](crate::Output), panicked while the guest waited for it.
+    #[error("a host function or the writer of an output panicked while the guest waited for it")]
     HostFunctionPanicked,
     /// The sandbox could not be reset.
     #[error("the sandbox could not be reset: {0}")]

@@ -99,21 +99,23 @@ impl Sandbox {
     }
 }
 
-/// Runs the guest, serving its host calls, until it has something else to say. Where a host function panics, the unwinding
-/// leaves the guest waiting for its answer for ever, and `poison` says so.
+/// Runs the guest, serving its host calls, until it has something else to say. Where code of the application panics (a host
+/// function, an output's writer), the unwinding leaves the guest waiting for an answer for ever, and `poison` says so.
 pub(super) fn run(
     machine: &mut Machine,
     imports: &mut Imports,
     poison: &mut Option<Termination>,
 ) -> Result<GuestMessage, Termination> {
+    *poison = Some(Termination::HostFunctionPanicked);
+    let message = run_to_message(machine, imports);
+    *poison = None;
+    message
+}
+
+fn run_to_message(machine: &mut Machine, imports: &mut Imports) -> Result<GuestMessage, Termination> {
     loop {
         match machine.resume()? {
-            GuestMessage::HostCall { function, length } => {
-                *poison = Some(Termination::HostFunctionPanicked);
-                let served = serve_host_call(machine, imports, function, length);
-                *poison = None;
-                served?;
-            }
+            GuestMessage::HostCall { function, length } => serve_host_call(machine, imports, function, length)?,
             message => return Ok(message),
         }
     }
