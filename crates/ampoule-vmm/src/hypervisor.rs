@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use crate::address::GuestPhys;
 use crate::memory::Region;
+use crate::page_set::PageSet;
 use crate::x86_64::capabilities::Capabilities;
 use crate::x86_64::registers::{FpuState, Regs, SpecialRegs, SyscallEntry};
 
@@ -48,7 +49,13 @@ pub trait Vm: Send {
     ///
     /// [`HypervisorError::SlotInUse`], or what the hypervisor reports, for example when `at` is not at the start of a page
     /// or the range overlaps another slot's. Nothing is mapped then.
-    fn map(&mut self, slot: u32, at: GuestPhys, region: Arc<Region>) -> Result<(), HypervisorError>;
+    fn map(
+        &mut self,
+        slot: u32,
+        at: GuestPhys,
+        region: Arc<Region>,
+        tracking: WriteTracking,
+    ) -> Result<(), HypervisorError>;
 
     /// Takes the memory in `slot` away from the guest.
     ///
@@ -57,6 +64,25 @@ pub trait Vm: Send {
     /// [`HypervisorError::SlotEmpty`], or what the hypervisor reports. The memory stays mapped then.
     fn unmap(&mut self, slot: u32) -> Result<(), HypervisorError>;
 
+    /// Says which pages of a slot the guest has written since the slot was mapped with [`WriteTracking::On`], or since
+    /// they were last [forgotten](Vm::forget_written). What `pages` held before is gone.
+    ///
+    /// A page stays there however often it is asked for, so that a guest pays for its first write to a page only. Writes
+    /// of the host to the slot's region are not seen.
+    ///
+    /// # Errors
+    ///
+    /// [`HypervisorError::SlotEmpty`], [`HypervisorError::WritesNotTracked`], [`HypervisorError::SlotSize`] when `pages` is
+    /// for a slot of another size, or what the hypervisor reports.
+    fn written(&mut self, slot: u32, pages: &mut PageSet) -> Result<(), HypervisorError>;
+
+    /// Takes these pages of a slot for unwritten. To be called while no vCPU runs.
+    ///
+    /// # Errors
+    ///
+    /// As for [`written`](Vm::written).
+    fn forget_written(&mut self, slot: u32, pages: &PageSet) -> Result<(), HypervisorError>;
+
     /// Creates a vCPU whose `syscall` instruction enters as `entry` says. Before its first run it needs
     /// [`Vcpu::set_special_regs`] and [`Vcpu::set_regs`].
     ///
@@ -64,6 +90,15 @@ pub trait Vm: Send {
     ///
     /// [`HypervisorError`] when the host is out of resources or refuses a setting.
     fn create_vcpu(&mut self, entry: &SyscallEntry) -> Result<Box<dyn Vcpu>, HypervisorError>;
+}
+
+/// Whether a hypervisor notes which pages of a slot the guest writes.
+#[derive(Copy, Clone, Eq, PartialEq, Hash, Debug)]
+pub enum WriteTracking {
+    /// It notes none, and can use large pages.
+    Off,
+    /// It notes every page ([`Vm::written`]).
+    On,
 }
 
 /// A virtual processor. It runs on the thread that calls [`run`](Vcpu::run).
@@ -81,6 +116,9 @@ pub trait Vcpu: Send {
     fn regs(&self) -> Regs;
 
     /// Sets the general registers for the next run. Costs no call into the kernel.
+    ///
+    /// After an exit by `out`, a guest whose instruction pointer is set to neither that instruction nor the one after it goes
+    /// on there: the `out` is over, and nothing of it touches these registers.
     fn set_regs(&mut self, regs: &Regs);
 
     /// The special registers as of the last exit or the last [`set_special_regs`](Vcpu::set_special_regs). Free when they
@@ -234,6 +272,22 @@ pub enum HypervisorError {
         /// The slot.
         slot: u32,
     },
+    /// The written pages were asked for of a slot that was mapped with [`WriteTracking::Off`].
+    #[error("writes to memory slot {slot} are not tracked")]
+    WritesNotTracked {
+        /// The slot.
+        slot: u32,
+    },
+    /// A set of pages was given for a slot of another size.
+    #[error("memory slot {slot} has {pages} pages, but a set of {given} was given for it")]
+    SlotSize {
+        /// The slot.
+        slot: u32,
+        /// How many pages the slot has.
+        pages: usize,
+        /// How many pages the set can hold.
+        given: usize,
+    },
     /// A model-specific register does not exist on this hypervisor.
     #[error("the hypervisor does not let model-specific register {index:#x} be set")]
     MsrRefused {
@@ -250,6 +304,9 @@ pub enum Operation {
     CreateVm,
     MapMemory,
     UnmapMemory,
+    TrackWrites,
+    ReadWrittenPages,
+    ForgetWrittenPages,
     CreateVcpu,
     MapRunPage,
     SetCpuid,
@@ -269,6 +326,9 @@ impl fmt::Display for Operation {
             Operation::CreateVm => "create a virtual machine",
             Operation::MapMemory => "map memory into a guest",
             Operation::UnmapMemory => "unmap memory from a guest",
+            Operation::TrackWrites => "keep track of written pages without clearing them",
+            Operation::ReadWrittenPages => "report which pages a guest has written",
+            Operation::ForgetWrittenPages => "forget which pages a guest has written",
             Operation::CreateVcpu => "create a vCPU",
             Operation::MapRunPage => "map a vCPU's run page",
             Operation::SetCpuid => "set a vCPU's CPUID table",

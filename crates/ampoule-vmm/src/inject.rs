@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::address::GuestPhys;
-use crate::hypervisor::{Counters, Exit, Hypervisor, HypervisorError, Interrupt, Operation, Vcpu, Vm};
+use crate::hypervisor::{Counters, Exit, Hypervisor, HypervisorError, Interrupt, Operation, Vcpu, Vm, WriteTracking};
 use crate::memory::Region;
+use crate::page_set::PageSet;
 use crate::x86_64::capabilities::Capabilities;
 use crate::x86_64::registers::{FpuState, Regs, SpecialRegs, SyscallEntry};
 
@@ -80,14 +81,30 @@ struct FailingVm {
 }
 
 impl Vm for FailingVm {
-    fn map(&mut self, slot: u32, at: GuestPhys, region: Arc<Region>) -> Result<(), HypervisorError> {
+    fn map(
+        &mut self,
+        slot: u32,
+        at: GuestPhys,
+        region: Arc<Region>,
+        tracking: WriteTracking,
+    ) -> Result<(), HypervisorError> {
         self.plan.pass(Operation::MapMemory)?;
-        self.inner.map(slot, at, region)
+        self.inner.map(slot, at, region, tracking)
     }
 
     fn unmap(&mut self, slot: u32) -> Result<(), HypervisorError> {
         self.plan.pass(Operation::UnmapMemory)?;
         self.inner.unmap(slot)
+    }
+
+    fn written(&mut self, slot: u32, pages: &mut PageSet) -> Result<(), HypervisorError> {
+        self.plan.pass(Operation::ReadWrittenPages)?;
+        self.inner.written(slot, pages)
+    }
+
+    fn forget_written(&mut self, slot: u32, pages: &PageSet) -> Result<(), HypervisorError> {
+        self.plan.pass(Operation::ForgetWrittenPages)?;
+        self.inner.forget_written(slot, pages)
     }
 
     fn create_vcpu(&mut self, entry: &SyscallEntry) -> Result<Box<dyn Vcpu>, HypervisorError> {

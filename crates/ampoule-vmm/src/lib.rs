@@ -14,7 +14,7 @@
 //! use ampoule_vmm::x86_64::paging::Access;
 //! use ampoule_vmm::x86_64::registers::Regs;
 //! use ampoule_vmm::x86_64::shim::{self, System, Trap};
-//! use ampoule_vmm::{Exit, GuestPhys, GuestVirt, Hypervisor, PAGE_SIZE, Region};
+//! use ampoule_vmm::{Exit, GuestPhys, GuestVirt, Hypervisor, PAGE_SIZE, Region, WriteTracking};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let kvm = Kvm::shared()?;
@@ -27,8 +27,8 @@
 //! tables.map(at, to, 1, access)?;
 //!
 //! let mut vm = kvm.create_vm()?;
-//! vm.map(0, shim::SYSTEM_BASE, system.region().clone())?;
-//! vm.map(1, to, ram)?;
+//! vm.map(0, shim::SYSTEM_BASE, system.region().clone(), WriteTracking::Off)?;
+//! vm.map(1, to, ram, WriteTracking::On)?;
 //!
 //! let mut vcpu = vm.create_vcpu(&system.syscall_entry())?;
 //! vcpu.set_special_regs(&system.initial_special_regs(kvm.capabilities(), tables.root()))?;
@@ -46,11 +46,13 @@ pub mod hypervisor;
 pub mod inject;
 pub mod kvm;
 pub mod memory;
+mod page_set;
 mod platform;
 pub mod x86_64;
 
 pub use address::{GuestPhys, GuestVirt, PAGE_SIZE};
-pub use hypervisor::{Counters, Exit, Hypervisor, HypervisorError, Interrupt, Vcpu, Vm};
+pub use hypervisor::{Counters, Exit, Hypervisor, HypervisorError, Interrupt, Vcpu, Vm, WriteTracking};
 pub use kvm::OpenError;
 pub use memory::{OutOfRegion, Region, RevokeError};
+pub use page_set::PageSet;
 pub use platform::default_hypervisor;

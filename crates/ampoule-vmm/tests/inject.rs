@@ -7,13 +7,13 @@ use ampoule_vmm::inject::FailAt;
 use ampoule_vmm::kvm::Kvm;
 use ampoule_vmm::x86_64::registers::Regs;
 use ampoule_vmm::x86_64::shim::{SYSTEM_BASE, System, initial_flags};
-use ampoule_vmm::{Exit, Hypervisor, HypervisorError};
+use ampoule_vmm::{Exit, Hypervisor, HypervisorError, WriteTracking};
 
 /// One of each operation.
 fn procedure(hypervisor: &dyn Hypervisor) -> Result<(), HypervisorError> {
     let (system, tables) = System::new(8).unwrap();
     let mut vm = hypervisor.create_vm()?;
-    vm.map(0, SYSTEM_BASE, system.region().clone())?;
+    vm.map(0, SYSTEM_BASE, system.region().clone(), WriteTracking::On)?;
     let mut vcpu = vm.create_vcpu(&system.syscall_entry())?;
     let capabilities = hypervisor.capabilities();
     vcpu.set_special_regs(&system.initial_special_regs(capabilities, tables.root()))?;

@@ -15,8 +15,11 @@ use std::os::fd::{FromRawFd, IntoRawFd};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use kvm_bindings::{CpuId, KVM_API_VERSION, KVM_MAX_CPUID_ENTRIES, KVM_SYNC_X86_REGS, KVM_SYNC_X86_SREGS};
-use kvm_ioctls::Cap;
+use kvm_bindings::{
+    CpuId, KVM_API_VERSION, KVM_CAP_EXT_CPUID, KVM_CAP_IMMEDIATE_EXIT, KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2,
+    KVM_CAP_SYNC_REGS, KVM_CAP_USER_MEMORY, KVM_CAP_XCRS, KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE, KVM_MAX_CPUID_ENTRIES,
+    KVM_SYNC_X86_REGS, KVM_SYNC_X86_SREGS,
+};
 
 use crate::hypervisor::{Hypervisor, HypervisorError, Vm};
 use crate::x86_64::capabilities::Capabilities;
@@ -133,14 +136,19 @@ fn check(path: &Path, kvm: &kvm_ioctls::Kvm) -> Result<(), OpenError> {
     }
     let registers = (KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS) as i32;
     let needed = [
-        ("KVM_CAP_USER_MEMORY", Cap::UserMemory, 1),
-        ("KVM_CAP_EXT_CPUID", Cap::ExtCpuid, 1),
-        ("KVM_CAP_XCRS", Cap::Xcrs, 1),
-        ("KVM_CAP_SYNC_REGS", Cap::SyncRegs, registers),
-        ("KVM_CAP_IMMEDIATE_EXIT", Cap::ImmediateExit, 1),
+        ("KVM_CAP_USER_MEMORY", KVM_CAP_USER_MEMORY, 1),
+        ("KVM_CAP_EXT_CPUID", KVM_CAP_EXT_CPUID, 1),
+        ("KVM_CAP_XCRS", KVM_CAP_XCRS, 1),
+        ("KVM_CAP_SYNC_REGS", KVM_CAP_SYNC_REGS, registers),
+        ("KVM_CAP_IMMEDIATE_EXIT", KVM_CAP_IMMEDIATE_EXIT, 1),
+        (
+            "KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2",
+            KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2,
+            KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE as i32,
+        ),
     ];
     for (capability, number, bits) in needed {
-        if kvm.check_extension_int(number) & bits != bits {
+        if kvm.check_extension_raw(number.into()) & bits != bits {
             return Err(OpenError::MissingCapability { path: path.to_owned(), capability });
         }
     }

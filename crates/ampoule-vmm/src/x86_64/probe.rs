@@ -6,7 +6,7 @@
 use std::io;
 
 use crate::address::{GuestVirt, PAGE_SIZE};
-use crate::hypervisor::{Exit, HypervisorError, Vcpu, Vm};
+use crate::hypervisor::{Exit, HypervisorError, Vcpu, Vm, WriteTracking};
 use crate::memory::Region;
 use crate::x86_64::capabilities::{Capabilities, PortAccess, SyscallRing};
 use crate::x86_64::paging::Access;
@@ -73,8 +73,8 @@ fn guest(vm: &mut dyn Vm, capabilities: &Capabilities) -> Result<Box<dyn Vcpu>, 
     code.write(0, &GUEST).expect("the guest fits a page");
     let user = Access { write: false, execute: true, user: true };
     tables.map(CODE, SHARED_PHYS, 1, user).expect("there are tables for one page");
-    vm.map(0, SYSTEM_BASE, system.region().clone())?;
-    vm.map(1, SHARED_PHYS, code)?;
+    vm.map(0, SYSTEM_BASE, system.region().clone(), WriteTracking::Off)?;
+    vm.map(1, SHARED_PHYS, code, WriteTracking::Off)?;
     let mut vcpu = vm.create_vcpu(&system.syscall_entry())?;
     vcpu.set_special_regs(&system.initial_special_regs(capabilities, tables.root()))?;
     vcpu.set_regs(&Regs { rip: CODE.0, rflags: initial_flags(capabilities), ..Regs::default() });

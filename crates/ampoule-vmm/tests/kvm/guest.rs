@@ -7,7 +7,7 @@ use ampoule_vmm::x86_64::capabilities::Capabilities;
 use ampoule_vmm::x86_64::paging::{Access, PageTables};
 use ampoule_vmm::x86_64::registers::Regs;
 use ampoule_vmm::x86_64::shim::{self, ExceptionFrame, SYSTEM_BASE, System, Trap};
-use ampoule_vmm::{Exit, GuestPhys, GuestVirt, Hypervisor, PAGE_SIZE, Region, Vcpu, Vm};
+use ampoule_vmm::{Exit, GuestPhys, GuestVirt, Hypervisor, PAGE_SIZE, Region, Vcpu, Vm, WriteTracking};
 
 pub(crate) const CODE: GuestVirt = GuestVirt(0x40_0000);
 pub(crate) const STACK_TOP: GuestVirt = GuestVirt(0x7f7f_ffff_f000);
@@ -40,8 +40,8 @@ impl Guest {
         tables.map(stack, second_page, 1, WRITE).unwrap();
 
         let mut vm = kvm.create_vm().unwrap();
-        vm.map(0, SYSTEM_BASE, system.region().clone()).unwrap();
-        vm.map(1, RAM, ram.clone()).unwrap();
+        vm.map(0, SYSTEM_BASE, system.region().clone(), WriteTracking::On).unwrap();
+        vm.map(1, RAM, ram.clone(), WriteTracking::On).unwrap();
         let mut vcpu = vm.create_vcpu(&system.syscall_entry()).unwrap();
         let capabilities = *kvm.capabilities();
         vcpu.set_special_regs(&system.initial_special_regs(&capabilities, tables.root())).unwrap();

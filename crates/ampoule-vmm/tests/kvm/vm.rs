@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ampoule_vmm::kvm::{Kvm, OpenError};
 use ampoule_vmm::x86_64::shim;
-use ampoule_vmm::{Exit, Hypervisor, HypervisorError, PAGE_SIZE, Region};
+use ampoule_vmm::{Exit, Hypervisor, HypervisorError, PAGE_SIZE, Region, WriteTracking};
 
 use crate::guest::{Guest, RING};
 
@@ -27,14 +27,14 @@ fn a_slot_holds_one_region_until_it_is_unmapped() {
     let mut vm = kvm.create_vm().unwrap();
     let region = Region::anonymous(PAGE_SIZE).unwrap();
     let at = shim::SHARED_PHYS;
-    vm.map(3, at, region.clone()).unwrap();
-    let again = vm.map(3, shim::SYSTEM_BASE, region.clone());
+    vm.map(3, at, region.clone(), WriteTracking::On).unwrap();
+    let again = vm.map(3, shim::SYSTEM_BASE, region.clone(), WriteTracking::On);
     assert!(matches!(again, Err(HypervisorError::SlotInUse { slot: 3 })));
-    let overlapping = vm.map(4, at, region.clone());
+    let overlapping = vm.map(4, at, region.clone(), WriteTracking::On);
     assert!(matches!(overlapping, Err(HypervisorError::Refused { .. })));
     vm.unmap(3).unwrap();
     assert!(matches!(vm.unmap(3), Err(HypervisorError::SlotEmpty { slot: 3 })));
-    vm.map(4, at, region.clone()).unwrap();
+    vm.map(4, at, region.clone(), WriteTracking::On).unwrap();
     drop(vm);
     assert_eq!(Arc::strong_count(&region), 1);
 }

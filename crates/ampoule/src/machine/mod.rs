@@ -12,7 +12,9 @@ use std::sync::Arc;
 use ampoule_vmm::x86_64::capabilities::Capabilities;
 use ampoule_vmm::x86_64::registers::Regs;
 use ampoule_vmm::x86_64::shim::{self, System};
-use ampoule_vmm::{Counters, GuestPhys, GuestVirt, Hypervisor, HypervisorError, PAGE_SIZE, Region, Vcpu, Vm};
+use ampoule_vmm::{
+    Counters, GuestPhys, GuestVirt, Hypervisor, HypervisorError, PAGE_SIZE, Region, Vcpu, Vm, WriteTracking,
+};
 
 use crate::address_space::{AddressSpace, Parts, Window};
 use crate::error::BuildError;
@@ -134,7 +136,7 @@ fn create_vm(
 ) -> Result<VmAndVcpu, HypervisorError> {
     let mut vm = hypervisor.create_vm()?;
     for (slot, (at, region)) in (0..).zip(slots) {
-        vm.map(slot, at, region)?;
+        vm.map(slot, at, region, WriteTracking::Off)?;
     }
     let mut vcpu = vm.create_vcpu(&system.syscall_entry())?;
     let capabilities = hypervisor.capabilities();
