@@ -7,7 +7,7 @@ use ampoule_vmm::kvm::Kvm;
 use ampoule_vmm::x86_64::paging::Access;
 use ampoule_vmm::x86_64::registers::Regs;
 use ampoule_vmm::x86_64::shim::{DOORBELL, SYSTEM_BASE, System, Trap, initial_flags};
-use ampoule_vmm::{Exit, GuestPhys, GuestVirt, Hypervisor, PAGE_SIZE, Region, Vcpu, Vm};
+use ampoule_vmm::{Exit, GuestPhys, GuestVirt, Hypervisor, PAGE_SIZE, Region, Vcpu, Vm, WriteTracking};
 
 use crate::interrupt::{InterruptHandle, Interruption, Interruptor, TimeLimits};
 
@@ -39,8 +39,8 @@ impl Guest {
         tables.map(CODE, RAM, 1, Access { write: false, execute: true, user: true }).unwrap();
 
         let mut vm = kvm.create_vm().unwrap();
-        vm.map(0, SYSTEM_BASE, system.region().clone()).unwrap();
-        vm.map(1, RAM, ram).unwrap();
+        vm.map(0, SYSTEM_BASE, system.region().clone(), WriteTracking::Off).unwrap();
+        vm.map(1, RAM, ram, WriteTracking::Off).unwrap();
         let mut vcpu = vm.create_vcpu(&system.syscall_entry()).unwrap();
         vcpu.set_special_regs(&system.initial_special_regs(kvm.capabilities(), tables.root())).unwrap();
         let interruptor = Interruptor::new(vcpu.interrupter()).unwrap();
