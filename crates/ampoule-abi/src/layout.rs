@@ -3,6 +3,8 @@
 mod message;
 mod record;
 
+use core::mem::offset_of;
+
 pub use message::{FailureStatus, GuestMessageKind, HostMessageKind, MessageLine, PanicRecord, ReturnStatus};
 pub use record::{Record, RecordHeader, RecordKind, padded_text_len, record_text};
 
@@ -10,7 +12,7 @@ pub use record::{Record, RecordHeader, RecordKind, padded_text_len, record_text}
 pub const ABI_MAJOR: u32 = 1;
 
 /// Minor version of this ABI: a host runs guests of its own minor version and older ones.
-pub const ABI_MINOR: u32 = 0;
+pub const ABI_MINOR: u32 = 1;
 
 /// The section of a guest image that holds its function records.
 pub const FUNCTIONS_SECTION: &str = "ampoule_fns";
@@ -39,6 +41,9 @@ pub const INFO_MAGIC: u64 = u64::from_le_bytes(*b"AMPOULE\0");
 pub const MESSAGE_LINE_LEN: usize = 64;
 
 /// What the host tells a guest about itself, at the address that [`AT_AMPOULE`] gives.
+///
+/// A minor version of the ABI may add fields at the end. A guest must not read a field that is newer than its host's
+/// [`abi_minor`](Self::abi_minor): there the structure ends before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct InfoPage {
@@ -62,11 +67,22 @@ pub struct InfoPage {
     pub outbound: u64,
     /// Bytes of the outbound payload area.
     pub outbound_len: u64,
+    /// The guest's generation: another one whenever the host has put the guest back to an earlier state, never 0. The only
+    /// field that changes.
+    ///
+    /// Since minor version [`GENERATION_MINOR`](Self::GENERATION_MINOR).
+    pub generation: u64,
 }
 
 impl InfoPage {
     /// Bytes of the structure.
     pub const LEN: usize = size_of::<Self>();
+
+    /// Where [`generation`](Self::generation) stands in the structure.
+    pub const GENERATION_OFFSET: usize = offset_of!(Self, generation);
+
+    /// The minor version of the ABI with which [`generation`](Self::generation) came.
+    pub const GENERATION_MINOR: u32 = 1;
 
     /// The structure as it stands in memory.
     pub fn to_bytes(&self) -> [u8; Self::LEN] {
@@ -80,6 +96,7 @@ impl InfoPage {
             self.inbound_len,
             self.outbound,
             self.outbound_len,
+            self.generation,
         ];
         let mut bytes = [0; Self::LEN];
         for (chunk, word) in bytes.chunks_exact_mut(8).zip(words) {
@@ -106,14 +123,16 @@ mod tests {
             inbound_len: 7,
             outbound: 8,
             outbound_len: 9,
+            generation: 10,
         };
         let bytes = page.to_bytes();
         assert_eq!(&bytes[..8], b"AMPOULE\0");
         assert_eq!(bytes[8..12], 1u32.to_le_bytes());
         assert_eq!(bytes[12..16], 2u32.to_le_bytes());
-        for (offset, value) in [(16, 3u64), (24, 4), (32, 5), (40, 6), (48, 7), (56, 8), (64, 9)] {
+        for (offset, value) in [(16, 3u64), (24, 4), (32, 5), (40, 6), (48, 7), (56, 8), (64, 9), (72, 10)] {
             assert_eq!(bytes[offset..offset + 8], value.to_le_bytes());
         }
-        assert_eq!(bytes.len(), 72);
+        assert_eq!(bytes.len(), 80);
+        assert_eq!(InfoPage::GENERATION_OFFSET, 72);
     }
 }

@@ -11,6 +11,7 @@ mod signature;
 pub use ampoule_abi::layout::padded_text_len;
 pub use call::{Arguments, BadArguments, Call, Return};
 pub use host_call::{Outgoing, required};
+pub(crate) use mailbox::generation;
 pub use record::{Imported, Record, Shim};
 pub use serve::{UnexpectedMessage, run, serve};
 pub use signature::{Part, Probe, Unnamed, WireName, as_str, text, text_len};

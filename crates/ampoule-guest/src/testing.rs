@@ -1,4 +1,4 @@
-//! Stand-ins for the host's functions, for tests that run without a sandbox.
+//! Stand-ins for the host, for tests that run without a sandbox.
 //!
 //! ```
 //! use ampoule_guest::{export, import, testing};
@@ -18,8 +18,10 @@
 //! Arguments and results are encoded and decoded as between guest and host, so a test also shows that their types can
 //! travel. Their types may differ from those of the import as they may on a host: an import's `&str` is a closure's
 //! `String`.
+//!
+//! [`restore`] stands in for a host that puts the guest back.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fmt::Display;
 use std::rc::Rc;
@@ -29,6 +31,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::{HostError, HostErrorKind};
+use crate::restore;
 
 /// Has a closure answer calls of the import `name`, on this thread, until the guard is dropped.
 ///
@@ -94,6 +97,49 @@ impl Drop for Provided {
             None => all.remove(&name),
         });
     }
+}
+
+/// Does on this thread what a guest notices when its host puts it back: changes the
+/// [`generation`](crate::generation()) and runs the hooks of [`on_restore`](crate::on_restore). The state in statics and
+/// thread-locals stays as it is.
+///
+/// In a sandbox the hooks would wait for the next call; here, where functions call each other without a host, they run at
+/// once.
+///
+/// ```
+/// use std::cell::Cell;
+///
+/// use ampoule_guest::{import, on_restore, testing};
+///
+/// #[import]
+/// fn seed() -> u64;
+///
+/// thread_local! {
+///     static STATE: Cell<u64> = const { Cell::new(0) };
+/// }
+///
+/// fn prepare() {
+///     on_restore(|| STATE.set(seed()));
+/// }
+///
+/// let _seed = testing::provide("seed", || 42u64);
+/// prepare();
+/// assert_eq!(STATE.get(), 0);
+/// testing::restore();
+/// assert_eq!(STATE.get(), 42);
+/// ```
+///
+/// # Panics
+///
+/// Where a hook does.
+pub fn restore() {
+    GENERATION.set(GENERATION.get() + 1);
+    restore::run_hooks();
+}
+
+/// The generation outside a sandbox.
+pub(crate) fn generation() -> u64 {
+    GENERATION.get()
 }
 
 /// Calls what stands in for the import, if something does.
@@ -181,5 +227,6 @@ fn next<T: DeserializeOwned>(mut decoder: Decoder<&[u8]>) -> Result<(T, Decoder<
 }
 
 thread_local! {
+    static GENERATION: Cell<u64> = const { Cell::new(1) };
     static STAND_INS: RefCell<HashMap<String, StandIn>> = RefCell::new(HashMap::new());
 }

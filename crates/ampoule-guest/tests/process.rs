@@ -46,7 +46,7 @@ fn a_guest_without_a_host_says_how_it_is_meant_to_be_run() {
 fn a_panic_while_the_guest_prepares_itself_is_left_to_the_host() {
     if let Some(path) = env::var_os(MAILBOX) {
         // SAFETY: the process ends with the loop, and nothing else in it knows the mailbox.
-        unsafe { rt::serve(&Mailbox::open(&path).info_page(), || panic!("no table, no service")) };
+        unsafe { rt::serve(Mailbox::open(&path).info_page(), || panic!("no table, no service")) };
         process::exit(0);
     }
     let left = left_by("a_panic_while_the_guest_prepares_itself_is_left_to_the_host");
@@ -58,7 +58,7 @@ fn a_panic_while_the_guest_prepares_itself_is_left_to_the_host() {
 fn a_panic_that_ends_the_guest_is_left_to_the_host() {
     if let Some(path) = env::var_os(MAILBOX) {
         // SAFETY: as above.
-        unsafe { rt::serve(&Mailbox::open(&path).info_page(), || {}) };
+        unsafe { rt::serve(Mailbox::open(&path).info_page(), || {}) };
         process::exit(0);
     }
     assert_eq!(left_by("a_panic_that_ends_the_guest_is_left_to_the_host").message, "the second panic");
@@ -104,9 +104,9 @@ impl Mailbox {
         mailbox
     }
 
-    fn info_page(self) -> InfoPage {
+    fn info_page(self) -> &'static InfoPage {
         let start = self.start.expose_provenance() as u64;
-        InfoPage {
+        Box::leak(Box::new(InfoPage {
             magic: INFO_MAGIC,
             abi_major: ABI_MAJOR,
             abi_minor: ABI_MINOR,
@@ -117,7 +117,8 @@ impl Mailbox {
             inbound_len: AREA_LEN as u64,
             outbound: start + OUTBOUND as u64,
             outbound_len: AREA_LEN as u64,
-        }
+            generation: 1,
+        }))
     }
 }
 

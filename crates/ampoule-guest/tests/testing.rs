@@ -5,8 +5,8 @@ use std::io;
 use std::panic;
 use std::rc::Rc;
 
-use ampoule_guest::testing::{provide, try_provide};
-use ampoule_guest::{HostError, HostErrorKind, import};
+use ampoule_guest::testing::{provide, restore, try_provide};
+use ampoule_guest::{HostError, HostErrorKind, generation, import, on_restore};
 
 #[import]
 fn weekday() -> String;
@@ -84,6 +84,36 @@ fn types_that_do_not_match_are_errors() {
 
     let _lookup = provide("store.lookup", |_key: String| 7u8);
     assert_eq!(lookup("key").unwrap_err().kind(), HostErrorKind::BadResult);
+}
+
+#[test]
+fn a_restore_changes_the_generation_and_runs_the_hooks_each_time() {
+    let runs = Rc::new(Cell::new(0));
+    let counted = Rc::clone(&runs);
+    on_restore(move || counted.set(counted.get() + 1));
+    let first = generation();
+    assert_ne!(first, 0, "0 is for hosts that do not tell");
+    assert_eq!((generation(), runs.get()), (first, 0));
+
+    restore();
+    let second = generation();
+    assert_eq!(runs.get(), 1);
+    restore();
+    assert_eq!(runs.get(), 2);
+    assert!(first != second && second != generation() && first != generation());
+}
+
+#[test]
+fn a_restore_is_noticed_by_its_own_thread_only() {
+    on_restore(|| panic!("a hook of this thread"));
+    let other = std::thread::spawn(|| {
+        let before = generation();
+        restore();
+        generation() != before
+    });
+    let before = generation();
+    assert!(other.join().expect("no hook of this thread runs"));
+    assert_eq!(generation(), before);
 }
 
 #[test]

@@ -53,6 +53,6 @@ pub mod x86_64;
 pub use address::{GuestPhys, GuestVirt, PAGE_SIZE};
 pub use hypervisor::{Counters, Exit, Hypervisor, HypervisorError, Interrupt, Vcpu, Vm, WriteTracking};
 pub use kvm::OpenError;
-pub use memory::{OutOfRegion, Region, RevokeError};
+pub use memory::{Contents, OutOfRegion, Region, RevokeError};
 pub use page_set::PageSet;
 pub use platform::default_hypervisor;

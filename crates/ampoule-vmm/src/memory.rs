@@ -7,25 +7,36 @@
 //! 3. The copying is done by instructions that the compiler cannot see into (`arch::copy`), so a guest or another host
 //!    thread that touches the same bytes yields torn data at worst, never undefined behaviour.
 //! 4. A region keeps its address and size for life; whoever has handed its address to a hypervisor keeps it alive.
-//! 5. While a region is write-protected for an instant ([`Region::revoke`]), host writes wait.
+//! 5. While a region is write-protected for an instant ([`Region::revoke`]) or shows something else ([`Contents::show_in`]),
+//!    host writes wait.
+
+mod contents;
+mod frozen;
 
 use std::io;
 use std::ops::Range;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::ptr::{self, NonNull};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use crate::address::PAGE_SIZE;
 use crate::x86_64::copy;
 
-/// A range of anonymous, private host memory that backs guest-physical memory.
+use contents::Extent;
+
+pub use contents::Contents;
+
+/// A range of private host memory that backs guest-physical memory.
 ///
-/// It reads as zero until written, and costs host memory only for the pages that were touched.
+/// It reads as zero until written, and costs host memory only for the pages that were touched. A region that shows a
+/// [`Contents`] reads as that until written, and costs memory only for the pages that were written.
 #[derive(Debug)]
 pub struct Region {
     base: NonNull<u8>,
     len: usize,
-    /// Held shared by writers, exclusively while a range is write-protected.
-    writers: RwLock<()>,
+    /// The parts that show frozen pages, in ascending order. Held shared by writers, exclusively while a range is
+    /// write-protected or mapped anew.
+    shown: RwLock<Vec<Extent>>,
 }
 
 impl Region {
@@ -39,7 +50,7 @@ impl Region {
         if len == 0 || !len.is_multiple_of(PAGE_SIZE) || len > MAX_LEN {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        Ok(Arc::new(Region { base: map_aligned(len)?, len, writers: RwLock::new(()) }))
+        Ok(Arc::new(Region { base: map_aligned(len)?, len, shown: RwLock::default() }))
     }
 
     /// The size in bytes.
@@ -112,8 +123,9 @@ impl Region {
         Ok(())
     }
 
-    /// Makes `len` bytes from `offset` on read as zero. The memory of whole pages goes back to the host, and the
-    /// hypervisor's cached translations of these pages are gone; the parts of pages at either end are overwritten.
+    /// Makes `len` bytes from `offset` on read as zero, and the hypervisor's cached translations of the pages that lie within
+    /// go. The memory of these pages goes back to the host, except where the region shows a [`Contents`]; there, and at
+    /// either end, zeros are written.
     ///
     /// # Errors
     ///
@@ -127,15 +139,26 @@ impl Region {
         }
         self.fill_zero(offset, pages.start - offset)?;
         self.fill_zero(pages.end, end - pages.end)?;
-        let start = self.bounded(pages.start, pages.len())?;
-        // SAFETY: `start` begins `pages.len()` bytes of whole pages of our own private anonymous mapping, into which no
-        // reference exists (rule 1), so that replacing them by zero pages is a write like any other.
-        let result = unsafe { libc::madvise(start.cast(), pages.len(), libc::MADV_DONTNEED) };
-        if result != 0 {
-            // Pages locked in memory (mlockall) cannot be given back: keep them and do the rest.
-            self.fill_zero(pages.start, pages.len())?;
-            self.write_protect_briefly(&pages).ok();
+        for (part, shows) in self.parts(&pages) {
+            if shows || !self.drop_pages(&part) {
+                self.fill_zero(part.start, part.len())?;
+                self.write_protect_briefly(&part).ok();
+            }
         }
+        Ok(())
+    }
+
+    /// Forgets what was written to these pages of a region that shows a [`Contents`]: they hold what it says again, and their
+    /// memory goes back to the host. Pages that no longer hold it afterwards, because they cannot be given back (they are
+    /// locked in memory), keep what was written.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfRegion`] when the pages do not lie within the region; nothing changes then.
+    pub fn release(&self, pages: Range<usize>) -> Result<(), OutOfRegion> {
+        let bytes = pages.start * PAGE_SIZE..pages.end * PAGE_SIZE;
+        self.bounded(bytes.start, bytes.len())?;
+        self.drop_pages(&bytes);
         Ok(())
     }
 
@@ -167,8 +190,107 @@ impl Region {
         self.base.as_ptr() as u64
     }
 
+    /// Writes bytes to a file, at `at`.
+    fn write_to_file(&self, mut offset: usize, len: usize, file: &OwnedFd, mut at: usize) -> io::Result<()> {
+        let end = offset + len;
+        while offset < end {
+            let from = self.bounded(offset, end - offset).map_err(io::Error::other)?;
+            // SAFETY: `bounded` returned the start of so many mapped bytes, which only the kernel reads here: bytes that
+            // the guest changes at the same time are copied torn at worst (rule 3).
+            let written = unsafe { libc::pwrite(file.as_raw_fd(), from.cast(), end - offset, at as libc::off_t) };
+            match usize::try_from(written) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    offset += written;
+                    at += written;
+                }
+                Err(_) => {
+                    let error = io::Error::last_os_error();
+                    if error.kind() != io::ErrorKind::Interrupted {
+                        return Err(error);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes these extents show frozen pages, and everything else hold zeros.
+    fn show(&self, extents: &[Extent]) -> io::Result<()> {
+        let mut shown = self.shown.write().unwrap_or_else(PoisonError::into_inner);
+        self.map_anew(&(0..self.len), None)?;
+        shown.clear();
+        for extent in extents {
+            let bytes = extent.pages.start * PAGE_SIZE..extent.pages.end * PAGE_SIZE;
+            if let Err(error) = self.map_anew(&bytes, Some(extent)) {
+                // The failed call may have left a hole, into which anything could be mapped that the guest would see.
+                if self.map_anew(&bytes, None).is_err() {
+                    eprintln!("guest memory that was unmapped cannot be mapped again ({error}): giving up");
+                    std::process::abort();
+                }
+                return Err(error);
+            }
+            shown.push(extent.clone());
+        }
+        Ok(())
+    }
+
+    /// Maps whole pages within the region anew: those of an extent, or zeros.
+    fn map_anew(&self, bytes: &Range<usize>, extent: Option<&Extent>) -> io::Result<()> {
+        let private = libc::MAP_PRIVATE | libc::MAP_FIXED | libc::MAP_NORESERVE;
+        let (flags, file, offset) = match extent {
+            Some(extent) => (private, extent.frozen.file().as_raw_fd(), extent.first * PAGE_SIZE),
+            None => (private | libc::MAP_ANONYMOUS, -1, 0),
+        };
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: the range lies within our own mapping, into which no reference exists (rule 1), so that replacing its pages
+        // is a write like any other; the caller holds `shown` exclusively, so that no host writer is in there.
+        let at = unsafe {
+            let start = self.base.as_ptr().add(bytes.start);
+            libc::mmap(start.cast(), bytes.len(), protection, flags, file, offset as libc::off_t)
+        };
+        if at == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
+    /// Gives whole pages within the region back to the host; they hold what the region shows there, or zeros. `false`, and
+    /// nothing changes, when they are locked in memory (`mlockall`).
+    fn drop_pages(&self, bytes: &Range<usize>) -> bool {
+        // SAFETY: the range is whole pages of our own private mapping, into which no reference exists (rule 1), so that
+        // dropping what was written there is a write like any other.
+        let result = unsafe {
+            let start = self.base.as_ptr().add(bytes.start);
+            libc::madvise(start.cast(), bytes.len(), libc::MADV_DONTNEED)
+        };
+        result == 0
+    }
+
+    /// A range of bytes in parts that show frozen pages, and parts that do not.
+    fn parts(&self, bytes: &Range<usize>) -> Vec<(Range<usize>, bool)> {
+        let mut parts = Vec::new();
+        let mut at = bytes.start;
+        for extent in &*self.writer() {
+            let shown = (extent.pages.start * PAGE_SIZE).max(at)..(extent.pages.end * PAGE_SIZE).min(bytes.end);
+            if shown.is_empty() {
+                continue;
+            }
+            if at < shown.start {
+                parts.push((at..shown.start, false));
+            }
+            at = shown.end;
+            parts.push((shown, true));
+        }
+        if at < bytes.end {
+            parts.push((at..bytes.end, false));
+        }
+        parts
+    }
+
+    fn page_writer(&self) -> PageWriter<'_> {
+        PageWriter { region: self, _writer: self.writer() }
+    }
+
     fn write_protect_briefly(&self, pages: &Range<usize>) -> io::Result<()> {
-        let _alone = self.writers.write().unwrap_or_else(PoisonError::into_inner);
+        let _alone = self.shown.write().unwrap_or_else(PoisonError::into_inner);
         self.protect(pages, libc::PROT_READ)?;
         self.protect(pages, libc::PROT_READ | libc::PROT_WRITE)
             .expect("write permission that was just taken can be given back");
@@ -177,7 +299,7 @@ impl Region {
 
     /// `pages` are whole pages within the region.
     fn protect(&self, pages: &Range<usize>, protection: libc::c_int) -> io::Result<()> {
-        // SAFETY: the range lies within our own mapping. Nobody writes to it: host writers hold `writers` shared and our
+        // SAFETY: the range lies within our own mapping. Nobody writes to it: host writers hold `shown` shared and our
         // caller holds it exclusively; reading stays allowed.
         let result = unsafe {
             let start = self.base.as_ptr().add(pages.start);
@@ -186,8 +308,8 @@ impl Region {
         if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 
-    fn writer(&self) -> RwLockReadGuard<'_, ()> {
-        self.writers.read().unwrap_or_else(PoisonError::into_inner)
+    fn writer(&self) -> RwLockReadGuard<'_, Vec<Extent>> {
+        self.shown.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The host address of `offset`, if `len` bytes from there lie within the region.
@@ -197,6 +319,30 @@ impl Region {
             Some(end) if end <= self.len => Ok(unsafe { self.base.as_ptr().add(offset) }),
             _ => Err(OutOfRegion { offset, len, region: self.len }),
         }
+    }
+}
+
+/// Writes whole pages, one after the other.
+struct PageWriter<'a> {
+    region: &'a Region,
+    _writer: RwLockReadGuard<'a, Vec<Extent>>,
+}
+
+impl PageWriter<'_> {
+    /// Writes over a page.
+    fn write(&self, page: usize, from: &[u8]) {
+        assert_eq!(from.len(), PAGE_SIZE);
+        let to = self.region.bounded(page * PAGE_SIZE, PAGE_SIZE).expect("the page is one of the region's");
+        // SAFETY: `bounded` returned the start of a mapped page, writable while `_writer` is held; `from` is as long and
+        // cannot overlap it (rule 1).
+        unsafe { copy::bytes(from.as_ptr(), to, PAGE_SIZE) };
+    }
+
+    /// Writes zeros over a page.
+    fn zero(&self, page: usize) {
+        let to = self.region.bounded(page * PAGE_SIZE, PAGE_SIZE).expect("the page is one of the region's");
+        // SAFETY: as above.
+        unsafe { copy::zero(to, PAGE_SIZE) };
     }
 }
 

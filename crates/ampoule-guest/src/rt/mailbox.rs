@@ -26,6 +26,13 @@ pub(super) struct Mailbox {
     outbound_len: usize,
     outbound_is_free: Cell<bool>,
     host_calls: Cell<u64>,
+    generation: *const u64,
+}
+
+/// What the info page says of the guest's generation, if this thread runs in a sandbox.
+#[inline]
+pub(crate) fn generation() -> Option<u64> {
+    Mailbox::current().map(Mailbox::generation)
 }
 
 impl Mailbox {
@@ -39,20 +46,30 @@ impl Mailbox {
     /// # Safety
     ///
     /// The page describes a doorbell, lines and areas as `docs/abi.md` defines them, which exist as long as the program
-    /// and are nobody else's but the host's, who writes to them only while it is rung.
-    pub(super) unsafe fn open(page: &InfoPage) -> Calls {
-        let entry = ptr::with_exposed_provenance::<()>(page.entry as usize);
+    /// and are nobody else's but the host's, who writes to them only while it is rung. So does the page itself, as far as
+    /// its minor version has fields.
+    pub(super) unsafe fn open(page: *const InfoPage) -> Calls {
+        // SAFETY: the caller promises a page with these fields, which are in every minor version. No other is read.
+        let InfoPage { abi_minor, entry, host_line, guest_line, inbound, inbound_len, outbound, outbound_len, .. } =
+            unsafe { *page };
+        let entry = ptr::with_exposed_provenance::<()>(entry as usize);
         let mailbox: &'static Self = Box::leak(Box::new(Self {
             // SAFETY: the caller promises that the address is that of such a function.
             entry: unsafe { std::mem::transmute::<*const (), extern "C" fn()>(entry) },
-            host_line: ptr::with_exposed_provenance(page.host_line as usize),
-            guest_line: ptr::with_exposed_provenance_mut(page.guest_line as usize),
-            inbound: ptr::with_exposed_provenance(page.inbound as usize),
-            inbound_len: page.inbound_len as usize,
-            outbound: ptr::with_exposed_provenance_mut(page.outbound as usize),
-            outbound_len: page.outbound_len as usize,
+            host_line: ptr::with_exposed_provenance(host_line as usize),
+            guest_line: ptr::with_exposed_provenance_mut(guest_line as usize),
+            inbound: ptr::with_exposed_provenance(inbound as usize),
+            inbound_len: inbound_len as usize,
+            outbound: ptr::with_exposed_provenance_mut(outbound as usize),
+            outbound_len: outbound_len as usize,
             outbound_is_free: Cell::new(true),
             host_calls: Cell::new(0),
+            generation: if abi_minor < InfoPage::GENERATION_MINOR {
+                &raw const NO_GENERATION
+            } else {
+                // SAFETY: from this version on the page has the field.
+                unsafe { &raw const (*page).generation }
+            },
         }));
         CURRENT.set(Some(mailbox));
         Calls { mailbox }
@@ -90,6 +107,12 @@ impl Mailbox {
     pub(super) fn leave(&self, message: MessageLine) {
         // SAFETY: the line is this side's while the host is not rung.
         unsafe { self.guest_line.write(message.to_bytes()) }
+    }
+
+    fn generation(&self) -> u64 {
+        // SAFETY: the pointer is to a constant or to the page's field, which exist as long as the program. The host changes
+        // the field while it is rung, never during the read; it is volatile because nothing in this program changes it.
+        unsafe { self.generation.read_volatile() }
     }
 
     fn ring(&self, message: MessageLine) -> MessageLine {
@@ -193,6 +216,9 @@ impl Reply<'_> {
         unsafe { slice::from_raw_parts(self.outbound.mailbox.outbound, length) }
     }
 }
+
+/// Stands in for the field that hosts of older minor versions do not have.
+static NO_GENERATION: u64 = 0;
 
 thread_local! {
     static CURRENT: Cell<Option<&'static Mailbox>> = const { Cell::new(None) };

@@ -3,7 +3,7 @@
 use std::cell::UnsafeCell;
 use std::ptr;
 
-use ampoule_abi::layout::{self, ABI_MAJOR, ABI_MINOR, RECORD_HEADER_LEN, RecordHeader, RecordKind};
+use ampoule_abi::layout::{self, ABI_MAJOR, RECORD_HEADER_LEN, RecordHeader, RecordKind};
 
 use super::call::{BadArguments, Call, Return};
 
@@ -91,12 +91,19 @@ fn section() -> &'static [u8] {
     unsafe { std::slice::from_raw_parts(start, len) }
 }
 
-/// The version of the ABI that this program was built for.
+/// The minor version of the ABI that a host must have at least. This crate can do without what came later.
+pub(super) const NEEDED_MINOR: u32 = 0;
+
+/// The version of the ABI that this program needs.
 ///
 /// The symbol is global, so the linker refuses a program with two versions of this crate, whose records would not
 /// understand each other.
 #[used]
 #[unsafe(export_name = "ampoule_abi_record")]
 #[unsafe(link_section = "ampoule_fns")]
-static ABI_RECORD: Record<u64, { layout::padded_text_len("", "") }> =
-    Record(UnsafeCell::new(layout::Record::new(RecordKind::Abi, (ABI_MAJOR as u64) << 32 | ABI_MINOR as u64, "", "")));
+static ABI_RECORD: Record<u64, { layout::padded_text_len("", "") }> = Record(UnsafeCell::new(layout::Record::new(
+    RecordKind::Abi,
+    (ABI_MAJOR as u64) << 32 | NEEDED_MINOR as u64,
+    "",
+    "",
+)));

@@ -5,12 +5,13 @@ use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
 use std::{env, mem, process, ptr};
 
-use ampoule_abi::layout::{ABI_MAJOR, ABI_MINOR, AT_AMPOULE, GuestMessageKind, INFO_MAGIC, InfoPage, MessageLine};
+use ampoule_abi::layout::{ABI_MAJOR, AT_AMPOULE, GuestMessageKind, INFO_MAGIC, InfoPage, MessageLine};
 
 use super::call::{Call, Return};
 use super::mailbox::Mailbox;
 use super::panics;
-use super::record::{Exports, Shim};
+use super::record::{Exports, NEEDED_MINOR, Shim};
+use crate::restore::Watch;
 
 /// Runs the program as a guest.
 ///
@@ -25,16 +26,17 @@ pub fn run(init: impl FnOnce()) -> ! {
         );
         process::exit(EXIT_NOT_A_SANDBOX);
     };
-    if page.abi_major != ABI_MAJOR || !(ABI_MINOR..).contains(&page.abi_minor) {
+    // SAFETY: the host passed the page, and every version has these fields.
+    let (major, minor) = unsafe { ((*page).abi_major, (*page).abi_minor) };
+    if major != ABI_MAJOR || !(NEEDED_MINOR..).contains(&minor) {
         eprintln!(
-            "this guest was built for version {ABI_MAJOR}.{ABI_MINOR} of the guest ABI and the host has {}.{}: build \
-             both with the same version of Ampoule",
-            page.abi_major, page.abi_minor
+            "this guest needs version {ABI_MAJOR}.{NEEDED_MINOR} of the guest ABI and the host has {major}.{minor}: build \
+             both with the same version of Ampoule"
         );
         process::exit(EXIT_NOT_A_SANDBOX);
     }
     // SAFETY: the host passed the page, and the mailbox is used by nothing else in this program.
-    let unexpected = unsafe { serve(&page, init) };
+    let unexpected = unsafe { serve(page, init) };
     eprintln!("{unexpected}");
     process::abort()
 }
@@ -44,9 +46,10 @@ pub fn run(init: impl FnOnce()) -> ! {
 /// # Safety
 ///
 /// As for `Mailbox::open`: the page describes a host as `docs/abi.md` defines it.
-pub unsafe fn serve(page: &InfoPage, init: impl FnOnce()) -> UnexpectedMessage {
+pub unsafe fn serve(page: *const InfoPage, init: impl FnOnce()) -> UnexpectedMessage {
     // SAFETY: as the caller promises.
     let mut calls = unsafe { Mailbox::open(page) };
+    let mut watch = Watch::start();
     panics::install_hook();
     if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(init)) {
         panics::leave(calls.mailbox(), &panics::take(&*payload));
@@ -56,7 +59,7 @@ pub unsafe fn serve(page: &InfoPage, init: impl FnOnce()) -> UnexpectedMessage {
     let mut message = MessageLine { kind: GuestMessageKind::Ready as u32, ..MessageLine::default() };
     loop {
         message = match calls.next(message) {
-            Ok(incoming) => answer(&exports, &Call::new(incoming)),
+            Ok(incoming) => answer(&exports, &mut watch, &Call::new(incoming)),
             Err(message) => return UnexpectedMessage { message },
         };
     }
@@ -75,37 +78,44 @@ impl Display for UnexpectedMessage {
     }
 }
 
-fn answer(exports: &Exports, call: &Call<'_>) -> MessageLine {
-    let answer = exports.find(call.function()).map_or_else(|| call.unknown_function(), |shim| respond(shim, call));
+fn answer(exports: &Exports, watch: &mut Watch, call: &Call<'_>) -> MessageLine {
+    let answer = match exports.find(call.function()) {
+        Some(shim) => respond(shim, watch, call),
+        None => call.unknown_function(),
+    };
     call.message(answer)
 }
 
-fn respond<'a>(shim: Shim, call: &Call<'a>) -> Return<'a> {
+fn respond<'a>(shim: Shim, watch: &mut Watch, call: &Call<'a>) -> Return<'a> {
     panics::forget();
-    let returned =
-        panic::catch_unwind(AssertUnwindSafe(|| shim(call).unwrap_or_else(|reason| call.bad_arguments(&reason))));
+    let returned = panic::catch_unwind(AssertUnwindSafe(|| {
+        watch.settle();
+        shim(call).unwrap_or_else(|reason| call.bad_arguments(&reason))
+    }));
     returned.unwrap_or_else(|payload| {
         let record = panics::take(&*payload);
         // A payload may be of any type, so its destructor may panic, and so on.
         if let Err(second) = panic::catch_unwind(AssertUnwindSafe(|| drop(payload))) {
             mem::forget(second);
         }
-        // SAFETY: the shim has ended without a `Return`. One that it had made is leaked if a destructor panicked after it.
+        // SAFETY: hooks make no `Return`, and the shim has ended without one. One that it had made is leaked if a destructor
+        // panicked after it.
         unsafe { call.panicked(&record) }
     })
 }
 
-/// A copy of the page that the host put in place, if there is one.
-fn info_page() -> Option<InfoPage> {
+/// The page that the host put in place, if there is one.
+fn info_page() -> Option<*const InfoPage> {
     // SAFETY: reads the auxiliary vector.
     let address = unsafe { libc::getauxval(AT_AMPOULE) };
     if address == 0 {
         return None;
     }
+    let page = ptr::with_exposed_provenance::<InfoPage>(address as usize);
     // SAFETY: the entry of this type is the address of an info page, or else the program was started by someone who may
     // do with it as he likes anyway.
-    let page = unsafe { ptr::with_exposed_provenance::<InfoPage>(address as usize).read() };
-    (page.magic == INFO_MAGIC).then_some(page)
+    let magic = unsafe { (*page).magic };
+    (magic == INFO_MAGIC).then_some(page)
 }
 
 fn program_name() -> String {

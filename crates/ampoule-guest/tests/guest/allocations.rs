@@ -3,9 +3,9 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use ampoule_guest::{HostError, export, import};
+use ampoule_guest::{HostError, export, generation, import, on_restore};
 
-use crate::fake_host::FakeHost;
+use crate::fake_host::{FIRST_GENERATION, FakeHost};
 
 #[import]
 fn double(value: u32) -> Result<u32, HostError>;
@@ -32,6 +32,15 @@ fn a_call_with_a_host_call_allocates_nothing() {
         host.reply(&40u32);
         assert_eq!(host.answer().result::<u64>(), 42);
     }
+    let after: u64 = host.call("allocations", |_| ()).result();
+    assert_eq!(after - before, 0);
+}
+
+#[test]
+fn a_call_that_runs_hooks_allocates_nothing() {
+    let mut host = FakeHost::start_with(|| on_restore(|| assert_ne!(generation(), FIRST_GENERATION)));
+    let before: u64 = host.call("allocations", |_| ()).result();
+    host.change_generation();
     let after: u64 = host.call("allocations", |_| ()).result();
     assert_eq!(after - before, 0);
 }

@@ -1,6 +1,7 @@
 //! A host in the test's own process: a guest thread runs the serve loop, and its doorbell hands over to the test.
 
 use std::cell::{Cell, UnsafeCell};
+use std::mem::MaybeUninit;
 use std::sync::{Condvar, Mutex};
 use std::thread::{self, JoinHandle};
 
@@ -15,6 +16,9 @@ use serde::de::DeserializeOwned;
 
 /// Bytes of each payload area.
 pub(crate) const AREA_LEN: usize = 4096;
+
+/// The generation of a guest that was not put back.
+pub(crate) const FIRST_GENERATION: u64 = 70;
 
 /// The host side of a guest that waits for a call.
 pub(crate) struct FakeHost {
@@ -32,13 +36,20 @@ impl FakeHost {
 
     /// The same for a guest that prepares itself.
     pub(crate) fn start_with(init: impl FnOnce() + Send + 'static) -> Self {
+        Self::start_as(ABI_MINOR, init)
+    }
+
+    /// The same on a host of another minor version.
+    pub(crate) fn start_as(abi_minor: u32, init: impl FnOnce() + Send + 'static) -> Self {
         let memory: &Memory = Box::leak(Box::default());
+        // SAFETY: there is no guest yet.
+        unsafe { memory.info_page().write(memory.describe(abi_minor)) };
         let guest = thread::spawn(move || {
             let _last_turn = LastTurn(memory);
             MEMORY.set(Some(memory));
             // SAFETY: the memory and the doorbell follow the ABI: the test touches the memory only while the guest waits
             // in the doorbell.
-            unsafe { rt::serve(&memory.info_page(), init) }.to_string()
+            unsafe { rt::serve(memory.info_page(), init) }.to_string()
         });
         let host = Self { memory, guest, calls: 0, _last_turn: LastTurn(memory) };
         host.wait();
@@ -106,6 +117,14 @@ impl FakeHost {
     pub(crate) fn fail(&self, status: FailureStatus, message: &str, needed: u64) {
         let payload = encoded(|encoder| encoder.value(message).unwrap());
         self.respond(HostMessageKind::Failure, status as u32, needed, &payload);
+    }
+
+    /// Tells the guest that it was put back. Its memory stays as it is, so it is as if it had been put back to this moment.
+    pub(crate) fn change_generation(&mut self) -> u64 {
+        // SAFETY: the guest waits in the doorbell.
+        let generation = unsafe { &mut (*self.memory.info_page()).generation };
+        *generation += 1;
+        *generation
     }
 
     /// Sends what is no call; returns the guest's last words.
@@ -233,6 +252,7 @@ fn encoded(values: impl FnOnce(&mut Encoder<&mut Vec<u8>>)) -> Vec<u8> {
 /// What guest and host share.
 struct Memory {
     turns: Turns,
+    info_page: UnsafeCell<MaybeUninit<InfoPage>>,
     host_line: UnsafeCell<MessageLine>,
     guest_line: UnsafeCell<MessageLine>,
     inbound: UnsafeCell<[u8; AREA_LEN]>,
@@ -246,6 +266,7 @@ impl Default for Memory {
     fn default() -> Self {
         Self {
             turns: Turns::default(),
+            info_page: UnsafeCell::new(MaybeUninit::uninit()),
             host_line: UnsafeCell::default(),
             guest_line: UnsafeCell::default(),
             inbound: UnsafeCell::new([0; AREA_LEN]),
@@ -255,11 +276,15 @@ impl Default for Memory {
 }
 
 impl Memory {
-    fn info_page(&self) -> InfoPage {
+    fn info_page(&self) -> *mut InfoPage {
+        self.info_page.get().cast()
+    }
+
+    fn describe(&self, abi_minor: u32) -> InfoPage {
         InfoPage {
             magic: INFO_MAGIC,
             abi_major: ABI_MAJOR,
-            abi_minor: ABI_MINOR,
+            abi_minor,
             entry: (ring as extern "C" fn() as *const ()).expose_provenance() as u64,
             host_line: self.host_line.get().expose_provenance() as u64,
             guest_line: self.guest_line.get().expose_provenance() as u64,
@@ -267,6 +292,7 @@ impl Memory {
             inbound_len: AREA_LEN as u64,
             outbound: self.outbound.get().expose_provenance() as u64,
             outbound_len: AREA_LEN as u64,
+            generation: FIRST_GENERATION,
         }
     }
 

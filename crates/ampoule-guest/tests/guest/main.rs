@@ -3,4 +3,5 @@
 mod allocations;
 mod fake_host;
 mod records;
+mod restore;
 mod serve;

@@ -7,11 +7,13 @@
 //! Leaf entries have their accessed and dirty bits set from the start: a processor that need not set them is much cheaper to
 //! virtualize on a page's first touch.
 
+use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
 use crate::address::{GuestPhys, GuestVirt, PAGE_SIZE};
-use crate::memory::Region;
+use crate::memory::{Contents, Region};
+use crate::page_set::PageSet;
 
 /// What may be done with a page. Reading is always allowed.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
@@ -120,6 +122,62 @@ impl PageTables {
         self.memory.available()
     }
 
+    /// Remembers the present tables, with the pages `beside` them in the region, whose contents go with theirs.
+    ///
+    /// # Errors
+    ///
+    /// What the host reports when it has no memory for them.
+    pub(super) fn checkpoint(&mut self, beside: impl IntoIterator<Item = usize>) -> io::Result<TablesCheckpoint> {
+        let memory = &mut self.memory;
+        beside.into_iter().for_each(|page| memory.written.insert(page));
+        memory.current = memory.current.updated(&memory.region, &memory.written)?;
+        memory.written.clear();
+        let Self { memory, root } = self;
+        Ok(TablesCheckpoint {
+            contents: Arc::clone(&memory.current),
+            base: memory.base,
+            offset: memory.offset,
+            capacity: memory.capacity,
+            present: memory.present.clone(),
+            free: memory.free.clone(),
+            root: *root,
+        })
+    }
+
+    /// Goes back to tables of this, or of an equal region. [`Region::revoke`] the memory that was mapped since.
+    ///
+    /// # Panics
+    ///
+    /// When the checkpoint is of a region of another size.
+    pub(super) fn restore(&mut self, checkpoint: &TablesCheckpoint) {
+        let memory = &mut self.memory;
+        if !Arc::ptr_eq(&memory.current, &checkpoint.contents) {
+            memory.current.differences(&checkpoint.contents, &mut memory.written);
+            memory.current = Arc::clone(&checkpoint.contents);
+        } else if memory.written.is_empty() {
+            return;
+        }
+        memory.current.write_back(&memory.region, &memory.written);
+        memory.written.clear();
+        memory.present.clone_from(&checkpoint.present);
+        memory.free.clone_from(&checkpoint.free);
+    }
+
+    /// The tables of a checkpoint, in a region that shows its contents.
+    pub(super) fn of_checkpoint(region: Arc<Region>, checkpoint: &TablesCheckpoint) -> Self {
+        let memory = TableMemory {
+            region,
+            base: checkpoint.base,
+            offset: checkpoint.offset,
+            capacity: checkpoint.capacity,
+            present: checkpoint.present.clone(),
+            free: checkpoint.free.clone(),
+            written: PageSet::new(checkpoint.contents.pages()),
+            current: Arc::clone(&checkpoint.contents),
+        };
+        Self { memory, root: checkpoint.root }
+    }
+
     /// How many tables below `table` mapping all of `span` would have to make.
     fn missing(&self, table: Table, level: u32, span: &Range<u64>) -> usize {
         if level == 1 {
@@ -181,6 +239,19 @@ impl PageTables {
     }
 }
 
+/// Page tables as they were at one moment.
+#[derive(Debug)]
+pub(super) struct TablesCheckpoint {
+    /// Of the whole region.
+    pub(super) contents: Arc<Contents>,
+    base: u64,
+    offset: usize,
+    capacity: usize,
+    present: Vec<u16>,
+    free: Vec<Table>,
+    root: Table,
+}
+
 /// There are not enough pages left for the page tables that a mapping needs.
 #[derive(Copy, Clone, Eq, PartialEq, Debug, thiserror::Error)]
 #[error("the mapping needs {needed} more page tables, and there is room for {available}")]
@@ -209,6 +280,9 @@ struct TableMemory {
     present: Vec<u16>,
     /// Tables that were made and given back.
     free: Vec<Table>,
+    /// The pages of the region that may differ from `current`.
+    written: PageSet,
+    current: Arc<Contents>,
 }
 
 impl TableMemory {
@@ -219,6 +293,8 @@ impl TableMemory {
             capacity: tables.len() / PAGE_SIZE,
             present: Vec::new(),
             free: Vec::new(),
+            written: PageSet::new(region.len() / PAGE_SIZE),
+            current: Contents::zero(region.len() / PAGE_SIZE),
             region,
         }
     }
@@ -251,6 +327,7 @@ impl TableMemory {
         debug_assert!(self.is_empty(table));
         let offset = self.offset_of(table, 0);
         self.region.discard(offset, PAGE_SIZE).expect(WITHIN);
+        self.written.insert(offset / PAGE_SIZE);
         self.free.push(table);
     }
 
@@ -266,7 +343,9 @@ impl TableMemory {
         let was = self.entry(table, index) & PRESENT;
         let count = &mut self.present[table.0 as usize];
         *count = *count + (entry & PRESENT) as u16 - was as u16;
-        self.region.write_u64(self.offset_of(table, index), entry).expect(WITHIN);
+        let offset = self.offset_of(table, index);
+        self.region.write_u64(offset, entry).expect(WITHIN);
+        self.written.insert(offset / PAGE_SIZE);
     }
 
     fn offset_of(&self, table: Table, index: usize) -> usize {

@@ -1,0 +1,243 @@
+//! What a region held at one moment.
+//!
+//! A [`Contents`] is made of extents of frozen pages; where there is none, the region held zeros. One that is taken of a
+//! region that still resembles an earlier one shares all pages that did not change with it, so that a chain of snapshots
+//! costs what was written in between. Regions can show a `Contents` copy-on-write, so that any number of them share the
+//! pages that none has written.
+//!
+//! A region that shows a `Contents` has one host mapping for each extent and for each gap between two. Processes may have a
+//! limited number of those (`vm.max_map_count`), so extents are few: close ones are joined, with the pages between them,
+//! and from [`MAX_EXTENTS`] on everything is copied anew.
+
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::address::PAGE_SIZE;
+use crate::page_set::PageSet;
+
+use super::frozen::Frozen;
+use super::{OutOfRegion, Region};
+
+/// What all pages of a region held at one moment.
+#[derive(Debug)]
+pub struct Contents {
+    pages: usize,
+    /// In ascending order, without overlaps.
+    extents: Vec<Extent>,
+}
+
+/// Pages of a region, as they lie in a file.
+#[derive(Clone, Debug)]
+pub(super) struct Extent {
+    pub(super) pages: Range<usize>,
+    pub(super) frozen: Arc<Frozen>,
+    /// Where the first of them is in the file, in pages.
+    pub(super) first: usize,
+}
+
+impl Contents {
+    /// The contents of a new region of so many pages: zeros.
+    pub fn zero(pages: usize) -> Arc<Contents> {
+        Arc::new(Contents { pages, extents: Vec::new() })
+    }
+
+    /// How many pages the region has.
+    pub fn pages(&self) -> usize {
+        self.pages
+    }
+
+    /// How many pages are not zeros for want of an extent, whichever contents they are shared with.
+    pub fn stored_pages(&self) -> usize {
+        self.extents.iter().map(|extent| extent.pages.len()).sum()
+    }
+
+    /// What `region` holds now, given that only the pages `changed` can differ from `self`. This is `self` again where none
+    /// does.
+    ///
+    /// # Errors
+    ///
+    /// What the host reports when it has no memory, descriptor or mapping for them.
+    ///
+    /// # Panics
+    ///
+    /// When the region or the set is of another size.
+    pub fn updated(self: &Arc<Self>, region: &Region, changed: &PageSet) -> io::Result<Arc<Contents>> {
+        assert_eq!((region.len() / PAGE_SIZE, changed.capacity()), (self.pages, self.pages));
+        let mut differing = Vec::new();
+        let mut buffer = [0; PAGE_SIZE];
+        let mut sources = self.sources();
+        for page in changed.iter() {
+            region.read(page * PAGE_SIZE, &mut buffer).expect(WITHIN);
+            if buffer != *sources.page(page) {
+                differing.push(page);
+            }
+        }
+        if differing.is_empty() {
+            return Ok(Arc::clone(self));
+        }
+        let runs = joined(&differing);
+        let extents = self.overlaid(region, runs)?;
+        if extents.len() <= MAX_EXTENTS {
+            return Ok(Arc::new(Contents { pages: self.pages, extents }));
+        }
+        let held: Vec<_> = extents.iter().flat_map(|extent| extent.pages.clone()).collect();
+        let extents = Contents { pages: self.pages, extents: Vec::new() }.overlaid(region, joined(&held))?;
+        Ok(Arc::new(Contents { pages: self.pages, extents }))
+    }
+
+    /// Makes a region show this, copy-on-write. Whatever it held is gone; the hypervisor's cached translations are, too.
+    ///
+    /// # Errors
+    ///
+    /// What the host reports when it has no memory or mapping for it. What the region holds is unspecified then.
+    ///
+    /// # Panics
+    ///
+    /// When the region is of another size.
+    pub fn show_in(&self, region: &Region) -> io::Result<()> {
+        assert_eq!(region.len() / PAGE_SIZE, self.pages);
+        region.show(&self.extents)
+    }
+
+    /// Writes those pages of `pages` that a region should hold over what it holds, and returns how many there were.
+    ///
+    /// # Panics
+    ///
+    /// When the region or the set is of another size.
+    pub fn write_back(&self, region: &Region, pages: &PageSet) -> usize {
+        assert_eq!((region.len() / PAGE_SIZE, pages.capacity()), (self.pages, self.pages));
+        let writer = region.page_writer();
+        let mut sources = self.sources();
+        let mut written = 0;
+        for page in pages.iter() {
+            match sources.stored(page) {
+                Some(bytes) => writer.write(page, bytes),
+                None => writer.zero(page),
+            }
+            written += 1;
+        }
+        written
+    }
+
+    /// Whether a page of the region holds what it should.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfRegion`] when the region has no such page.
+    pub fn is_in(&self, region: &Region, page: usize) -> Result<bool, OutOfRegion> {
+        let mut buffer = [0; PAGE_SIZE];
+        region.read(page * PAGE_SIZE, &mut buffer)?;
+        Ok(buffer == *self.sources().page(page))
+    }
+
+    /// Adds to `pages` those of which `self` and `other` do not share the copy, and which may differ therefore.
+    ///
+    /// # Panics
+    ///
+    /// When one of the three is of another size.
+    pub fn differences(&self, other: &Contents, pages: &mut PageSet) {
+        assert_eq!((other.pages, pages.capacity()), (self.pages, self.pages));
+        let mut sources = [self.sources(), other.sources()];
+        for extent in self.extents.iter().chain(&other.extents) {
+            for page in extent.pages.clone() {
+                let [one, another] = sources.each_mut().map(|source| source.stored(page).map(<[u8]>::as_ptr));
+                if one != another {
+                    pages.insert(page);
+                }
+            }
+        }
+    }
+
+    /// The extents when these runs are as in `region`, and everything else is as it was.
+    fn overlaid(&self, region: &Region, runs: Vec<Range<usize>>) -> io::Result<Vec<Extent>> {
+        let frozen = Arc::new(Frozen::copy(region, &runs)?);
+        let mut extents: Vec<_> = self.extents.iter().flat_map(|extent| extent.without(&runs)).collect();
+        let mut first = 0;
+        for pages in runs {
+            let len = pages.len();
+            extents.push(Extent { pages, frozen: Arc::clone(&frozen), first });
+            first += len;
+        }
+        debug_assert_eq!(first, frozen.pages());
+        extents.sort_unstable_by_key(|extent| extent.pages.start);
+        Ok(extents)
+    }
+
+    fn sources(&self) -> Sources<'_> {
+        Sources { extents: &self.extents, next: 0 }
+    }
+}
+
+impl Extent {
+    /// What is left of the extent when these runs, which are in ascending order, are taken away.
+    fn without(&self, runs: &[Range<usize>]) -> Vec<Extent> {
+        let mut left = Vec::new();
+        let mut start = self.pages.start;
+        let mut keep = |pages: Range<usize>| {
+            if !pages.is_empty() {
+                let first = self.first + (pages.start - self.pages.start);
+                left.push(Extent { pages, frozen: Arc::clone(&self.frozen), first });
+            }
+        };
+        for run in runs.iter().filter(|run| run.start < self.pages.end && self.pages.start < run.end) {
+            keep(start..run.start.max(start));
+            start = run.end;
+        }
+        keep(start..self.pages.end.max(start));
+        left
+    }
+}
+
+/// Finds pages, the faster when they are asked for in ascending order.
+struct Sources<'a> {
+    extents: &'a [Extent],
+    next: usize,
+}
+
+impl<'a> Sources<'a> {
+    /// The bytes of a page, unless it is zero for want of an extent.
+    fn stored(&mut self, page: usize) -> Option<&'a [u8]> {
+        if self.next > 0 && page < self.extents[self.next - 1].pages.end {
+            self.next = 0;
+        }
+        while self.extents.get(self.next).is_some_and(|extent| extent.pages.end <= page) {
+            self.next += 1;
+        }
+        let extent = self.extents.get(self.next).filter(|extent| extent.pages.contains(&page))?;
+        Some(extent.frozen.page(extent.first + (page - extent.pages.start)))
+    }
+
+    /// The bytes of a page.
+    fn page(&mut self, page: usize) -> &'a [u8] {
+        self.stored(page).unwrap_or(&ZEROS)
+    }
+}
+
+/// Pages in ascending order as runs, at most [`MAX_RUNS`]: the smallest gaps are bridged.
+fn joined(pages: &[usize]) -> Vec<Range<usize>> {
+    let mut gaps: Vec<usize> = pages.windows(2).map(|pair| pair[1] - pair[0] - 1).filter(|gap| *gap > 0).collect();
+    gaps.sort_unstable_by(|one, other| other.cmp(one));
+    let widest_bridged = gaps.get(MAX_RUNS - 1).copied().unwrap_or(0);
+    let mut runs: Vec<Range<usize>> = Vec::new();
+    for page in pages {
+        match runs.last_mut() {
+            Some(run) if page - run.end <= widest_bridged => run.end = page + 1,
+            _ => runs.push(*page..page + 1),
+        }
+    }
+    runs
+}
+
+/// The most runs that one snapshot adds.
+const MAX_RUNS: usize = 12;
+
+/// The most extents of a chain of snapshots.
+const MAX_EXTENTS: usize = 32;
+
+static ZEROS: [u8; PAGE_SIZE] = [0; PAGE_SIZE];
+
+const WITHIN: &str = "the set and the region are of the same size";
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,150 @@
+//! A chain of contents against a plain copy of the bytes.
+
+use super::*;
+
+use proptest::prelude::*;
+
+#[test]
+fn a_snapshot_shows_what_was_there_and_the_region_goes_on() {
+    let region = region();
+    region.write(PAGE_SIZE, &[1; 3 * PAGE_SIZE]).unwrap();
+    let first = Contents::zero(PAGES).updated(&region, &set(0..PAGES)).unwrap();
+    assert_eq!(first.stored_pages(), 3);
+    region.write(2 * PAGE_SIZE, &[2]).unwrap();
+
+    let copy = self::region();
+    first.show_in(&copy).unwrap();
+    assert_eq!(bytes(&copy)[2 * PAGE_SIZE], 1);
+    copy.write(2 * PAGE_SIZE + 1, &[7]).unwrap();
+    let sibling = self::region();
+    first.show_in(&sibling).unwrap();
+    assert_eq!(bytes(&sibling)[2 * PAGE_SIZE..][..2], [1, 1]);
+    assert_eq!(bytes(&region)[2 * PAGE_SIZE..][..2], [2, 1]);
+}
+
+#[test]
+fn nothing_changed_is_the_same_contents() {
+    let region = region();
+    let zero = Contents::zero(PAGES);
+    assert!(Arc::ptr_eq(&zero, &zero.updated(&region, &set(0..PAGES)).unwrap()));
+    region.write(0, &[1]).unwrap();
+    let one = zero.updated(&region, &set(0..1)).unwrap();
+    region.write(0, &[1]).unwrap();
+    assert!(Arc::ptr_eq(&one, &one.updated(&region, &set(0..PAGES)).unwrap()));
+}
+
+#[test]
+fn discarding_what_a_region_shows_leaves_zeros() {
+    let region = region();
+    region.write(0, &[9; 8 * PAGE_SIZE]).unwrap();
+    let contents = Contents::zero(PAGES).updated(&region, &set(2..6)).unwrap();
+    contents.show_in(&region).unwrap();
+    region.discard(0, 4 * PAGE_SIZE).unwrap();
+    let now = bytes(&region);
+    assert!(now[..4 * PAGE_SIZE].iter().all(|byte| *byte == 0));
+    assert!(now[4 * PAGE_SIZE..6 * PAGE_SIZE].iter().all(|byte| *byte == 9));
+    assert!(now[6 * PAGE_SIZE..].iter().all(|byte| *byte == 0));
+}
+
+#[test]
+fn released_pages_hold_what_is_shown_again() {
+    let region = region();
+    region.write(0, &[9; 4 * PAGE_SIZE]).unwrap();
+    let contents = Contents::zero(PAGES).updated(&region, &set(0..4)).unwrap();
+    contents.show_in(&region).unwrap();
+    region.write(0, &[1; 6 * PAGE_SIZE]).unwrap();
+    region.release(1..6).unwrap();
+    assert!(!contents.is_in(&region, 0).unwrap());
+    assert!((1..6).all(|page| contents.is_in(&region, page).unwrap()));
+}
+
+#[test]
+fn scattered_pages_make_few_extents() {
+    let region = Region::anonymous(4096 * PAGE_SIZE).unwrap();
+    let mut changed = PageSet::new(4096);
+    for page in (0..4096).step_by(37) {
+        region.write(page * PAGE_SIZE, &[1]).unwrap();
+        changed.insert(page);
+    }
+    let contents = Contents::zero(4096).updated(&region, &changed).unwrap();
+    assert!(contents.extents.len() <= MAX_RUNS);
+    let copy = Region::anonymous(4096 * PAGE_SIZE).unwrap();
+    contents.show_in(&copy).unwrap();
+    assert!(changed.iter().all(|page| copy.read_u64(page * PAGE_SIZE) == Ok(1)));
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Write { page: usize, pages: usize, byte: u8 },
+    Snapshot,
+    WriteBack { to: usize },
+    Show { what: usize },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (0..PAGES, 1..5usize, 0..4u8).prop_map(|(page, pages, byte)| Step::Write { page, pages, byte }),
+        2 => Just(Step::Snapshot),
+        2 => any::<usize>().prop_map(|to| Step::WriteBack { to }),
+        1 => any::<usize>().prop_map(|what| Step::Show { what }),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn a_chain_is_like_copies_of_the_bytes(steps in prop::collection::vec(step(), 1..60)) {
+        let region = region();
+        let mut model = bytes(&region);
+        let mut taken = vec![(Contents::zero(PAGES), model.clone())];
+        let (mut current, mut changed) = (Arc::clone(&taken[0].0), PageSet::new(PAGES));
+        for step in steps {
+            match step {
+                Step::Write { page, pages, byte } => {
+                    let pages = page..(page + pages).min(PAGES);
+                    let range = pages.start * PAGE_SIZE..pages.end * PAGE_SIZE;
+                    region.write(range.start, &vec![byte; range.len()]).unwrap();
+                    model[range].fill(byte);
+                    pages.for_each(|page| changed.insert(page));
+                }
+                Step::Snapshot => {
+                    current = current.updated(&region, &changed).unwrap();
+                    changed.clear();
+                    taken.push((Arc::clone(&current), model.clone()));
+                }
+                Step::WriteBack { to } => {
+                    let (contents, then) = &taken[to % taken.len()];
+                    current.differences(contents, &mut changed);
+                    contents.write_back(&region, &changed);
+                    (current, model) = (Arc::clone(contents), then.clone());
+                    changed.clear();
+                }
+                Step::Show { what } => {
+                    let (contents, then) = &taken[what % taken.len()];
+                    contents.show_in(&region).unwrap();
+                    (current, model) = (Arc::clone(contents), then.clone());
+                    changed.clear();
+                }
+            }
+            prop_assert!(bytes(&region) == model);
+        }
+        prop_assert!(taken.iter().all(|(contents, _)| contents.extents.len() <= MAX_EXTENTS));
+    }
+}
+
+fn region() -> Arc<Region> {
+    Region::anonymous(PAGES * PAGE_SIZE).unwrap()
+}
+
+fn bytes(region: &Region) -> Vec<u8> {
+    let mut bytes = vec![0; region.len()];
+    region.read(0, &mut bytes).unwrap();
+    bytes
+}
+
+fn set(pages: Range<usize>) -> PageSet {
+    let mut set = PageSet::new(PAGES);
+    pages.for_each(|page| set.insert(page));
+    set
+}
+
+const PAGES: usize = 48;

@@ -1,0 +1,93 @@
+//! Pages that never change again, and that any number of regions can show copy-on-write.
+
+use std::io;
+use std::ops::Range;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::ptr::{self, NonNull};
+use std::slice;
+
+use crate::address::PAGE_SIZE;
+
+use super::Region;
+
+/// Copies of pages, one behind the other in a sealed file without a name.
+#[derive(Debug)]
+pub(super) struct Frozen {
+    file: OwnedFd,
+    view: NonNull<u8>,
+    len: usize,
+}
+
+impl Frozen {
+    /// Copies these runs of a region's pages. There is at least one page.
+    pub(super) fn copy(region: &Region, runs: &[Range<usize>]) -> io::Result<Frozen> {
+        let pages: usize = runs.iter().map(ExactSizeIterator::len).sum();
+        let len = pages * PAGE_SIZE;
+        let file = create_file()?;
+        let mut at = 0;
+        for run in runs {
+            region.write_to_file(run.start * PAGE_SIZE, run.len() * PAGE_SIZE, &file, at)?;
+            at += run.len() * PAGE_SIZE;
+        }
+        let seals = libc::F_SEAL_WRITE | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
+        // SAFETY: the descriptor is open; the call touches no memory of this process.
+        if unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: a new mapping at an address that the kernel chooses touches no existing memory.
+        let view = unsafe { libc::mmap(ptr::null_mut(), len, libc::PROT_READ, libc::MAP_SHARED, file.as_raw_fd(), 0) };
+        if view == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let view = NonNull::new(view.cast()).ok_or(io::ErrorKind::InvalidData)?;
+        Ok(Frozen { file, view, len })
+    }
+
+    /// How many pages there are.
+    pub(super) fn pages(&self) -> usize {
+        self.len / PAGE_SIZE
+    }
+
+    /// The bytes of a page.
+    pub(super) fn page(&self, index: usize) -> &[u8] {
+        // SAFETY: the mapping lives as long as `self` and is `len` bytes long; the seals keep everybody, this process
+        // included, from changing the bytes or the size.
+        let bytes = unsafe { slice::from_raw_parts(self.view.as_ptr(), self.len) };
+        &bytes[index * PAGE_SIZE..][..PAGE_SIZE]
+    }
+
+    pub(super) fn file(&self) -> &OwnedFd {
+        &self.file
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours, exactly this long, and no borrow of it is left.
+        unsafe { libc::munmap(self.view.as_ptr().cast(), self.len) };
+    }
+}
+
+// SAFETY: the mapping belongs to no thread, and its bytes never change.
+unsafe impl Send for Frozen {}
+// SAFETY: as above.
+unsafe impl Sync for Frozen {}
+
+/// An empty file without a name that can be sealed, and that can never be executed where the kernel knows of that (Linux 6.3).
+fn create_file() -> io::Result<OwnedFd> {
+    let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
+    memfd(flags | libc::MFD_NOEXEC_SEAL).or_else(|error| match error.raw_os_error() {
+        Some(libc::EINVAL) => memfd(flags),
+        _ => Err(error),
+    })
+}
+
+fn memfd(flags: libc::c_uint) -> io::Result<OwnedFd> {
+    // SAFETY: the name is a string that ends with a zero.
+    let file = unsafe { libc::memfd_create(c"ampoule-snapshot".as_ptr(), flags) };
+    if file < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor is new, and nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(file) })
+}
