@@ -338,8 +338,16 @@ impl PageWriter<'_> {
         unsafe { copy::bytes(from.as_ptr(), to, PAGE_SIZE) };
     }
 
-    /// Writes zeros over a page.
+    /// Writes zeros over a page, unless it holds them already: one that has no memory gets none.
     fn zero(&self, page: usize) {
+        let mut piece = [0; ZERO_CHECK];
+        let is_zero = (0..PAGE_SIZE).step_by(ZERO_CHECK).all(|at| {
+            self.region.read(page * PAGE_SIZE + at, &mut piece).expect("the page is one of the region's");
+            piece == [0; ZERO_CHECK]
+        });
+        if is_zero {
+            return;
+        }
         let to = self.region.bounded(page * PAGE_SIZE, PAGE_SIZE).expect("the page is one of the region's");
         // SAFETY: as above.
         unsafe { copy::zero(to, PAGE_SIZE) };
@@ -416,6 +424,9 @@ fn map_aligned(len: usize) -> io::Result<NonNull<u8>> {
         Ok(NonNull::new_unchecked(base))
     }
 }
+
+/// Pages that are not zero show it early, as a rule: how much is looked at at once.
+const ZERO_CHECK: usize = 256;
 
 const HUGE_PAGE: usize = 2 << 20;
 

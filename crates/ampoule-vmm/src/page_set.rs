@@ -69,14 +69,17 @@ impl PageSet {
 
     /// The pages in ascending order.
     pub fn iter(&self) -> impl Iterator<Item = usize> + '_ {
-        self.words.iter().enumerate().filter(|(_, word)| **word != 0).flat_map(|(index, word)| {
-            let mut rest = *word;
-            std::iter::from_fn(move || {
-                let bit = rest.trailing_zeros() as usize;
-                rest &= rest.checked_sub(1)?;
-                Some(index * PAGES_PER_WORD + bit)
-            })
-        })
+        pages_of(self.words.iter().copied())
+    }
+
+    /// The pages that are in this set, in another, or in both, in ascending order.
+    ///
+    /// # Panics
+    ///
+    /// When the sets differ in how many pages they can hold.
+    pub fn union<'a>(&'a self, other: &'a PageSet) -> impl Iterator<Item = usize> + 'a {
+        assert_eq!(self.pages, other.pages, "sets of pages of different slots");
+        pages_of(self.words.iter().zip(&other.words).map(|(word, other)| word | other))
     }
 
     /// The bits: page `n` is bit `n % 64` of word `n / 64`.
@@ -88,6 +91,16 @@ impl PageSet {
     pub(crate) fn words(&self) -> &[u64] {
         &self.words
     }
+}
+
+fn pages_of(words: impl Iterator<Item = u64>) -> impl Iterator<Item = usize> {
+    words.enumerate().filter(|(_, word)| *word != 0).flat_map(|(index, mut rest)| {
+        std::iter::from_fn(move || {
+            let bit = rest.trailing_zeros() as usize;
+            rest &= rest.checked_sub(1)?;
+            Some(index * PAGES_PER_WORD + bit)
+        })
+    })
 }
 
 const PAGES_PER_WORD: usize = u64::BITS as usize;
@@ -116,6 +129,7 @@ mod tests {
         let (mut one, mut other) = (PageSet::new(70), PageSet::new(70));
         one.insert(3);
         other.insert(69);
+        assert_eq!(one.union(&other).collect::<Vec<_>>(), [3, 69]);
         one.insert_all(&other);
         assert_eq!(one.iter().collect::<Vec<_>>(), [3, 69]);
     }

@@ -42,6 +42,46 @@ impl Contents {
         Arc::new(Contents { pages, extents: Vec::new() })
     }
 
+    /// Contents of the fewest whole pages that hold these bytes, the first of them at the offset `at` within a page; zeros
+    /// are around them.
+    ///
+    /// # Errors
+    ///
+    /// What the host reports when it has no memory or descriptor for them.
+    ///
+    /// # Panics
+    ///
+    /// When `at` is not within a page.
+    pub fn of_bytes(at: usize, bytes: &[u8]) -> io::Result<Contents> {
+        assert!(at < PAGE_SIZE);
+        if bytes.is_empty() {
+            return Ok(Contents { pages: 0, extents: Vec::new() });
+        }
+        let frozen = Arc::new(Frozen::of_bytes(at, bytes)?);
+        let pages = frozen.pages();
+        Ok(Contents { pages, extents: Vec::from([Extent { pages: 0..pages, frozen, first: 0 }]) })
+    }
+
+    /// Contents of a region of `pages` pages that are made of other contents, each from a page on; everything else is zeros.
+    ///
+    /// # Panics
+    ///
+    /// When two parts overlap, or one reaches beyond the region.
+    pub fn of_parts<'a>(pages: usize, parts: impl IntoIterator<Item = (usize, &'a Contents)>) -> Arc<Contents> {
+        let mut extents = Vec::new();
+        for (at, part) in parts {
+            extents.extend(
+                part.extents
+                    .iter()
+                    .map(|extent| Extent { pages: at + extent.pages.start..at + extent.pages.end, ..extent.clone() }),
+            );
+        }
+        extents.sort_unstable_by_key(|extent| extent.pages.start);
+        assert!(extents.windows(2).all(|pair| pair[0].pages.end <= pair[1].pages.start), "parts overlap");
+        assert!(extents.last().is_none_or(|last| last.pages.end <= pages), "a part reaches beyond the region");
+        Arc::new(Contents { pages, extents })
+    }
+
     /// How many pages the region has.
     pub fn pages(&self) -> usize {
         self.pages
@@ -52,8 +92,8 @@ impl Contents {
         self.extents.iter().map(|extent| extent.pages.len()).sum()
     }
 
-    /// What `region` holds now, given that only the pages `changed` can differ from `self`. This is `self` again where none
-    /// does.
+    /// What `region` holds now, given that only the pages `changed`, in ascending order, can differ from `self`. This is
+    /// `self` again where none does.
     ///
     /// # Errors
     ///
@@ -61,13 +101,17 @@ impl Contents {
     ///
     /// # Panics
     ///
-    /// When the region or the set is of another size.
-    pub fn updated(self: &Arc<Self>, region: &Region, changed: &PageSet) -> io::Result<Arc<Contents>> {
-        assert_eq!((region.len() / PAGE_SIZE, changed.capacity()), (self.pages, self.pages));
+    /// When the region is of another size, or has no such page.
+    pub fn updated(
+        self: &Arc<Self>,
+        region: &Region,
+        changed: impl IntoIterator<Item = usize>,
+    ) -> io::Result<Arc<Contents>> {
+        assert_eq!(region.len() / PAGE_SIZE, self.pages);
         let mut differing = Vec::new();
         let mut buffer = [0; PAGE_SIZE];
         let mut sources = self.sources();
-        for page in changed.iter() {
+        for page in changed {
             region.read(page * PAGE_SIZE, &mut buffer).expect(WITHIN);
             if buffer != *sources.page(page) {
                 differing.push(page);
@@ -100,17 +144,18 @@ impl Contents {
         region.show(&self.extents)
     }
 
-    /// Writes those pages of `pages` that a region should hold over what it holds, and returns how many there were.
+    /// Writes what these pages of a region should hold over what they hold, and returns how many there were. It costs least
+    /// in ascending order.
     ///
     /// # Panics
     ///
-    /// When the region or the set is of another size.
-    pub fn write_back(&self, region: &Region, pages: &PageSet) -> usize {
-        assert_eq!((region.len() / PAGE_SIZE, pages.capacity()), (self.pages, self.pages));
+    /// When the region is of another size, or has no such page.
+    pub fn write_back(&self, region: &Region, pages: impl IntoIterator<Item = usize>) -> usize {
+        assert_eq!(region.len() / PAGE_SIZE, self.pages);
         let writer = region.page_writer();
         let mut sources = self.sources();
         let mut written = 0;
-        for page in pages.iter() {
+        for page in pages {
             match sources.stored(page) {
                 Some(bytes) => writer.write(page, bytes),
                 None => writer.zero(page),
@@ -237,7 +282,7 @@ const MAX_EXTENTS: usize = 32;
 
 static ZEROS: [u8; PAGE_SIZE] = [0; PAGE_SIZE];
 
-const WITHIN: &str = "the set and the region are of the same size";
+const WITHIN: &str = "the pages are the region's";
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,7 @@
 //! Pages that never change again, and that any number of regions can show copy-on-write.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::ptr::{self, NonNull};
@@ -21,14 +22,27 @@ pub(super) struct Frozen {
 impl Frozen {
     /// Copies these runs of a region's pages. There is at least one page.
     pub(super) fn copy(region: &Region, runs: &[Range<usize>]) -> io::Result<Frozen> {
-        let pages: usize = runs.iter().map(ExactSizeIterator::len).sum();
-        let len = pages * PAGE_SIZE;
         let file = create_file()?;
-        let mut at = 0;
+        let mut len = 0;
         for run in runs {
-            region.write_to_file(run.start * PAGE_SIZE, run.len() * PAGE_SIZE, &file, at)?;
-            at += run.len() * PAGE_SIZE;
+            region.write_to_file(run.start * PAGE_SIZE, run.len() * PAGE_SIZE, &file, len)?;
+            len += run.len() * PAGE_SIZE;
         }
+        Self::seal(file, len)
+    }
+
+    /// Copies bytes to whole pages, the first of them at the offset `at`; zeros are around them.
+    pub(super) fn of_bytes(at: usize, bytes: &[u8]) -> io::Result<Frozen> {
+        let mut file = File::from(create_file()?);
+        let len = (at + bytes.len()).next_multiple_of(PAGE_SIZE);
+        file.set_len(len as u64)?;
+        file.seek(SeekFrom::Start(at as u64))?;
+        file.write_all(bytes)?;
+        Self::seal(file.into(), len)
+    }
+
+    /// Makes a file of whole pages, `len` bytes long, unchangeable.
+    fn seal(file: OwnedFd, len: usize) -> io::Result<Frozen> {
         let seals = libc::F_SEAL_WRITE | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
         // SAFETY: the descriptor is open; the call touches no memory of this process.
         if unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) } != 0 {

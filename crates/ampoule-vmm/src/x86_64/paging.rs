@@ -130,7 +130,7 @@ impl PageTables {
     pub(super) fn checkpoint(&mut self, beside: impl IntoIterator<Item = usize>) -> io::Result<TablesCheckpoint> {
         let memory = &mut self.memory;
         beside.into_iter().for_each(|page| memory.written.insert(page));
-        memory.current = memory.current.updated(&memory.region, &memory.written)?;
+        memory.current = memory.current.updated(&memory.region, memory.written.iter())?;
         memory.written.clear();
         let Self { memory, root } = self;
         Ok(TablesCheckpoint {
@@ -157,7 +157,7 @@ impl PageTables {
         } else if memory.written.is_empty() {
             return;
         }
-        memory.current.write_back(&memory.region, &memory.written);
+        memory.current.write_back(&memory.region, memory.written.iter());
         memory.written.clear();
         memory.present.clone_from(&checkpoint.present);
         memory.free.clone_from(&checkpoint.free);

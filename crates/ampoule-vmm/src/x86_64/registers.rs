@@ -1,6 +1,7 @@
 //! The registers of a vCPU, free of any hypervisor's types.
 
 use std::fmt;
+use std::ops::Range;
 
 /// General registers, instruction pointer and flags.
 #[derive(Copy, Clone, Eq, PartialEq, Debug, Default)]
@@ -79,6 +80,22 @@ pub struct Segment {
 /// volume 2, section 11.5).
 #[derive(Clone, Eq, PartialEq)]
 pub struct FpuState(pub(crate) Box<[u32; FPU_WORDS]>);
+
+impl FpuState {
+    /// The eight bytes from `at` on, a multiple of four, as a little-endian number.
+    pub(crate) fn word(&self, at: usize) -> u64 {
+        let at = at / size_of::<u32>();
+        u64::from(self.0[at]) | u64::from(self.0[at + 1]) << 32
+    }
+
+    /// Copies a part, both ends of which are multiples of four, to the same place in `area`.
+    pub(crate) fn copy_to(&self, area: &mut [u8], part: Range<usize>) {
+        let words = &self.0[part.start / size_of::<u32>()..part.end / size_of::<u32>()];
+        for (bytes, word) in area[part].chunks_exact_mut(size_of::<u32>()).zip(words) {
+            bytes.copy_from_slice(&word.to_le_bytes());
+        }
+    }
+}
 
 impl fmt::Debug for FpuState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

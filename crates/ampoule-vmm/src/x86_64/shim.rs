@@ -9,14 +9,19 @@
 //! - the guest's own way to call the host is a function in user-executable memory that executes `out` and returns
 //!   ([`Trap::Doorbell`]).
 //!
+//! One stub is a way in: the host resumes a guest there to have it load its floating-point and vector registers, which costs
+//! the host nothing ([`System::set_resume_state`]).
+//!
 //! All exceptions use one stack of the interrupt stack table, so the guest's stack is never touched and its overflow is an
 //! exception like any other. No stub enables interrupts, loops, or calls; none needs a second exception's stack frame.
 //!
 //! The I/O permission bitmap allows ring 3 the two ports [`SYSCALL_PORT`] and [`DOORBELL_PORT`]. There is no 32-bit code
 //! segment, hence no compatibility mode.
 
+mod checkpoint;
 mod code;
 mod descriptors;
+mod resume;
 mod trap;
 
 use std::io;
@@ -26,8 +31,10 @@ use crate::address::{GuestPhys, GuestVirt, PAGE_SIZE};
 use crate::memory::Region;
 use crate::x86_64::capabilities::Capabilities;
 use crate::x86_64::paging::{Access, PageTables};
-use crate::x86_64::registers::{DescriptorTable, SpecialRegs, SyscallEntry};
+use crate::x86_64::registers::{DescriptorTable, FpuState, Regs, SpecialRegs, SyscallEntry};
 
+pub use checkpoint::SystemCheckpoint;
+pub use resume::ResumeError;
 pub use trap::{BadReturn, ExceptionFrame, Forgery, Trap, initial_flags, syscall_return};
 
 /// The memory of a guest that belongs to the host and to ring 0: descriptors, stubs, page tables.
@@ -102,6 +109,36 @@ impl System {
         SyscallEntry { star: descriptors::STAR, lstar: SYSCALL_STUB.0, flag_mask: SYSCALL_FLAG_MASK }
     }
 
+    /// Makes this the state to resume with, and returns the registers with which to start a vCPU in
+    /// [user mode](System::initial_special_regs) so that it does: it begins in a stub in ring 3, which loads `fpu` by
+    /// `xrstor` and goes on exactly with `regs`. No call into the kernel is needed, and nothing at the stack pointer.
+    ///
+    /// The registers are good for every system whose memory is a copy of this one. A new system resumes with nothing: its
+    /// guest would jump to address 0.
+    ///
+    /// State that guests may use is loaded, all other is put in its initial state: what a guest has in registers that
+    /// `cpuid` hides from it is gone.
+    ///
+    /// The guest can enter the stub too, at any time and with any registers, and can read what the stub loads. That gains it
+    /// nothing: it is the state in which the host resumes this very guest, or the one that it was made from, and the guest
+    /// could have kept a copy. The stub runs in ring 3 with the guest's own rights, and holds no `out`.
+    ///
+    /// # Errors
+    ///
+    /// [`ResumeError`] when the stub cannot do it; the hypervisor can. Nothing has changed then.
+    pub fn set_resume_state(
+        &self,
+        capabilities: &Capabilities,
+        fpu: &FpuState,
+        regs: &Regs,
+    ) -> Result<Regs, ResumeError> {
+        let area = resume::xsave_area(capabilities, fpu)?;
+        let words = resume::Words::of(regs)?;
+        self.region.write(STATE, &area).expect(WITHIN);
+        self.region.write(STATE + resume::WORDS, &words.to_bytes()).expect(WITHIN);
+        Ok(Regs { rip: RESUME_STUB.0, ..*regs })
+    }
+
     /// What the processor pushed when it delivered the exception that has just arrived as [`Trap::Exception`].
     pub fn exception_frame(&self, vector: u8) -> ExceptionFrame {
         ExceptionFrame::read(&self.region, IST + PAGE_SIZE, vector)
@@ -142,16 +179,17 @@ pub const OWN_TABLES: usize = 4;
 
 /// Fills the system's pages. Page tables are not among them.
 fn write_pages(region: &Region) {
-    let contents: [(usize, &[u8]); 6] = [
+    let contents: [(usize, &[u8]); 7] = [
         (GDT, &descriptors::gdt(virt(TSS).0)),
         (IDT, &descriptors::idt(virt(STUBS).0)),
         (TSS, &descriptors::tss(virt(IST + PAGE_SIZE).0, &[SYSCALL_PORT, DOORBELL_PORT])),
         (STUBS, &code::exception_stubs()),
         (LSTAR, &code::page_of(&code::SYSCALL_STUB)),
         (GATE, &code::page_of(&code::DOORBELL)),
+        (RESUME, &code::resume_stub(RESUME_STUB.0, virt(STATE).0)),
     ];
-    for (page, bytes) in contents {
-        region.write(page, bytes).expect("the system's pages lie within its region");
+    for (offset, bytes) in contents {
+        region.write(offset, bytes).expect(WITHIN);
     }
 }
 
@@ -163,6 +201,12 @@ const fn virt(page: usize) -> GuestVirt {
 /// The stub that `syscall` enters.
 const SYSCALL_STUB: GuestVirt = virt(LSTAR);
 
+/// The stub that loads the state to resume with.
+const RESUME_STUB: GuestVirt = virt(RESUME);
+
+/// Why what is written lies within the region.
+const WITHIN: &str = "the system's pages lie within its region";
+
 // Where the pages lie in the region, and from `HOST_BASE` on.
 const GDT: usize = 0x0000;
 const IDT: usize = 0x1000;
@@ -171,11 +215,15 @@ const STUBS: usize = 0x3000;
 const IST: usize = 0x4000;
 const LSTAR: usize = 0x5000;
 const GATE: usize = 0x6000;
-const TABLES: usize = 0x7000;
+const STATE: usize = 0x7000;
+const TABLES: usize = STATE + resume::STATE_SIZE;
+
+/// Where the resume stub lies: behind the doorbell, in a cache line of its own.
+const RESUME: usize = GATE + 0x40;
 
 /// The pages that are mapped. The stub that `syscall` enters is executable for ring 3 because there are hypervisors on
 /// which the instruction does not change rings.
-const PAGES: [(usize, Access); 7] = [
+const PAGES: [(usize, Access); 10] = [
     (GDT, SUPERVISOR_READ),
     (IDT, SUPERVISOR_READ),
     (TSS, SUPERVISOR_READ),
@@ -183,11 +231,16 @@ const PAGES: [(usize, Access); 7] = [
     (IST, Access { write: true, ..SUPERVISOR_READ }),
     (LSTAR, USER_EXECUTE),
     (GATE, USER_EXECUTE),
+    (STATE, USER_READ),
+    (STATE + PAGE_SIZE, USER_READ),
+    (STATE + 2 * PAGE_SIZE, USER_READ),
 ];
 
 const SUPERVISOR_READ: Access = Access { write: false, execute: false, user: false };
 
 const USER_EXECUTE: Access = Access { write: false, execute: true, user: true };
+
+const USER_READ: Access = Access { execute: false, ..USER_EXECUTE };
 
 const MAX_TABLES: usize = (SHARED_PHYS.0 as usize - TABLES) / PAGE_SIZE;
 

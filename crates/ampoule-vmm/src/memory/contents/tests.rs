@@ -8,7 +8,7 @@ use proptest::prelude::*;
 fn a_snapshot_shows_what_was_there_and_the_region_goes_on() {
     let region = region();
     region.write(PAGE_SIZE, &[1; 3 * PAGE_SIZE]).unwrap();
-    let first = Contents::zero(PAGES).updated(&region, &set(0..PAGES)).unwrap();
+    let first = Contents::zero(PAGES).updated(&region, 0..PAGES).unwrap();
     assert_eq!(first.stored_pages(), 3);
     region.write(2 * PAGE_SIZE, &[2]).unwrap();
 
@@ -26,18 +26,18 @@ fn a_snapshot_shows_what_was_there_and_the_region_goes_on() {
 fn nothing_changed_is_the_same_contents() {
     let region = region();
     let zero = Contents::zero(PAGES);
-    assert!(Arc::ptr_eq(&zero, &zero.updated(&region, &set(0..PAGES)).unwrap()));
+    assert!(Arc::ptr_eq(&zero, &zero.updated(&region, 0..PAGES).unwrap()));
     region.write(0, &[1]).unwrap();
-    let one = zero.updated(&region, &set(0..1)).unwrap();
+    let one = zero.updated(&region, 0..1).unwrap();
     region.write(0, &[1]).unwrap();
-    assert!(Arc::ptr_eq(&one, &one.updated(&region, &set(0..PAGES)).unwrap()));
+    assert!(Arc::ptr_eq(&one, &one.updated(&region, 0..PAGES).unwrap()));
 }
 
 #[test]
 fn discarding_what_a_region_shows_leaves_zeros() {
     let region = region();
     region.write(0, &[9; 8 * PAGE_SIZE]).unwrap();
-    let contents = Contents::zero(PAGES).updated(&region, &set(2..6)).unwrap();
+    let contents = Contents::zero(PAGES).updated(&region, 2..6).unwrap();
     contents.show_in(&region).unwrap();
     region.discard(0, 4 * PAGE_SIZE).unwrap();
     let now = bytes(&region);
@@ -50,7 +50,7 @@ fn discarding_what_a_region_shows_leaves_zeros() {
 fn released_pages_hold_what_is_shown_again() {
     let region = region();
     region.write(0, &[9; 4 * PAGE_SIZE]).unwrap();
-    let contents = Contents::zero(PAGES).updated(&region, &set(0..4)).unwrap();
+    let contents = Contents::zero(PAGES).updated(&region, 0..4).unwrap();
     contents.show_in(&region).unwrap();
     region.write(0, &[1; 6 * PAGE_SIZE]).unwrap();
     region.release(1..6).unwrap();
@@ -66,11 +66,26 @@ fn scattered_pages_make_few_extents() {
         region.write(page * PAGE_SIZE, &[1]).unwrap();
         changed.insert(page);
     }
-    let contents = Contents::zero(4096).updated(&region, &changed).unwrap();
+    let contents = Contents::zero(4096).updated(&region, changed.iter()).unwrap();
     assert!(contents.extents.len() <= MAX_RUNS);
     let copy = Region::anonymous(4096 * PAGE_SIZE).unwrap();
     contents.show_in(&copy).unwrap();
     assert!(changed.iter().all(|page| copy.read_u64(page * PAGE_SIZE) == Ok(1)));
+}
+
+#[test]
+fn contents_are_put_together_from_bytes() {
+    let code = Contents::of_bytes(10, &[1; PAGE_SIZE]).unwrap();
+    let data = Contents::of_bytes(0, &[2; 5]).unwrap();
+    assert_eq!((code.pages(), data.pages()), (2, 1));
+    let nothing = Contents::of_bytes(0, &[]).unwrap();
+    let whole = Contents::of_parts(PAGES, [(40, &data), (3, &code), (7, &nothing)]);
+    let region = region();
+    whole.show_in(&region).unwrap();
+    let mut expected = vec![0; PAGES * PAGE_SIZE];
+    expected[3 * PAGE_SIZE + 10..][..PAGE_SIZE].fill(1);
+    expected[40 * PAGE_SIZE..][..5].fill(2);
+    assert!(bytes(&region) == expected);
 }
 
 #[derive(Clone, Debug)]
@@ -107,14 +122,14 @@ proptest! {
                     pages.for_each(|page| changed.insert(page));
                 }
                 Step::Snapshot => {
-                    current = current.updated(&region, &changed).unwrap();
+                    current = current.updated(&region, changed.iter()).unwrap();
                     changed.clear();
                     taken.push((Arc::clone(&current), model.clone()));
                 }
                 Step::WriteBack { to } => {
                     let (contents, then) = &taken[to % taken.len()];
                     current.differences(contents, &mut changed);
-                    contents.write_back(&region, &changed);
+                    contents.write_back(&region, changed.iter());
                     (current, model) = (Arc::clone(contents), then.clone());
                     changed.clear();
                 }
@@ -139,12 +154,6 @@ fn bytes(region: &Region) -> Vec<u8> {
     let mut bytes = vec![0; region.len()];
     region.read(0, &mut bytes).unwrap();
     bytes
-}
-
-fn set(pages: Range<usize>) -> PageSet {
-    let mut set = PageSet::new(PAGES);
-    pages.for_each(|page| set.insert(page));
-    set
 }
 
 const PAGES: usize = 48;

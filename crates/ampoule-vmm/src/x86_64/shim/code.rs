@@ -2,7 +2,7 @@
 
 use crate::address::PAGE_SIZE;
 
-use super::{DOORBELL_PORT, EXCEPTION_PORT, SYSCALL_PORT};
+use super::{DOORBELL_PORT, EXCEPTION_PORT, SYSCALL_PORT, resume};
 
 /// How many exceptions there are.
 pub(super) const VECTORS: u8 = 32;
@@ -31,6 +31,25 @@ pub(super) const DOORBELL: [u8; 3] = [
     0xc3,
 ];
 
+/// The resume stub, for the virtual address `at` and a state area at the virtual address `state`, neither of which may be
+/// 2 GiB or more from the other: it loads all state components from that area, then RAX, RDX and RIP. It touches no flag and
+/// no stack.
+pub(super) fn resume_stub(at: u64, state: u64) -> Vec<u8> {
+    let mut code = ALL_COMPONENTS.to_vec();
+    for (instruction, operand) in [
+        (&[0x48, 0x0f, 0xae, 0x2d][..], 0), // xrstor64 [rip + ..]
+        (&[0x48, 0x8b, 0x05], resume::RAX), // mov rax, [rip + ..]
+        (&[0x48, 0x8b, 0x15], resume::RDX), // mov rdx, [rip + ..]
+        (&[0xff, 0x25], resume::RIP),       // jmp [rip + ..]
+    ] {
+        code.extend(instruction);
+        let behind = at + (code.len() + size_of::<i32>()) as u64;
+        let displacement = (state + operand as u64).wrapping_sub(behind) as i32;
+        code.extend(displacement.to_le_bytes());
+    }
+    code
+}
+
 /// The stubs of all exceptions, one after another.
 pub(super) fn exception_stubs() -> [u8; PAGE_SIZE] {
     let mut page = [INT3; PAGE_SIZE];
@@ -55,6 +74,9 @@ pub(super) fn page_of(code: &[u8]) -> [u8; PAGE_SIZE] {
 pub(super) fn has_error_code(vector: u8) -> bool {
     matches!(vector, 8 | 10..=14 | 17 | 21 | 29 | 30)
 }
+
+/// `mov eax, -1; cdq`: all bits of the mask in EDX:EAX.
+const ALL_COMPONENTS: [u8; 6] = [0xb8, 0xff, 0xff, 0xff, 0xff, 0x99];
 
 const OUT_IMM8_AL: u8 = 0xe6;
 

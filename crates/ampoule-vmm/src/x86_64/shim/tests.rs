@@ -7,6 +7,10 @@ const ORDINARY: Capabilities =
 
 const SOFTWARE: Capabilities = Capabilities { syscall: SyscallRing::Ring3, ..ORDINARY };
 
+fn no_state() -> FpuState {
+    FpuState(Box::new([0; 1024]))
+}
+
 fn bytes<const N: usize>(system: &System, offset: usize) -> [u8; N] {
     let mut bytes = [0; N];
     system.region().read(offset, &mut bytes).unwrap();
@@ -51,21 +55,34 @@ fn every_gate_leads_to_the_stub_of_its_vector_on_the_interrupt_stack() {
 }
 
 #[test]
-fn the_guest_sees_only_the_syscall_stub_and_the_doorbell() {
+fn the_guest_may_execute_the_stubs_made_for_it_and_read_the_state_to_resume_with() {
     let (_, tables) = System::new(16).unwrap();
-    let mut visible = Vec::new();
+    let (mut executable, mut readable) = (Vec::new(), Vec::new());
     for page in (0..TABLES + 16 * PAGE_SIZE).step_by(PAGE_SIZE) {
         if let Some((to, access)) = tables.translate(virt(page)) {
             assert_eq!(to.0, page as u64);
             assert!(!(access.write && access.execute));
             if access.user {
                 assert!(!access.write);
-                visible.push(page);
+                if access.execute { executable.push(page) } else { readable.push(page) }
             }
         }
         assert!(page < TABLES || tables.translate(virt(page)).is_none());
     }
-    assert_eq!(visible, [LSTAR, GATE]);
+    assert_eq!(executable, [LSTAR, GATE]);
+    assert_eq!(readable, [STATE, STATE + 0x1000, STATE + 0x2000]);
+}
+
+#[test]
+fn the_page_of_the_doorbell_leaves_by_no_other_instruction() {
+    let (system, _) = System::new(16).unwrap();
+    let page: [u8; PAGE_SIZE] = bytes(&system, GATE);
+    assert_eq!(page[..2], [0xe6, DOORBELL_PORT as u8]);
+    // The first bytes of `outs`, `out`, `int` and `syscall`, wherever one jumps into the page.
+    let leaving =
+        page[1..].iter().filter(|byte| matches!(byte, 0x6e | 0x6f | 0xe6 | 0xe7 | 0xee | 0xef | 0xcd)).count();
+    assert_eq!(leaving, 0);
+    assert!(!page.windows(2).any(|pair| pair == [0x0f, 0x05]));
 }
 
 #[test]
@@ -97,8 +114,10 @@ fn an_exit_counts_as_a_trap_only_from_its_stub() {
     let page_fault = virt(STUBS).0 + 14 * 8;
     assert_eq!(Trap::identify(0x2e, page_fault), Ok(Trap::Exception(14)));
     assert!(Trap::identify(0x2d, page_fault).is_err());
-    for rip in [0x40_1000, DOORBELL.0 + 1, DOORBELL.0 + 3, u64::MAX] {
-        assert!(Trap::identify(DOORBELL_PORT, rip).is_err());
+    for rip in [0x40_1000, DOORBELL.0 + 1, DOORBELL.0 + 3, RESUME_STUB.0, RESUME_STUB.0 + 2, u64::MAX] {
+        for port in [SYSCALL_PORT, DOORBELL_PORT, EXCEPTION_PORT] {
+            assert!(Trap::identify(port, rip).is_err());
+        }
     }
 }
 
@@ -147,4 +166,35 @@ fn features_are_switched_on_only_where_the_processor_has_them() {
     let bare = Capabilities { fsgsbase: false, xcr0: 0, ..ORDINARY };
     assert_eq!(system.initial_special_regs(&bare, tables.root()).cr4, 0x620);
     assert_eq!(full.cr3, tables.root().0);
+}
+
+#[test]
+fn resuming_begins_in_the_stub_with_all_other_registers() {
+    let (system, _) = System::new(16).unwrap();
+    let regs = Regs { rax: 1, rdx: 2, rip: 3, rbx: 4, rsp: 5, rflags: 0xcd7, ..Regs::default() };
+    let start = system.set_resume_state(&ORDINARY, &no_state(), &regs).unwrap();
+    assert_eq!(start, Regs { rip: RESUME_STUB.0, ..regs });
+    let loaded: [u8; 24] = bytes(&system, STATE + resume::STATE_SIZE - 24);
+    let words: Vec<u64> = loaded.chunks_exact(8).map(|word| u64::from_le_bytes(word.try_into().unwrap())).collect();
+    assert_eq!(words, [regs.rax, regs.rdx, regs.rip]);
+}
+
+#[test]
+fn what_cannot_be_resumed_changes_nothing() {
+    let (system, _) = System::new(16).unwrap();
+    let regs = Regs { rax: 1, ..Regs::default() };
+    let state = no_state();
+    system.set_resume_state(&ORDINARY, &state, &regs).unwrap();
+    let before: [u8; resume::STATE_SIZE] = bytes(&system, STATE);
+    let without_xsave = Capabilities { xcr0: 0, ..ORDINARY };
+    let other = Regs { rax: 2, ..regs };
+    assert_eq!(system.set_resume_state(&without_xsave, &state, &other), Err(ResumeError::NoXsave));
+    let stepping = Regs { rflags: 0x102, ..other };
+    assert_eq!(system.set_resume_state(&ORDINARY, &state, &stepping), Err(ResumeError::SingleStep));
+    for rsp in [1 << 47, 1 << 63, 0xffff_7fff_ffff_ffff] {
+        let nowhere = Regs { rsp, ..other };
+        assert_eq!(system.set_resume_state(&ORDINARY, &state, &nowhere), Err(ResumeError::StackPointer { rsp }));
+    }
+    let after: [u8; resume::STATE_SIZE] = bytes(&system, STATE);
+    assert!(before == after);
 }

@@ -51,7 +51,8 @@ impl Trap {
     }
 
     /// Hypervisors differ in whether the instruction pointer has passed the `out` when they exit. Nothing else ends or
-    /// begins at these addresses: the guest cannot write the pages of the stubs, nor those before them.
+    /// begins at these addresses: the guest cannot write the pages of the stubs, nor those before them. The resume stub, which
+    /// shares the doorbell's page, lies behind it and leaves by no `out`.
     fn left_from(self, rip: u64) -> bool {
         let out = match self {
             Trap::SystemCall => SYSCALL_STUB.0,
