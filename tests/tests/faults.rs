@@ -40,7 +40,7 @@ fn a_fault_reads_like_a_panic() {
     assert_eq!(lines[0], "guest fault in `fault`: read of null pointer 0x0");
     let line = lines.iter().find(|line| line.contains("tests/guests/calls/src/main.rs")).expect("the source line");
     assert!(line.contains("fault  "), "{text}");
-    assert_eq!(lines.last(), Some(&"  the sandbox is poisoned: reset it"));
+    assert_eq!(lines.last(), Some(&"  the sandbox is poisoned: restore a snapshot or reset it"));
     assert!(!text.contains("lang_start") && !text.contains("shim"), "the runtime is left out: {text}");
     assert!(format!("{fault:#}").contains("lang_start"), "and shown where everything is asked for");
 }

@@ -24,7 +24,7 @@ fn a_deadline_ends_a_spinning_guest() {
         let error = sandbox.call_with::<(), _>(Call::new("spin", ()).deadline(SHORT)).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "in guest function `spin`: the call took longer than its deadline of 20ms\n  the sandbox is poisoned: reset it"
+            "in guest function `spin`: the call took longer than its deadline of 20ms\n  the sandbox is poisoned: restore a snapshot or reset it"
         );
         sandbox.reset().unwrap();
         sandbox.call_with::<(), _>(Call::new("empty", ()).deadline(LONG)).unwrap();

@@ -9,6 +9,7 @@ use thiserror::Error;
 use crate::fault::GuestPanic;
 use crate::interrupt::InterruptSignalError;
 use crate::loader::LoadError;
+use crate::sandbox::{RestoreError, SnapshotError};
 use crate::signature::{Parameters, Signature};
 use crate::termination::Termination;
 
@@ -83,6 +84,12 @@ pub enum BuildError {
         "the time limit of the guest's start cannot be watched, since no thread could be started for it: {0}; free some of the process's threads or memory"
     )]
     LimitsUnwatched(#[source] std::io::Error),
+    /// The sandbox does not fit the snapshot that it was to be made from.
+    #[error(transparent)]
+    Snapshot(RestoreError),
+    /// The state in which the guest is ready for calls could not be remembered.
+    #[error("the guest is ready, but: {0}")]
+    Initial(#[source] SnapshotError),
     /// The guest ended before it was ready for calls.
     #[error("the guest ended before it was ready: {0}")]
     Start(#[source] Termination),
@@ -195,7 +202,7 @@ pub enum CallError {
         source: std::io::Error,
     },
     /// The guest ended in this call.
-    #[error("{}\n  the sandbox is poisoned: reset it", ended(function, cause))]
+    #[error("{}\n  the sandbox is poisoned: restore a snapshot or reset it", ended(function, cause))]
     Terminated {
         /// Name of the function.
         function: String,
@@ -204,7 +211,7 @@ pub enum CallError {
         cause: Termination,
     },
     /// The guest ended in an earlier call.
-    #[error("the sandbox is poisoned: reset it; an earlier call ended in {cause}")]
+    #[error("the sandbox is poisoned: restore a snapshot or reset it; an earlier call ended in {cause}")]
     Poisoned {
         /// How it ended.
         #[source]

@@ -8,8 +8,9 @@ mod payload;
 #[cfg(test)]
 mod tests;
 
-use std::io;
+use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use ampoule_abi::layout::{
     ABI_MAJOR, ABI_MINOR, FailureStatus, GuestMessageKind, HostMessageKind, INFO_MAGIC, InfoPage, MESSAGE_LINE_LEN,
@@ -20,9 +21,12 @@ use thiserror::Error;
 
 pub(crate) use payload::{PayloadSink, PayloadSource};
 
-/// A sandbox's mailbox: one region with the info page, the message lines, and the two payload areas.
+/// A sandbox's mailbox, at the start of a region: the info page, the message lines, and the two payload areas.
 pub(crate) struct Mailbox {
     region: Arc<Region>,
+    /// How far the host has written in the payload areas since that was last [forgotten](Self::forget_written).
+    inbound_written: AtomicUsize,
+    outbound_written: AtomicUsize,
     /// Bytes of each payload area; what the user asked for.
     capacity: usize,
     phase: Phase,
@@ -48,14 +52,23 @@ pub(crate) struct Area {
 }
 
 impl Mailbox {
-    /// A mailbox whose payload areas have `capacity` bytes each.
-    pub(crate) fn new(capacity: usize) -> io::Result<Self> {
-        let region = Region::anonymous(PAYLOADS + 2 * capacity.next_multiple_of(PAGE_SIZE))?;
-        Ok(Self { region, capacity, phase: Phase::Starting, calls: 0, host_calls: 0 })
+    /// Bytes, in whole pages, of a mailbox whose payload areas have `capacity` bytes each.
+    pub(crate) fn len(capacity: usize) -> usize {
+        PAYLOADS + 2 * capacity.next_multiple_of(PAGE_SIZE)
     }
 
-    pub(crate) fn region(&self) -> &Arc<Region> {
-        &self.region
+    /// A mailbox whose payload areas have `capacity` bytes each, in the first [`len`](Self::len) bytes of a region.
+    pub(crate) fn new(region: Arc<Region>, capacity: usize) -> Self {
+        let written = AtomicUsize::default;
+        Self {
+            region,
+            inbound_written: written(),
+            outbound_written: written(),
+            capacity,
+            phase: Phase::Starting,
+            calls: 0,
+            host_calls: 0,
+        }
     }
 
     pub(crate) fn capacity(&self) -> usize {
@@ -73,9 +86,13 @@ impl Mailbox {
         ]
     }
 
-    /// Writes the info page of a mailbox that the guest sees at `at`, with the doorbell at `entry`; returns the info
-    /// page's address.
-    pub(crate) fn publish(&self, at: GuestVirt, entry: GuestVirt) -> GuestVirt {
+    /// Where the guest finds the info page of a mailbox that it sees at `at`.
+    pub(crate) fn info_page(at: GuestVirt) -> GuestVirt {
+        GuestVirt(at.0 + INFO_PAGE as u64)
+    }
+
+    /// Writes the info page of a mailbox that the guest sees at `at`, with the doorbell at `entry`.
+    pub(crate) fn publish(&self, at: GuestVirt, entry: GuestVirt) {
         let address = |offset: usize| at.0 + offset as u64;
         let page = InfoPage {
             magic: INFO_MAGIC,
@@ -88,19 +105,24 @@ impl Mailbox {
             inbound_len: self.capacity as u64,
             outbound: address(self.outbound_offset()),
             outbound_len: self.capacity as u64,
+            generation: next_generation(),
         };
         self.write(INFO_PAGE, &page.to_bytes());
-        GuestVirt(address(INFO_PAGE))
+    }
+
+    /// Tells the guest that it has been put back.
+    pub(crate) fn renew_generation(&self) {
+        self.write(INFO_PAGE + InfoPage::GENERATION_OFFSET, &next_generation().to_le_bytes());
     }
 
     /// Where the arguments of the next call go.
     pub(crate) fn inbound(&self) -> PayloadSink<'_> {
-        PayloadSink::new(&self.region, self.inbound_offset(), self.capacity)
+        PayloadSink::new(&self.region, self.inbound_offset(), self.capacity, &self.inbound_written)
     }
 
     /// Where the result of a host function goes.
     pub(crate) fn outbound(&self) -> PayloadSink<'_> {
-        PayloadSink::new(&self.region, self.outbound_offset(), self.capacity)
+        PayloadSink::new(&self.region, self.outbound_offset(), self.capacity, &self.outbound_written)
     }
 
     /// The payload of the guest's last message, whose length [`receive`](Self::receive) has checked.
@@ -195,10 +217,29 @@ impl Mailbox {
         Progress { phase: self.phase, calls: self.calls, host_calls: self.host_calls }
     }
 
-    /// Goes back to where the talk once was, and forgets what was said.
+    /// Goes back to where the talk once was. What was said is not gone thereby.
     pub(crate) fn restore(&mut self, progress: Progress) {
         Progress { phase: self.phase, calls: self.calls, host_calls: self.host_calls } = progress;
-        self.region.discard(HOST_LINE, self.region.len() - HOST_LINE).expect("the lines lie in the region");
+    }
+
+    /// The bytes that the host may have written since they were last forgotten, but for the info page.
+    pub(crate) fn written(&self) -> [Range<usize>; 3] {
+        let (inbound, outbound) = (self.inbound_offset(), self.outbound_offset());
+        let inbound = inbound..inbound + self.inbound_written.load(Ordering::Relaxed);
+        let outbound = outbound..outbound + self.outbound_written.load(Ordering::Relaxed);
+        [HOST_LINE..GUEST_LINE, inbound, outbound]
+    }
+
+    pub(crate) fn forget_written(&mut self) {
+        *self.inbound_written.get_mut() = 0;
+        *self.outbound_written.get_mut() = 0;
+    }
+
+    /// Forgets what was said. Returns the bytes that are zero now.
+    pub(crate) fn wipe(&mut self) -> Range<usize> {
+        let said = HOST_LINE..Self::len(self.capacity);
+        self.region.discard(said.start, said.len()).expect("the mailbox lies in the region");
+        said
     }
 
     fn guest_line(&self) -> MessageLine {
@@ -282,6 +323,12 @@ pub enum ProtocolViolation {
     /// The guest's error or panic text could not be decoded.
     #[error("a message text that cannot be decoded")]
     Text,
+}
+
+/// A number that no other state of a guest in this process has, or has had.
+fn next_generation() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    LAST.fetch_add(1, Ordering::Relaxed) + 1
 }
 
 /// How far the talk between host and guest has come.

@@ -8,8 +8,8 @@ use thiserror::Error;
 use crate::error::Blame;
 use crate::fault::Fault;
 use crate::limits::ExceededLimit;
-use crate::machine::RestoreError;
 use crate::mailbox::ProtocolViolation;
+use crate::sandbox::RestoreError;
 
 /// Why a guest has ended before its time. The sandbox is poisoned: it refuses calls.
 #[derive(Clone, Debug, Error)]
@@ -30,9 +30,9 @@ pub enum Termination {
     /// A host function, or the writer of an [`Output`](crate::Output), panicked while the guest waited for it.
     #[error("a host function or the writer of an output panicked while the guest waited for it")]
     HostFunctionPanicked,
-    /// The sandbox could not be reset.
-    #[error("the sandbox could not be reset: {0}")]
-    ResetFailed(#[source] RestoreError),
+    /// The sandbox could not be put back to an earlier state.
+    #[error("{0}")]
+    RestoreFailed(#[source] RestoreError),
     /// The hypervisor failed.
     #[error("the hypervisor failed: {0}")]
     Hypervisor(#[source] Arc<HypervisorError>),
@@ -44,7 +44,7 @@ impl Termination {
         match self {
             Self::Fault(_) | Self::LimitExceeded(_) | Self::Protocol(_) => Blame::Guest,
             Self::Killed | Self::HostFunctionPanicked => Blame::Caller,
-            Self::ResetFailed(_) | Self::Hypervisor(_) => Blame::Hypervisor,
+            Self::RestoreFailed(_) | Self::Hypervisor(_) => Blame::Hypervisor,
         }
     }
 }

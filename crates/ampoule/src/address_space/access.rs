@@ -1,5 +1,7 @@
 //! Reading and writing a guest's memory on its behalf, with its own permissions.
 
+use std::sync::Arc;
+
 use ampoule_vmm::{GuestVirt, Region};
 
 use super::{AddressSpace, BadAddress, PAGE, Protection, StringError, page};
@@ -35,8 +37,13 @@ impl AddressSpace {
             }
             let stretch = self.stretch(here, Protection::is_writable)?;
             let part = stretch.len.min(from.len() - done);
-            stretch.region.write(stretch.offset, &from[done..done + part]).expect(WITHIN);
-            done += part;
+            let (offset, part) = (stretch.offset, &from[done..done + part]);
+            if Arc::ptr_eq(stretch.region, self.memory.region()) {
+                self.memory.write(offset, part).expect(WITHIN);
+            } else {
+                stretch.region.write(offset, part).expect(WITHIN);
+            }
+            done += part.len();
         }
         Ok(())
     }
@@ -50,9 +57,9 @@ impl AddressSpace {
         let mut done = 0;
         while done < from.len() {
             let stretch = self.stretch(offset(at, done)?, |_| true)?;
-            let part = stretch.len.min(from.len() - done);
-            stretch.region.write(stretch.offset, &from[done..done + part]).expect(WITHIN);
-            done += part;
+            let (offset, part) = (stretch.offset, &from[done..done + stretch.len.min(from.len() - done)]);
+            self.memory.write(offset, part).expect(WITHIN);
+            done += part.len();
         }
         Ok(())
     }
@@ -111,14 +118,14 @@ impl AddressSpace {
             return Err(bad);
         }
         let end = mapped.end.min(backed.end) * PAGE;
-        let offset = (frame.0 + (page - backed.start)) * PAGE + at.page_offset() as u64;
-        Ok(Stretch { region: &self.ram, offset: offset as usize, len: (end - at.0) as usize })
+        let offset = self.memory.frame_offset(frame.0 + (page - backed.start)) + at.page_offset();
+        Ok(Stretch { region: self.memory.region(), offset, len: (end - at.0) as usize })
     }
 }
 
 /// Bytes in a row.
 struct Stretch<'a> {
-    region: &'a Region,
+    region: &'a Arc<Region>,
     offset: usize,
     len: usize,
 }

@@ -93,14 +93,14 @@ impl AddressSpace {
             self.return_unused_frames(&fresh);
             return Err(error);
         }
-        self.layout.mappings.remove(&range);
+        self.layout_mut().mappings.remove(&range);
         let mut narrowed: Vec<FrameRange> = Vec::new();
         for (pages, mapping) in pieces {
             if mapping.protection.narrows_to(protection) {
                 let backing = self.layout.backing.overlapping(&pages);
                 narrowed.extend(frames_of(backing.collect()));
             }
-            self.layout.mappings.insert(pages, Mapping { protection, ..mapping });
+            self.layout_mut().mappings.insert(pages, Mapping { protection, ..mapping });
         }
         self.revoke_frames(narrowed)
     }
@@ -197,7 +197,7 @@ impl AddressSpace {
                 return Err(error);
             }
         }
-        self.layout.mappings.insert(range, mapping);
+        self.layout_mut().mappings.insert(range, mapping);
         Ok(())
     }
 
@@ -208,7 +208,7 @@ impl AddressSpace {
         {
             self.check_mapping_count(1)?;
         }
-        self.layout.mappings.remove(range);
+        self.layout_mut().mappings.remove(range);
         self.drop_pages(range);
         Ok(())
     }
@@ -224,18 +224,18 @@ impl AddressSpace {
         }
         let moving: Vec<_> = self.layout.backing.overlapping(&(old.start..old.start + moved)).collect();
         for (pages, frame) in &moving {
-            self.layout.backing.insert(moved_by(pages, &old, &target), *frame);
+            self.layout_mut().backing.insert(moved_by(pages, &old, &target), *frame);
         }
         if let Err(error) = self.set_entries(&target, mapping.protection) {
             self.tables.unmap(address(target.start), (target.end - target.start) as usize);
             self.return_unused_frames(&[grown]);
-            self.layout.backing.remove(&target);
+            self.layout_mut().backing.remove(&target);
             return Err(error);
         }
-        self.layout.backing.remove(&(old.start..old.start + moved));
-        self.layout.mappings.remove(&old);
+        self.layout_mut().backing.remove(&(old.start..old.start + moved));
+        self.layout_mut().mappings.remove(&old);
         self.drop_pages(&old);
-        self.layout.mappings.insert(target, mapping);
+        self.layout_mut().mappings.insert(target, mapping);
         self.revoke_frames(frames_of(moving).collect())
     }
 

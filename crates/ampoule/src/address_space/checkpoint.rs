@@ -1,94 +1,84 @@
 //! An address space as it was at one moment, to go back to.
 
-use ampoule_vmm::{GuestVirt, PAGE_SIZE};
+use std::sync::Arc;
 
-use super::{AddressSpace, FirstFrame, Layout, MapError, PAGE, address};
+use ampoule_vmm::{Contents, Vm};
 
-/// What an address space held at one moment.
-#[derive(Debug)]
+use super::{AddressSpace, Layout, MapError};
+use crate::guest_memory::{MemoryError, Restored};
+
+/// What an address space was at one moment, but for its page tables. Clones share it.
+#[derive(Clone, Debug)]
 pub(crate) struct SpaceCheckpoint {
-    layout: Layout,
-    /// The pages that held anything but zeros, by ascending frame.
-    pages: Vec<SavedPage>,
+    layout: Arc<Layout>,
+    contents: Arc<Contents>,
 }
-
-/// A page's contents.
-#[derive(Debug)]
-struct SavedPage {
-    frame: u64,
-    /// Where the guest sees it, as a page number.
-    page: u64,
-    /// `None` where the page is as the image has it, which is not kept twice.
-    contents: Option<Box<[u8; PAGE_SIZE]>>,
-}
-
-/// The contents of the page at an address, where the image has a whole one.
-type ImagePages<'image> = &'image dyn Fn(GuestVirt) -> Option<&'image [u8]>;
 
 impl AddressSpace {
-    /// Remembers the present state.
-    pub(crate) fn checkpoint(&self, image: ImagePages<'_>) -> SpaceCheckpoint {
-        let mut pages = Vec::new();
-        for (range, FirstFrame(first)) in self.layout.backing.overlapping(&(0..u64::MAX)) {
-            for (page, frame) in range.clone().zip(first..) {
-                let mut contents = [0; PAGE_SIZE];
-                self.ram.read((frame * PAGE) as usize, &mut contents).expect(FRAMES);
-                if contents == [0; PAGE_SIZE] {
-                    continue;
-                }
-                let as_in_image = image(address(page)) == Some(&contents);
-                pages.push(SavedPage { frame, page, contents: (!as_in_image).then(|| Box::new(contents)) });
-            }
-        }
-        pages.sort_unstable_by_key(|saved| saved.frame);
-        SpaceCheckpoint { layout: self.layout.clone(), pages }
-    }
-
-    /// Goes back to a state of this address space.
+    /// Remembers the present state. `vm` has the memory in `slot` and does not run.
     ///
     /// # Errors
     ///
-    /// A [`MapError`] when the page tables or the hypervisor's cache could not be changed. The address space is neither in
-    /// the old state nor in the new one then.
-    pub(crate) fn restore(&mut self, checkpoint: &SpaceCheckpoint, image: ImagePages<'_>) -> Result<(), MapError> {
-        let changed = !self.layout.maps_the_same_as(&checkpoint.layout);
-        if changed {
-            for (range, _) in self.layout.mappings.overlapping(&(0..u64::MAX)) {
-                self.tables.unmap(address(range.start), (range.end - range.start) as usize);
-            }
+    /// A [`MemoryError`].
+    pub(crate) fn checkpoint(&mut self, vm: &mut dyn Vm, slot: u32) -> Result<SpaceCheckpoint, MemoryError> {
+        let contents = self.memory.snapshot(vm, slot)?;
+        self.origin = Arc::clone(&self.layout);
+        self.remapped.clear();
+        Ok(SpaceCheckpoint { layout: Arc::clone(&self.layout), contents })
+    }
+
+    /// Goes back to a state of this address space, or of an equal one. The page tables are what they were then already. `vm`
+    /// has the memory in `slot` and does not run.
+    ///
+    /// # Errors
+    ///
+    /// When the contents or the hypervisor's cache could not be changed. The address space is neither in the old state nor
+    /// in the new one then.
+    pub(crate) fn restore(
+        &mut self,
+        checkpoint: &SpaceCheckpoint,
+        vm: &mut dyn Vm,
+        slot: u32,
+    ) -> Result<Restored, RestoreSpaceError> {
+        if !Arc::ptr_eq(&self.origin, &checkpoint.layout) {
+            self.memory.revoke_frames(&(0..self.memory.frames())).map_err(MapError::from)?;
+            self.origin = Arc::clone(&checkpoint.layout);
+            self.remapped.clear();
+        } else if !self.remapped.is_empty() {
+            let remapped = std::mem::take(&mut self.remapped);
+            self.revoke_frames(remapped)?;
         }
-        self.layout = checkpoint.layout.clone();
-        if changed {
-            let mappings: Vec<_> = self.layout.mappings.overlapping(&(0..u64::MAX)).collect();
-            for (range, mapping) in mappings {
-                self.set_entries(&range, mapping.protection)?;
-            }
-            self.ram.revoke(0, self.ram.len())?;
+        if !Arc::ptr_eq(&self.layout, &checkpoint.layout) {
+            self.layout = Arc::clone(&checkpoint.layout);
         }
-        self.restore_contents(checkpoint, image);
+        Ok(self.memory.restore(vm, slot, &checkpoint.contents)?)
+    }
+
+    /// Takes over the state of an equal address space in memory that has not been written yet. The page tables are what they
+    /// were then already.
+    ///
+    /// # Errors
+    ///
+    /// What the host says where it has no memory or mapping for that.
+    pub(crate) fn adopt(&mut self, checkpoint: &SpaceCheckpoint) -> std::io::Result<()> {
+        self.memory.show(&checkpoint.contents)?;
+        (self.layout, self.origin) = (Arc::clone(&checkpoint.layout), Arc::clone(&checkpoint.layout));
         Ok(())
     }
+}
 
-    fn restore_contents(&self, checkpoint: &SpaceCheckpoint, image: ImagePages<'_>) {
-        let mut next = 0;
-        for saved in &checkpoint.pages {
-            self.clear_frames(&(next..saved.frame));
-            let contents: &[u8] = match &saved.contents {
-                Some(contents) => &**contents,
-                None => image(address(saved.page)).expect("the image is the one that the checkpoint was made with"),
-            };
-            self.ram.write((saved.frame * PAGE) as usize, contents).expect(FRAMES);
-            next = saved.frame + 1;
-        }
-        self.clear_frames(&(next..self.layout.frames.total()));
+impl SpaceCheckpoint {
+    /// What the memory held.
+    pub(crate) fn contents(&self) -> &Contents {
+        &self.contents
     }
 }
 
-impl Layout {
-    /// Whether the page tables are the same.
-    fn maps_the_same_as(&self, other: &Self) -> bool {
-        self.mappings == other.mappings && self.backing == other.backing
-    }
+/// Why an address space could not go back.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RestoreSpaceError {
+    #[error(transparent)]
+    Map(#[from] MapError),
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
 }
-
-const FRAMES: &str = "the allocator's frames lie within the memory that it was made for";

@@ -19,7 +19,7 @@ impl AddressSpace {
     /// Says where the heap begins: at the start of a page, behind the image.
     pub(crate) fn place_heap(&mut self, start: GuestVirt) {
         debug_assert!(start.is_page_aligned());
-        self.layout.heap = Heap { start: start.0, end: start.0 };
+        self.layout_mut().heap = Heap { start: start.0, end: start.0 };
     }
 
     /// The end of the heap.
@@ -31,7 +31,7 @@ impl AddressSpace {
     pub(crate) fn move_heap_end(&mut self, end: GuestVirt) -> GuestVirt {
         let heap = self.layout.heap;
         if (heap.start..=USER_END).contains(&end.0) && self.resize_heap(heap, end.0) {
-            self.layout.heap.end = end.0;
+            self.layout_mut().heap.end = end.0;
         }
         self.heap_end()
     }

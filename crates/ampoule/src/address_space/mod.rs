@@ -31,6 +31,7 @@ use std::sync::Arc;
 use ampoule_vmm::x86_64::paging::{Access, PageTables};
 use ampoule_vmm::{GuestPhys, GuestVirt, PAGE_SIZE, Region};
 
+use crate::guest_memory::GuestMemory;
 use crate::image::{USER_END, USER_START};
 
 use self::frames::{FirstFrame, FrameAllocator, FrameRange, coalesce};
@@ -39,7 +40,7 @@ use self::mapping::Mapping;
 use self::range_map::RangeMap;
 use self::stack::Stack;
 
-pub(crate) use self::checkpoint::SpaceCheckpoint;
+pub(crate) use self::checkpoint::{RestoreSpaceError, SpaceCheckpoint};
 pub(crate) use self::error::{BadAddress, MapError, StringError};
 pub(crate) use self::mapping::{MappingKind, Protection};
 pub(crate) use self::stack::FaultResolution;
@@ -47,19 +48,22 @@ pub(crate) use self::stack::FaultResolution;
 /// A guest's virtual memory.
 #[derive(Debug)]
 pub(crate) struct AddressSpace {
-    layout: Layout,
-    ram: Arc<Region>,
-    ram_base: GuestPhys,
+    /// Checkpoints share it until it changes.
+    layout: Arc<Layout>,
+    memory: GuestMemory,
     tables: PageTables,
     windows: Vec<Window>,
+    /// Frames that were made reachable, or reachable with other permissions, since the last checkpoint or restore.
+    remapped: Vec<FrameRange>,
+    /// The layout of the last checkpoint or restore.
+    origin: Arc<Layout>,
+    ran_out: bool,
 }
 
 /// What an address space is made of.
 pub(crate) struct Parts {
-    /// The guest's memory: all of it is frames for its pages.
-    pub(crate) ram: Arc<Region>,
-    /// Where the guest's processor sees the first byte of `ram`.
-    pub(crate) ram_base: GuestPhys,
+    /// The guest's memory, with the frames for its pages.
+    pub(crate) memory: GuestMemory,
     /// The page tables, which map nothing within the guest's addresses yet.
     pub(crate) tables: PageTables,
     /// Whether the guest may make memory executable that is not its image's, as a just-in-time compiler does.
@@ -130,23 +134,29 @@ pub(crate) struct Layout {
     heap: Heap,
     stack: Stack,
     allow_executable_memory: bool,
-    ran_out: bool,
 }
 
 impl AddressSpace {
     /// An address space in which nothing is mapped.
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { ram, ram_base, tables, allow_executable_memory } = parts;
-        let layout = Layout {
+        let Parts { memory, tables, allow_executable_memory } = parts;
+        let layout = Arc::new(Layout {
             mappings: RangeMap::new(),
             backing: RangeMap::new(),
-            frames: FrameAllocator::new((ram.len() / PAGE_SIZE) as u64),
+            frames: FrameAllocator::new(memory.frames()),
             heap: Heap::default(),
             stack: Stack::default(),
             allow_executable_memory,
+        });
+        Self {
+            origin: Arc::clone(&layout),
+            layout,
+            memory,
+            tables,
+            windows: Vec::new(),
+            remapped: Vec::new(),
             ran_out: false,
-        };
-        Self { layout, ram, ram_base, tables, windows: Vec::new() }
+        }
     }
 
     /// Shows the guest memory of the host's.
@@ -165,6 +175,11 @@ impl AddressSpace {
         self.tables.map(window.at, window.to, window.len / PAGE_SIZE, access)?;
         self.windows.push(window);
         Ok(())
+    }
+
+    /// Takes windows for added that the page tables show already.
+    pub(crate) fn adopt_windows(&mut self, windows: impl IntoIterator<Item = Window>) {
+        self.windows.extend(windows);
     }
 
     /// What lies at an address.
@@ -197,12 +212,42 @@ impl AddressSpace {
     /// Whether the guest has been refused memory because it had used all of it, since the last
     /// [`forget_refusals`](Self::forget_refusals).
     pub(crate) fn ran_out_of_memory(&self) -> bool {
-        self.layout.ran_out
+        self.ran_out
     }
 
     /// Forgets that the guest was refused memory.
     pub(crate) fn forget_refusals(&mut self) {
-        self.layout.ran_out = false;
+        self.ran_out = false;
+    }
+
+    /// The guest's memory.
+    pub(crate) fn memory(&self) -> &GuestMemory {
+        &self.memory
+    }
+
+    /// The guest's memory, for its contents to be changed as the guest itself could.
+    pub(crate) fn memory_mut(&mut self) -> &mut GuestMemory {
+        &mut self.memory
+    }
+
+    /// The page tables, for their checkpoint to be taken along with this space's.
+    pub(crate) fn tables_mut(&mut self) -> &mut PageTables {
+        &mut self.tables
+    }
+
+    /// Which page of the memory is behind the first of so many fresh pages, whose frames lie in a row.
+    ///
+    /// # Panics
+    ///
+    /// When they do not, or have none: when they are not among the first that this space was made to map.
+    pub(crate) fn first_page_behind(&self, at: GuestVirt, pages: usize) -> usize {
+        let (backed, FirstFrame(first)) = self.layout.backing.get(page(at.0)).expect("the pages have frames");
+        assert!(page(at.0) + pages as u64 <= backed.end);
+        self.memory.frame_offset(first + (page(at.0) - backed.start)) / PAGE_SIZE
+    }
+
+    fn layout_mut(&mut self) -> &mut Layout {
+        Arc::make_mut(&mut self.layout)
     }
 
     fn window_at(&self, at: GuestVirt) -> Option<&Window> {
@@ -214,7 +259,7 @@ impl AddressSpace {
         let bare: Vec<_> = self.layout.backing.gaps(range).collect();
         let needed = bare.iter().map(|gap| gap.end - gap.start).sum();
         let free = self.layout.frames.free();
-        let Some(runs) = self.layout.frames.allocate(needed) else {
+        let Some(runs) = self.layout_mut().frames.allocate(needed) else {
             return Err(self.out_of_frames(needed, free));
         };
         let mut runs = runs.into_iter();
@@ -226,7 +271,7 @@ impl AddressSpace {
                     run = runs.next().expect("as many frames were allocated as the gaps have pages");
                 }
                 let pages = (gap.end - at).min(run.end - run.start);
-                self.layout.backing.insert(at..at + pages, FirstFrame(run.start));
+                self.layout_mut().backing.insert(at..at + pages, FirstFrame(run.start));
                 at += pages;
                 run.start += pages;
             }
@@ -239,15 +284,15 @@ impl AddressSpace {
         if !self.ran_out_of_memory() {
             tracing::debug!(needed, free, total = self.layout.frames.total(), "a guest has no pages of memory left");
         }
-        self.layout.ran_out = true;
+        self.ran_out = true;
         MapError::OutOfFrames { needed, free }
     }
 
     /// Takes the frames of pages away that the guest has not been able to reach, so that they still hold zeros.
     fn return_unused_frames(&mut self, pages: &[Range<u64>]) {
         for range in pages {
-            for frames in frames_of(self.layout.backing.remove(range)) {
-                self.layout.frames.release(frames);
+            for frames in frames_of(self.layout_mut().backing.remove(range)) {
+                self.layout_mut().frames.release(frames);
             }
         }
     }
@@ -255,10 +300,10 @@ impl AddressSpace {
     /// Takes pages away from the guest, with what they hold.
     fn drop_pages(&mut self, range: &Range<u64>) {
         self.tables.unmap(address(range.start), (range.end - range.start) as usize);
-        let frames = coalesce(frames_of(self.layout.backing.remove(range)).collect());
+        let frames = coalesce(frames_of(self.layout_mut().backing.remove(range)).collect());
         for run in frames {
             self.clear_frames(&run);
-            self.layout.frames.release(run);
+            self.layout_mut().frames.release(run);
         }
     }
 
@@ -270,33 +315,27 @@ impl AddressSpace {
         }
         let access = Access { write: protection.is_writable(), execute: protection.is_executable(), user: true };
         for (pages, frame) in self.layout.backing.overlapping(range) {
-            let to = GuestPhys(self.ram_base.0 + frame.0 * PAGE);
-            self.tables.map(address(pages.start), to, (pages.end - pages.start) as usize, access)?;
+            let count = pages.end - pages.start;
+            self.tables.map(address(pages.start), self.memory.frame_phys(frame.0), count as usize, access)?;
+            self.remapped.push(frame.0..frame.0 + count);
+        }
+        if self.remapped.len() > MAX_REVOCATIONS {
+            self.remapped = few_runs(std::mem::take(&mut self.remapped));
         }
         Ok(())
     }
 
     /// Makes frames hold zeros, and the hypervisor forget what it knew about them.
-    fn clear_frames(&self, frames: &FrameRange) {
-        if frames.is_empty() {
-            return;
+    fn clear_frames(&mut self, frames: &FrameRange) {
+        if !frames.is_empty() {
+            self.memory.clear_frames(frames);
         }
-        self.ram
-            .discard((frames.start * PAGE) as usize, ((frames.end - frames.start) * PAGE) as usize)
-            .expect("the allocator's frames lie within the memory that it was made for");
     }
 
     /// Makes the hypervisor forget what it knew about frames, of which there may be many short runs: their whole span then.
     fn revoke_frames(&self, frames: Vec<FrameRange>) -> Result<(), MapError> {
-        let mut runs = coalesce(frames);
-        if let [first, .., last] = &*runs
-            && runs.len() > MAX_REVOCATIONS
-        {
-            let span = first.start..last.end;
-            runs = Vec::from([span]);
-        }
-        for run in runs {
-            self.ram.revoke((run.start * PAGE) as usize, ((run.end - run.start) * PAGE) as usize)?;
+        for run in few_runs(frames) {
+            self.memory.revoke_frames(&run)?;
         }
         Ok(())
     }
@@ -313,6 +352,16 @@ impl Window {
 
 fn frames_of(pieces: Vec<(Range<u64>, FirstFrame)>) -> impl Iterator<Item = FrameRange> {
     pieces.into_iter().map(|(pages, frame)| frame.0..frame.0 + (pages.end - pages.start))
+}
+
+/// The same frames in runs, of which there are not more than [`MAX_REVOCATIONS`], or else everything from the first to the
+/// last.
+fn few_runs(frames: Vec<FrameRange>) -> Vec<FrameRange> {
+    let runs = coalesce(frames);
+    match &*runs {
+        [first, .., last] if runs.len() > MAX_REVOCATIONS => Vec::from([first.start..last.end]),
+        _ => runs,
+    }
 }
 
 /// The pages of a range that the guest named: whole ones, at least one, and all among its own addresses. A length is rounded

@@ -45,7 +45,7 @@ impl AddressSpace {
         let limit = top - pages;
         let used = used.div_ceil(PAGE).clamp(1, pages);
         self.map_vacant(top - used..top, STACK)?;
-        self.layout.stack = Stack { bottom: limit - GUARD_PAGES, limit, top };
+        self.layout_mut().stack = Stack { bottom: limit - GUARD_PAGES, limit, top };
         Ok(address(top))
     }
 

@@ -165,8 +165,7 @@ fn space_that_allows(frames: usize, tables: usize, allow_executable_memory: bool
     let table_bytes = tables * PAGE_SIZE;
     let table_region = Region::anonymous(table_bytes).unwrap();
     AddressSpace::new(Parts {
-        ram: Region::anonymous(frames * PAGE_SIZE).unwrap(),
-        ram_base: RAM_BASE,
+        memory: GuestMemory::new(Region::anonymous(frames * PAGE_SIZE).unwrap(), RAM_BASE, 0),
         tables: PageTables::new(table_region, GuestPhys(0), 0..table_bytes).unwrap(),
         allow_executable_memory,
     })

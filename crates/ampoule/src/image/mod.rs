@@ -16,8 +16,9 @@ mod tests;
 
 use std::borrow::Cow;
 use std::fmt;
+use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 pub use elf::{ElfPart, ForeignPlatform, NotExecutable};
 pub use error::{ImageError, ImageProblem};
@@ -26,6 +27,7 @@ pub use record::{AbiVersion, RecordProblem};
 pub use segment::{Permissions, Segment, SegmentProblem};
 
 use ampoule_abi::layout::RECORD_ALIGN;
+use ampoule_vmm::Contents as FrozenPages;
 use object::LittleEndian as LE;
 use object::elf::SHF_ALLOC;
 use object::read::elf::SectionHeader;
@@ -99,6 +101,22 @@ impl Image {
     /// The parts that are loaded into memory, at least one, in ascending order of their addresses.
     pub fn segments(&self) -> impl ExactSizeIterator<Item = Segment<'_>> {
         self.0.contents.segments.iter(&self.0.bytes)
+    }
+
+    /// The pages of each segment that have bytes in the file, in the order of the segments. All guests share them.
+    ///
+    /// # Errors
+    /// What the host says where it has no memory or file descriptor for them.
+    pub(crate) fn segment_pages(&self) -> io::Result<&[FrozenPages]> {
+        if let Some(pages) = self.0.frozen.get() {
+            return Ok(pages);
+        }
+        let pages = self.segments().map(|segment| {
+            let at = (segment.address() % PAGE_SIZE) as usize;
+            FrozenPages::of_bytes(at, segment.bytes())
+        });
+        let pages = pages.collect::<io::Result<_>>()?;
+        Ok(self.0.frozen.get_or_init(|| pages))
     }
 
     /// The largest alignment that a segment asks for, in bytes: a power of two from 4,096 (a page) to 1 GiB. The address
@@ -176,7 +194,7 @@ impl Image {
                     imports = contents.interface.imports.len(),
                     "checked a guest image"
                 );
-                Ok(Self(Arc::new(Checked { name, bytes, contents })))
+                Ok(Self(Arc::new(Checked { name, bytes, contents, frozen: OnceLock::new() })))
             }
             Err(problem) => Err(ImageError::new(name, problem)),
         }
@@ -218,6 +236,8 @@ struct Checked {
     name: Box<str>,
     bytes: Cow<'static, [u8]>,
     contents: Contents,
+    /// The pages of each segment that have bytes in the file, once a guest has been loaded.
+    frozen: OnceLock<Vec<FrozenPages>>,
 }
 
 /// What the bytes of an image say.

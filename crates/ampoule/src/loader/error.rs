@@ -5,9 +5,12 @@ use std::fmt;
 use thiserror::Error;
 
 /// Why an image could not be loaded into a guest's memory.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum LoadError {
+    /// The host has no memory, file descriptor or mapping left for the image's pages.
+    #[error("the host cannot hold the image's pages: {0}; free some memory or file descriptors")]
+    Memory(#[source] std::io::Error),
     /// The image does not fit the guest's memory.
     #[error(
         "the guest image and its stack need {needed} bytes of memory, and the guest has {limit}; raise it with \

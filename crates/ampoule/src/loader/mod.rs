@@ -9,7 +9,7 @@ use std::arch::x86_64::__cpuid;
 use std::collections::BTreeMap;
 
 use ampoule_abi::layout::AT_AMPOULE;
-use ampoule_vmm::{GuestVirt, PAGE_SIZE};
+use ampoule_vmm::{Contents, GuestVirt, PAGE_SIZE};
 
 use crate::address_space::{AddressSpace, MapError, Protection};
 use crate::image::{Image, ImageKind, Permissions, Segment};
@@ -52,11 +52,20 @@ pub(crate) fn load(image: &Image, space: &mut AddressSpace, start: &StartInfo<'_
 
     let top =
         space.map_stack(start.stack_size as u64, stack_used).map_err(|error| stack_error(&error, start.stack_size))?;
+    let mut parts = Vec::new();
     let mut end = 0;
-    for segment in image.segments() {
-        load_segment(&segment, bias(image), space)?;
+    let segment_pages = image.segment_pages().map_err(LoadError::Memory)?;
+    for (segment, pages) in image.segments().zip(segment_pages) {
+        map_segment(&segment, bias(image), space)?;
+        let at = GuestVirt(bias(image) + segment.address()).page_start();
+        if pages.pages() > 0 && protection(segment.permissions()).is_readable() {
+            parts.push((space.first_page_behind(at, pages.pages()), pages));
+        }
         end = bias(image) + segment.address() + segment.memory_size();
     }
+    let memory = space.memory_mut();
+    let contents = Contents::of_parts(memory.pages(), parts);
+    memory.show(&contents).map_err(LoadError::Memory)?;
     space.place_heap(GuestVirt(end.next_multiple_of(PAGE)));
 
     let (stack_pointer, bytes) = block.place(top);
@@ -64,16 +73,7 @@ pub(crate) fn load(image: &Image, space: &mut AddressSpace, start: &StartInfo<'_
     Ok(Start { entry: GuestVirt(bias(image) + image.entry()), stack_pointer })
 }
 
-/// What the page at an address of the loaded program held, where the image has all of it.
-pub(crate) fn image_page(image: &Image, at: GuestVirt) -> Option<&[u8]> {
-    let at = at.0.checked_sub(bias(image))?;
-    image.segments().find_map(|segment| {
-        let start = usize::try_from(at.checked_sub(segment.address())?).ok()?;
-        segment.bytes().get(start..start.checked_add(PAGE_SIZE)?)
-    })
-}
-
-fn load_segment(segment: &Segment<'_>, bias: u64, space: &mut AddressSpace) -> Result<(), LoadError> {
+fn map_segment(segment: &Segment<'_>, bias: u64, space: &mut AddressSpace) -> Result<(), LoadError> {
     let at = GuestVirt(bias + segment.address());
     let pages = at.page_start();
     let len = at.page_offset() as u64 + segment.memory_size();
@@ -81,9 +81,7 @@ fn load_segment(segment: &Segment<'_>, bias: u64, space: &mut AddressSpace) -> R
     space.map_image(pages, len, protection(segment.permissions())).map_err(|error| match error {
         MapError::OutOfTables(_) => LoadError::PageTables { address: at.0, size },
         _ => LoadError::NoRoom { address: at.0, size },
-    })?;
-    space.initialize(at, segment.bytes()).expect("the segment's pages have just been mapped");
-    Ok(())
+    })
 }
 
 /// Says how much memory is missing before anything is mapped.

@@ -1,71 +1,161 @@
-//! A virtual machine as it was at one moment between calls, to go back to.
+//! A virtual machine as it was at one moment between calls, to go back to or to make others from.
 
 use std::sync::Arc;
 
 use ampoule_vmm::HypervisorError;
 use ampoule_vmm::x86_64::registers::{FpuState, Regs, SpecialRegs};
+use ampoule_vmm::x86_64::shim::SystemCheckpoint;
 use thiserror::Error;
 
-use super::Machine;
-use crate::address_space::SpaceCheckpoint;
-use crate::loader;
+use super::{MEMORY_SLOT, Machine, Shape};
+use crate::address_space::{RestoreSpaceError, SpaceCheckpoint};
+use crate::guest_memory::MemoryError;
 use crate::mailbox::Progress;
 use crate::personality::linux::LinuxProcess;
 
 /// What a machine was between two calls.
 #[derive(Debug)]
 pub(crate) struct Checkpoint {
-    space: SpaceCheckpoint,
-    process: LinuxProcess,
-    progress: Progress,
+    pub(super) shape: Shape,
+    pub(super) space: SpaceCheckpoint,
+    pub(super) system: SystemCheckpoint,
+    pub(super) process: LinuxProcess,
+    pub(super) progress: Progress,
+    pub(super) processor: Arc<Processor>,
+}
+
+impl Checkpoint {
+    pub(crate) fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// Pages of guest memory that are stored for this checkpoint, and perhaps for others too.
+    pub(crate) fn stored_pages(&self) -> usize {
+        self.space.contents().stored_pages()
+    }
+}
+
+/// The state of a vCPU whose guest waits in the doorbell.
+#[derive(Debug)]
+pub(super) struct Processor {
     regs: Regs,
     special: SpecialRegs,
     fpu: FpuState,
+    /// The registers with which the vCPU restores its floating-point state itself, where it can.
+    resume: Option<Regs>,
 }
 
-/// Why a sandbox could not go back to an earlier state. It is poisoned, or stays so.
-#[derive(Clone, Debug, Error)]
-#[non_exhaustive]
-pub enum RestoreError {
-    /// The hypervisor failed.
-    #[error("the virtual machine's registers could not be restored: {0}; build a new sandbox")]
-    Hypervisor(#[source] Arc<HypervisorError>),
-    /// The guest's memory could not be mapped as it was.
-    #[error("the guest's memory could not be mapped as it was: {0}; build a new sandbox")]
-    Memory(#[source] Arc<dyn std::error::Error + Send + Sync>),
+/// Why a machine's state could not be remembered.
+#[derive(Debug, Error)]
+pub(crate) enum CheckpointError {
+    #[error(transparent)]
+    Hypervisor(#[from] HypervisorError),
+    #[error(transparent)]
+    Host(#[from] std::io::Error),
+}
+
+/// Why a machine could not go back. It is of no more use then.
+#[derive(Debug, Error)]
+pub(crate) enum RestoreMachineError {
+    #[error(transparent)]
+    Hypervisor(#[from] HypervisorError),
+    #[error(transparent)]
+    Memory(#[from] Box<dyn std::error::Error + Send + Sync>),
 }
 
 impl Machine {
     /// Remembers the present state. The guest waits for a call.
-    pub(crate) fn checkpoint(&mut self) -> Result<Checkpoint, HypervisorError> {
-        self.vcpu.settle()?;
+    pub(crate) fn checkpoint(&mut self) -> Result<Checkpoint, CheckpointError> {
+        self.streams.flush();
+        let processor = self.processor()?;
+        let said = self.mailbox.wipe();
+        self.mailbox.forget_written();
+        let memory = self.space.memory_mut();
+        memory.note(said.start, said.len());
+        let system = self.system.checkpoint(self.space.tables_mut())?;
         Ok(Checkpoint {
-            space: self.space.checkpoint(&|at| loader::image_page(&self.image, at)),
-            process: self.process.clone(),
+            shape: self.shape,
+            space: self.space.checkpoint(&mut *self.vm, MEMORY_SLOT)?,
+            system,
+            process: self.process.suspended(),
             progress: self.mailbox.progress(),
-            regs: self.vcpu.regs(),
-            special: self.vcpu.special_regs()?,
-            fpu: self.vcpu.fpu()?,
+            processor,
         })
     }
 
-    /// Goes back to a state of this machine, whatever the guest was doing.
-    pub(crate) fn restore(&mut self, checkpoint: &Checkpoint) -> Result<(), RestoreError> {
-        self.restore_vcpu(checkpoint).map_err(|error| RestoreError::Hypervisor(Arc::new(error)))?;
-        let image = &self.image;
-        self.space
-            .restore(&checkpoint.space, &|at| loader::image_page(image, at))
-            .map_err(|error| RestoreError::Memory(Arc::new(error)))?;
-        self.process = checkpoint.process.clone();
+    /// Goes back to a state of this machine, or of one of the same shape, whatever the guest was doing.
+    pub(crate) fn restore(&mut self, checkpoint: &Checkpoint) -> Result<(), RestoreMachineError> {
+        debug_assert_eq!(self.shape, checkpoint.shape);
+        self.restore_processor(&checkpoint.processor)?;
+        let memory = self.space.memory_mut();
+        for written in self.mailbox.written() {
+            memory.note(written.start, written.len());
+        }
+        self.mailbox.forget_written();
+        self.system.restore(self.space.tables_mut(), &checkpoint.system);
+        let restored = self.space.restore(&checkpoint.space, &mut *self.vm, MEMORY_SLOT)?;
+        self.process = checkpoint.process.resumed();
         self.mailbox.restore(checkpoint.progress);
+        self.mailbox.renew_generation();
         self.streams.flush();
+        self.restores += 1;
+        self.pages_restored += restored.pages as u64;
         Ok(())
     }
 
-    fn restore_vcpu(&mut self, checkpoint: &Checkpoint) -> Result<(), HypervisorError> {
-        self.vcpu.abandon()?;
-        self.vcpu.set_special_regs(&checkpoint.special)?;
-        self.vcpu.set_regs(&checkpoint.regs);
-        self.vcpu.set_fpu(&checkpoint.fpu)
+    /// The state of the vCPU, whose guest waits in the doorbell.
+    fn processor(&mut self) -> Result<Arc<Processor>, HypervisorError> {
+        if let Some(processor) = &self.resumes {
+            return Ok(Arc::clone(processor));
+        }
+        self.vcpu.settle()?;
+        let (regs, special, fpu) = (self.vcpu.regs(), self.vcpu.special_regs()?, self.vcpu.fpu()?);
+        let resume = self.system.set_resume_state(&self.capabilities, &fpu, &regs);
+        if let Err(reason) = &resume {
+            tracing::debug!(%reason, "restoring this guest takes a call into the kernel for its floating-point state");
+        }
+        Ok(Arc::new(Processor { regs, special, fpu, resume: resume.ok() }))
+    }
+
+    /// Makes the vCPU go on from a state in which a guest waited in the doorbell. Where the guest waits there now, no exit and
+    /// no call into the kernel is needed.
+    pub(super) fn restore_processor(&mut self, processor: &Arc<Processor>) -> Result<(), HypervisorError> {
+        if !self.at_rest {
+            self.vcpu.abandon()?;
+        }
+        let special = self.vcpu.special_regs()?;
+        // Only ring 0 can see CR2.
+        if (SpecialRegs { cr2: special.cr2, ..processor.special }) != special {
+            self.vcpu.set_special_regs(&processor.special)?;
+        }
+        match &processor.resume {
+            Some(regs) => self.vcpu.set_regs(regs),
+            None => {
+                self.vcpu.set_regs(&processor.regs);
+                self.vcpu.set_fpu(&processor.fpu)?;
+            }
+        }
+        self.at_rest = true;
+        self.resumes = Some(Arc::clone(processor));
+        Ok(())
+    }
+}
+
+impl From<MemoryError> for CheckpointError {
+    fn from(error: MemoryError) -> Self {
+        match error {
+            MemoryError::Hypervisor(error) => error.into(),
+            MemoryError::Host(error) => error.into(),
+        }
+    }
+}
+
+impl From<RestoreSpaceError> for RestoreMachineError {
+    fn from(error: RestoreSpaceError) -> Self {
+        match error {
+            RestoreSpaceError::Memory(MemoryError::Hypervisor(error)) => error.into(),
+            RestoreSpaceError::Memory(MemoryError::Host(error)) => Self::Memory(error.into()),
+            RestoreSpaceError::Map(error) => Self::Memory(error.into()),
+        }
     }
 }

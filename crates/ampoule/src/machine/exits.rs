@@ -12,9 +12,12 @@ use crate::termination::Termination;
 impl Machine {
     /// Runs the guest until it rings, serving its system calls.
     pub(crate) fn resume(&mut self) -> Result<GuestMessage, Termination> {
+        self.at_rest = false;
+        self.resumes = None;
         let outcome = self.run_until_doorbell();
-        if outcome.is_err() {
-            self.streams.flush();
+        match outcome {
+            Ok(_) => self.at_rest = true,
+            Err(_) => self.streams.flush(),
         }
         outcome
     }

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ampoule_vmm::x86_64::capabilities::Capabilities;
+use ampoule_vmm::x86_64::paging::PageTables;
 use ampoule_vmm::x86_64::registers::Regs;
 use ampoule_vmm::x86_64::shim::{self, System};
 use ampoule_vmm::{
@@ -18,29 +19,34 @@ use ampoule_vmm::{
 
 use crate::address_space::{AddressSpace, Parts, Window};
 use crate::error::BuildError;
+use crate::guest_memory::GuestMemory;
 use crate::image::Image;
 use crate::interrupt::{CallGuard, Interruptor, LimitsUnwatched, TimeLimits};
 use crate::limits::Limits;
 use crate::loader::{self, Start, StartInfo};
 use crate::mailbox::Mailbox;
-use crate::output::Output;
 use crate::personality::linux::{LinuxProcess, ProcessConfig};
 pub(crate) use budget::Budget;
-pub(crate) use checkpoint::Checkpoint;
-pub use checkpoint::RestoreError;
-use streams::GuestStreams;
+pub(crate) use checkpoint::{Checkpoint, CheckpointError, RestoreMachineError};
+pub(crate) use streams::GuestStreams;
+
+use checkpoint::Processor;
 
 /// What a virtual machine is made for.
 #[derive(Debug)]
 pub(crate) struct MachineConfig {
+    pub(crate) shape: Shape,
+    pub(crate) arguments: Vec<String>,
+    pub(crate) environment: BTreeMap<String, String>,
+}
+
+/// What decides whether one machine can take over the state of another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shape {
     pub(crate) memory_limit: usize,
     pub(crate) mailbox_size: usize,
     pub(crate) stack_size: usize,
     pub(crate) executable_memory: bool,
-    pub(crate) arguments: Vec<String>,
-    pub(crate) environment: BTreeMap<String, String>,
-    pub(crate) stdout: Output,
-    pub(crate) stderr: Output,
 }
 
 /// A virtual machine with a guest in it.
@@ -49,34 +55,49 @@ pub(crate) struct Machine {
     pub(crate) budget: Budget,
     pub(crate) interruptor: Interruptor,
     image: Image,
+    shape: Shape,
     vcpu: Box<dyn Vcpu>,
     /// Holds the memory slots; they go with it.
-    _vm: Box<dyn Vm>,
+    vm: Box<dyn Vm>,
     capabilities: Capabilities,
     system: System,
     space: AddressSpace,
     process: LinuxProcess,
     streams: GuestStreams,
+    /// Whether the guest waits in the doorbell, so that nothing is left over of what it was doing.
+    at_rest: bool,
+    /// The state from which the vCPU goes on, where it has not run since that was restored.
+    resumes: Option<Arc<Processor>>,
+    restores: u64,
+    pages_restored: u64,
+}
+
+/// What a guest's memory costs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MemoryUse {
+    pub(crate) restores: u64,
+    pub(crate) pages_restored: u64,
+    pub(crate) dirty_pages: usize,
+    pub(crate) owned_pages: usize,
+    pub(crate) shared_pages: usize,
 }
 
 impl Machine {
     /// Loads the image, then creates the virtual machine around it. The guest has not run yet.
-    pub(crate) fn new(hypervisor: &dyn Hypervisor, image: &Image, config: MachineConfig) -> Result<Self, BuildError> {
+    pub(crate) fn new(
+        hypervisor: &dyn Hypervisor,
+        image: &Image,
+        config: &MachineConfig,
+        streams: GuestStreams,
+    ) -> Result<Self, BuildError> {
+        let shape = config.shape;
         let capabilities = *hypervisor.capabilities();
-        let ram_len = config.memory_limit.next_multiple_of(PAGE_SIZE);
-        let ram = allocated("guest's memory", ram_len, Region::anonymous(ram_len))?;
-        let mailbox = allocated("mailbox", config.mailbox_size, Mailbox::new(config.mailbox_size))?;
-        let table_pages = table_pages(ram_len, mailbox.region().len());
+        let region = shape.region()?;
+        let table_pages = table_pages(region.len());
         let (system, tables) = allocated("page tables", table_pages * PAGE_SIZE, System::new(table_pages))?;
-
-        let mut space = AddressSpace::new(Parts {
-            ram: Arc::clone(&ram),
-            ram_base: RAM_PHYS,
-            tables,
-            allow_executable_memory: config.executable_memory,
-        });
+        let mailbox = Mailbox::new(Arc::clone(&region), shape.mailbox_size);
+        let mut space = shape.address_space(region, tables);
         show_mailbox(&mailbox, &mut space);
-        let info_page = mailbox.publish(shim::SHARED_BASE, shim::DOORBELL);
         let start = loader::load(
             image,
             &mut space,
@@ -84,32 +105,78 @@ impl Machine {
                 arguments: &config.arguments,
                 environment: &config.environment,
                 random: random_bytes(),
-                info_page,
-                stack_size: config.stack_size,
+                info_page: Mailbox::info_page(shim::SHARED_BASE),
+                stack_size: shape.stack_size,
                 fsgsbase: capabilities.fsgsbase,
             },
         )?;
+        mailbox.publish(shim::SHARED_BASE, shim::DOORBELL);
+        space.memory_mut().note(0, PAGE_SIZE);
 
-        let slots = [
-            (shim::SYSTEM_BASE, Arc::clone(system.region())),
-            (shim::SHARED_PHYS, Arc::clone(mailbox.region())),
-            (RAM_PHYS, ram),
-        ];
-        let (vm, vcpu) = create_vm(hypervisor, &system, &space, slots, start)
+        let (vm, mut vcpu) = create_vm(hypervisor, &system, &space)?;
+        start_at(&mut *vcpu, &system, &capabilities, space.root(), start)
             .map_err(|error| BuildError::Hypervisor(Arc::new(error)))?;
         Ok(Self {
             mailbox,
             budget: Budget::default(),
             image: image.clone(),
             interruptor: Interruptor::new(vcpu.interrupter())?,
+            shape,
             vcpu,
-            _vm: vm,
+            vm,
             capabilities,
             system,
             space,
-            process: LinuxProcess::new(ProcessConfig { stack_size: config.stack_size as u64 }),
-            streams: GuestStreams::new(config.stdout, config.stderr),
+            process: LinuxProcess::new(ProcessConfig { stack_size: shape.stack_size as u64 }),
+            streams,
+            at_rest: false,
+            resumes: None,
+            restores: 0,
+            pages_restored: 0,
         })
+    }
+
+    /// A machine that is as another was at a checkpoint, and shares the memory that neither has written since.
+    pub(crate) fn of_checkpoint(
+        hypervisor: &dyn Hypervisor,
+        image: &Image,
+        checkpoint: &Checkpoint,
+        streams: GuestStreams,
+    ) -> Result<Self, BuildError> {
+        let shape = checkpoint.shape;
+        let capabilities = *hypervisor.capabilities();
+        let region = shape.region()?;
+        let region_len = region.len();
+        let system = System::of_checkpoint(&checkpoint.system);
+        let (system, tables) = allocated("page tables", table_pages(region_len) * PAGE_SIZE, system)?;
+        let mut mailbox = Mailbox::new(Arc::clone(&region), shape.mailbox_size);
+        mailbox.restore(checkpoint.progress);
+        let mut space = shape.address_space(Arc::clone(&region), tables);
+        space.adopt_windows(mailbox_windows(&mailbox, &region));
+        allocated("guest's memory", region_len, space.adopt(&checkpoint.space))?;
+        mailbox.renew_generation();
+
+        let (vm, vcpu) = create_vm(hypervisor, &system, &space)?;
+        let mut machine = Self {
+            mailbox,
+            budget: Budget::default(),
+            image: image.clone(),
+            interruptor: Interruptor::new(vcpu.interrupter())?,
+            shape,
+            vcpu,
+            vm,
+            capabilities,
+            system,
+            space,
+            process: checkpoint.process.resumed(),
+            streams,
+            at_rest: true,
+            resumes: None,
+            restores: 0,
+            pages_restored: 0,
+        };
+        machine.restore_processor(&checkpoint.processor).map_err(|error| BuildError::Hypervisor(Arc::new(error)))?;
+        Ok(machine)
     }
 
     /// Begins a call, which can be interrupted until the guard is finished. What it may use up is counted from here.
@@ -122,66 +189,125 @@ impl Machine {
     pub(crate) fn counters(&self) -> Counters {
         self.vcpu.counters()
     }
+
+    pub(crate) fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    pub(crate) fn streams_mut(&mut self) -> &mut GuestStreams {
+        &mut self.streams
+    }
+
+    /// What the guest's memory costs.
+    pub(crate) fn memory_use(&mut self) -> Result<MemoryUse, HypervisorError> {
+        let written = self.mailbox.written();
+        let memory = self.space.memory_mut();
+        for bytes in written {
+            memory.note(bytes.start, bytes.len());
+        }
+        let dirty_pages = memory.dirty_pages(&mut *self.vm, MEMORY_SLOT)?;
+        Ok(MemoryUse {
+            restores: self.restores,
+            pages_restored: self.pages_restored,
+            dirty_pages,
+            owned_pages: memory.owned_pages(),
+            shared_pages: memory.shared_pages(),
+        })
+    }
 }
 
 type VmAndVcpu = (Box<dyn Vm>, Box<dyn Vcpu>);
 
-/// Creates the virtual machine with its memory, and a vCPU that is about to execute the guest's first instruction.
-fn create_vm(
-    hypervisor: &dyn Hypervisor,
+/// Creates the virtual machine with its memory, and a vCPU.
+fn create_vm(hypervisor: &dyn Hypervisor, system: &System, space: &AddressSpace) -> Result<VmAndVcpu, BuildError> {
+    let create = || {
+        let mut vm = hypervisor.create_vm()?;
+        let memory = space.memory();
+        vm.map(SYSTEM_SLOT, shim::SYSTEM_BASE, Arc::clone(system.region()), WriteTracking::Off)?;
+        vm.map(MEMORY_SLOT, memory.base(), Arc::clone(memory.region()), WriteTracking::On)?;
+        let vcpu = vm.create_vcpu(&system.syscall_entry())?;
+        Ok((vm, vcpu))
+    };
+    create().map_err(|error| BuildError::Hypervisor(Arc::new(error)))
+}
+
+/// Lets the vCPU begin with the guest's first instruction.
+fn start_at(
+    vcpu: &mut dyn Vcpu,
     system: &System,
-    space: &AddressSpace,
-    slots: [(GuestPhys, Arc<Region>); 3],
+    capabilities: &Capabilities,
+    root: GuestPhys,
     start: Start,
-) -> Result<VmAndVcpu, HypervisorError> {
-    let mut vm = hypervisor.create_vm()?;
-    for (slot, (at, region)) in (0..).zip(slots) {
-        vm.map(slot, at, region, WriteTracking::Off)?;
-    }
-    let mut vcpu = vm.create_vcpu(&system.syscall_entry())?;
-    let capabilities = hypervisor.capabilities();
-    vcpu.set_special_regs(&system.initial_special_regs(capabilities, space.root()))?;
+) -> Result<(), HypervisorError> {
+    vcpu.set_special_regs(&system.initial_special_regs(capabilities, root))?;
     vcpu.set_regs(&Regs {
         rip: start.entry.0,
         rsp: start.stack_pointer.0,
         rflags: shim::initial_flags(capabilities),
         ..Regs::default()
     });
-    Ok((vm, vcpu))
+    Ok(())
+}
+
+impl Shape {
+    /// Memory for the mailbox and, behind it, the guest's own pages.
+    fn region(&self) -> Result<Arc<Region>, BuildError> {
+        let len = Mailbox::len(self.mailbox_size) + self.memory_limit.next_multiple_of(PAGE_SIZE);
+        allocated("guest's memory", len, Region::anonymous(len))
+    }
+
+    fn address_space(&self, region: Arc<Region>, tables: PageTables) -> AddressSpace {
+        let reserved = Mailbox::len(self.mailbox_size) / PAGE_SIZE;
+        AddressSpace::new(Parts {
+            memory: GuestMemory::new(region, MEMORY_PHYS, reserved),
+            tables,
+            allow_executable_memory: self.executable_memory,
+        })
+    }
 }
 
 /// Lets the guest see the mailbox.
 fn show_mailbox(mailbox: &Mailbox, space: &mut AddressSpace) {
-    for area in mailbox.areas() {
-        space
-            .add_window(Window {
-                at: GuestVirt(shim::SHARED_BASE.0 + area.offset as u64),
-                to: GuestPhys(shim::SHARED_PHYS.0 + area.offset as u64),
-                region: Arc::clone(mailbox.region()),
-                offset: area.offset,
-                len: area.len,
-                writable: area.writable,
-            })
-            .expect("the page tables are sized for the mailbox, whose areas lie side by side");
+    let region = Arc::clone(space.memory().region());
+    for window in mailbox_windows(mailbox, &region) {
+        space.add_window(window).expect("the page tables are sized for the mailbox, whose areas lie side by side");
     }
+}
+
+/// How the guest sees the mailbox.
+fn mailbox_windows(mailbox: &Mailbox, region: &Arc<Region>) -> [Window; 4] {
+    mailbox.areas().map(|area| Window {
+        at: GuestVirt(shim::SHARED_BASE.0 + area.offset as u64),
+        to: GuestPhys(MEMORY_PHYS.0 + area.offset as u64),
+        region: Arc::clone(region),
+        offset: area.offset,
+        len: area.len,
+        writable: area.writable,
+    })
 }
 
 /// How many page tables the system needs for the mailbox and this much memory, wherever the guest maps it.
 ///
 /// Each table of the lowest level covers 2 MiB. A guest that spreads its memory over more places than that can run out;
 /// its next mapping fails then, as if there were no memory.
-fn table_pages(ram_len: usize, mailbox_len: usize) -> usize {
-    let lowest = |len: usize| len.div_ceil(LOWEST_TABLE_SPAN) + 1;
-    shim::OWN_TABLES + 2 * lowest(ram_len) + lowest(mailbox_len) + SPARE_TABLES
+fn table_pages(memory_len: usize) -> usize {
+    let lowest = memory_len.div_ceil(LOWEST_TABLE_SPAN) + 1;
+    shim::OWN_TABLES + 2 * lowest + SPARE_TABLES
 }
 
 fn allocated<T>(what: &'static str, bytes: usize, result: std::io::Result<T>) -> Result<T, BuildError> {
     result.map_err(|source| BuildError::Memory { what, bytes, source })
 }
 
-/// Where the guest's processor sees its memory: above everything that belongs to the host, and above 4 GiB, where
-/// hypervisors place devices.
-const RAM_PHYS: GuestPhys = GuestPhys(0x1_0000_0000);
+/// Where the guest's processor sees its memory, mailbox included: above everything that belongs to the host, and above 4 GiB,
+/// where hypervisors place devices.
+const MEMORY_PHYS: GuestPhys = GuestPhys(0x1_0000_0000);
+
+/// The slot of the page tables and all else that is ring 0's.
+const SYSTEM_SLOT: u32 = 0;
+
+/// The slot of what the guest can write.
+const MEMORY_SLOT: u32 = 1;
 
 /// Bytes that one page table of the lowest level covers.
 const LOWEST_TABLE_SPAN: usize = 512 * PAGE_SIZE;

@@ -6,7 +6,7 @@ use crate::personality::{OutputLimitReached, Streams};
 
 /// Where the two streams go.
 #[derive(Debug)]
-pub(super) struct GuestStreams {
+pub(crate) struct GuestStreams {
     stdout: Output,
     stderr: Output,
 }
@@ -18,8 +18,18 @@ pub(super) struct BudgetedStreams<'machine> {
 }
 
 impl GuestStreams {
-    pub(super) fn new(stdout: Output, stderr: Output) -> Self {
+    pub(crate) fn new(stdout: Output, stderr: Output) -> Self {
         Self { stdout, stderr }
+    }
+
+    pub(crate) fn set_stdout(&mut self, output: Output) {
+        self.stdout.flush(Stream::Stdout);
+        self.stdout = output;
+    }
+
+    pub(crate) fn set_stderr(&mut self, output: Output) {
+        self.stderr.flush(Stream::Stderr);
+        self.stderr = output;
     }
 
     pub(super) fn within<'machine>(&'machine mut self, budget: &'machine mut Budget) -> BudgetedStreams<'machine> {

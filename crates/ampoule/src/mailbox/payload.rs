@@ -1,5 +1,7 @@
 //! Payloads in the mailbox, for the codec: written and read by offset, since no reference into guest memory may exist.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use ampoule_abi::codec::{Encoder, Sink, Source, decode};
 use ampoule_vmm::Region;
 use serde::de::DeserializeOwned;
@@ -12,12 +14,19 @@ pub(crate) struct PayloadSink<'mailbox> {
     region: &'mailbox Region,
     offset: usize,
     capacity: usize,
+    /// How far the host has ever written here.
+    written: &'mailbox AtomicUsize,
 }
 
 impl<'mailbox> PayloadSink<'mailbox> {
     /// `capacity` bytes of the region, from `offset` on, which the caller knows to lie within it.
-    pub(super) fn new(region: &'mailbox Region, offset: usize, capacity: usize) -> Self {
-        Self { region, offset, capacity }
+    pub(super) fn new(
+        region: &'mailbox Region,
+        offset: usize,
+        capacity: usize,
+        written: &'mailbox AtomicUsize,
+    ) -> Self {
+        Self { region, offset, capacity, written }
     }
 }
 
@@ -28,6 +37,8 @@ impl Sink for PayloadSink<'_> {
 
     fn put(&mut self, at: usize, bytes: &[u8]) {
         self.region.write(self.offset + at, bytes).expect("the codec keeps to the capacity");
+        // Nobody else writes it: the mailbox lends itself to one sink at a time while a call is being made.
+        self.written.store(self.written.load(Ordering::Relaxed).max(at + bytes.len()), Ordering::Relaxed);
     }
 }
 

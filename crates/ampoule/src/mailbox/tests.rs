@@ -8,12 +8,16 @@ fn guest_says(mailbox: &Mailbox, line: MessageLine) {
     mailbox.region.write(GUEST_LINE, &line.to_bytes()).unwrap();
 }
 
+fn mailbox(capacity: usize) -> Mailbox {
+    Mailbox::new(Region::anonymous(Mailbox::len(capacity)).unwrap(), capacity)
+}
+
 fn kind(kind: GuestMessageKind) -> MessageLine {
     MessageLine { kind: kind as u32, ..MessageLine::default() }
 }
 
 fn ready_mailbox() -> Mailbox {
-    let mut mailbox = Mailbox::new(4096).unwrap();
+    let mut mailbox = mailbox(4096);
     guest_says(&mailbox, kind(GuestMessageKind::Ready));
     assert_eq!(mailbox.receive(), Ok(GuestMessage::Ready));
     mailbox
@@ -92,9 +96,9 @@ fn a_failure_text_is_cut_to_the_area() {
 
 #[test]
 fn the_guest_may_write_its_line_and_the_outbound_area_only() {
-    let mailbox = Mailbox::new(5000).unwrap();
+    let mailbox = mailbox(5000);
     let areas = mailbox.areas();
-    assert_eq!(areas.iter().map(|area| area.len).sum::<usize>(), mailbox.region().len());
+    assert_eq!(areas.iter().map(|area| area.len).sum::<usize>(), mailbox.region.len());
     let writable: Vec<usize> = areas.iter().filter(|area| area.writable).map(|area| area.offset).collect();
     assert_eq!(writable, [HOST_LINE, mailbox.outbound_offset()]);
 }

@@ -7,13 +7,16 @@ use std::sync::Arc;
 use ampoule_vmm::{Hypervisor, PAGE_SIZE};
 use serde::Serialize;
 
-use super::Sandbox;
 use super::imports::Imports;
+use super::snapshot::Snapshot;
+use super::{Sandbox, call};
 use crate::error::BuildError;
 use crate::host_function::{HostFunction, HostFunctionEntry};
 use crate::image::Image;
+use crate::interrupt::LimitsUnwatched;
 use crate::limits::Limits;
-use crate::machine::{Machine, MachineConfig};
+use crate::machine::{GuestStreams, Machine, MachineConfig, Shape};
+use crate::mailbox::GuestMessage;
 use crate::output::Output;
 
 /// Settings of a new [`Sandbox`]; made by [`Sandbox::builder`].
@@ -23,6 +26,8 @@ pub struct Builder {
     hypervisor: Option<Arc<dyn Hypervisor>>,
     host_functions: Vec<HostFunctionEntry>,
     machine: MachineConfig,
+    stdout: Output,
+    stderr: Output,
     limits: Limits,
 }
 
@@ -34,15 +39,17 @@ impl Builder {
             host_functions: Vec::new(),
             limits: Limits::new().output(16 << 20),
             machine: MachineConfig {
-                memory_limit: 64 << 20,
-                mailbox_size: 1 << 20,
-                stack_size: 8 << 20,
-                executable_memory: false,
+                shape: Shape {
+                    memory_limit: 64 << 20,
+                    mailbox_size: 1 << 20,
+                    stack_size: 8 << 20,
+                    executable_memory: false,
+                },
                 arguments: vec![image.name().to_owned()],
                 environment: BTreeMap::new(),
-                stdout: Output::log(),
-                stderr: Output::log(),
             },
+            stdout: Output::log(),
+            stderr: Output::log(),
         }
     }
 
@@ -51,7 +58,7 @@ impl Builder {
     ///
     /// Default: 64 MiB. Range: 1 MiB to 32 GiB.
     pub fn memory_limit(mut self, bytes: usize) -> Self {
-        self.machine.memory_limit = bytes;
+        self.machine.shape.memory_limit = bytes;
         self
     }
 
@@ -60,7 +67,7 @@ impl Builder {
     ///
     /// Default: 1 MiB. Range: 4 KiB to 256 MiB.
     pub fn mailbox_size(mut self, bytes: usize) -> Self {
-        self.machine.mailbox_size = bytes;
+        self.machine.shape.mailbox_size = bytes;
         self
     }
 
@@ -69,7 +76,7 @@ impl Builder {
     ///
     /// Default: 8 MiB. Range: 64 KiB to 1 GiB.
     pub fn stack_size(mut self, bytes: usize) -> Self {
-        self.machine.stack_size = bytes;
+        self.machine.shape.stack_size = bytes;
         self
     }
 
@@ -120,13 +127,13 @@ impl Builder {
 
     /// Where the guest's standard output goes. Default: [`Output::log`].
     pub fn stdout(mut self, output: Output) -> Self {
-        self.machine.stdout = output;
+        self.stdout = output;
         self
     }
 
     /// Where the guest's standard error goes. Default: [`Output::log`].
     pub fn stderr(mut self, output: Output) -> Self {
-        self.machine.stderr = output;
+        self.stderr = output;
         self
     }
 
@@ -155,7 +162,7 @@ impl Builder {
     ///
     /// Default: not allowed; `mmap` and `mprotect` fail with `EACCES`.
     pub fn executable_memory(mut self, allowed: bool) -> Self {
-        self.machine.executable_memory = allowed;
+        self.machine.shape.executable_memory = allowed;
         self
     }
 
@@ -176,12 +183,13 @@ impl Builder {
             Some(hypervisor) => hypervisor,
             None => ampoule_vmm::default_hypervisor()?,
         };
-        let machine = Machine::new(&*hypervisor, &self.image, self.machine)?;
-        Sandbox::start(self.image, machine, imports, self.limits)
+        let streams = GuestStreams::new(self.stdout, self.stderr);
+        let machine = Machine::new(&*hypervisor, &self.image, &self.machine, streams)?;
+        start(self.image, hypervisor, machine, imports, self.limits)
     }
 
     fn check_settings(&self) -> Result<(), BuildError> {
-        let MachineConfig { memory_limit, mailbox_size, stack_size, .. } = self.machine;
+        let Shape { memory_limit, mailbox_size, stack_size, .. } = self.machine.shape;
         for (setting, given, least, most) in [
             ("memory_limit", memory_limit, 1 << 20, 32 << 30),
             ("mailbox_size", mailbox_size, PAGE_SIZE, 256 << 20),
@@ -195,12 +203,35 @@ impl Builder {
     }
 }
 
+/// Runs the guest until it is ready for its first call.
+fn start(
+    image: Image,
+    hypervisor: Arc<dyn Hypervisor>,
+    mut machine: Machine,
+    mut imports: Imports,
+    limits: Limits,
+) -> Result<Sandbox, BuildError> {
+    let guard = machine.begin_call(limits).map_err(|LimitsUnwatched { source }| BuildError::LimitsUnwatched(source))?;
+    let message = call::run(&mut machine, &mut imports, &mut None).map_err(BuildError::Start)?;
+    guard.finish().map_err(|interruption| BuildError::Start(machine.budget.interrupted(interruption)))?;
+    match message {
+        GuestMessage::Ready => {}
+        GuestMessage::Return { .. } | GuestMessage::HostCall { .. } => {
+            unreachable!("`run` serves host calls, and the mailbox refuses a return without a call")
+        }
+    }
+    let initial = Snapshot::take(&image, &hypervisor, &imports, limits, &mut machine).map_err(BuildError::Initial)?;
+    Ok(Sandbox { image, hypervisor, machine, imports, limits, initial, poison: None, checked: Vec::new() })
+}
+
 impl fmt::Debug for Builder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Builder")
             .field("image", &self.image.name())
             .field("host_functions", &self.host_functions)
             .field("machine", &self.machine)
+            .field("stdout", &self.stdout)
+            .field("stderr", &self.stderr)
             .finish_non_exhaustive()
     }
 }

@@ -3,28 +3,37 @@
 mod builder;
 mod call;
 mod imports;
+mod restore;
 mod settings;
+mod snapshot;
+mod spawn;
+mod stats;
 mod typed;
 
 use std::any::TypeId;
 use std::fmt;
 use std::sync::Arc;
 
+use ampoule_vmm::Hypervisor;
 use serde::de::DeserializeOwned;
 
 use crate::arguments::{Arguments, Parameters};
-use crate::error::{BuildError, CallError};
+use crate::error::CallError;
 use crate::image::{Function, Image};
-use crate::interrupt::{InterruptHandle, LimitsUnwatched};
+use crate::interrupt::InterruptHandle;
 use crate::limits::Limits;
-use crate::machine::{Checkpoint, Machine, RestoreError};
-use crate::mailbox::GuestMessage;
+use crate::machine::Machine;
+use crate::output::Output;
 use crate::signature::{self, Type};
 use crate::termination::Termination;
 use imports::Imports;
 
 pub use builder::Builder;
+pub use restore::{RestoreError, Setting};
 pub use settings::Call;
+pub use snapshot::{Snapshot, SnapshotError};
+pub use spawn::Spawn;
+pub use stats::Stats;
 pub use typed::TypedFn;
 
 /// A guest, sealed in a virtual machine of its own and ready to be called.
@@ -42,11 +51,12 @@ pub use typed::TypedFn;
 /// ```
 pub struct Sandbox {
     image: Image,
+    hypervisor: Arc<dyn Hypervisor>,
     machine: Machine,
     imports: Imports,
     limits: Limits,
-    /// The state in which the guest waited for its first call.
-    initial: Checkpoint,
+    /// The state in which the sandbox was built or spawned.
+    initial: Snapshot,
     /// How the guest has ended, if it has.
     poison: Option<Termination>,
     /// Function numbers with the Rust types (arguments and result) for which their signature was already checked.
@@ -91,24 +101,6 @@ impl Sandbox {
         Ok(TypedFn::new(self.image.clone(), function.number()))
     }
 
-    /// Goes back to the state in which the guest waited for its first call: its memory, its registers, and all that its
-    /// system calls have changed. A poisoned sandbox can be called again. Host functions and outputs keep their state.
-    ///
-    /// # Errors
-    /// A [`RestoreError`]: the sandbox is of no more use then, and refuses calls.
-    pub fn reset(&mut self) -> Result<(), RestoreError> {
-        match self.machine.restore(&self.initial) {
-            Ok(()) => {
-                self.poison = None;
-                Ok(())
-            }
-            Err(error) => {
-                self.poison = Some(Termination::ResetFailed(error.clone()));
-                Err(error)
-            }
-        }
-    }
-
     /// The image that the sandbox runs.
     pub fn image(&self) -> &Image {
         &self.image
@@ -129,20 +121,15 @@ impl Sandbox {
         self.machine.counters()
     }
 
-    /// Runs the guest until it is ready for its first call.
-    fn start(image: Image, mut machine: Machine, mut imports: Imports, limits: Limits) -> Result<Self, BuildError> {
-        let guard =
-            machine.begin_call(limits).map_err(|LimitsUnwatched { source }| BuildError::LimitsUnwatched(source))?;
-        let message = call::run(&mut machine, &mut imports, &mut None).map_err(BuildError::Start)?;
-        guard.finish().map_err(|interruption| BuildError::Start(machine.budget.interrupted(interruption)))?;
-        match message {
-            GuestMessage::Ready => {}
-            GuestMessage::Return { .. } | GuestMessage::HostCall { .. } => {
-                unreachable!("`run` serves host calls, and the mailbox refuses a return without a call")
-            }
-        }
-        let initial = machine.checkpoint().map_err(|error| BuildError::Hypervisor(Arc::new(error)))?;
-        Ok(Self { image, machine, imports, limits, initial, poison: None, checked: Vec::new() })
+    /// Where the guest's standard output goes from now on. What it has printed so far without ending the line goes to its
+    /// present output.
+    pub fn set_stdout(&mut self, output: Output) {
+        self.machine.streams_mut().set_stdout(output);
+    }
+
+    /// Where the guest's standard error goes from now on; like [`set_stdout`](Self::set_stdout).
+    pub fn set_stderr(&mut self, output: Output) {
+        self.machine.streams_mut().set_stderr(output);
     }
 
     /// Finds a function and checks its types, unless that was done before.

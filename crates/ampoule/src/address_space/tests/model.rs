@@ -319,7 +319,7 @@ impl Model {
 
 fn first_byte(space: &AddressSpace, frame: u64) -> u8 {
     let mut byte = [0];
-    space.ram.read((frame * PAGE) as usize, &mut byte).unwrap();
+    space.memory.region().read(space.memory.frame_offset(frame), &mut byte).unwrap();
     byte[0]
 }
 

@@ -28,6 +28,8 @@ mod signals;
 mod tests;
 mod time;
 
+use std::sync::Arc;
+
 use crate::address_space::AddressSpace;
 
 use super::{Outcome, Personality, Streams, SystemCall};
@@ -50,14 +52,19 @@ pub(crate) struct ProcessConfig {
     pub(crate) stack_size: u64,
 }
 
-/// A Linux process with one thread. Its memory is the [`AddressSpace`]; the rest is here, and small enough to copy.
+/// A Linux process with one thread. Its memory is the [`AddressSpace`]; the rest is here. Clones share what neither has changed.
 #[derive(Clone, Debug)]
 pub(crate) struct LinuxProcess {
+    state: Arc<State>,
+    clock: ProcessClock,
+}
+
+#[derive(Clone, Debug)]
+struct State {
     config: ProcessConfig,
     descriptors: Descriptors,
     signals: Signals,
     segments: SegmentBases,
-    clock: ProcessClock,
     name: [u8; NAME_LEN],
     umask: u64,
     /// System calls that the process has been told do not exist.
@@ -66,25 +73,36 @@ pub(crate) struct LinuxProcess {
 
 impl LinuxProcess {
     pub(crate) fn new(config: ProcessConfig) -> Self {
-        Self {
+        let state = State {
             config,
             descriptors: Descriptors::standard(),
             signals: Signals::new(),
             segments: SegmentBases::default(),
-            clock: ProcessClock::start(),
             name: *b"guest\0\0\0\0\0\0\0\0\0\0\0",
             umask: 0o022,
             refused: Counts::new(),
-        }
+        };
+        Self { state: Arc::new(state), clock: ProcessClock::start() }
+    }
+
+    /// The process as it is now, to be [resumed](Self::resumed) later.
+    pub(crate) fn suspended(&self) -> Self {
+        Self { state: Arc::clone(&self.state), clock: self.clock.suspended() }
+    }
+
+    /// The process as it goes on after it was suspended. The time in between is not its own.
+    pub(crate) fn resumed(&self) -> Self {
+        Self { state: Arc::clone(&self.state), clock: self.clock.resumed() }
     }
 }
 
 impl Personality for LinuxProcess {
     fn system_call(&mut self, call: &SystemCall, space: &mut AddressSpace, streams: &mut dyn Streams) -> Outcome {
-        let result = match self.serve(call, space, streams) {
+        let state = Arc::make_mut(&mut self.state);
+        let result = match state.serve(self.clock, call, space, streams) {
             Ok(outcome) => outcome,
             Err(errno) => {
-                if errno == Errno::ENOSYS && self.refused.record(call.number) == 1 {
+                if errno == Errno::ENOSYS && state.refused.record(call.number) == 1 {
                     let name = nr::name(call.number);
                     tracing::debug!(number = call.number, name, "a guest makes a system call that guests do not have");
                 }
@@ -96,9 +114,10 @@ impl Personality for LinuxProcess {
     }
 }
 
-impl LinuxProcess {
+impl State {
     fn serve(
         &mut self,
+        clock: ProcessClock,
         call: &SystemCall,
         space: &mut AddressSpace,
         streams: &mut dyn Streams,
@@ -112,19 +131,19 @@ impl LinuxProcess {
             nr::PPOLL => poll::ppoll(&self.descriptors, space, [a, b, c]),
             nr::FUTEX => futex::futex(space, &call.arguments),
             nr::NANOSLEEP => time::nanosleep(space, a),
-            nr::CLOCK_NANOSLEEP => time::clock_nanosleep(self.clock, space, [a, b, c]),
+            nr::CLOCK_NANOSLEEP => time::clock_nanosleep(clock, space, [a, b, c]),
             nr::ARCH_PRCTL => self.segments.arch_prctl(space, a, b),
             nr::KILL => self.signals.kill(a, b),
             nr::TKILL => self.signals.kill_thread(PROCESS_ID as u64, a, b),
             nr::TGKILL => self.signals.kill_thread(a, b, c),
             nr::RT_SIGTIMEDWAIT => signals::wait(space, c, d),
             nr::PAUSE | nr::RT_SIGSUSPEND => Ok(Outcome::Deadlock),
-            _ => self.answer(call, space).map(Outcome::Return),
+            _ => self.answer(clock, call, space).map(Outcome::Return),
         }
     }
 
     /// Serves the system calls that come to a number and nothing else.
-    fn answer(&mut self, call: &SystemCall, space: &mut AddressSpace) -> Result<u64, Errno> {
+    fn answer(&mut self, clock: ProcessClock, call: &SystemCall, space: &mut AddressSpace) -> Result<u64, Errno> {
         let [a, b, c, d, ..] = call.arguments;
         match call.number {
             nr::BRK => Ok(memory::brk(space, a)),
@@ -185,12 +204,12 @@ impl LinuxProcess {
             | nr::FCHMODAT
             | nr::EXECVEAT => files::refuse_path(space, call_name(call), b),
 
-            nr::CLOCK_GETTIME => time::clock_gettime(self.clock, space, a, b),
-            nr::CLOCK_GETRES => time::clock_getres(self.clock, space, a, b),
+            nr::CLOCK_GETTIME => time::clock_gettime(clock, space, a, b),
+            nr::CLOCK_GETRES => time::clock_getres(clock, space, a, b),
             nr::GETTIMEOFDAY => time::gettimeofday(space, a, b),
             nr::TIME => time::time(space, a),
-            nr::TIMES => time::times(self.clock, space, a),
-            nr::GETRUSAGE => time::getrusage(self.clock, space, a, b),
+            nr::TIMES => time::times(clock, space, a),
+            nr::GETRUSAGE => time::getrusage(clock, space, a, b),
             nr::CLOCK_SETTIME | nr::SETTIMEOFDAY => Err(Errno::EPERM),
             nr::GETRANDOM => random::getrandom(space, a, b, c),
 

@@ -15,6 +15,7 @@ use crate::output::Stream;
 use crate::personality::OutputLimitReached;
 
 use super::*;
+use crate::guest_memory::GuestMemory;
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
@@ -74,8 +75,7 @@ impl Guest {
     fn new() -> Self {
         let tables = Region::anonymous(64 * PAGE_SIZE).unwrap();
         let mut space = AddressSpace::new(Parts {
-            ram: Region::anonymous(FRAMES * PAGE_SIZE).unwrap(),
-            ram_base: GuestPhys(0x1_0000_0000),
+            memory: GuestMemory::new(Region::anonymous(FRAMES * PAGE_SIZE).unwrap(), GuestPhys(0x1_0000_0000), 0),
             tables: PageTables::new(tables, GuestPhys(0), 0..64 * PAGE_SIZE).unwrap(),
             allow_executable_memory: false,
         });

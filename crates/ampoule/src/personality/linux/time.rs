@@ -12,19 +12,34 @@ use super::host::{self, HostClock};
 use super::int;
 use super::record::Record;
 
-/// The processor time of the process: that since its start, as it shares its processor with nobody.
+/// The processor time of the process: that since its start, as it shares its processor with nobody. The time that it spends in
+/// a snapshot does not count.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct ProcessClock {
-    started: Duration,
+pub(super) enum ProcessClock {
+    /// It runs since this moment of the monotonic clock.
+    Running { since: Duration },
+    /// It stands at this time.
+    Suspended { at: Duration },
 }
 
 impl ProcessClock {
     pub(super) fn start() -> Self {
-        Self { started: host::now(HostClock::Monotonic) }
+        Self::Suspended { at: Duration::ZERO }.resumed()
+    }
+
+    pub(super) fn suspended(self) -> Self {
+        Self::Suspended { at: self.now() }
+    }
+
+    pub(super) fn resumed(self) -> Self {
+        Self::Running { since: host::now(HostClock::Monotonic).saturating_sub(self.now()) }
     }
 
     pub(super) fn now(self) -> Duration {
-        host::now(HostClock::Monotonic).saturating_sub(self.started)
+        match self {
+            Self::Running { since } => host::now(HostClock::Monotonic).saturating_sub(since),
+            Self::Suspended { at } => at,
+        }
     }
 }
 

@@ -1,0 +1,278 @@
+//! The memory that a guest can write, and the way back to what it once held.
+//!
+//! One region, and one memory slot, holds the mailbox and, behind it, the frames of the guest's own pages. The hypervisor
+//! notes which pages the guest writes, this module which ones the host writes, so that a restore costs what was written:
+//!
+//! 1. A page that is in neither note holds what [`current`](GuestMemory::current) says.
+//! 2. The hypervisor's note is only added to. A page is write-faulted once in the life of a virtual machine, and written back
+//!    at every restore from then on: copying a page costs a tenth of a microsecond, its next fault at least ten times as
+//!    much.
+//! 3. The note has a bound. From [`LARGE_SET`] pages on, those that did not change in [`WINDOW`] restores in a row are given
+//!    back to the host and forgotten.
+//! 4. A restore to contents that share little with the present ones maps them anew instead of copying
+//!    ([`REMAP_FROM`]).
+
+mod quiet;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+
+use ampoule_vmm::{Contents, GuestPhys, HypervisorError, OutOfRegion, PAGE_SIZE, PageSet, Region, RevokeError, Vm};
+use thiserror::Error;
+
+use quiet::QuietPages;
+
+/// A guest's memory: the host's part first, then the frames.
+#[derive(Debug)]
+pub(crate) struct GuestMemory {
+    region: Arc<Region>,
+    /// Where the guest's processor sees the first byte.
+    base: GuestPhys,
+    /// Pages before the first frame.
+    reserved: usize,
+    /// What the pages hold that are in no note.
+    current: Arc<Contents>,
+    /// What the region shows where nothing has been written.
+    shown: Arc<Contents>,
+    /// The hypervisor's note: pages that the guest has written since `shown` was shown, or since they were forgotten.
+    guest_written: PageSet,
+    /// The host's note: pages that the host has written since the last restore or snapshot.
+    host_written: PageSet,
+    /// Pages that have memory of their own, as far as is known.
+    owned: PageSet,
+    quiet: QuietPages,
+    /// How many pages the last restore has written back.
+    last_restored: usize,
+}
+
+/// What a restore has done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Restored {
+    /// Pages that were written back.
+    pub(crate) pages: usize,
+}
+
+/// Why memory could not be saved or put back.
+#[derive(Debug, Error)]
+pub(crate) enum MemoryError {
+    #[error(transparent)]
+    Hypervisor(#[from] HypervisorError),
+    #[error("the host has no memory, file descriptor or mapping left for a guest's memory")]
+    Host(#[from] io::Error),
+}
+
+impl GuestMemory {
+    /// A region whose first `reserved` pages are the host's, and all others frames; the guest's processor sees it from `base`
+    /// on. It has not been written yet.
+    pub(crate) fn new(region: Arc<Region>, base: GuestPhys, reserved: usize) -> Self {
+        let pages = region.len() / PAGE_SIZE;
+        let zero = Contents::zero(pages);
+        Self {
+            base,
+            reserved,
+            current: Arc::clone(&zero),
+            shown: zero,
+            guest_written: PageSet::new(pages),
+            host_written: PageSet::new(pages),
+            owned: PageSet::new(pages),
+            quiet: QuietPages::new(),
+            last_restored: 0,
+            region,
+        }
+    }
+
+    /// The whole region, to be mapped into the guest at [`base`](Self::base).
+    pub(crate) fn region(&self) -> &Arc<Region> {
+        &self.region
+    }
+
+    pub(crate) fn base(&self) -> GuestPhys {
+        self.base
+    }
+
+    /// How many pages there are, the host's included.
+    pub(crate) fn pages(&self) -> usize {
+        self.region.len() / PAGE_SIZE
+    }
+
+    /// How many frames there are.
+    pub(crate) fn frames(&self) -> u64 {
+        (self.pages() - self.reserved) as u64
+    }
+
+    /// Where the guest's processor sees a frame.
+    pub(crate) fn frame_phys(&self, frame: u64) -> GuestPhys {
+        GuestPhys(self.base.0 + self.frame_offset(frame) as u64)
+    }
+
+    /// Where a frame lies in the region, in bytes.
+    pub(crate) fn frame_offset(&self, frame: u64) -> usize {
+        (self.reserved + frame as usize) * PAGE_SIZE
+    }
+
+    /// Writes into the region.
+    ///
+    /// # Errors
+    ///
+    /// Where that is not within the region.
+    pub(crate) fn write(&mut self, offset: usize, bytes: &[u8]) -> Result<(), OutOfRegion> {
+        self.region.write(offset, bytes)?;
+        self.note(offset, bytes.len());
+        Ok(())
+    }
+
+    /// Makes frames hold zeros, and the hypervisor forget its translations of them.
+    pub(crate) fn clear_frames(&mut self, frames: &Range<u64>) {
+        let (offset, len) = (self.frame_offset(frames.start), (frames.end - frames.start) as usize * PAGE_SIZE);
+        self.region.discard(offset, len).expect(FRAMES);
+        self.note(offset, len);
+    }
+
+    /// Makes the hypervisor forget its translations of frames.
+    pub(crate) fn revoke_frames(&self, frames: &Range<u64>) -> Result<(), RevokeError> {
+        self.region.revoke(self.frame_offset(frames.start), (frames.end - frames.start) as usize * PAGE_SIZE)
+    }
+
+    /// Notes that the host has written somewhere in the region by other means than [`write`](Self::write).
+    pub(crate) fn note(&mut self, offset: usize, len: usize) {
+        if len == 0 {
+            return;
+        }
+        for page in offset / PAGE_SIZE..(offset + len).div_ceil(PAGE_SIZE) {
+            self.host_written.insert(page);
+            self.owned.insert(page);
+        }
+    }
+
+    /// Makes memory that has not been written yet hold and show `contents`.
+    ///
+    /// # Errors
+    ///
+    /// What the host says where it has no memory or mapping for that.
+    pub(crate) fn show(&mut self, contents: &Arc<Contents>) -> io::Result<()> {
+        contents.show_in(&self.region)?;
+        (self.current, self.shown) = (Arc::clone(contents), Arc::clone(contents));
+        Ok(())
+    }
+
+    /// What the memory holds now. `vm` has it in `slot`.
+    ///
+    /// # Errors
+    ///
+    /// A [`MemoryError`]; nothing has changed then.
+    pub(crate) fn snapshot(&mut self, vm: &mut dyn Vm, slot: u32) -> Result<Arc<Contents>, MemoryError> {
+        vm.written(slot, &mut self.guest_written)?;
+        let changed = self.guest_written.union(&self.host_written);
+        self.current = self.current.updated(&self.region, changed)?;
+        self.host_written.clear();
+        Ok(Arc::clone(&self.current))
+    }
+
+    /// Makes the memory hold `target` again, whatever was written. `vm` has it in `slot` and does not run.
+    ///
+    /// # Errors
+    ///
+    /// A [`MemoryError`]; what the memory holds is unspecified then.
+    pub(crate) fn restore(
+        &mut self,
+        vm: &mut dyn Vm,
+        slot: u32,
+        target: &Arc<Contents>,
+    ) -> Result<Restored, MemoryError> {
+        vm.written(slot, &mut self.guest_written)?;
+        if !Arc::ptr_eq(&self.current, target) {
+            let mut differing = PageSet::new(self.guest_written.capacity());
+            self.current.differences(target, &mut differing);
+            if differing.len() >= REMAP_FROM {
+                return self.remap(vm, slot, target);
+            }
+            self.host_written.insert_all(&differing);
+            self.owned.insert_all(&differing);
+            self.current = Arc::clone(target);
+        }
+        if self.last_restored >= LARGE_SET {
+            self.quiet.observe(&self.region, target, &self.guest_written);
+        }
+        let pages = target.write_back(&self.region, self.guest_written.union(&self.host_written));
+        self.last_restored = pages;
+        self.host_written.clear();
+        self.release_quiet(vm, slot)?;
+        Ok(Restored { pages })
+    }
+
+    /// Pages that the next restore to the present contents would write back. `vm` has the memory in `slot`.
+    ///
+    /// # Errors
+    ///
+    /// What the hypervisor reports.
+    pub(crate) fn dirty_pages(&mut self, vm: &mut dyn Vm, slot: u32) -> Result<usize, HypervisorError> {
+        vm.written(slot, &mut self.guest_written)?;
+        Ok(self.guest_written.union(&self.host_written).count())
+    }
+
+    /// Pages that have memory of their own, instead of sharing it or having none.
+    pub(crate) fn owned_pages(&self) -> usize {
+        let mut owned = self.owned.clone();
+        owned.insert_all(&self.guest_written);
+        owned.len()
+    }
+
+    /// Pages that show what other sandboxes may show too.
+    pub(crate) fn shared_pages(&self) -> usize {
+        self.shown.stored_pages()
+    }
+
+    fn remap(&mut self, vm: &mut dyn Vm, slot: u32, target: &Arc<Contents>) -> Result<Restored, MemoryError> {
+        self.show(target)?;
+        vm.forget_written(slot, &self.guest_written)?;
+        for note in [&mut self.guest_written, &mut self.host_written, &mut self.owned] {
+            note.clear();
+        }
+        self.quiet.forget();
+        Ok(Restored { pages: 0 })
+    }
+
+    /// Gives back the memory of pages that have long been as they should be.
+    fn release_quiet(&mut self, vm: &mut dyn Vm, slot: u32) -> Result<(), HypervisorError> {
+        let Some(mut pages) = self.quiet.take() else {
+            return Ok(());
+        };
+        // What the region shows in their place must be what they are to hold.
+        let mut differing = PageSet::new(pages.capacity());
+        self.shown.differences(&self.current, &mut differing);
+        for page in differing.iter() {
+            pages.remove(page);
+        }
+        let mut rest = pages.iter().peekable();
+        while let Some(first) = rest.next() {
+            let mut end = first + 1;
+            while rest.next_if_eq(&end).is_some() {
+                end += 1;
+            }
+            self.region.release(first..end).expect("the set is of the region's pages");
+        }
+        drop(rest);
+        vm.forget_written(slot, &pages)?;
+        for page in pages.iter() {
+            self.guest_written.remove(page);
+            self.owned.remove(page);
+        }
+        Ok(())
+    }
+}
+
+/// From this many pages on that the guest has ever written, those that stay unchanged are looked for. Comparing them costs
+/// about as much as copying them, some 30 µs for so many; a set below is copied whole.
+pub(crate) const LARGE_SET: usize = 256;
+
+/// How many restores in a row a page must have stayed unchanged to be given back.
+pub(crate) const WINDOW: u32 = 8;
+
+/// From this many pages on that would have to be copied because they differ in origin, everything is mapped anew. Mapping
+/// takes some microseconds, but then every page that is used costs a fault; copying costs a tenth of a microsecond a page.
+pub(crate) const REMAP_FROM: usize = 1024;
+
+const FRAMES: &str = "the allocator's frames lie within the memory that it was made for";

@@ -1,0 +1,175 @@
+//! Snapshots of sandboxes.
+
+use std::fmt;
+use std::sync::Arc;
+
+use ampoule_vmm::{Hypervisor, HypervisorError, PAGE_SIZE};
+use thiserror::Error;
+
+use super::Sandbox;
+use super::imports::Imports;
+use super::spawn::Spawn;
+use crate::error::BuildError;
+use crate::image::Image;
+use crate::limits::Limits;
+use crate::machine::{Checkpoint, CheckpointError, Machine};
+use crate::signature::Signature;
+use crate::termination::Termination;
+
+/// What a sandbox was between two calls: to [go back to](Sandbox::restore), and to [make others from](Self::spawn).
+///
+/// Clones share it. It stays whole whatever becomes of the sandbox, and of the snapshots before and after it. It costs the
+/// memory of the pages that were written since the snapshot before it, and two file descriptors.
+///
+/// ```no_run
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let image = ampoule::Image::from_file("guest")?;
+/// let mut sandbox = ampoule::Sandbox::builder(&image).build()?;
+/// sandbox.call::<()>("load_model", ())?;
+/// let loaded = sandbox.snapshot()?;
+///
+/// sandbox.call::<()>("run", ("some request",))?;
+/// sandbox.restore(&loaded)?;
+///
+/// let mut another = loaded.spawn()?;
+/// another.call::<()>("run", ("another request",))?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Snapshot(Arc<State>);
+
+struct State {
+    image: Image,
+    hypervisor: Arc<dyn Hypervisor>,
+    host_functions: Vec<(String, Signature)>,
+    limits: Limits,
+    checkpoint: Checkpoint,
+}
+
+/// Why no snapshot could be taken. The sandbox is as it was.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum SnapshotError {
+    /// The guest ended in an earlier call.
+    #[error("no snapshot is taken of a poisoned sandbox: restore or reset it first; an earlier call ended in {cause}")]
+    Poisoned {
+        /// How it ended.
+        #[source]
+        cause: Termination,
+    },
+    /// The hypervisor failed.
+    #[error("the virtual machine's state could not be read: {0}")]
+    Hypervisor(#[source] Arc<HypervisorError>),
+    /// The host has no memory for the snapshot.
+    #[error("the host cannot hold the snapshot: {0}; free some memory, or raise the limit of open files")]
+    Memory(#[source] std::io::Error),
+}
+
+impl Sandbox {
+    /// Remembers what the sandbox is now: its memory, its registers, and what system calls have changed. What it has printed
+    /// without ending the line goes to its output first.
+    ///
+    /// The first snapshot copies the pages that were written since the start, a later one those since the snapshot before.
+    /// A sandbox is borrowed by the call that it makes, so no snapshot can be taken within one:
+    ///
+    /// ```compile_fail,E0499
+    /// # fn nested(mut sandbox: ampoule::Sandbox) -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut within = || sandbox.snapshot();
+    /// sandbox.call::<()>("function", ())?;
+    /// within()?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// A [`SnapshotError`]; the sandbox is as it was.
+    pub fn snapshot(&mut self) -> Result<Snapshot, SnapshotError> {
+        if let Some(cause) = &self.poison {
+            return Err(SnapshotError::Poisoned { cause: cause.clone() });
+        }
+        Snapshot::take(&self.image, &self.hypervisor, &self.imports, self.limits, &mut self.machine)
+    }
+}
+
+impl Snapshot {
+    /// Remembers what a machine is whose guest waits for a call.
+    pub(super) fn take(
+        image: &Image,
+        hypervisor: &Arc<dyn Hypervisor>,
+        imports: &Imports,
+        limits: Limits,
+        machine: &mut Machine,
+    ) -> Result<Self, SnapshotError> {
+        Ok(Self(Arc::new(State {
+            image: image.clone(),
+            hypervisor: Arc::clone(hypervisor),
+            host_functions: imports.declarations(),
+            limits,
+            checkpoint: machine.checkpoint()?,
+        })))
+    }
+
+    /// A new sandbox that is what the snapshot is. It shares all pages with the snapshot, and with the other sandboxes that
+    /// come from it, until it writes them.
+    ///
+    /// Its output goes to the log. Where the guest imports host functions, or the output is to go elsewhere, use
+    /// [`builder`](Self::builder).
+    ///
+    /// # Errors
+    /// A [`BuildError`]; [`BuildError::MissingHostFunction`] where the guest imports any.
+    pub fn spawn(&self) -> Result<Sandbox, BuildError> {
+        self.builder().build()
+    }
+
+    /// Settings of a new sandbox that is what the snapshot is.
+    pub fn builder(&self) -> Spawn {
+        Spawn::new(self.clone())
+    }
+
+    /// The image that the sandbox ran.
+    pub fn image(&self) -> &Image {
+        &self.0.image
+    }
+
+    /// Bytes of guest memory that the snapshot holds, alone or together with the snapshots before it.
+    pub fn stored_bytes(&self) -> u64 {
+        (self.0.checkpoint.stored_pages() * PAGE_SIZE) as u64
+    }
+
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    pub(super) fn hypervisor(&self) -> &Arc<dyn Hypervisor> {
+        &self.0.hypervisor
+    }
+
+    pub(super) fn host_functions(&self) -> &[(String, Signature)] {
+        &self.0.host_functions
+    }
+
+    pub(super) fn limits(&self) -> Limits {
+        self.0.limits
+    }
+
+    pub(super) fn checkpoint(&self) -> &Checkpoint {
+        &self.0.checkpoint
+    }
+}
+
+impl fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Snapshot")
+            .field("image", &self.0.image.name())
+            .field("stored_bytes", &self.stored_bytes())
+            .finish_non_exhaustive()
+    }
+}
+
+impl From<CheckpointError> for SnapshotError {
+    fn from(error: CheckpointError) -> Self {
+        match error {
+            CheckpointError::Hypervisor(error) => Self::Hypervisor(Arc::new(error)),
+            CheckpointError::Host(error) => Self::Memory(error),
+        }
+    }
+}
