@@ -10,6 +10,8 @@
 mod faults;
 mod floor;
 mod measure;
+mod memory;
+mod snapshots;
 
 use std::error::Error;
 use std::time::Duration;
@@ -50,7 +52,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         empty.call(&mut sandbox, ())?;
         Ok(sandbox)
     })?;
-    faults::measure(&mut bench, &image)
+    faults::measure(&mut bench, &image)?;
+    snapshots::measure(&mut bench, &image)?;
+    memory::measure(&image)
 }
 
 fn build(image: &Image) -> Result<Sandbox, Box<dyn Error>> {

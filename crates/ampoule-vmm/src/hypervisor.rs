@@ -68,7 +68,8 @@ pub trait Vm: Send {
     /// they were last [forgotten](Vm::forget_written). What `pages` held before is gone.
     ///
     /// A page stays there however often it is asked for, so that a guest pays for its first write to a page only. Writes
-    /// of the host to the slot's region are not seen.
+    /// of the host to the slot's region are not seen. Pages may be told too that the guest has only read, or that hold its
+    /// page tables.
     ///
     /// # Errors
     ///

@@ -24,7 +24,7 @@ pub(crate) use payload::{PayloadSink, PayloadSource};
 /// A sandbox's mailbox, at the start of a region: the info page, the message lines, and the two payload areas.
 pub(crate) struct Mailbox {
     region: Arc<Region>,
-    /// How far the host has written in the payload areas since that was last [forgotten](Self::forget_written).
+    /// How far the host has written in the payload areas since that was last [forgotten](Self::forget_sent).
     inbound_written: AtomicUsize,
     outbound_written: AtomicUsize,
     /// Bytes of each payload area; what the user asked for.
@@ -222,21 +222,25 @@ impl Mailbox {
         Progress { phase: self.phase, calls: self.calls, host_calls: self.host_calls } = progress;
     }
 
-    /// The bytes that the host may have written since they were last forgotten, but for the info page.
-    pub(crate) fn written(&self) -> [Range<usize>; 3] {
-        let (inbound, outbound) = (self.inbound_offset(), self.outbound_offset());
-        let inbound = inbound..inbound + self.inbound_written.load(Ordering::Relaxed);
-        let outbound = outbound..outbound + self.outbound_written.load(Ordering::Relaxed);
-        [HOST_LINE..GUEST_LINE, inbound, outbound]
-    }
-
-    pub(crate) fn forget_written(&mut self) {
-        *self.inbound_written.get_mut() = 0;
+    /// Makes zero what only the host can have written since this was last done, and returns the bytes that both can have
+    /// written, as far as the host has.
+    pub(crate) fn forget_sent(&mut self) -> [Range<usize>; 2] {
+        let inbound = std::mem::take(self.inbound_written.get_mut());
+        self.region.fill_zero(self.inbound_offset(), inbound).expect("the mailbox lies in the region");
+        let written = self.sent();
         *self.outbound_written.get_mut() = 0;
+        written
     }
 
-    /// Forgets what was said. Returns the bytes that are zero now.
+    /// The bytes of the lines and the outbound area that the host may have written.
+    pub(crate) fn sent(&self) -> [Range<usize>; 2] {
+        let outbound = self.outbound_offset();
+        [HOST_LINE..GUEST_LINE, outbound..outbound + self.outbound_written.load(Ordering::Relaxed)]
+    }
+
+    /// Makes zero all that was said, and returns where that was.
     pub(crate) fn wipe(&mut self) -> Range<usize> {
+        self.forget_sent();
         let said = HOST_LINE..Self::len(self.capacity);
         self.region.discard(said.start, said.len()).expect("the mailbox lies in the region");
         said

@@ -20,6 +20,10 @@ pub(super) struct KvmVcpu {
     fd: VcpuFd,
     page: RunPage,
     machine: Arc<Machine>,
+    entry: SyscallEntry,
+    /// Whether the last run ended in a triple fault. AMD processors leave the guest's state undefined then (AMD64 Architecture
+    /// Programmer's Manual, volume 2, section 15.14.3), and the kernel resets the vCPU.
+    shut_down: bool,
     /// Whether the special registers in the run page are the vCPU's.
     special_current: bool,
     /// Whether the special registers were asked for since the last run. If so, the next run is asked to bring them.
@@ -38,31 +42,44 @@ impl KvmVcpu {
             fd,
             page,
             machine,
+            entry: *entry,
+            shut_down: false,
             special_current: false,
             special_wanted: false,
             counters: Counters { runs: 0, ioctls: 1 },
         };
-        vcpu.set_processor()?;
-        vcpu.set_syscall_entry(entry)?;
+        vcpu.set_cpuid()?;
+        vcpu.set_fixed_registers()?;
         vcpu.set_regs(&Regs::default());
         Ok(vcpu)
     }
 
-    /// What the guest sees of the processor, and the register state that it may use.
-    fn set_processor(&mut self) -> Result<(), HypervisorError> {
-        let device = &self.machine.device;
+    /// What the guest sees of the processor.
+    fn set_cpuid(&mut self) -> Result<(), HypervisorError> {
         self.counters.ioctls += 1;
-        self.fd.set_cpuid2(&device.cpuid).map_err(|errno| refused(Operation::SetCpuid, errno))?;
-        if device.xcr0 == 0 {
+        self.fd.set_cpuid2(&self.machine.device.cpuid).map_err(|errno| refused(Operation::SetCpuid, errno))
+    }
+
+    /// What neither the registers of a run nor a guest ever changes.
+    fn set_fixed_registers(&mut self) -> Result<(), HypervisorError> {
+        self.set_xcr0()?;
+        self.set_syscall_entry()
+    }
+
+    /// The register state that the guest may use.
+    fn set_xcr0(&mut self) -> Result<(), HypervisorError> {
+        let xcr0 = self.machine.device.xcr0;
+        if xcr0 == 0 {
             return Ok(());
         }
         let mut registers = kvm_xcrs { nr_xcrs: 1, ..Default::default() };
-        registers.xcrs[0].value = device.xcr0;
+        registers.xcrs[0].value = xcr0;
         self.counters.ioctls += 1;
         self.fd.set_xcrs(&registers).map_err(|errno| refused(Operation::SetExtendedControlRegister, errno))
     }
 
-    fn set_syscall_entry(&mut self, entry: &SyscallEntry) -> Result<(), HypervisorError> {
+    fn set_syscall_entry(&mut self) -> Result<(), HypervisorError> {
+        let entry = self.entry;
         let values = [(STAR, entry.star), (LSTAR, entry.lstar), (FMASK, entry.flag_mask)];
         let entries = values.map(|(index, data)| kvm_msr_entry { index, data, ..Default::default() });
         let registers = Msrs::from_entries(&entries).expect("three entries are not too many");
@@ -81,6 +98,9 @@ impl KvmVcpu {
 
 impl Vcpu for KvmVcpu {
     fn run(&mut self) -> Result<Exit<'_>, HypervisorError> {
+        if std::mem::take(&mut self.shut_down) {
+            self.set_fixed_registers()?;
+        }
         self.page.request_registers(self.special_wanted);
         self.special_current = self.special_wanted;
         self.special_wanted = false;
@@ -89,7 +109,9 @@ impl Vcpu for KvmVcpu {
         // guest's memory, into which no reference exists and which `machine` keeps mapped.
         let result = unsafe { libc::ioctl(self.fd.as_raw_fd(), KVM_RUN, 0) };
         if result >= 0 {
-            return Ok(self.page.exit());
+            let exit = self.page.exit();
+            self.shut_down = exit == Exit::Shutdown;
+            return Ok(exit);
         }
         let source = io::Error::last_os_error();
         if source.kind() == io::ErrorKind::Interrupted {

@@ -1,5 +1,6 @@
 //! An address space as it was at one moment, to go back to.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use ampoule_vmm::{Contents, Vm};
@@ -15,13 +16,19 @@ pub(crate) struct SpaceCheckpoint {
 }
 
 impl AddressSpace {
-    /// Remembers the present state. `vm` has the memory in `slot` and does not run.
+    /// Remembers the present state. `vm` has the memory in `slot` and does not run. The bytes `zero`, whole pages that are
+    /// none of the guest's own, are known to be zero, then and now.
     ///
     /// # Errors
     ///
     /// A [`MemoryError`].
-    pub(crate) fn checkpoint(&mut self, vm: &mut dyn Vm, slot: u32) -> Result<SpaceCheckpoint, MemoryError> {
-        let contents = self.memory.snapshot(vm, slot)?;
+    pub(crate) fn checkpoint(
+        &mut self,
+        vm: &mut dyn Vm,
+        slot: u32,
+        zero: Range<usize>,
+    ) -> Result<SpaceCheckpoint, MemoryError> {
+        let contents = self.memory.snapshot(vm, slot, zero)?;
         self.origin = Arc::clone(&self.layout);
         self.remapped.clear();
         Ok(SpaceCheckpoint { layout: Arc::clone(&self.layout), contents })

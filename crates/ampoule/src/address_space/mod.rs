@@ -357,11 +357,13 @@ fn frames_of(pieces: Vec<(Range<u64>, FirstFrame)>) -> impl Iterator<Item = Fram
 /// The same frames in runs, of which there are not more than [`MAX_REVOCATIONS`], or else everything from the first to the
 /// last.
 fn few_runs(frames: Vec<FrameRange>) -> Vec<FrameRange> {
-    let runs = coalesce(frames);
-    match &*runs {
-        [first, .., last] if runs.len() > MAX_REVOCATIONS => Vec::from([first.start..last.end]),
-        _ => runs,
+    let mut runs = coalesce(frames);
+    if runs.len() > MAX_REVOCATIONS {
+        let end = runs.last().map_or(0, |last| last.end);
+        runs.truncate(1);
+        runs[0].end = end;
     }
+    runs
 }
 
 /// The pages of a range that the guest named: whole ones, at least one, and all among its own addresses. A length is rounded

@@ -4,7 +4,7 @@
 //! notes which pages the guest writes, this module which ones the host writes, so that a restore costs what was written:
 //!
 //! 1. A page that is in neither note holds what [`current`](GuestMemory::current) says.
-//! 2. The hypervisor's note is only added to. A page is write-faulted once in the life of a virtual machine, and written back
+//! 2. The hypervisor's note is only added to between snapshots. A page is write-faulted once in the life of a virtual machine, and written back
 //!    at every restore from then on: copying a page costs a tenth of a microsecond, its next fault at least ten times as
 //!    much.
 //! 3. The note has a bound. From [`LARGE_SET`] pages on, those that did not change in [`WINDOW`] restores in a row are given
@@ -158,16 +158,28 @@ impl GuestMemory {
         Ok(())
     }
 
-    /// What the memory holds now. `vm` has it in `slot`.
+    /// What the memory holds now. `vm` has it in `slot` and does not run. The bytes `zero`, whole pages, are known to be zero,
+    /// then and now.
     ///
     /// # Errors
     ///
     /// A [`MemoryError`]; nothing has changed then.
-    pub(crate) fn snapshot(&mut self, vm: &mut dyn Vm, slot: u32) -> Result<Arc<Contents>, MemoryError> {
+    pub(crate) fn snapshot(
+        &mut self,
+        vm: &mut dyn Vm,
+        slot: u32,
+        zero: Range<usize>,
+    ) -> Result<Arc<Contents>, MemoryError> {
         vm.written(slot, &mut self.guest_written)?;
         let changed = self.guest_written.union(&self.host_written);
+        let changed = changed.filter(|page| !zero.contains(&(page * PAGE_SIZE)));
         self.current = self.current.updated(&self.region, changed)?;
         self.host_written.clear();
+        // What a guest writes while it prepares itself is not what it writes in calls.
+        vm.forget_written(slot, &self.guest_written)?;
+        self.owned.insert_all(&self.guest_written);
+        self.guest_written.clear();
+        self.quiet.forget();
         Ok(Arc::clone(&self.current))
     }
 

@@ -68,14 +68,11 @@ impl Machine {
     pub(crate) fn checkpoint(&mut self) -> Result<Checkpoint, CheckpointError> {
         self.streams.flush();
         let processor = self.processor()?;
-        let said = self.mailbox.wipe();
-        self.mailbox.forget_written();
-        let memory = self.space.memory_mut();
-        memory.note(said.start, said.len());
+        let zero = self.mailbox.wipe();
         let system = self.system.checkpoint(self.space.tables_mut())?;
         Ok(Checkpoint {
             shape: self.shape,
-            space: self.space.checkpoint(&mut *self.vm, MEMORY_SLOT)?,
+            space: self.space.checkpoint(&mut *self.vm, MEMORY_SLOT, zero)?,
             system,
             process: self.process.suspended(),
             progress: self.mailbox.progress(),
@@ -88,10 +85,9 @@ impl Machine {
         debug_assert_eq!(self.shape, checkpoint.shape);
         self.restore_processor(&checkpoint.processor)?;
         let memory = self.space.memory_mut();
-        for written in self.mailbox.written() {
+        for written in self.mailbox.forget_sent() {
             memory.note(written.start, written.len());
         }
-        self.mailbox.forget_written();
         self.system.restore(self.space.tables_mut(), &checkpoint.system);
         let restored = self.space.restore(&checkpoint.space, &mut *self.vm, MEMORY_SLOT)?;
         self.process = checkpoint.process.resumed();

@@ -200,7 +200,7 @@ impl Machine {
 
     /// What the guest's memory costs.
     pub(crate) fn memory_use(&mut self) -> Result<MemoryUse, HypervisorError> {
-        let written = self.mailbox.written();
+        let written = self.mailbox.sent();
         let memory = self.space.memory_mut();
         for bytes in written {
             memory.note(bytes.start, bytes.len());

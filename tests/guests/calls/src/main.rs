@@ -2,6 +2,7 @@
 //! parts of `std` that work in a sandbox.
 
 mod environment;
+mod pages;
 mod values;
 
 use std::cell::Cell;

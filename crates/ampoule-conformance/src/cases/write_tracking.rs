@@ -1,0 +1,253 @@
+//! Which pages a guest has written.
+
+use ampoule_vmm::x86_64::shim::ExceptionFrame;
+use ampoule_vmm::{GuestVirt, Hypervisor, HypervisorError, PAGE_SIZE, PageSet, Region, WriteTracking};
+
+use crate::code::assemble;
+use crate::failure::{Failure, differs, expect, require};
+use crate::guest::{
+    CODE, DATA_PAGES, FREE_RAM, FREE_SLOT, Guest, RAM_PAGES, RAM_SLOT, READ, SOMEWHERE, SYSTEM_SLOT, WRITE, offset,
+    pages_on,
+};
+
+pub(crate) fn a_written_page_shows_until_it_is_forgotten(hypervisor: &dyn Hypervisor) -> Result<(), Failure> {
+    let mut guest = guest(hypervisor)?;
+    expect("pages at the start", guest.written()?, [0; 0])?;
+    store(&mut guest, 5)?;
+    for _ in 0..3 {
+        expect("pages after a store", guest.written()?, [5])?;
+    }
+    forget_all(&mut guest)?;
+    expect("pages after they were forgotten", guest.written()?, [0; 0])?;
+    for _ in 0..2 {
+        store(&mut guest, 5)?;
+        expect("pages after another store", guest.written()?, [5])?;
+    }
+    Ok(())
+}
+
+pub(crate) fn exactly_the_written_pages_show(hypervisor: &dyn Hypervisor) -> Result<(), Failure> {
+    let mut guest = guest(hypervisor)?;
+    // At both ends of the set, and around the borders of its words, which lie two pages further on.
+    let pages = [0, 1, 60, 61, 62, 63, 64, 125, 126, 127, 190, DATA_PAGES - 1];
+    for page in pages {
+        store(&mut guest, page)?;
+    }
+    expect("pages after some stores", guest.written()?, pages)
+}
+
+pub(crate) fn forgetting_some_pages_keeps_the_others(hypervisor: &dyn Hypervisor) -> Result<(), Failure> {
+    let mut guest = guest(hypervisor)?;
+    for page in [3, 70, 71, 150] {
+        store(&mut guest, page)?;
+    }
+    let mut some = PageSet::new(RAM_PAGES);
+    for page in [70, 150, 151] {
+        some.insert(offset(page) / PAGE_SIZE);
+    }
+    guest.vm.forget_written(RAM_SLOT, &some)?;
+    expect("pages after some were forgotten", guest.written()?, [3, 71])?;
+    store(&mut guest, 70)?;
+    expect("pages after one was written again", guest.written()?, [3, 70, 71])
+}
+
+pub(crate) fn what_the_set_held_before_is_gone(hypervisor: &dyn Hypervisor) -> Result<(), Failure> {
+    let mut guest = guest(hypervisor)?;
+    let mut pages = PageSet::new(RAM_PAGES);
+    for page in [0, 100, RAM_PAGES - 1] {
+        pages.insert(page);
+    }
+    store(&mut guest, 7)?;
+    guest.vm.written(RAM_SLOT, &mut pages)?;
+    require("page 100", !pages.contains(100), "not in the set", &pages)?;
+    require("the written page", pages.contains(offset(7) / PAGE_SIZE), "in the set", &pages)
+}
+
+pub(crate) fn loads_from_fresh_memory_do_not_show(hypervisor: &dyn Hypervisor) -> Result<(), Failure> {
+    let mut guest = guest(hypervisor)?;
+    guest.load(assemble!(
+        "2:",
+        "mov rax, [rdi]",
+        "test byte ptr [rdi + 8], 1",
+        "movdqu xmm0, [rdi]",
+        "prefetchw [rdi]",
+        "add rdi, 4096",
+        "dec rcx",
+        "jnz 2b",
+        "call qword ptr [0x400ff8]",
+    ))?;
+    guest.set(|regs| (regs.rdi, regs.rcx) = (SOMEWHERE.0, DATA_PAGES as u64));
+    guest.ring()?;
+    expect("pages after loads", guest.written()?, [0; 0])
+}
+
+pub(crate) fn refused_writes_do_not_show(hypervisor: &dyn Hypervisor) -> Result<(), Failure> {
+    let mut guest = guest(hypervisor)?;
+    guest.map(SOMEWHERE, 0, READ);
+    guest.load(assemble!("mov [rdi], rbx"))?;
+    guest.set(|regs| regs.rdi = SOMEWHERE.0);
+    guest.page_fault()?;
+    expect("pages after a refused store", guest.written()?, [0; 0])
+}
+
+pub(crate) fn writes_of_the_host_do_not_show(hypervisor: &dyn Hypervisor) -> Result<(), Failure> {
+    let mut guest = guest(hypervisor)?;
+    store(&mut guest, 2)?;
+    guest.ram.write_u64(offset(2), 1)?;
+    guest.ram.write_u64(offset(3), 1)?;
+    guest.ram.fill_zero(offset(4), PAGE_SIZE)?;
+    expect("pages after writes of the host", guest.written()?, [2])?;
+    forget_all(&mut guest)?;
+    guest.ram.write_u64(offset(2), 2)?;
+    expect("pages after writes to a forgotten page", guest.written()?, [0; 0])
+}
+
+pub(crate) fn every_kind_of_write_shows(hypervisor: &dyn Hypervisor) -> Result<(), Failure> {
+    let mut guest = guest(hypervisor)?;
+    // Code, where rdi points to, and the pages that it writes.
+    let cases: [(&[u8], u64, &[usize]); 12] = [
+        (assemble!("mov byte ptr [rdi], 1", "call qword ptr [0x400ff8]"), 0x1fff, &[1]),
+        (assemble!("mov [rdi], rax", "call qword ptr [0x400ff8]"), 0x1ffc, &[1, 2]),
+        (assemble!("mov ecx, 0x500", "rep stosq", "call qword ptr [0x400ff8]"), 0x1000, &[1, 2, 3]),
+        (
+            assemble!("lea rsi, [rdi + 0x60000]", "mov ecx, 16", "rep movsb", "call qword ptr [0x400ff8]"),
+            0x3ff8,
+            &[3, 4],
+        ),
+        (assemble!("lock xadd [rdi], rax", "call qword ptr [0x400ff8]"), 0x3000, &[3]),
+        (assemble!("lock cmpxchg [rdi], rbx", "call qword ptr [0x400ff8]"), 0x4000, &[4]),
+        (assemble!("bts dword ptr [rdi], 3", "call qword ptr [0x400ff8]"), 0x5000, &[5]),
+        (assemble!("movdqu [rdi], xmm0", "call qword ptr [0x400ff8]"), 0x5ff8, &[5, 6]),
+        (assemble!("movntdq [rdi], xmm0", "sfence", "call qword ptr [0x400ff8]"), 0x6000, &[6]),
+        (assemble!("fxsave [rdi]", "call qword ptr [0x400ff8]"), 0x6f00, &[6, 7]),
+        (assemble!("mov rsp, rdi", "push rax", "mov rsp, rbp", "call qword ptr [0x400ff8]"), 0x9000, &[8]),
+        (assemble!("mov rsp, rdi", "call qword ptr [0x400ff8]"), 0xa008, &[10]),
+    ];
+    for (code, at, expected) in cases {
+        guest.load(code)?;
+        forget_all(&mut guest)?;
+        guest.set(|regs| (regs.rdi, regs.rbp) = (SOMEWHERE.0 + at, regs.rsp));
+        guest.ring()?;
+        expect(format_args!("pages written by {code:x?}"), guest.written()?, expected)?;
+    }
+    Ok(())
+}
+
+pub(crate) fn the_stack_of_exceptions_shows(hypervisor: &dyn Hypervisor) -> Result<(), Failure> {
+    let mut guest = guest(hypervisor)?;
+    let pages = guest.system.region().len() / PAGE_SIZE;
+    let mut written = PageSet::new(pages);
+    guest.load(assemble!("ud2"))?;
+    let frame = guest.exception(6)?;
+    let stack = stack_of(&guest, &frame)?;
+    for _ in 0..2 {
+        let mut all = PageSet::new(pages);
+        (0..pages).for_each(|page| all.insert(page));
+        guest.vm.forget_written(SYSTEM_SLOT, &all)?;
+        guest.vm.written(SYSTEM_SLOT, &mut written)?;
+        expect("pages of the system after they were forgotten", written.len(), 0)?;
+        guest.load(assemble!("ud2"))?;
+        guest.exception(6)?;
+        // Page tables may show too: there are processors that take walking them for writing.
+        guest.vm.written(SYSTEM_SLOT, &mut written)?;
+        require("pages of the system", written.contains(stack), format!("the stack, page {stack}"), &written)?;
+    }
+    Ok(())
+}
+
+pub(crate) fn discarding_and_revoking_forget_nothing(hypervisor: &dyn Hypervisor) -> Result<(), Failure> {
+    let mut guest = guest(hypervisor)?;
+    store(&mut guest, 20)?;
+    store(&mut guest, 21)?;
+    guest.ram.discard(offset(20), PAGE_SIZE)?;
+    guest.ram.revoke(offset(21), PAGE_SIZE)?;
+    expect("pages after discarding and revoking", guest.written()?, [20, 21])?;
+    forget_all(&mut guest)?;
+    guest.ram.discard(offset(20), 2 * PAGE_SIZE)?;
+    store(&mut guest, 21)?;
+    expect("pages after a store to a discarded one", guest.written()?, [21])
+}
+
+pub(crate) fn each_slot_has_its_own_set(hypervisor: &dyn Hypervisor) -> Result<(), Failure> {
+    let mut guest = guest(hypervisor)?;
+    // Two slots of other sizes: one word exactly, and one page.
+    for (slot, pages, written) in [(FREE_SLOT, 64, 63), (FREE_SLOT + 1, 1, 0)] {
+        guest.vm.map(slot, FREE_RAM, Region::anonymous(pages * PAGE_SIZE)?, WriteTracking::On)?;
+        guest.map_physical(OTHER, FREE_RAM, pages, WRITE);
+        guest.load(store_code())?;
+        guest.set(|regs| regs.rdi = pages_on(OTHER, written).0);
+        guest.ring()?;
+        let mut set = PageSet::new(pages);
+        guest.vm.written(slot, &mut set)?;
+        expect("pages of the other slot", set.iter().collect::<Vec<_>>(), [written])?;
+        expect("pages of this slot", guest.written()?, [0; 0])?;
+
+        guest.vm.unmap(slot)?;
+        guest.vm.map(slot, FREE_RAM, Region::anonymous(pages * PAGE_SIZE)?, WriteTracking::On)?;
+        guest.vm.written(slot, &mut set)?;
+        expect("pages of a slot with new memory", set.len(), 0)?;
+        guest.vm.unmap(slot)?;
+    }
+    Ok(())
+}
+
+pub(crate) fn what_cannot_be_told_is_an_error(hypervisor: &dyn Hypervisor) -> Result<(), Failure> {
+    let mut guest = guest(hypervisor)?;
+    guest.vm.map(FREE_SLOT, FREE_RAM, Region::anonymous(PAGE_SIZE)?, WriteTracking::Off)?;
+    let (mut one, mut many) = (PageSet::new(1), PageSet::new(RAM_PAGES + 1));
+    for result in [guest.vm.written(FREE_SLOT, &mut one), guest.vm.forget_written(FREE_SLOT, &one)] {
+        let told = matches!(result, Err(HypervisorError::WritesNotTracked { slot: FREE_SLOT }));
+        require("a slot whose writes are not tracked", told, "WritesNotTracked", result)?;
+    }
+    let empty = FREE_SLOT + 1;
+    for result in [guest.vm.written(empty, &mut one), guest.vm.forget_written(empty, &one)] {
+        let told = matches!(result, Err(HypervisorError::SlotEmpty { slot }) if slot == empty);
+        require("an empty slot", told, "SlotEmpty", result)?;
+    }
+    for result in [guest.vm.written(RAM_SLOT, &mut many), guest.vm.forget_written(RAM_SLOT, &many)] {
+        let told = matches!(result, Err(HypervisorError::SlotSize { slot: RAM_SLOT, pages: RAM_PAGES, given })
+            if given == RAM_PAGES + 1);
+        require("a set of another size", told, "SlotSize", result)?;
+    }
+    Ok(())
+}
+
+/// A guest with all data mapped from [`SOMEWHERE`] on.
+fn guest(hypervisor: &dyn Hypervisor) -> Result<Guest, Failure> {
+    let mut guest = Guest::new(hypervisor, store_code())?;
+    guest.map_pages(SOMEWHERE, 0, DATA_PAGES, WRITE);
+    Ok(guest)
+}
+
+/// Lets the guest write one page of data.
+fn store(guest: &mut Guest, page: usize) -> Result<(), Failure> {
+    guest.ram.write(0, store_code())?;
+    guest.restart(CODE)?;
+    guest.set(|regs| regs.rdi = pages_on(SOMEWHERE, page).0);
+    guest.ring().map(drop)
+}
+
+/// The system's page whose end holds a frame.
+fn stack_of(guest: &Guest, frame: &ExceptionFrame) -> Result<usize, Failure> {
+    let system = guest.system.region();
+    for page in 0..system.len() / PAGE_SIZE {
+        let end = (page + 1) * PAGE_SIZE;
+        if (system.read_u64(end - 16)?, system.read_u64(end - 8)?) == (frame.rsp, frame.ss) {
+            return Ok(page);
+        }
+    }
+    Err(differs("the frame of an exception", "at the end of some page".to_owned(), format!("{frame:x?}")))
+}
+
+fn forget_all(guest: &mut Guest) -> Result<(), Failure> {
+    let mut all = PageSet::new(RAM_PAGES);
+    (0..RAM_PAGES).for_each(|page| all.insert(page));
+    Ok(guest.vm.forget_written(RAM_SLOT, &all)?)
+}
+
+fn store_code() -> &'static [u8] {
+    assemble!("mov [rdi], rbx", "call qword ptr [0x400ff8]")
+}
+
+/// An address far from [`SOMEWHERE`].
+const OTHER: GuestVirt = GuestVirt(0x5_5555_5000);

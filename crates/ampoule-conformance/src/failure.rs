@@ -1,0 +1,120 @@
+//! Why a backend does not pass a case.
+
+use std::fmt::{Debug, Display};
+use std::io;
+use std::panic::Location;
+
+use ampoule_vmm::x86_64::registers::Regs;
+use ampoule_vmm::{HypervisorError, OutOfRegion, RevokeError};
+use thiserror::Error;
+
+/// Why a backend does not pass a case.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Failure {
+    /// It does something else than what is relied on.
+    #[error("{what}: expected {expected}, found {found} ({at})")]
+    Differs {
+        /// What was looked at.
+        what: String,
+        /// What the upper layers rely on.
+        expected: String,
+        /// What there was instead.
+        found: String,
+        /// The place in the suite that looked.
+        at: &'static Location<'static>,
+    },
+    /// It refused an operation that the case needs.
+    #[error("an operation was refused")]
+    Refused(#[from] HypervisorError),
+    /// It, or the case, panicked.
+    #[error("panicked: {message}")]
+    Panicked {
+        /// What the panic said.
+        message: String,
+    },
+    /// The host could not provide for the case. This says nothing about the backend.
+    #[error("the host has no memory or thread for this case, run it where there is more")]
+    Host(#[from] io::Error),
+    /// The host could not revoke cached translations. This says nothing about the backend.
+    #[error("the host could not revoke cached translations")]
+    Revoke(#[from] RevokeError),
+    /// The case looked beyond its memory, which is a bug of the suite.
+    #[error("the case looked beyond its memory; please report it")]
+    OutOfRegion(#[from] OutOfRegion),
+}
+
+impl Failure {
+    /// Whether the backend lacks an operation, as opposed to performing it wrongly.
+    pub fn is_lack(&self) -> bool {
+        matches!(self, Failure::Refused(_))
+    }
+}
+
+/// Compares, and names what was compared.
+#[track_caller]
+pub(crate) fn expect<T: PartialEq<U> + Debug, U: Debug>(
+    what: impl Display,
+    found: T,
+    expected: U,
+) -> Result<(), Failure> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(differs(what, format!("{expected:x?}"), format!("{found:x?}")))
+}
+
+/// Makes sure of something that is no comparison; `found` explains what there was.
+#[track_caller]
+pub(crate) fn require(
+    what: impl Display,
+    holds: bool,
+    expected: impl Into<String>,
+    found: impl Debug,
+) -> Result<(), Failure> {
+    if holds { Ok(()) } else { Err(differs(what, expected.into(), format!("{found:x?}"))) }
+}
+
+/// Compares registers, and names those that differ.
+#[track_caller]
+pub(crate) fn expect_regs(what: impl Display, found: &Regs, expected: &Regs) -> Result<(), Failure> {
+    let differing: Vec<_> =
+        named(found).into_iter().zip(named(expected)).filter(|(found, expected)| found != expected).collect();
+    if differing.is_empty() {
+        return Ok(());
+    }
+    let list = |registers: Vec<(&str, u64)>| {
+        let texts: Vec<_> = registers.iter().map(|(name, value)| format!("{name} {value:#x}")).collect();
+        texts.join(", ")
+    };
+    let (found, expected) = differing.into_iter().unzip();
+    Err(differs(what, list(expected), list(found)))
+}
+
+#[track_caller]
+pub(crate) fn differs(what: impl Display, expected: String, found: String) -> Failure {
+    Failure::Differs { what: what.to_string(), expected, found, at: Location::caller() }
+}
+
+fn named(regs: &Regs) -> [(&'static str, u64); 18] {
+    [
+        ("rax", regs.rax),
+        ("rbx", regs.rbx),
+        ("rcx", regs.rcx),
+        ("rdx", regs.rdx),
+        ("rsi", regs.rsi),
+        ("rdi", regs.rdi),
+        ("rsp", regs.rsp),
+        ("rbp", regs.rbp),
+        ("r8", regs.r8),
+        ("r9", regs.r9),
+        ("r10", regs.r10),
+        ("r11", regs.r11),
+        ("r12", regs.r12),
+        ("r13", regs.r13),
+        ("r14", regs.r14),
+        ("r15", regs.r15),
+        ("rip", regs.rip),
+        ("rflags", regs.rflags),
+    ]
+}

@@ -1,0 +1,77 @@
+//! What the suite says of backends that do not pass it.
+
+use std::io;
+
+use ampoule_conformance::{Failure, Part, cases, check};
+use ampoule_vmm::hypervisor::Operation;
+use ampoule_vmm::inject::FailAt;
+use ampoule_vmm::kvm::Kvm;
+use ampoule_vmm::x86_64::capabilities::Capabilities;
+use ampoule_vmm::{Hypervisor, HypervisorError, Vm};
+
+/// A backend that makes no machine.
+struct Unfinished {
+    capabilities: Capabilities,
+    make: fn() -> HypervisorError,
+}
+
+impl Hypervisor for Unfinished {
+    fn create_vm(&self) -> Result<Box<dyn Vm>, HypervisorError> {
+        Err((self.make)())
+    }
+
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+}
+
+fn unfinished(make: fn() -> HypervisorError) -> Unfinished {
+    let kvm = Kvm::shared().expect("these tests need KVM");
+    Unfinished { capabilities: *kvm.capabilities(), make }
+}
+
+#[test]
+fn a_backend_that_refuses_is_told_what_it_lacks() {
+    let backend = unfinished(|| HypervisorError::Refused {
+        operation: Operation::CreateVm,
+        source: io::ErrorKind::Unsupported.into(),
+    });
+    let report = check(&backend);
+    assert!(!report.is_passed());
+    assert_eq!(report.outcomes().len(), cases().len());
+    assert_eq!(report.lacking().len(), 13, "each part is named once");
+    let text = report.to_string();
+    assert!(text.contains("costs             0 of 4   What a call costs.\n"), "{text}");
+    let lack = concat!(
+        "  lacks a_warm_run_costs_one_call_into_the_kernel: A run with new registers is one call into the kernel.\n",
+        "        an operation was refused: the hypervisor could not create a virtual machine: unsupported\n",
+    );
+    assert!(text.contains(lack), "{text}");
+}
+
+#[test]
+fn a_backend_that_panics_fails_the_case_only() {
+    let backend = unfinished(|| panic!("not implemented yet"));
+    for outcome in check(&backend).outcomes() {
+        assert!(matches!(&outcome.result, Err(Failure::Panicked { message }) if message == "not implemented yet"));
+    }
+}
+
+#[test]
+fn one_operation_that_fails_is_a_lack_of_one_case() {
+    let kvm = Kvm::shared().expect("these tests need KVM");
+    let case = cases().iter().find(|case| case.part == Part::Costs).expect("the part has cases");
+    let failure = case.run(&FailAt::new(kvm.clone(), 0)).unwrap_err();
+    assert!(failure.is_lack(), "{failure}");
+    case.run(&kvm).expect("without the failure it passes");
+}
+
+#[test]
+fn every_case_has_a_name_of_its_own_and_a_promise() {
+    let mut names: Vec<_> = cases().iter().map(|case| case.name).collect();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), cases().len());
+    assert!(cases().iter().all(|case| case.promise.ends_with('.')));
+    assert!(cases().is_sorted_by_key(|case| case.part), "parts are together");
+}
