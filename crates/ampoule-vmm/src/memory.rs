@@ -12,17 +12,18 @@
 
 mod contents;
 mod frozen;
+mod mapping;
 
 use std::io;
 use std::ops::Range;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::ptr::{self, NonNull};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use crate::address::PAGE_SIZE;
 use crate::x86_64::copy;
 
 use contents::Extent;
+use mapping::Mapping;
 
 pub use contents::Contents;
 
@@ -32,8 +33,7 @@ pub use contents::Contents;
 /// [`Contents`] reads as that until written, and costs memory only for the pages that were written.
 #[derive(Debug)]
 pub struct Region {
-    base: NonNull<u8>,
-    len: usize,
+    mapping: Mapping,
     /// The parts that show frozen pages, in ascending order. Held shared by writers, exclusively while a range is
     /// write-protected or mapped anew.
     shown: RwLock<Vec<Extent>>,
@@ -47,16 +47,24 @@ impl Region {
     ///
     /// `InvalidInput` for any other `len`; otherwise what `mmap` reports.
     pub fn anonymous(len: usize) -> io::Result<Arc<Region>> {
-        if len == 0 || !len.is_multiple_of(PAGE_SIZE) || len > MAX_LEN {
-            return Err(io::ErrorKind::InvalidInput.into());
-        }
-        Ok(Arc::new(Region { base: map_aligned(len)?, len, shown: RwLock::default() }))
+        Ok(Arc::new(Region { mapping: Mapping::new(len, &[])?, shown: RwLock::default() }))
+    }
+
+    /// A region that shows `contents`, copy-on-write.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` when the contents have no page; otherwise what `mmap` reports.
+    pub fn of_contents(contents: &Contents) -> io::Result<Arc<Region>> {
+        let extents = contents.extents();
+        let mapping = Mapping::new(contents.pages() * PAGE_SIZE, extents)?;
+        Ok(Arc::new(Region { mapping, shown: RwLock::new(extents.to_vec()) }))
     }
 
     /// The size in bytes.
     #[expect(clippy::len_without_is_empty, reason = "a region is never empty")]
     pub fn len(&self) -> usize {
-        self.len
+        self.mapping.len()
     }
 
     /// Copies the bytes from `offset` on into `into`.
@@ -187,7 +195,7 @@ impl Region {
 
     /// The host address of the first byte, for a hypervisor to map. It stays valid as long as the region lives.
     pub(crate) fn host_address(&self) -> u64 {
-        self.base.as_ptr() as u64
+        self.mapping.start() as u64
     }
 
     /// Writes bytes to a file, at `at`.
@@ -218,50 +226,18 @@ impl Region {
     /// Makes these extents show frozen pages, and everything else hold zeros.
     fn show(&self, extents: &[Extent]) -> io::Result<()> {
         let mut shown = self.shown.write().unwrap_or_else(PoisonError::into_inner);
-        self.map_anew(&(0..self.len), None)?;
         shown.clear();
-        for extent in extents {
-            let bytes = extent.pages.start * PAGE_SIZE..extent.pages.end * PAGE_SIZE;
-            if let Err(error) = self.map_anew(&bytes, Some(extent)) {
-                // The failed call may have left a hole, into which anything could be mapped that the guest would see.
-                if self.map_anew(&bytes, None).is_err() {
-                    eprintln!("guest memory that was unmapped cannot be mapped again ({error}): giving up");
-                    std::process::abort();
-                }
-                return Err(error);
-            }
-            shown.push(extent.clone());
-        }
+        // SAFETY: no reference into the mapping exists (rule 1), and no host writer is in there while `shown` is held.
+        unsafe { self.mapping.replace(extents)? };
+        shown.extend_from_slice(extents);
         Ok(())
-    }
-
-    /// Maps whole pages within the region anew: those of an extent, or zeros.
-    fn map_anew(&self, bytes: &Range<usize>, extent: Option<&Extent>) -> io::Result<()> {
-        let private = libc::MAP_PRIVATE | libc::MAP_FIXED | libc::MAP_NORESERVE;
-        let (flags, file, offset) = match extent {
-            Some(extent) => (private, extent.frozen.file().as_raw_fd(), extent.first * PAGE_SIZE),
-            None => (private | libc::MAP_ANONYMOUS, -1, 0),
-        };
-        let protection = libc::PROT_READ | libc::PROT_WRITE;
-        // SAFETY: the range lies within our own mapping, into which no reference exists (rule 1), so that replacing its pages
-        // is a write like any other; the caller holds `shown` exclusively, so that no host writer is in there.
-        let at = unsafe {
-            let start = self.base.as_ptr().add(bytes.start);
-            libc::mmap(start.cast(), bytes.len(), protection, flags, file, offset as libc::off_t)
-        };
-        if at == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
     /// Gives whole pages within the region back to the host; they hold what the region shows there, or zeros. `false`, and
     /// nothing changes, when they are locked in memory (`mlockall`).
     fn drop_pages(&self, bytes: &Range<usize>) -> bool {
-        // SAFETY: the range is whole pages of our own private mapping, into which no reference exists (rule 1), so that
-        // dropping what was written there is a write like any other.
-        let result = unsafe {
-            let start = self.base.as_ptr().add(bytes.start);
-            libc::madvise(start.cast(), bytes.len(), libc::MADV_DONTNEED)
-        };
-        result == 0
+        // SAFETY: no reference into the mapping exists (rule 1), so that dropping what was written is a write like any other.
+        unsafe { self.mapping.drop_pages(bytes) }
     }
 
     /// A range of bytes in parts that show frozen pages, and parts that do not.
@@ -291,21 +267,9 @@ impl Region {
 
     fn write_protect_briefly(&self, pages: &Range<usize>) -> io::Result<()> {
         let _alone = self.shown.write().unwrap_or_else(PoisonError::into_inner);
-        self.protect(pages, libc::PROT_READ)?;
-        self.protect(pages, libc::PROT_READ | libc::PROT_WRITE)
-            .expect("write permission that was just taken can be given back");
-        Ok(())
-    }
-
-    /// `pages` are whole pages within the region.
-    fn protect(&self, pages: &Range<usize>, protection: libc::c_int) -> io::Result<()> {
-        // SAFETY: the range lies within our own mapping. Nobody writes to it: host writers hold `shown` shared and our
-        // caller holds it exclusively; reading stays allowed.
-        let result = unsafe {
-            let start = self.base.as_ptr().add(pages.start);
-            libc::mprotect(start.cast(), pages.len(), protection)
-        };
-        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+        // SAFETY: nobody writes to the pages: host writers hold `shown` shared, and it is held exclusively here. Reading stays
+        // allowed.
+        unsafe { self.mapping.write_protect_briefly(pages) }
     }
 
     fn writer(&self) -> RwLockReadGuard<'_, Vec<Extent>> {
@@ -316,8 +280,8 @@ impl Region {
     fn bounded(&self, offset: usize, len: usize) -> Result<*mut u8, OutOfRegion> {
         match offset.checked_add(len) {
             // SAFETY: `offset` is at most the length of the mapping.
-            Some(end) if end <= self.len => Ok(unsafe { self.base.as_ptr().add(offset) }),
-            _ => Err(OutOfRegion { offset, len, region: self.len }),
+            Some(end) if end <= self.len() => Ok(unsafe { self.mapping.start().add(offset) }),
+            _ => Err(OutOfRegion { offset, len, region: self.len() }),
         }
     }
 }
@@ -331,7 +295,7 @@ struct PageWriter<'a> {
 impl PageWriter<'_> {
     /// Prepares the processor for a page to be written.
     fn announce(&self, page: usize, from: Option<&[u8]>) {
-        copy::announce(self.region.base.as_ptr().wrapping_add(page * PAGE_SIZE));
+        copy::announce(self.region.mapping.start().wrapping_add(page * PAGE_SIZE));
         if let Some(from) = from {
             copy::announce(from.as_ptr());
         }
@@ -362,15 +326,6 @@ impl PageWriter<'_> {
     }
 }
 
-impl Drop for Region {
-    fn drop(&mut self) {
-        // SAFETY: the mapping is ours, exactly this long, and nobody who could use it is left.
-        unsafe { libc::munmap(self.base.as_ptr().cast(), self.len) };
-    }
-}
-
-// SAFETY: the mapping belongs to the region and not to a thread.
-unsafe impl Send for Region {}
 // SAFETY: all access goes through `arch::copy`, for which concurrent access yields torn data at worst (rule 3), and
 // protection changes exclude writers (rule 5).
 unsafe impl Sync for Region {}
@@ -399,44 +354,5 @@ pub enum RevokeError {
     Protect(#[source] io::Error),
 }
 
-/// Maps `len` bytes, a multiple of [`PAGE_SIZE`] and at most [`MAX_LEN`].
-fn map_aligned(len: usize) -> io::Result<NonNull<u8>> {
-    let slack = if len >= HUGE_PAGE { HUGE_PAGE } else { 0 };
-    // SAFETY: a new mapping at an address that the kernel chooses touches no existing memory.
-    let reserved = unsafe {
-        libc::mmap(
-            ptr::null_mut(),
-            len + slack,
-            libc::PROT_READ | libc::PROT_WRITE,
-            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
-            -1,
-            0,
-        )
-    };
-    if reserved == libc::MAP_FAILED {
-        return Err(io::Error::last_os_error());
-    }
-    let reserved: *mut u8 = reserved.cast();
-    let before = if slack == 0 { 0 } else { reserved.align_offset(HUGE_PAGE) };
-    let after = slack - before;
-    // SAFETY: `before + len + after` is the size of the mapping just made, which nobody else knows; both trimmed parts
-    // are whole pages, and `before` is less than a huge page. Trimming that fails leaves unused address space behind.
-    unsafe {
-        let base = reserved.add(before);
-        if before > 0 {
-            libc::munmap(reserved.cast(), before);
-        }
-        if after > 0 {
-            libc::munmap(base.add(len).cast(), after);
-        }
-        Ok(NonNull::new_unchecked(base))
-    }
-}
-
 /// Pages that are not zero show it early, as a rule: how much is looked at at once.
 const ZERO_CHECK: usize = 256;
-
-const HUGE_PAGE: usize = 2 << 20;
-
-/// Half of the user address space of x86-64; more cannot succeed, and sums below this cannot overflow.
-const MAX_LEN: usize = 1 << 46;

@@ -222,12 +222,21 @@ impl Contents {
         Ok(extents)
     }
 
+    pub(super) fn extents(&self) -> &[Extent] {
+        &self.extents
+    }
+
     fn sources(&self) -> Sources<'_> {
         Sources { extents: &self.extents, next: 0 }
     }
 }
 
 impl Extent {
+    /// Where the pages lie in the region, in bytes.
+    pub(super) fn bytes(&self) -> Range<usize> {
+        self.pages.start * PAGE_SIZE..self.pages.end * PAGE_SIZE
+    }
+
     /// What is left of the extent when these runs, which are in ascending order, are taken away.
     fn without(&self, runs: &[Range<usize>]) -> Vec<Extent> {
         let mut left = Vec::new();

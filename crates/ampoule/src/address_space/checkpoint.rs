@@ -3,10 +3,11 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use ampoule_vmm::x86_64::paging::PageTables;
 use ampoule_vmm::{Contents, Vm};
 
 use super::{AddressSpace, Layout, MapError};
-use crate::guest_memory::{MemoryError, Restored};
+use crate::guest_memory::{GuestMemory, MemoryError, Restored};
 
 /// What an address space was at one moment, but for its page tables. Clones share it.
 #[derive(Clone, Debug)]
@@ -61,22 +62,24 @@ impl AddressSpace {
         Ok(self.memory.restore(vm, slot, &checkpoint.contents)?)
     }
 
-    /// Takes over the state of an equal address space in memory that has not been written yet. The page tables are what they
+    /// An address space as another was at a checkpoint, in memory that shows what that held. The page tables are what they
     /// were then already.
-    ///
-    /// # Errors
-    ///
-    /// What the host says where it has no memory or mapping for that.
-    pub(crate) fn adopt(&mut self, checkpoint: &SpaceCheckpoint) -> std::io::Result<()> {
-        self.memory.show(&checkpoint.contents)?;
-        (self.layout, self.origin) = (Arc::clone(&checkpoint.layout), Arc::clone(&checkpoint.layout));
-        Ok(())
+    pub(crate) fn of_checkpoint(checkpoint: &SpaceCheckpoint, memory: GuestMemory, tables: PageTables) -> Self {
+        Self {
+            layout: Arc::clone(&checkpoint.layout),
+            origin: Arc::clone(&checkpoint.layout),
+            memory,
+            tables,
+            windows: Vec::new(),
+            remapped: Vec::new(),
+            ran_out: false,
+        }
     }
 }
 
 impl SpaceCheckpoint {
     /// What the memory held.
-    pub(crate) fn contents(&self) -> &Contents {
+    pub(crate) fn contents(&self) -> &Arc<Contents> {
         &self.contents
     }
 }

@@ -65,6 +65,12 @@ pub(crate) enum MemoryError {
 }
 
 impl GuestMemory {
+    /// Memory in a region that shows `contents` and has not been written; otherwise like [`new`](Self::new).
+    pub(crate) fn of_contents(region: Arc<Region>, base: GuestPhys, reserved: usize, contents: &Arc<Contents>) -> Self {
+        let (current, shown) = (Arc::clone(contents), Arc::clone(contents));
+        Self { current, shown, ..Self::new(region, base, reserved) }
+    }
+
     /// A region whose first `reserved` pages are the host's, and all others frames; the guest's processor sees it from `base`
     /// on. It has not been written yet.
     pub(crate) fn new(region: Arc<Region>, base: GuestPhys, reserved: usize) -> Self {

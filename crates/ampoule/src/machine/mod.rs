@@ -145,15 +145,17 @@ impl Machine {
     ) -> Result<Self, BuildError> {
         let shape = checkpoint.shape;
         let capabilities = *hypervisor.capabilities();
-        let region = shape.region()?;
-        let region_len = region.len();
+        let contents = checkpoint.space.contents();
+        let region_len = contents.pages() * PAGE_SIZE;
+        let region = allocated("guest's memory", region_len, Region::of_contents(contents))?;
         let system = System::of_checkpoint(&checkpoint.system);
         let (system, tables) = allocated("page tables", table_pages(region_len) * PAGE_SIZE, system)?;
         let mut mailbox = Mailbox::new(Arc::clone(&region), shape.mailbox_size);
         mailbox.restore(checkpoint.progress);
-        let mut space = shape.address_space(Arc::clone(&region), tables);
+        let reserved = Mailbox::len(shape.mailbox_size) / PAGE_SIZE;
+        let memory = GuestMemory::of_contents(Arc::clone(&region), MEMORY_PHYS, reserved, contents);
+        let mut space = AddressSpace::of_checkpoint(&checkpoint.space, memory, tables);
         space.adopt_windows(mailbox_windows(&mailbox, &region));
-        allocated("guest's memory", region_len, space.adopt(&checkpoint.space))?;
         mailbox.renew_generation();
 
         let (vm, vcpu) = create_vm(hypervisor, &system, &space)?;

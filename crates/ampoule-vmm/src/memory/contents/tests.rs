@@ -12,8 +12,7 @@ fn a_snapshot_shows_what_was_there_and_the_region_goes_on() {
     assert_eq!(first.stored_pages(), 3);
     region.write(2 * PAGE_SIZE, &[2]).unwrap();
 
-    let copy = self::region();
-    first.show_in(&copy).unwrap();
+    let copy = Region::of_contents(&first).unwrap();
     assert_eq!(bytes(&copy)[2 * PAGE_SIZE], 1);
     copy.write(2 * PAGE_SIZE + 1, &[7]).unwrap();
     let sibling = self::region();
@@ -80,8 +79,7 @@ fn contents_are_put_together_from_bytes() {
     assert_eq!((code.pages(), data.pages()), (2, 1));
     let nothing = Contents::of_bytes(0, &[]).unwrap();
     let whole = Contents::of_parts(PAGES, [(40, &data), (3, &code), (7, &nothing)]);
-    let region = region();
-    whole.show_in(&region).unwrap();
+    let region = Region::of_contents(&whole).unwrap();
     let mut expected = vec![0; PAGES * PAGE_SIZE];
     expected[3 * PAGE_SIZE + 10..][..PAGE_SIZE].fill(1);
     expected[40 * PAGE_SIZE..][..5].fill(2);

@@ -42,9 +42,7 @@ impl System {
     ///
     /// What the host reports when it has no memory or mapping for it.
     pub fn of_checkpoint(checkpoint: &SystemCheckpoint) -> io::Result<(System, PageTables)> {
-        let contents = &checkpoint.tables.contents;
-        let region = Region::anonymous(contents.pages() * PAGE_SIZE)?;
-        contents.show_in(&region)?;
+        let region = Region::of_contents(&checkpoint.tables.contents)?;
         let tables = PageTables::of_checkpoint(region.clone(), &checkpoint.tables);
         Ok((System { region }, tables))
     }

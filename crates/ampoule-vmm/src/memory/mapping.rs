@@ -1,0 +1,197 @@
+//! The host mapping under a region.
+//!
+//! A hypervisor's memory slots refer to host addresses, and every change of a mapping is announced to all virtual machines of
+//! the process. So a mapping is made piece by piece into free addresses, which announces nothing, rather than by mapping over
+//! what is there, and what is there keeps its address for life.
+
+use std::io;
+use std::ops::Range;
+use std::os::fd::AsRawFd;
+use std::ptr::{self, NonNull};
+
+use crate::address::PAGE_SIZE;
+
+use super::contents::Extent;
+
+/// A range of private host memory, readable and writable, that is unmapped on drop.
+#[derive(Debug)]
+pub(super) struct Mapping {
+    start: NonNull<u8>,
+    len: usize,
+}
+
+impl Mapping {
+    /// Maps `len` bytes, a positive multiple of the page size: the pages of the extents copy-on-write, and zeros elsewhere. It
+    /// begins on a page, and from 2 MiB on at a multiple of 2 MiB.
+    pub(super) fn new(len: usize, extents: &[Extent]) -> io::Result<Mapping> {
+        if len == 0 || !len.is_multiple_of(PAGE_SIZE) || len > MAX_LEN {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        for _ in 0..ATTEMPTS {
+            let start = free_addresses(len)?;
+            match Mapping::in_pieces(start, len, extents) {
+                // Another thread has mapped something there in the meantime.
+                Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {}
+                result => return result,
+            }
+        }
+        Err(io::ErrorKind::AddrInUse.into())
+    }
+
+    /// The first byte; `len` bytes from here are readable and writable as long as the mapping lives.
+    pub(super) fn start(&self) -> *mut u8 {
+        self.start.as_ptr()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Makes the extents show their pages, and everything else hold zeros. On an error everything holds zeros, or what an
+    /// extent says.
+    ///
+    /// # Safety
+    ///
+    /// Nobody else accesses the mapping, but for a guest that does not run.
+    pub(super) unsafe fn replace(&self, extents: &[Extent]) -> io::Result<()> {
+        let start = self.start.as_ptr();
+        // SAFETY: the range is this mapping, which the caller lends.
+        unsafe { map(start, self.len, None, libc::MAP_FIXED)? };
+        for extent in extents {
+            let bytes = extent.bytes();
+            // SAFETY: the extents lie within this mapping, which the caller lends.
+            let mapped = unsafe { map(start.add(bytes.start), bytes.len(), Some(extent), libc::MAP_FIXED) };
+            if let Err(error) = mapped {
+                // The failed call may have left a hole, into which anything could be mapped that the guest would see then.
+                // SAFETY: as above.
+                let filled = unsafe { map(start.add(bytes.start), bytes.len(), None, libc::MAP_FIXED) };
+                if filled.is_err() {
+                    eprintln!("guest memory that was unmapped cannot be mapped again ({error}): giving up");
+                    std::process::abort();
+                }
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Drops what was written to whole pages. `false`, and nothing changes, when they are locked in memory.
+    ///
+    /// # Safety
+    ///
+    /// `bytes` are whole pages within the mapping, and nobody holds a reference to them.
+    pub(super) unsafe fn drop_pages(&self, bytes: &Range<usize>) -> bool {
+        // SAFETY: the caller's promise; the mapping is private.
+        let result =
+            unsafe { libc::madvise(self.start.as_ptr().add(bytes.start).cast(), bytes.len(), libc::MADV_DONTNEED) };
+        result == 0
+    }
+
+    /// Takes write permission away from whole pages and gives it back, so that hypervisors drop their translations of them.
+    ///
+    /// # Panics
+    ///
+    /// When the permission cannot be given back, which needs no resource that the kernel does not already hold.
+    ///
+    /// # Safety
+    ///
+    /// `bytes` are whole pages within the mapping, and no thread of the host writes to them.
+    pub(super) unsafe fn write_protect_briefly(&self, bytes: &Range<usize>) -> io::Result<()> {
+        let protect = |protection| {
+            // SAFETY: the caller's promise; reading stays allowed.
+            let result =
+                unsafe { libc::mprotect(self.start.as_ptr().add(bytes.start).cast(), bytes.len(), protection) };
+            if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+        };
+        protect(libc::PROT_READ)?;
+        protect(libc::PROT_READ | libc::PROT_WRITE).expect("write permission that was just taken can be given back");
+        Ok(())
+    }
+
+    /// Maps everything to addresses that were free a moment ago; nothing stays mapped on an error.
+    fn in_pieces(start: NonNull<u8>, len: usize, extents: &[Extent]) -> io::Result<Mapping> {
+        let mut mapping = Mapping { start, len: 0 };
+        let mut add = |bytes: Range<usize>, extent: Option<&Extent>| -> io::Result<()> {
+            if bytes.is_empty() {
+                return Ok(());
+            }
+            // SAFETY: nothing that is mapped there is touched; the call fails then.
+            unsafe { map(start.as_ptr().wrapping_add(bytes.start), bytes.len(), extent, libc::MAP_FIXED_NOREPLACE)? };
+            mapping.len = bytes.end;
+            Ok(())
+        };
+        let mut at = 0;
+        for extent in extents {
+            let bytes = extent.bytes();
+            add(at..bytes.start, None)?;
+            at = bytes.end;
+            add(bytes, Some(extent))?;
+        }
+        add(at..len, None)?;
+        Ok(mapping)
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        if self.len > 0 {
+            // SAFETY: the mapping is ours, exactly this long, and nobody who could use it is left.
+            unsafe { libc::munmap(self.start.as_ptr().cast(), self.len) };
+        }
+    }
+}
+
+// SAFETY: the mapping belongs to no thread. Whoever accesses it through `start` answers for the accesses.
+unsafe impl Send for Mapping {}
+// SAFETY: as above.
+unsafe impl Sync for Mapping {}
+
+/// Maps `len` bytes at `at`: those of an extent, or zeros.
+///
+/// # Safety
+///
+/// With `MAP_FIXED` the range is the caller's own and nobody accesses it.
+unsafe fn map(at: *mut u8, len: usize, extent: Option<&Extent>, place: libc::c_int) -> io::Result<()> {
+    let private = libc::MAP_PRIVATE | libc::MAP_NORESERVE | place;
+    let (flags, file, offset) = match extent {
+        Some(extent) => (private, extent.frozen.file().as_raw_fd(), extent.first * PAGE_SIZE),
+        None => (private | libc::MAP_ANONYMOUS, -1, 0),
+    };
+    // SAFETY: the caller's promise; without `MAP_FIXED` nothing that exists is touched.
+    let mapped =
+        unsafe { libc::mmap(at.cast(), len, libc::PROT_READ | libc::PROT_WRITE, flags, file, offset as libc::off_t) };
+    if mapped == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    if mapped != at.cast() {
+        // A kernel before Linux 4.17 takes MAP_FIXED_NOREPLACE for a hint.
+        // SAFETY: the mapping is new, and nobody knows of it.
+        unsafe { libc::munmap(mapped, len) };
+        return Err(io::Error::from_raw_os_error(libc::EEXIST));
+    }
+    Ok(())
+}
+
+/// Addresses that are free at this moment, aligned as [`Mapping::new`] says.
+fn free_addresses(len: usize) -> io::Result<NonNull<u8>> {
+    let slack = if len >= HUGE_PAGE { HUGE_PAGE } else { 0 };
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    // SAFETY: a new mapping at an address that the kernel chooses touches no existing memory.
+    let reserved = unsafe { libc::mmap(ptr::null_mut(), len + slack, libc::PROT_NONE, flags, -1, 0) };
+    if reserved == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the mapping is new, and nobody knows of it.
+    unsafe { libc::munmap(reserved, len + slack) };
+    let reserved: *mut u8 = reserved.cast();
+    let before = if slack == 0 { 0 } else { reserved.align_offset(HUGE_PAGE) };
+    NonNull::new(reserved.wrapping_add(before)).ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
+}
+
+const HUGE_PAGE: usize = 2 << 20;
+
+/// Half of the user address space of x86-64; more cannot succeed, and sums below this cannot overflow.
+const MAX_LEN: usize = 1 << 46;
+
+/// How often the addresses may be taken by others before a mapping is given up.
+const ATTEMPTS: usize = 64;
