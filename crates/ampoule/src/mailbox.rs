@@ -91,7 +91,9 @@ impl Mailbox {
         GuestVirt(at.0 + INFO_PAGE as u64)
     }
 
-    /// Writes the info page of a mailbox that the guest sees at `at`, with the doorbell at `entry`.
+    /// Writes the info page of a mailbox that the guest sees at `at`, with the doorbell at `entry` and a generation number that
+    /// is new. It is to be written anew whenever the guest is put back: it is the host's, and no part of what a guest's memory
+    /// holds.
     pub(crate) fn publish(&self, at: GuestVirt, entry: GuestVirt) {
         let address = |offset: usize| at.0 + offset as u64;
         let page = InfoPage {
@@ -108,11 +110,6 @@ impl Mailbox {
             generation: next_generation(),
         };
         self.write(INFO_PAGE, &page.to_bytes());
-    }
-
-    /// Tells the guest that it has been put back.
-    pub(crate) fn renew_generation(&self) {
-        self.write(INFO_PAGE + InfoPage::GENERATION_OFFSET, &next_generation().to_le_bytes());
     }
 
     /// Where the arguments of the next call go.

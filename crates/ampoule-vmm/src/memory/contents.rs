@@ -6,8 +6,9 @@
 //! pages that none has written.
 //!
 //! A region that shows a `Contents` has one host mapping for each extent and for each gap between two. Processes may have a
-//! limited number of those (`vm.max_map_count`), so extents are few: close ones are joined, with the pages between them,
-//! and from [`MAX_EXTENTS`] on everything is copied anew.
+//! limited number of those (`vm.max_map_count`), and the kernel goes through all of them when a virtual machine is created.
+//! So extents are few: close ones are joined, with the pages between them, and beyond [`MAX_EXTENTS`] everything is copied
+//! anew.
 
 use std::io;
 use std::ops::Range;
@@ -42,8 +43,8 @@ impl Contents {
         Arc::new(Contents { pages, extents: Vec::new() })
     }
 
-    /// Contents of the fewest whole pages that hold these bytes, the first of them at the offset `at` within a page; zeros
-    /// are around them.
+    /// For each of these pieces, contents of the fewest whole pages that hold its bytes, the first of them at an offset within
+    /// a page; zeros are around them.
     ///
     /// # Errors
     ///
@@ -51,15 +52,19 @@ impl Contents {
     ///
     /// # Panics
     ///
-    /// When `at` is not within a page.
-    pub fn of_bytes(at: usize, bytes: &[u8]) -> io::Result<Contents> {
-        assert!(at < PAGE_SIZE);
-        if bytes.is_empty() {
-            return Ok(Contents { pages: 0, extents: Vec::new() });
-        }
-        let frozen = Arc::new(Frozen::of_bytes(at, bytes)?);
-        let pages = frozen.pages();
-        Ok(Contents { pages, extents: Vec::from([Extent { pages: 0..pages, frozen, first: 0 }]) })
+    /// When an offset is not within a page.
+    pub fn of_bytes(pieces: &[(usize, &[u8])]) -> io::Result<Vec<Contents>> {
+        let frozen = Arc::new(Frozen::of_bytes(pieces)?);
+        let mut first = 0;
+        let contents = pieces.iter().map(|(at, bytes)| {
+            assert!(*at < PAGE_SIZE);
+            let pages = if bytes.is_empty() { 0 } else { (at + bytes.len()).div_ceil(PAGE_SIZE) };
+            let extent = Extent { pages: 0..pages, frozen: Arc::clone(&frozen), first };
+            first += pages;
+            let extents = if pages > 0 { Vec::from([extent]) } else { Vec::new() };
+            Contents { pages, extents }
+        });
+        Ok(contents.collect())
     }
 
     /// Contents of a region of `pages` pages that are made of other contents, each from a page on; everything else is zeros.
@@ -76,7 +81,7 @@ impl Contents {
                     .map(|extent| Extent { pages: at + extent.pages.start..at + extent.pages.end, ..extent.clone() }),
             );
         }
-        extents.sort_unstable_by_key(|extent| extent.pages.start);
+        let extents = merged(extents);
         assert!(extents.windows(2).all(|pair| pair[0].pages.end <= pair[1].pages.start), "parts overlap");
         assert!(extents.last().is_none_or(|last| last.pages.end <= pages), "a part reaches beyond the region");
         Arc::new(Contents { pages, extents })
@@ -218,8 +223,7 @@ impl Contents {
             first += len;
         }
         debug_assert_eq!(first, frozen.pages());
-        extents.sort_unstable_by_key(|extent| extent.pages.start);
-        Ok(extents)
+        Ok(merged(extents))
     }
 
     pub(super) fn extents(&self) -> &[Extent] {
@@ -281,11 +285,19 @@ impl<'a> Sources<'a> {
     }
 }
 
-/// Pages in ascending order as runs, at most [`MAX_RUNS`]: the smallest gaps are bridged.
+/// Pages in ascending order as runs. Small gaps are bridged, the smallest first: as long as not more pages are added than there
+/// are, and [`FEW_PAGES`]; and beyond that until there are [`MAX_RUNS`].
 fn joined(pages: &[usize]) -> Vec<Range<usize>> {
-    let mut gaps: Vec<usize> = pages.windows(2).map(|pair| pair[1] - pair[0] - 1).filter(|gap| *gap > 0).collect();
-    gaps.sort_unstable_by(|one, other| other.cmp(one));
-    let widest_bridged = gaps.get(MAX_RUNS - 1).copied().unwrap_or(0);
+    let gap = |pair: &[usize]| pair[1] - pair[0] - 1;
+    let mut gaps: Vec<usize> = pages.windows(2).map(gap).filter(|gap| *gap > 0).collect();
+    gaps.sort_unstable();
+    let mut added = 0;
+    let affordable = gaps.iter().take_while(|gap| {
+        added += **gap;
+        added <= pages.len() + FEW_PAGES
+    });
+    let bridged = affordable.count().max((gaps.len() + 1).saturating_sub(MAX_RUNS));
+    let widest_bridged = bridged.checked_sub(1).map_or(0, |last| gaps[last]);
     let mut runs: Vec<Range<usize>> = Vec::new();
     for page in pages {
         match runs.last_mut() {
@@ -296,11 +308,29 @@ fn joined(pages: &[usize]) -> Vec<Range<usize>> {
     runs
 }
 
-/// The most runs that one snapshot adds.
-const MAX_RUNS: usize = 12;
+/// Joins extents that continue each other, in the region and in their file.
+fn merged(mut extents: Vec<Extent>) -> Vec<Extent> {
+    extents.sort_unstable_by_key(|extent| extent.pages.start);
+    extents.dedup_by(|next, extent| {
+        let continues = extent.pages.end == next.pages.start
+            && extent.first + extent.pages.len() == next.first
+            && Arc::ptr_eq(&extent.frozen, &next.frozen);
+        if continues {
+            extent.pages.end = next.pages.end;
+        }
+        continues
+    });
+    extents
+}
+
+/// So many pages more than were asked for can always be copied to have fewer runs: it takes some microseconds.
+const FEW_PAGES: usize = 64;
+
+/// The most runs that one snapshot adds, whatever it costs to join more.
+const MAX_RUNS: usize = 64;
 
 /// The most extents of a chain of snapshots.
-const MAX_EXTENTS: usize = 32;
+const MAX_EXTENTS: usize = 96;
 
 /// How many pages are written back at a time.
 const BATCH: usize = 16;

@@ -31,13 +31,18 @@ impl Frozen {
         Self::seal(file, len)
     }
 
-    /// Copies bytes to whole pages, the first of them at the offset `at`; zeros are around them.
-    pub(super) fn of_bytes(at: usize, bytes: &[u8]) -> io::Result<Frozen> {
+    /// Copies pieces of bytes, each to whole pages and the first byte at the offset that it says; zeros are around them.
+    pub(super) fn of_bytes(pieces: &[(usize, &[u8])]) -> io::Result<Frozen> {
         let mut file = File::from(create_file()?);
-        let len = (at + bytes.len()).next_multiple_of(PAGE_SIZE);
+        let mut len = 0;
+        for (at, bytes) in pieces.iter().filter(|(_, bytes)| !bytes.is_empty()) {
+            file.seek(SeekFrom::Start((len + at) as u64))?;
+            file.write_all(bytes)?;
+            len += (at + bytes.len()).next_multiple_of(PAGE_SIZE);
+        }
+        // A file without a byte could not be mapped.
+        len = len.max(PAGE_SIZE);
         file.set_len(len as u64)?;
-        file.seek(SeekFrom::Start(at as u64))?;
-        file.write_all(bytes)?;
         Self::seal(file.into(), len)
     }
 

@@ -111,11 +111,8 @@ impl Image {
         if let Some(pages) = self.0.frozen.get() {
             return Ok(pages);
         }
-        let pages = self.segments().map(|segment| {
-            let at = (segment.address() % PAGE_SIZE) as usize;
-            FrozenPages::of_bytes(at, segment.bytes())
-        });
-        let pages = pages.collect::<io::Result<_>>()?;
+        let pieces = self.segments().map(|segment| ((segment.address() % PAGE_SIZE) as usize, segment.bytes()));
+        let pages = FrozenPages::of_bytes(&pieces.collect::<Vec<_>>())?;
         Ok(self.0.frozen.get_or_init(|| pages))
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ampoule_vmm::HypervisorError;
 use ampoule_vmm::x86_64::registers::{FpuState, Regs, SpecialRegs};
-use ampoule_vmm::x86_64::shim::SystemCheckpoint;
+use ampoule_vmm::x86_64::shim::{self, SystemCheckpoint};
 use thiserror::Error;
 
 use super::{MEMORY_SLOT, Machine, Shape};
@@ -92,7 +92,7 @@ impl Machine {
         let restored = self.space.restore(&checkpoint.space, &mut *self.vm, MEMORY_SLOT)?;
         self.process = checkpoint.process.resumed();
         self.mailbox.restore(checkpoint.progress);
-        self.mailbox.renew_generation();
+        self.mailbox.publish(shim::SHARED_BASE, shim::DOORBELL);
         self.streams.flush();
         self.restores += 1;
         self.pages_restored += restored.pages as u64;

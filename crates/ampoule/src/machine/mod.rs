@@ -111,7 +111,6 @@ impl Machine {
             },
         )?;
         mailbox.publish(shim::SHARED_BASE, shim::DOORBELL);
-        space.memory_mut().note(0, PAGE_SIZE);
 
         let (vm, mut vcpu) = create_vm(hypervisor, &system, &space)?;
         start_at(&mut *vcpu, &system, &capabilities, space.root(), start)
@@ -156,7 +155,7 @@ impl Machine {
         let memory = GuestMemory::of_contents(Arc::clone(&region), MEMORY_PHYS, reserved, contents);
         let mut space = AddressSpace::of_checkpoint(&checkpoint.space, memory, tables);
         space.adopt_windows(mailbox_windows(&mailbox, &region));
-        mailbox.renew_generation();
+        mailbox.publish(shim::SHARED_BASE, shim::DOORBELL);
 
         let (vm, vcpu) = create_vm(hypervisor, &system, &space)?;
         let mut machine = Self {

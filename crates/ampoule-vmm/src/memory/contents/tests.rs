@@ -61,24 +61,31 @@ fn released_pages_hold_what_is_shown_again() {
 fn scattered_pages_make_few_extents() {
     let region = Region::anonymous(4096 * PAGE_SIZE).unwrap();
     let mut changed = PageSet::new(4096);
-    for page in (0..4096).step_by(37) {
+    for page in (0..4096).step_by(13) {
         region.write(page * PAGE_SIZE, &[1]).unwrap();
         changed.insert(page);
     }
     let contents = Contents::zero(4096).updated(&region, changed.iter()).unwrap();
     assert!(contents.extents.len() <= MAX_RUNS);
-    let copy = Region::anonymous(4096 * PAGE_SIZE).unwrap();
-    contents.show_in(&copy).unwrap();
+    let copy = Region::of_contents(&contents).unwrap();
     assert!(changed.iter().all(|page| copy.read_u64(page * PAGE_SIZE) == Ok(1)));
 }
 
 #[test]
+fn close_pages_are_joined_and_distant_ones_are_not() {
+    assert_eq!(joined(&[0, 2, 3, 400, 440]), [0..4, 400..441]);
+    assert_eq!(joined(&[5, 6, 500]), [5..7, 500..501]);
+    let far_apart: Vec<usize> = (0..100).map(|index| index * 1000).collect();
+    assert!(joined(&far_apart).len() <= MAX_RUNS);
+}
+
+#[test]
 fn contents_are_put_together_from_bytes() {
-    let code = Contents::of_bytes(10, &[1; PAGE_SIZE]).unwrap();
-    let data = Contents::of_bytes(0, &[2; 5]).unwrap();
-    assert_eq!((code.pages(), data.pages()), (2, 1));
-    let nothing = Contents::of_bytes(0, &[]).unwrap();
-    let whole = Contents::of_parts(PAGES, [(40, &data), (3, &code), (7, &nothing)]);
+    let pieces = Contents::of_bytes(&[(10, &[1; PAGE_SIZE]), (0, &[]), (0, &[2; 5])]).unwrap();
+    let [code, nothing, data] = &*pieces else { panic!("three pieces were given") };
+    assert_eq!((code.pages(), nothing.pages(), data.pages()), (2, 0, 1));
+    let whole = Contents::of_parts(PAGES, [(40, data), (3, code), (7, nothing)]);
+    assert_eq!(Contents::of_parts(PAGES, [(3, code), (5, data)]).extents.len(), 1);
     let region = Region::of_contents(&whole).unwrap();
     let mut expected = vec![0; PAGES * PAGE_SIZE];
     expected[3 * PAGE_SIZE + 10..][..PAGE_SIZE].fill(1);

@@ -6,7 +6,7 @@ use crate::address::PAGE_SIZE;
 use crate::memory::Region;
 use crate::x86_64::paging::{PageTables, TablesCheckpoint};
 
-use super::{IST, System, TABLES};
+use super::{System, TABLES};
 
 /// The page tables of a guest and the state that it resumes with, as they were at one moment.
 #[derive(Debug)]
@@ -21,9 +21,7 @@ impl System {
     ///
     /// What the host reports when it has no memory for it.
     pub fn checkpoint(&self, tables: &mut PageTables) -> io::Result<SystemCheckpoint> {
-        // The exception stack is written by the processor, and means nothing between exceptions.
-        let own = (0..TABLES / PAGE_SIZE).filter(|page| *page != IST / PAGE_SIZE);
-        Ok(SystemCheckpoint { tables: tables.checkpoint(own)? })
+        Ok(SystemCheckpoint { tables: tables.checkpoint(0..TABLES / PAGE_SIZE)? })
     }
 
     /// Goes back to a checkpoint of this system, or of one of the same size. `tables` are this system's.
