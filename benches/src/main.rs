@@ -11,6 +11,7 @@ mod faults;
 mod floor;
 mod measure;
 mod memory;
+mod pool;
 mod snapshots;
 
 use std::error::Error;
@@ -54,6 +55,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     })?;
     faults::measure(&mut bench, &image)?;
     snapshots::measure(&mut bench, &image)?;
+    pool::measure(&mut bench, &image)?;
     memory::measure(&image)
 }
 

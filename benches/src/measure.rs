@@ -67,6 +67,20 @@ impl Bench {
         Ok(())
     }
 
+    /// A row of times that an operation measures itself, without counts.
+    pub(crate) fn times_alone(
+        &mut self,
+        name: &str,
+        turn: u32,
+        mut operation: impl FnMut() -> Result<Duration, Box<dyn Error>>,
+    ) -> Result<(), Box<dyn Error>> {
+        operation()?;
+        let (times, ratio) = self.rounds(turn, operation)?;
+        let p99 = times[times.len() * 99 / 100];
+        println!("| {name} | {:.1} | {:.1} | | | {ratio:.3} |", micros(median(&times)), micros(p99));
+        Ok(())
+    }
+
     /// A row of new sandboxes. Dropping them is not part of the time.
     pub(crate) fn creations(
         &mut self,
@@ -114,9 +128,12 @@ fn per_operation(before: Counters, after: Counters, operations: usize) -> (f64, 
 }
 
 fn print_row(name: &str, sorted: &[Duration], (exits, ioctls): (f64, f64), ratio: f64) {
-    let micros = |time: Duration| time.as_secs_f64() * 1e6;
     let p99 = sorted[sorted.len() * 99 / 100];
     println!("| {name} | {:.1} | {:.1} | {exits:.2} | {ioctls:.2} | {ratio:.3} |", micros(median(sorted)), micros(p99));
+}
+
+fn micros(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e6
 }
 
 fn median(sorted: &[Duration]) -> Duration {

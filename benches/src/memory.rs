@@ -2,9 +2,8 @@
 
 use std::error::Error;
 use std::fs;
-use std::sync::Arc;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ampoule::{Image, Sandbox, Snapshot};
 use ampoule_vmm::x86_64::shim::{self, System};
@@ -47,9 +46,9 @@ fn row<T>(
     floor: Option<f64>,
     mut make: impl FnMut() -> Result<T, Box<dyn Error>>,
 ) -> Result<(f64, Vec<T>), Box<dyn Error>> {
-    let before = Memory::now()?;
+    let before = Memory::settled()?;
     let made = (0..ALIVE).map(|_| make()).collect::<Result<Vec<T>, _>>()?;
-    let after = Memory::now()?;
+    let after = Memory::settled()?;
     let each = |before: u64, after: u64| after.saturating_sub(before) as f64 / ALIVE as f64;
     let (user, all) = (each(before.user, after.user), each(before.all, after.all));
     println!("| {name} | {user:.0} | {all:.0} | {:.2} |", all / floor.unwrap_or(all));
@@ -76,11 +75,10 @@ fn bare() -> Result<BareVm, Box<dyn Error>> {
 }
 
 fn creation_rate(snapshot: &Snapshot, threads: usize) -> Result<f64, Box<dyn Error>> {
-    let snapshot = Arc::new(snapshot.clone());
     let start = Instant::now();
     let makers: Vec<_> = (0..threads)
         .map(|_| {
-            let snapshot = Arc::clone(&snapshot);
+            let snapshot = snapshot.clone();
             thread::spawn(move || -> Result<Vec<Sandbox>, ampoule::BuildError> {
                 (0..ALIVE / threads).map(|_| spawn_settings(snapshot.builder()).build()).collect()
             })
@@ -100,6 +98,20 @@ struct Memory {
 }
 
 impl Memory {
+    /// Waits until the kernel has given back what was dropped before, which it does in its own time.
+    fn settled() -> Result<Self, Box<dyn Error>> {
+        let mut last = Self::now()?;
+        for _ in 0..50 {
+            thread::sleep(Duration::from_millis(200));
+            let now = Self::now()?;
+            if now.all.abs_diff(last.all) < 1024 {
+                return Ok(now);
+            }
+            last = now;
+        }
+        Ok(last)
+    }
+
     fn now() -> Result<Self, Box<dyn Error>> {
         let machine = fs::read_to_string("/proc/meminfo")?;
         let of = |name: &str| field(&machine, name);

@@ -4,7 +4,7 @@
 
 use std::sync::LazyLock;
 
-use ampoule::{Builder, Image, Output, Sandbox};
+use ampoule::{Builder, Image, Output, Sandbox, Snapshot, Spawn};
 
 /// The well-behaved guest.
 pub fn calls_image() -> Image {
@@ -18,6 +18,14 @@ pub fn calls_image() -> Image {
 pub fn hostile_image() -> Image {
     static IMAGE: LazyLock<Image> = LazyLock::new(|| {
         Image::embedded(ampoule::include_guest!("hostile")).expect("the image of the guest `hostile` is sound")
+    });
+    IMAGE.clone()
+}
+
+/// The guest that hides things, and looks for what others have hidden.
+pub fn tenant_image() -> Image {
+    static IMAGE: LazyLock<Image> = LazyLock::new(|| {
+        Image::embedded(ampoule::include_guest!("tenant")).expect("the image of the guest `tenant` is sound")
     });
     IMAGE.clone()
 }
@@ -50,6 +58,46 @@ pub fn calls_sandbox() -> Sandbox {
 /// Where it cannot be built, for example because there is no `/dev/kvm`.
 pub fn hostile_sandbox() -> Sandbox {
     built(Sandbox::builder(&hostile_image()).stdout(Output::discard()).stderr(Output::discard()))
+}
+
+/// Settings for the guest that hides things. What it prints is lost, and the host counts its ticks from 0.
+pub fn tenant_builder() -> Builder {
+    Sandbox::builder(&tenant_image())
+        .stdout(Output::discard())
+        .stderr(Output::discard())
+        .host_fn("tick", ticks())
+        .host_fn("words_of_host", words)
+}
+
+/// A sandbox of the guest that hides things.
+///
+/// # Panics
+/// Where it cannot be built, for example because there is no `/dev/kvm`.
+pub fn tenant_sandbox() -> Sandbox {
+    built(tenant_builder())
+}
+
+/// Settings for a sandbox made from a snapshot of the guest that hides things; what it prints is lost, and its ticks are
+/// counted from 0.
+pub fn tenant_spawn(snapshot: &Snapshot) -> Spawn {
+    snapshot
+        .builder()
+        .stdout(Output::discard())
+        .stderr(Output::discard())
+        .host_fn("tick", ticks())
+        .host_fn("words_of_host", words)
+}
+
+fn ticks() -> impl FnMut(u64) -> u64 + Send {
+    let mut ticks = 0;
+    move |step| {
+        ticks += step;
+        ticks
+    }
+}
+
+fn words(count: u32, word: u64) -> Vec<u64> {
+    vec![word; count as usize]
 }
 
 fn built(builder: Builder) -> Sandbox {

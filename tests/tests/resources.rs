@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ampoule::{BuildError, CallError, Counters, Sandbox, Termination};
+use ampoule::{BuildError, CallError, Counters, Sandbox, SnapshotError, Termination};
 use ampoule_tests::{calls_builder, calls_sandbox, hostile_image};
 use ampoule_vmm::Hypervisor;
 use ampoule_vmm::inject::FailAt;
@@ -52,7 +52,11 @@ fn every_operation_of_the_hypervisor_may_fail() {
         let hypervisor = Arc::new(FailAt::new(Arc::clone(&kvm), failures));
         let built = Sandbox::builder(&hostile_image()).hypervisor(hypervisor).build();
         match built {
-            Err(BuildError::Hypervisor(_) | BuildError::Start(Termination::Hypervisor(_))) => failures += 1,
+            Err(
+                BuildError::Hypervisor(_)
+                | BuildError::Start(Termination::Hypervisor(_))
+                | BuildError::Initial(SnapshotError::Hypervisor(_)),
+            ) => failures += 1,
             Err(error) => panic!("operation {failures} failed as another error: {error}"),
             Ok(mut sandbox) => match sandbox.call::<bool>("alive", ()) {
                 Ok(alive) => {

@@ -101,7 +101,8 @@ fn foreign_snapshots_are_refused_and_nothing_changes() {
 fn snapshots_of_other_settings_are_refused_and_nothing_changes() {
     let mut sandbox = calls_sandbox();
     increment(&mut sandbox);
-    let settings: [(Setting, fn(Builder) -> Builder); 4] = [
+    type Change = fn(Builder) -> Builder;
+    let settings: [(Setting, Change); 4] = [
         (Setting::MemoryLimit, |builder| builder.memory_limit(32 << 20)),
         (Setting::MailboxSize, |builder| builder.mailbox_size(8192)),
         (Setting::StackSize, |builder| builder.stack_size(1 << 20)),

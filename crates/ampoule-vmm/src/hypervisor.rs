@@ -5,6 +5,8 @@
 //! that one binary can hold several backends and a test can put a failing one in between
 //! ([`FailAt`](crate::inject::FailAt)).
 
+mod statistics;
+
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -14,6 +16,8 @@ use crate::memory::Region;
 use crate::page_set::PageSet;
 use crate::x86_64::capabilities::Capabilities;
 use crate::x86_64::registers::{FpuState, Regs, SpecialRegs, SyscallEntry};
+
+pub use statistics::{Statistics, StatisticsReader};
 
 /// A hypervisor that was found usable.
 pub trait Hypervisor: Send + Sync {
@@ -122,8 +126,8 @@ pub trait Vcpu: Send {
     /// on there: the `out` is over, and nothing of it touches these registers.
     fn set_regs(&mut self, regs: &Regs);
 
-    /// The special registers as of the last exit or the last [`set_special_regs`](Vcpu::set_special_regs). Free when they
-    /// were also asked for after the run before; otherwise one call into the kernel.
+    /// The special registers as of the last exit or the last [`set_special_regs`](Vcpu::set_special_regs). At most one
+    /// call into the kernel; none when they were asked for a few runs ago, since the hypervisor brings them along for a while.
     ///
     /// # Errors
     ///
@@ -172,6 +176,16 @@ pub trait Vcpu: Send {
 
     /// What this vCPU has cost so far.
     fn counters(&self) -> Counters;
+
+    /// A handle that reads what the hypervisor itself has counted for this vCPU; `None` where it tells nothing. It is there
+    /// to check the [`counters`](Vcpu::counters) with: neither making nor using it appears in them.
+    ///
+    /// # Errors
+    ///
+    /// [`HypervisorError`] when the hypervisor has statistics but cannot report them.
+    fn statistics(&self) -> Result<Option<Box<dyn StatisticsReader>>, HypervisorError> {
+        Ok(None)
+    }
 }
 
 /// Ends runs of one vCPU. It may outlive the vCPU and does nothing then.
@@ -319,6 +333,7 @@ pub enum Operation {
     ReadFpu,
     SetFpu,
     SetEvents,
+    ReadStatistics,
 }
 
 impl fmt::Display for Operation {
@@ -341,6 +356,7 @@ impl fmt::Display for Operation {
             Operation::ReadFpu => "read a vCPU's floating-point registers",
             Operation::SetFpu => "set a vCPU's floating-point registers",
             Operation::SetEvents => "set a vCPU's pending events",
+            Operation::ReadStatistics => "report a vCPU's statistics",
         })
     }
 }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::address::GuestPhys;
-use crate::hypervisor::{Counters, Exit, Hypervisor, HypervisorError, Interrupt, Operation, Vcpu, Vm, WriteTracking};
+use crate::hypervisor::{
+    Counters, Exit, Hypervisor, HypervisorError, Interrupt, Operation, StatisticsReader, Vcpu, Vm, WriteTracking,
+};
 use crate::memory::Region;
 use crate::page_set::PageSet;
 use crate::x86_64::capabilities::Capabilities;
@@ -168,5 +170,10 @@ impl Vcpu for FailingVcpu {
 
     fn counters(&self) -> Counters {
         self.inner.counters()
+    }
+
+    fn statistics(&self) -> Result<Option<Box<dyn StatisticsReader>>, HypervisorError> {
+        self.plan.pass(Operation::ReadStatistics)?;
+        self.inner.statistics()
     }
 }

@@ -4,7 +4,8 @@
 //! Four ideas carry this crate:
 //!
 //! - **One door.** Everything above reaches virtual machines through the traits [`Hypervisor`], [`Vm`] and [`Vcpu`]. The
-//!   backend is [`kvm`]; [`inject::FailAt`] is a wrapper that lets tests reach every error path.
+//!   backend is [`kvm`]; [`inject::FailAt`] is a wrapper that lets tests reach every error path, and [`count::Counting`] one
+//!   that counts what is asked of a backend.
 //! - **Guest memory is hostile.** It is a [`Region`], which copies in and out within bounds and never lends a reference.
 //! - **The host owns the page tables** ([`x86_64::paging::PageTables`]). The guest has no way to change them.
 //! - **Ring 0 is a page of stubs** ([`x86_64::shim`]) that hand over to the host by one `out` each.
@@ -42,6 +43,7 @@
 //! ```
 
 pub mod address;
+pub mod count;
 pub mod hypervisor;
 pub mod inject;
 pub mod kvm;
@@ -51,7 +53,9 @@ mod platform;
 pub mod x86_64;
 
 pub use address::{GuestPhys, GuestVirt, PAGE_SIZE};
-pub use hypervisor::{Counters, Exit, Hypervisor, HypervisorError, Interrupt, Vcpu, Vm, WriteTracking};
+pub use hypervisor::{
+    Counters, Exit, Hypervisor, HypervisorError, Interrupt, Statistics, StatisticsReader, Vcpu, Vm, WriteTracking,
+};
 pub use kvm::OpenError;
 pub use memory::{Contents, OutOfRegion, Region, RevokeError};
 pub use page_set::PageSet;

@@ -8,7 +8,7 @@ use kvm_bindings::{CpuId, kvm_cpuid_entry2};
 /// Takes features out of `cpuid` that guests shall not use, and returns the value for XCR0, or 0 when the processor has no
 /// XSAVE.
 pub(super) fn restrict(cpuid: &mut CpuId) -> u64 {
-    let xcr0 = enabled_state(cpuid);
+    let xcr0 = offered_state(cpuid) & X87_SSE_AVX;
     let area = state_area(cpuid, xcr0);
     for entry in cpuid.as_mut_slice() {
         match (entry.function, entry.index) {
@@ -46,10 +46,12 @@ pub(super) fn has_fsgsbase(cpuid: &CpuId) -> bool {
     find(cpuid, 0x7, 0).is_some_and(|entry| entry.ebx & FSGSBASE != 0)
 }
 
+/// The register state that KVM offers, as bits of XCR0. To be asked before [`restrict`].
+///
 /// The leaf of the extended state decides, and not the XSAVE bit of leaf 1: some hypervisors list only those features in
 /// leaf 1 that they emulate.
-fn enabled_state(cpuid: &CpuId) -> u64 {
-    find(cpuid, 0xd, 0).map_or(0, |entry| u64::from(entry.eax) & X87_SSE_AVX)
+pub(super) fn offered_state(cpuid: &CpuId) -> u64 {
+    find(cpuid, 0xd, 0).map_or(0, |entry| u64::from(entry.edx) << 32 | u64::from(entry.eax))
 }
 
 /// The size of the XSAVE area for `xcr0`, in bytes.

@@ -4,9 +4,11 @@
 //! one `KVM_RUN` and no other system call.
 
 mod cpuid;
+mod detection;
 mod open_error;
 mod registers;
 mod run_page;
+mod statistics;
 mod vcpu;
 mod vm;
 
@@ -15,16 +17,13 @@ use std::os::fd::{FromRawFd, IntoRawFd};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use kvm_bindings::{
-    CpuId, KVM_API_VERSION, KVM_CAP_EXT_CPUID, KVM_CAP_IMMEDIATE_EXIT, KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2,
-    KVM_CAP_SYNC_REGS, KVM_CAP_USER_MEMORY, KVM_CAP_XCRS, KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE, KVM_MAX_CPUID_ENTRIES,
-    KVM_SYNC_X86_REGS, KVM_SYNC_X86_SREGS,
-};
+use kvm_bindings::{CpuId, KVM_API_VERSION, KVM_MAX_CPUID_ENTRIES};
 
 use crate::hypervisor::{Hypervisor, HypervisorError, Vm};
 use crate::x86_64::capabilities::Capabilities;
-use crate::x86_64::probe::{Features, probe};
+use crate::x86_64::probe::{Features, Trials, probe};
 
+pub use detection::{Detection, Extension, Processor};
 pub use open_error::{DeviceGroup, OpenError};
 
 use vm::KvmVm;
@@ -34,6 +33,7 @@ use vm::KvmVm;
 pub struct Kvm {
     device: Arc<Device>,
     capabilities: Capabilities,
+    detection: Detection,
 }
 
 impl Kvm {
@@ -55,12 +55,23 @@ impl Kvm {
     ///
     /// [`OpenError`] says what is wrong and what to do about it.
     pub fn open_path(path: &Path) -> Result<Kvm, OpenError> {
-        let device = Arc::new(Device::open(path)?);
+        let (device, mut detection) = Device::open(path)?;
+        let device = Arc::new(device);
         let features = Features { fsgsbase: cpuid::has_fsgsbase(&device.cpuid), xcr0: device.xcr0 };
-        let capabilities = probe(features, |supposed| Ok(Box::new(KvmVm::create(device.clone(), supposed)?)))
-            .map_err(|source| OpenError::Unusable { path: path.to_owned(), source })?;
-        tracing::debug!(%capabilities, "opened KVM");
-        Ok(Kvm { device, capabilities })
+        let trials = detection.trials.insert(Trials::default());
+        let probed = probe(features, trials, |supposed| Ok(Box::new(KvmVm::create(device.clone(), supposed)?)));
+        match probed {
+            Ok(capabilities) => {
+                tracing::debug!(%capabilities, %detection, "opened KVM");
+                Ok(Kvm { device, capabilities, detection })
+            }
+            Err(source) => Err(OpenError::Unusable { path: path.to_owned(), detection: detection.into(), source }),
+        }
+    }
+
+    /// What was found out when it was opened.
+    pub fn detection(&self) -> &Detection {
+        &self.detection
     }
 
     /// The process's own KVM, opened at the first call and kept. A call that fails is not remembered: the next one tries
@@ -102,10 +113,12 @@ struct Device {
     xcr0: u64,
     /// The size of a vCPU's shared page and what follows it, in bytes.
     run_page_len: usize,
+    /// Whether vCPUs tell their statistics.
+    has_statistics: bool,
 }
 
 impl Device {
-    fn open(path: &Path) -> Result<Device, OpenError> {
+    fn open(path: &Path) -> Result<(Device, Detection), OpenError> {
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -114,43 +127,34 @@ impl Device {
         // SAFETY: the descriptor is open, and nobody else owns it any more. That it is KVM's is checked next; until then
         // it is only asked for its version, which other devices answer by an error.
         let kvm = unsafe { kvm_ioctls::Kvm::from_raw_fd(file.into_raw_fd()) };
-        check(path, &kvm)?;
-        let failed = |errno: kvm_ioctls::Error| OpenError::Failed { path: path.to_owned(), source: errno.into() };
-        let run_page_len = kvm.get_vcpu_mmap_size().map_err(failed)?;
-        let mut cpuid = kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES).map_err(failed)?;
+        let api_version = check_version(path, kvm.get_api_version())?;
+        let mut detection = Detection::begin(api_version, |number| kvm.check_extension_raw(number.into()));
+        if let Some(capability) = detection.missing() {
+            return Err(OpenError::MissingCapability {
+                path: path.to_owned(),
+                capability,
+                detection: detection.into(),
+            });
+        }
+        let ask = || Ok((kvm.get_vcpu_mmap_size()?, kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)?));
+        let (run_page_len, mut cpuid) = ask().map_err(|errno: kvm_ioctls::Error| OpenError::Undescribed {
+            path: path.to_owned(),
+            detection: detection.clone().into(),
+            source: errno.into(),
+        })?;
+        let offered_xcr0 = cpuid::offered_state(&cpuid);
         let xcr0 = cpuid::restrict(&mut cpuid);
-        Ok(Device { kvm, cpuid, xcr0, run_page_len })
+        detection.processor = Some(Processor { fsgsbase: cpuid::has_fsgsbase(&cpuid), xcr0, offered_xcr0 });
+        let has_statistics = detection.has(detection::STATISTICS);
+        Ok((Device { kvm, cpuid, xcr0, run_page_len, has_statistics }, detection))
     }
 }
 
-/// Makes sure that this is KVM and can do what this backend needs.
-fn check(path: &Path, kvm: &kvm_ioctls::Kvm) -> Result<(), OpenError> {
-    match kvm.get_api_version() {
-        found if found < 0 => {
-            return Err(OpenError::NotKvm { path: path.to_owned() });
-        }
-        found if found as u32 != KVM_API_VERSION => {
-            return Err(OpenError::ApiVersion { path: path.to_owned(), found });
-        }
-        _ => {}
+/// Makes sure that this is KVM with the interface that this backend knows.
+fn check_version(path: &Path, found: i32) -> Result<i32, OpenError> {
+    match u32::try_from(found) {
+        Ok(KVM_API_VERSION) => Ok(found),
+        Ok(_) => Err(OpenError::ApiVersion { path: path.to_owned(), found }),
+        Err(_) => Err(OpenError::NotKvm { path: path.to_owned() }),
     }
-    let registers = (KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS) as i32;
-    let needed = [
-        ("KVM_CAP_USER_MEMORY", KVM_CAP_USER_MEMORY, 1),
-        ("KVM_CAP_EXT_CPUID", KVM_CAP_EXT_CPUID, 1),
-        ("KVM_CAP_XCRS", KVM_CAP_XCRS, 1),
-        ("KVM_CAP_SYNC_REGS", KVM_CAP_SYNC_REGS, registers),
-        ("KVM_CAP_IMMEDIATE_EXIT", KVM_CAP_IMMEDIATE_EXIT, 1),
-        (
-            "KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2",
-            KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2,
-            KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE as i32,
-        ),
-    ];
-    for (capability, number, bits) in needed {
-        if kvm.check_extension_raw(number.into()) & bits != bits {
-            return Err(OpenError::MissingCapability { path: path.to_owned(), capability });
-        }
-    }
-    Ok(())
 }

@@ -10,7 +10,9 @@ use std::ptr;
 
 use crate::x86_64::probe::ProbeError;
 
-/// Why KVM cannot be used.
+use super::detection::Detection;
+
+/// Why KVM cannot be used. Where KVM is there and does not suffice, the text ends with a list of all that was found out.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
@@ -47,21 +49,40 @@ pub enum OpenError {
         found: i32,
     },
     /// The kernel's KVM lacks something.
-    #[error("{}: KVM lacks {capability}; Linux 4.17 or newer on x86-64 is needed", path.display())]
+    #[error(
+        "{}: KVM lacks {capability}; Linux 5.2 or newer on x86-64 is needed{}",
+        path.display(),
+        Findings(detection)
+    )]
     MissingCapability {
         /// The device's path.
         path: PathBuf,
-        /// The kernel's name of what is missing.
+        /// The kernel's name of the first that is missing.
         capability: &'static str,
+        /// What was found out.
+        detection: Box<Detection>,
     },
     /// KVM is there, but cannot run guests as they have to be run.
-    #[error("{}: KVM does not run a trial guest", path.display())]
+    #[error("{}: KVM does not run a trial guest: {source}{}", path.display(), Findings(detection))]
     Unusable {
         /// The device's path.
         path: PathBuf,
+        /// What was found out.
+        detection: Box<Detection>,
         /// What went wrong.
         #[source]
         source: ProbeError,
+    },
+    /// KVM is there, but does not tell what it offers to guests.
+    #[error("{}: KVM does not tell what it offers to guests{}", path.display(), Findings(detection))]
+    Undescribed {
+        /// The device's path.
+        path: PathBuf,
+        /// What was found out.
+        detection: Box<Detection>,
+        /// What the kernel answered.
+        #[source]
+        source: io::Error,
     },
     /// Anything else.
     #[error("{}: cannot be used", path.display())]
@@ -109,6 +130,16 @@ impl fmt::Display for DeviceGroup {
         } else {
             write!(f, ": add your user to it (`sudo usermod -aG {name} $USER`) and log in again")
         }
+    }
+}
+
+/// What was found out, as the end of a message.
+struct Findings<'a>(&'a Detection);
+
+impl fmt::Display for Findings<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("\n  what was found out:")?;
+        self.0.to_string().lines().try_for_each(|line| write!(f, "\n    {line}"))
     }
 }
 

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use kvm_bindings::{Msrs, kvm_msr_entry, kvm_vcpu_events, kvm_xcrs, kvm_xsave};
 use kvm_ioctls::VcpuFd;
 
-use crate::hypervisor::{Counters, Exit, HypervisorError, Interrupt, Operation, Vcpu};
+use crate::hypervisor::{Counters, Exit, HypervisorError, Interrupt, Operation, StatisticsReader, Vcpu};
 use crate::x86_64::capabilities::{Capabilities, PortAccess};
 use crate::x86_64::registers::{FpuState, Regs, SpecialRegs, SyscallEntry};
 
 use super::run_page::RunPage;
+use super::statistics::KvmStatistics;
 use super::vm::{Machine, refused};
 
 /// The vCPU's descriptor is dropped before the machine, so that no guest is left when its memory goes.
@@ -185,6 +186,15 @@ impl Vcpu for KvmVcpu {
 
     fn counters(&self) -> Counters {
         self.counters
+    }
+
+    fn statistics(&self) -> Result<Option<Box<dyn StatisticsReader>>, HypervisorError> {
+        if !self.machine.device.has_statistics {
+            return Ok(None);
+        }
+        // SAFETY: `fd` stays open during the borrow.
+        let fd = unsafe { BorrowedFd::borrow_raw(self.fd.as_raw_fd()) };
+        Ok(Some(Box::new(KvmStatistics::open(fd, self.machine.clone())?)))
     }
 }
 

@@ -8,6 +8,7 @@ use std::io;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::ptr::{self, NonNull};
+use std::sync::{Mutex, PoisonError};
 
 use crate::address::PAGE_SIZE;
 
@@ -27,10 +28,13 @@ impl Mapping {
         if len == 0 || !len.is_multiple_of(PAGE_SIZE) || len > MAX_LEN {
             return Err(io::ErrorKind::InvalidInput.into());
         }
+        // Two threads that look for addresses at the same time find the same.
+        static SEARCH: Mutex<()> = Mutex::new(());
+        let _alone = SEARCH.lock().unwrap_or_else(PoisonError::into_inner);
         for _ in 0..ATTEMPTS {
             let start = free_addresses(len)?;
             match Mapping::in_pieces(start, len, extents) {
-                // Another thread has mapped something there in the meantime.
+                // Somebody else has mapped something there in the meantime.
                 Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {}
                 result => return result,
             }
@@ -47,8 +51,8 @@ impl Mapping {
         self.len
     }
 
-    /// Makes the extents show their pages, and everything else hold zeros. On an error everything holds zeros, or what an
-    /// extent says.
+    /// Makes the extents show their pages, and everything else hold zeros. On an error every page holds zeros, or what an
+    /// extent says, or what it held.
     ///
     /// # Safety
     ///
@@ -65,7 +69,7 @@ impl Mapping {
                 // The failed call may have left a hole, into which anything could be mapped that the guest would see then.
                 // SAFETY: as above.
                 let filled = unsafe { map(start.add(bytes.start), bytes.len(), None, libc::MAP_FIXED) };
-                if filled.is_err() {
+                if filled.is_err() && !self.has_pages(&bytes) {
                     eprintln!("guest memory that was unmapped cannot be mapped again ({error}): giving up");
                     std::process::abort();
                 }
@@ -103,9 +107,19 @@ impl Mapping {
                 unsafe { libc::mprotect(self.start.as_ptr().add(bytes.start).cast(), bytes.len(), protection) };
             if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
         };
-        protect(libc::PROT_READ)?;
+        // One that fails may have changed a part of the range.
+        let taken = protect(libc::PROT_READ);
         protect(libc::PROT_READ | libc::PROT_WRITE).expect("write permission that was just taken can be given back");
-        Ok(())
+        taken
+    }
+
+    /// Whether all these bytes, whole pages within the mapping, are mapped.
+    fn has_pages(&self, bytes: &Range<usize>) -> bool {
+        let mut resident = vec![0; bytes.len() / PAGE_SIZE];
+        // SAFETY: the range lies within this mapping, none of which is accessed; the kernel writes one byte for each page.
+        let result =
+            unsafe { libc::mincore(self.start.as_ptr().add(bytes.start).cast(), bytes.len(), resident.as_mut_ptr()) };
+        result == 0
     }
 
     /// Maps everything to addresses that were free a moment ago; nothing stays mapped on an error.
@@ -193,5 +207,5 @@ const HUGE_PAGE: usize = 2 << 20;
 /// Half of the user address space of x86-64; more cannot succeed, and sums below this cannot overflow.
 const MAX_LEN: usize = 1 << 46;
 
-/// How often the addresses may be taken by others before a mapping is given up.
+/// How often the addresses may be taken by others, a memory allocator as a rule, before a mapping is given up.
 const ATTEMPTS: usize = 64;

@@ -51,18 +51,28 @@ impl Capabilities {
 
 impl fmt::Display for Capabilities {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ports = match self.ports {
+        let Capabilities { ports, syscall, fsgsbase, xcr0 } = self;
+        let fsgsbase = if *fsgsbase { "with" } else { "without" };
+        write!(f, "ring 3 reaches its ports through {ports}; syscall {syscall}; {fsgsbase} FSGSBASE; XCR0 {xcr0:#x}")
+    }
+}
+
+impl fmt::Display for PortAccess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
             PortAccess::Bitmap => "the I/O bitmap",
             PortAccess::BitmapOfAvailableTask => "the I/O bitmap of an available task",
             PortAccess::PrivilegeLevel => "I/O privilege level 3",
-        };
-        let ring = match self.syscall {
+        })
+    }
+}
+
+impl fmt::Display for SyscallRing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
             SyscallRing::Ring0 => "enters ring 0",
             SyscallRing::Ring3 => "stays in ring 3",
-        };
-        let fsgsbase = if self.fsgsbase { "with" } else { "without" };
-        let xcr0 = self.xcr0;
-        write!(f, "ring 3 reaches its ports through {ports}; syscall {ring}; {fsgsbase} FSGSBASE; XCR0 {xcr0:#x}")
+        })
     }
 }
 

@@ -3,36 +3,42 @@
 //! Hypervisors differ in what the I/O bitmap of the task state segment does and in which ring `syscall` arrives. Asking a
 //! tiny guest is safer than knowing hypervisors by name.
 
+mod trial;
+
 use std::io;
 
 use crate::address::{GuestVirt, PAGE_SIZE};
-use crate::hypervisor::{Exit, HypervisorError, Vcpu, Vm, WriteTracking};
+use crate::hypervisor::{HypervisorError, Vcpu, Vm, WriteTracking};
 use crate::memory::Region;
-use crate::x86_64::capabilities::{Capabilities, PortAccess, SyscallRing};
+use crate::x86_64::capabilities::{Capabilities, SyscallRing};
 use crate::x86_64::paging::Access;
 use crate::x86_64::registers::Regs;
 use crate::x86_64::shim::{
     DOORBELL_PORT, OWN_TABLES, SHARED_PHYS, SYSCALL_PORT, SYSTEM_BASE, System, initial_flags, syscall_return,
 };
 
+pub use trial::{Outcome, SyscallTrial, Trial, Trials};
+
 /// Runs a guest on virtual machines that `create_vm` makes for supposed capabilities, of which the processor's features are
-/// known, and reports what it can do.
+/// known, and reports what it can do. What was tried stands in `trials` however it ends.
 pub(crate) fn probe(
     features: Features,
+    trials: &mut Trials,
     create_vm: impl Fn(Capabilities) -> Result<Box<dyn Vm>, HypervisorError>,
 ) -> Result<Capabilities, ProbeError> {
-    let mut refusal = String::new();
-    for ports in [PortAccess::Bitmap, PortAccess::BitmapOfAvailableTask, PortAccess::PrivilegeLevel] {
+    for ports in trial::WAYS {
         let supposed =
             Capabilities { ports, syscall: SyscallRing::Ring0, fsgsbase: features.fsgsbase, xcr0: features.xcr0 };
+        trials.begin(ports);
         let mut vm = create_vm(supposed)?;
         let mut vcpu = guest(vm.as_mut(), &supposed)?;
-        match vcpu.run()? {
-            Exit::IoOut { port: DOORBELL_PORT, .. } => return syscall_ring(vcpu.as_mut(), supposed),
-            other => refusal = format!("{other:?}"),
+        let outcome = run(vcpu.as_mut(), DOORBELL_PORT)?;
+        trials.end(outcome);
+        if outcome == Outcome::Left {
+            return syscall_ring(vcpu.as_mut(), trials, supposed);
         }
     }
-    Err(ProbeError::NoPort { exit: refusal })
+    Err(ProbeError::NoPort)
 }
 
 /// What is known about the processor beforehand.
@@ -42,7 +48,7 @@ pub(crate) struct Features {
     pub(crate) xcr0: u64,
 }
 
-/// Why a hypervisor cannot run guests.
+/// Why a hypervisor cannot run guests. What led to it is in the [`Trials`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProbeError {
@@ -53,16 +59,19 @@ pub enum ProbeError {
     #[error("there is no memory for a trial guest")]
     Memory(#[source] io::Error),
     /// Nothing makes an `out` in ring 3 leave the guest.
-    #[error("ring 3 of a guest cannot reach its I/O ports: the last attempt ended with {exit}")]
-    NoPort {
-        /// How the last attempt ended.
-        exit: String,
-    },
-    /// A system call does not arrive at the host or does not return.
-    #[error("a guest's system call went astray: the guest exited with {exit}")]
+    #[error("ring 3 of a guest cannot reach its I/O ports in any way")]
+    NoPort,
+    /// A system call does not arrive at the host.
+    #[error("a guest's system call does not arrive: {outcome}")]
     SystemCall {
-        /// The exit that came instead.
-        exit: String,
+        /// What came instead.
+        outcome: Outcome,
+    },
+    /// A guest does not go on after its system call.
+    #[error("a guest's system call does not return: {outcome}")]
+    SystemCallReturn {
+        /// What came instead of the instruction behind the system call.
+        outcome: Outcome,
     },
 }
 
@@ -82,26 +91,35 @@ fn guest(vm: &mut dyn Vm, capabilities: &Capabilities) -> Result<Box<dyn Vcpu>, 
 }
 
 /// Goes on from the guest's first exit.
-fn syscall_ring(vcpu: &mut dyn Vcpu, supposed: Capabilities) -> Result<Capabilities, ProbeError> {
-    expect_out(vcpu.run()?, SYSCALL_PORT)?;
+fn syscall_ring(vcpu: &mut dyn Vcpu, trials: &mut Trials, supposed: Capabilities) -> Result<Capabilities, ProbeError> {
+    let outcome = run(vcpu, SYSCALL_PORT)?;
+    let trial = trials.syscall(outcome);
+    if outcome != Outcome::Left {
+        return Err(ProbeError::SystemCall { outcome });
+    }
     let syscall = match vcpu.special_regs()?.cs.selector & 3 {
         0 => SyscallRing::Ring0,
         _ => SyscallRing::Ring3,
     };
+    trial.ring = Some(syscall);
     let capabilities = Capabilities { syscall, ..supposed };
-    let regs = vcpu.regs();
-    let resumed =
-        syscall_return(&capabilities, &regs, 0).map_err(|error| ProbeError::SystemCall { exit: error.to_string() })?;
-    vcpu.set_regs(&resumed);
-    expect_out(vcpu.run()?, DOORBELL_PORT)?;
+    let outcome = match syscall_return(&capabilities, &vcpu.regs(), 0) {
+        Ok(resumed) => {
+            vcpu.set_regs(&resumed);
+            run(vcpu, DOORBELL_PORT)?
+        }
+        Err(bad) => Outcome::Elsewhere { rip: bad.rip },
+    };
+    trial.back = Some(outcome);
+    if outcome != Outcome::Left {
+        return Err(ProbeError::SystemCallReturn { outcome });
+    }
     Ok(capabilities)
 }
 
-fn expect_out(exit: Exit<'_>, expected: u16) -> Result<(), ProbeError> {
-    match exit {
-        Exit::IoOut { port, .. } if port == expected => Ok(()),
-        other => Err(ProbeError::SystemCall { exit: format!("{other:?}") }),
-    }
+/// Runs until an exit that should be an `out` to `port`.
+fn run(vcpu: &mut dyn Vcpu, port: u16) -> Result<Outcome, HypervisorError> {
+    Ok(Outcome::of(&vcpu.run()?, port))
 }
 
 /// Where the trial guest's code lies.
@@ -118,3 +136,6 @@ const GUEST: [u8; 6] = [
     0xe6,
     DOORBELL_PORT as u8,
 ];
+
+#[cfg(test)]
+mod tests;

@@ -117,7 +117,8 @@ impl System {
     /// guest would jump to address 0.
     ///
     /// State that guests may use is loaded, all other is put in its initial state: what a guest has in registers that
-    /// `cpuid` hides from it is gone.
+    /// `cpuid` hides from it is gone. So are selectors that it has loaded into segment registers: all select the user's data
+    /// segment again (but for FS and GS on a processor without FSGSBASE). Their bases stay.
     ///
     /// The guest can enter the stub too, at any time and with any registers, and can read what the stub loads. That gains it
     /// nothing: it is the state in which the host resumes this very guest, or the one that it was made from, and the guest
@@ -136,7 +137,8 @@ impl System {
         let words = resume::Words::of(regs)?;
         self.region.write(STATE, &area).expect(WITHIN);
         self.region.write(STATE + resume::WORDS, &words.to_bytes()).expect(WITHIN);
-        Ok(Regs { rip: RESUME_STUB.0, ..*regs })
+        let entry = if capabilities.fsgsbase { 0 } else { code::WITHOUT_FSGSBASE };
+        Ok(Regs { rip: RESUME_STUB.0 + entry, ..*regs })
     }
 
     /// What the processor pushed when it delivered the exception that has just arrived as [`Trap::Exception`].
@@ -218,8 +220,8 @@ const GATE: usize = 0x6000;
 const STATE: usize = 0x7000;
 const TABLES: usize = STATE + resume::STATE_SIZE;
 
-/// Where the resume stub lies: behind the doorbell, in a cache line of its own.
-const RESUME: usize = GATE + 0x40;
+/// Where the resume stub lies: behind the doorbell, in cache lines of its own.
+const RESUME: usize = GATE + 0x80;
 
 /// The pages that are mapped. The stub that `syscall` enters is executable for ring 3 because there are hypervisors on
 /// which the instruction does not change rings.

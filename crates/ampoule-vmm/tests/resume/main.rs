@@ -121,7 +121,7 @@ fn a_guest_that_enters_the_stub_before_there_is_a_state_ends_at_address_zero() {
 #[test]
 fn no_address_behind_the_doorbell_rings_it() {
     let Some((mut guest, snapshot)) = snapshot(1) else { return };
-    let end = snapshot.start.rip + 64;
+    let end = snapshot.start.rip + 128;
     for rip in DOORBELL.0 + 1..end {
         let regs = Regs { rip: guest.place(Place::Undefined).0, ..Regs::default() };
         guest.system.set_resume_state(&guest.capabilities, &snapshot.fpu, &regs).unwrap();

@@ -53,8 +53,8 @@ impl AddressSpace {
             self.origin = Arc::clone(&checkpoint.layout);
             self.remapped.clear();
         } else if !self.remapped.is_empty() {
-            let remapped = std::mem::take(&mut self.remapped);
-            self.revoke_frames(remapped)?;
+            self.revoke_frames(self.remapped.clone())?;
+            self.remapped.clear();
         }
         if !Arc::ptr_eq(&self.layout, &checkpoint.layout) {
             self.layout = Arc::clone(&checkpoint.layout);

@@ -4,11 +4,11 @@
 //! notes which pages the guest writes, this module which ones the host writes, so that a restore costs what was written:
 //!
 //! 1. A page that is in neither note holds what [`current`](GuestMemory::current) says.
-//! 2. The hypervisor's note is only added to between snapshots. A page is write-faulted once in the life of a virtual machine, and written back
-//!    at every restore from then on: copying a page costs a tenth of a microsecond, its next fault at least ten times as
-//!    much.
-//! 3. The note has a bound. From [`LARGE_SET`] pages on, those that did not change in [`WINDOW`] restores in a row are given
-//!    back to the host and forgotten.
+//! 2. The hypervisor's note is only added to between snapshots. A page is write-faulted once in the life of a virtual
+//!    machine, and written back at every restore from then on: copying a page costs a quarter of a microsecond at most, its
+//!    next fault at least ten times as much.
+//! 3. The note has a bound. From [`LARGE_SET`] pages on, those that did not change in [`WINDOW`] restores in a row are
+//!    forgotten, and their memory is given back to the host where it can be.
 //! 4. A restore to contents that share little with the present ones maps them anew instead of copying
 //!    ([`REMAP_FROM`]).
 
@@ -37,6 +37,8 @@ pub(crate) struct GuestMemory {
     current: Arc<Contents>,
     /// What the region shows where nothing has been written.
     shown: Arc<Contents>,
+    /// Whether it does: not after an error, until it has been made to show something again.
+    is_shown: bool,
     /// The hypervisor's note: pages that the guest has written since `shown` was shown, or since they were forgotten.
     guest_written: PageSet,
     /// The host's note: pages that the host has written since the last restore or snapshot.
@@ -81,6 +83,7 @@ impl GuestMemory {
             reserved,
             current: Arc::clone(&zero),
             shown: zero,
+            is_shown: true,
             guest_written: PageSet::new(pages),
             host_written: PageSet::new(pages),
             owned: PageSet::new(pages),
@@ -159,7 +162,9 @@ impl GuestMemory {
     ///
     /// What the host says where it has no memory or mapping for that.
     pub(crate) fn show(&mut self, contents: &Arc<Contents>) -> io::Result<()> {
+        self.is_shown = false;
         contents.show_in(&self.region)?;
+        self.is_shown = true;
         (self.current, self.shown) = (Arc::clone(contents), Arc::clone(contents));
         Ok(())
     }
@@ -201,6 +206,9 @@ impl GuestMemory {
         target: &Arc<Contents>,
     ) -> Result<Restored, MemoryError> {
         vm.written(slot, &mut self.guest_written)?;
+        if !self.is_shown {
+            return self.remap(vm, slot, target);
+        }
         if !Arc::ptr_eq(&self.current, target) {
             let mut differing = PageSet::new(self.guest_written.capacity());
             self.current.differences(target, &mut differing);
@@ -253,44 +261,41 @@ impl GuestMemory {
         Ok(Restored { pages: 0 })
     }
 
-    /// Gives back the memory of pages that have long been as they should be.
+    /// Forgets pages that have long been as they should be, and gives their memory back where the region shows the same.
     fn release_quiet(&mut self, vm: &mut dyn Vm, slot: u32) -> Result<(), HypervisorError> {
-        let Some(mut pages) = self.quiet.take() else {
+        let Some(pages) = self.quiet.take() else {
             return Ok(());
         };
-        // What the region shows in their place must be what they are to hold.
+        vm.forget_written(slot, &pages)?;
+        for page in pages.iter() {
+            self.guest_written.remove(page);
+        }
         let mut differing = PageSet::new(pages.capacity());
         self.shown.differences(&self.current, &mut differing);
-        for page in differing.iter() {
-            pages.remove(page);
-        }
-        let mut rest = pages.iter().peekable();
+        let mut rest = pages.iter().filter(|page| !differing.contains(*page)).peekable();
         while let Some(first) = rest.next() {
             let mut end = first + 1;
             while rest.next_if_eq(&end).is_some() {
                 end += 1;
             }
             self.region.release(first..end).expect("the set is of the region's pages");
-        }
-        drop(rest);
-        vm.forget_written(slot, &pages)?;
-        for page in pages.iter() {
-            self.guest_written.remove(page);
-            self.owned.remove(page);
+            (first..end).for_each(|page| self.owned.remove(page));
         }
         Ok(())
     }
 }
 
-/// From this many pages on that the guest has ever written, those that stay unchanged are looked for. Comparing them costs
-/// about as much as copying them, some 30 µs for so many; a set below is copied whole.
+/// From this many written pages on, those that stay unchanged are looked for, which costs about as much as copying them: some
+/// 30 µs for so many. A smaller set is copied whole.
 pub(crate) const LARGE_SET: usize = 256;
 
 /// How many restores in a row a page must have stayed unchanged to be given back.
 pub(crate) const WINDOW: u32 = 8;
 
-/// From this many pages on that would have to be copied because they differ in origin, everything is mapped anew. Mapping
-/// takes some microseconds, but then every page that is used costs a fault; copying costs a tenth of a microsecond a page.
+/// From this many pages on that would have to be copied because they differ in origin, everything is mapped anew. Copying
+/// costs a quarter of a microsecond a page. Mapping anew costs as much as copying some 300 pages, and then a fault for every
+/// page that is used, each as much as copying 100 (25 µs, where this was measured): with ten pages used it pays from about
+/// 1,300 on, and where all are used it never does; but it gives memory back.
 pub(crate) const REMAP_FROM: usize = 1024;
 
 const FRAMES: &str = "the allocator's frames lie within the memory that it was made for";

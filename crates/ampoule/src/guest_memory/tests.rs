@@ -1,1 +1,243 @@
+//! Memory by itself, with a hypervisor that notes what the tests write as a guest.
 
+mod model;
+
+use ampoule_vmm::x86_64::registers::SyscallEntry;
+use ampoule_vmm::{Vcpu, WriteTracking};
+
+use super::*;
+
+#[test]
+fn what_guest_and_host_have_written_goes_back() {
+    let mut trial = Trial::new(8);
+    trial.guest_writes(1, 1);
+    trial.host_writes(2, 2);
+    let first = trial.snapshot();
+    for (page, value) in [(1, 3), (2, 4), (3, 5), (4, 6)] {
+        if page % 2 == 1 { trial.guest_writes(page, value) } else { trial.host_writes(page, value) }
+    }
+    assert_eq!(trial.restore(&first).pages, 4);
+    assert_eq!(trial.bytes(), [0, 1, 2, 0, 0, 0, 0, 0]);
+}
+
+#[test]
+fn pages_that_the_guest_has_written_once_are_written_back_every_time() {
+    let mut trial = Trial::new(8);
+    let first = trial.snapshot();
+    trial.guest_writes(3, 1);
+    trial.host_writes(4, 1);
+    assert_eq!(trial.restore(&first).pages, 2);
+    assert_eq!(trial.restore(&first).pages, 1);
+    trial.snapshot();
+    assert_eq!(trial.restore(&first).pages, 0);
+}
+
+#[test]
+fn a_snapshot_leaves_out_what_is_known_to_be_zero() {
+    let mut trial = Trial::new(8);
+    trial.guest_writes(0, 1);
+    trial.guest_writes(1, 1);
+    trial.memory.region.fill_zero(0, PAGE_SIZE).unwrap();
+    let contents = trial.memory.snapshot(&mut trial.vm, SLOT, 0..PAGE_SIZE).unwrap();
+    assert_eq!(contents.stored_pages(), 1);
+    trial.guest_writes(0, 2);
+    trial.restore(&contents);
+    assert_eq!(trial.bytes()[..2], [0, 1]);
+}
+
+#[test]
+fn frames_that_are_cleared_hold_zeros_until_they_are_put_back() {
+    let mut trial = Trial::new(8);
+    (2..6).for_each(|page| trial.guest_writes(page, page as u8));
+    let first = trial.snapshot();
+    trial.memory.clear_frames(&(1..4));
+    assert_eq!(trial.bytes(), [0, 0, 0, 0, 0, 5, 0, 0]);
+    trial.restore(&first);
+    assert_eq!(trial.bytes(), [0, 0, 2, 3, 4, 5, 0, 0]);
+}
+
+#[test]
+fn quiet_pages_of_a_large_set_are_given_back_and_hold_what_they_should() {
+    let pages = 2 * LARGE_SET;
+    let mut trial = Trial::new(pages);
+    // What the region shows, what differs from that, and zeros.
+    (0..pages / 2).step_by(2).for_each(|page| trial.guest_writes(page, 7));
+    let contents = trial.snapshot();
+    let mut trial = Trial::showing(&contents);
+    (0..pages / 4).step_by(2).for_each(|page| trial.guest_writes(page, 8));
+    let target = trial.snapshot();
+    let expected = trial.bytes();
+    for round in 0..3 {
+        (0..pages).for_each(|page| trial.guest_writes(page, 9));
+        trial.restore(&target);
+        for restore in 0..2 * WINDOW {
+            trial.guest_writes(1, 10);
+            assert_eq!(trial.bytes()[1], 10);
+            trial.restore(&target);
+            assert!(trial.bytes() == expected, "restore {restore} of round {round}");
+            assert!(trial.vm.written.contains(1), "a page that is written all the time is not forgotten");
+        }
+        assert_eq!(trial.vm.written.iter().collect::<Vec<_>>(), [1]);
+        // Pages that differ from what the region shows keep their memory, with those between them.
+        let owned = trial.memory.owned_pages();
+        assert!((pages / 8..=pages / 4 + 1).contains(&owned), "{owned}");
+    }
+}
+
+#[test]
+fn a_small_set_is_written_back_for_ever() {
+    let mut trial = Trial::new(LARGE_SET);
+    let target = trial.snapshot();
+    (1..LARGE_SET).for_each(|page| trial.guest_writes(page, 1));
+    for _ in 0..3 * WINDOW {
+        assert_eq!(trial.restore(&target).pages, LARGE_SET - 1);
+    }
+}
+
+#[test]
+fn contents_far_away_are_mapped_instead_of_copied() {
+    let mut trial = Trial::new(REMAP_FROM + 10);
+    let near = trial.snapshot();
+    (0..REMAP_FROM + 5).for_each(|page| trial.guest_writes(page, 1));
+    let far = trial.snapshot();
+    let at_far = trial.bytes();
+    for _ in 0..2 {
+        trial.guest_writes(REMAP_FROM + 7, 2);
+        assert_eq!(trial.restore(&near).pages, 0);
+        assert!(trial.bytes().iter().all(|byte| *byte == 0) && trial.vm.written.is_empty());
+        trial.host_writes(0, 3);
+        trial.restore(&far);
+        assert!(trial.bytes() == at_far);
+        assert_eq!((trial.memory.owned_pages(), trial.memory.shared_pages()), (0, REMAP_FROM + 5));
+    }
+}
+
+#[test]
+fn what_could_not_be_mapped_is_mapped_as_a_whole_later() {
+    let mut trial = Trial::new(8);
+    trial.guest_writes(1, 1);
+    let target = trial.snapshot();
+    // What an attempt to show something else leaves, as far as anybody knows.
+    trial.memory.is_shown = false;
+    trial.memory.region.fill_zero(0, 8 * PAGE_SIZE).unwrap();
+    trial.restore(&target);
+    assert_eq!(trial.bytes(), [0, 1, 0, 0, 0, 0, 0, 0]);
+}
+
+#[test]
+fn failures_of_the_hypervisor_are_reported_and_mended_by_the_next_restore() {
+    for operation in 0..4 {
+        let mut trial = Trial::new(2 * LARGE_SET);
+        let target = trial.snapshot();
+        let expected = trial.bytes();
+        (0..2 * LARGE_SET).for_each(|page| trial.guest_writes(page, 1));
+        trial.vm.fail_after = Some(operation);
+        let mut failures = 0;
+        for _ in 0..2 * WINDOW {
+            trial.guest_writes(5, 2);
+            failures += u32::from(trial.memory.restore(&mut trial.vm, SLOT, &target).is_err());
+        }
+        assert_eq!(failures, 1, "operation {operation}");
+        trial.restore(&target);
+        assert!(trial.bytes() == expected);
+    }
+}
+
+/// Memory in a slot of a virtual machine.
+struct Trial {
+    memory: GuestMemory,
+    vm: FakeVm,
+}
+
+impl Trial {
+    fn new(pages: usize) -> Self {
+        Self::showing(&Contents::zero(pages))
+    }
+
+    fn showing(contents: &Arc<Contents>) -> Self {
+        let region = Region::anonymous(contents.pages() * PAGE_SIZE).unwrap();
+        let mut memory = GuestMemory::new(region, GuestPhys(0), 1);
+        memory.show(contents).unwrap();
+        Self { memory, vm: FakeVm { written: PageSet::new(contents.pages()), fail_after: None } }
+    }
+
+    fn guest_writes(&mut self, page: usize, value: u8) {
+        self.memory.region.write(page * PAGE_SIZE + OFFSET, &[value]).unwrap();
+        self.vm.written.insert(page);
+    }
+
+    fn host_writes(&mut self, page: usize, value: u8) {
+        self.memory.write(page * PAGE_SIZE + OFFSET, &[value]).unwrap();
+    }
+
+    fn snapshot(&mut self) -> Arc<Contents> {
+        self.memory.snapshot(&mut self.vm, SLOT, 0..0).unwrap()
+    }
+
+    fn restore(&mut self, target: &Arc<Contents>) -> Restored {
+        self.memory.restore(&mut self.vm, SLOT, target).unwrap()
+    }
+
+    /// The byte of each page that is written.
+    fn bytes(&self) -> Vec<u8> {
+        let byte = |page| {
+            let mut byte = [0];
+            self.memory.region.read(page * PAGE_SIZE + OFFSET, &mut byte).unwrap();
+            byte[0]
+        };
+        (0..self.memory.pages()).map(byte).collect()
+    }
+}
+
+/// Knows which pages were written, and can fail once.
+struct FakeVm {
+    written: PageSet,
+    /// After so many operations.
+    fail_after: Option<u32>,
+}
+
+impl FakeVm {
+    fn pass(&mut self) -> Result<(), HypervisorError> {
+        self.fail_after = match self.fail_after {
+            Some(0) => {
+                self.fail_after = None;
+                return Err(HypervisorError::SlotEmpty { slot: SLOT });
+            }
+            left => left.map(|left| left - 1),
+        };
+        Ok(())
+    }
+}
+
+impl Vm for FakeVm {
+    fn map(&mut self, _: u32, _: GuestPhys, _: Arc<Region>, _: WriteTracking) -> Result<(), HypervisorError> {
+        unreachable!("the memory is in its slot")
+    }
+
+    fn unmap(&mut self, _: u32) -> Result<(), HypervisorError> {
+        unreachable!("the memory stays in its slot")
+    }
+
+    fn written(&mut self, slot: u32, pages: &mut PageSet) -> Result<(), HypervisorError> {
+        assert_eq!(slot, SLOT);
+        self.pass()?;
+        pages.clone_from(&self.written);
+        Ok(())
+    }
+
+    fn forget_written(&mut self, slot: u32, pages: &PageSet) -> Result<(), HypervisorError> {
+        assert_eq!(slot, SLOT);
+        self.pass()?;
+        pages.iter().for_each(|page| self.written.remove(page));
+        Ok(())
+    }
+
+    fn create_vcpu(&mut self, _: &SyscallEntry) -> Result<Box<dyn Vcpu>, HypervisorError> {
+        unreachable!("nothing runs")
+    }
+}
+
+const SLOT: u32 = 3;
+
+/// Where in a page the tests write.
+const OFFSET: usize = 1000;

@@ -1,8 +1,10 @@
 //! A sandbox's side: the calls that can be interrupted.
 
+use std::fmt;
 use std::io;
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::time::Duration;
 
 use ampoule_vmm::Interrupt;
@@ -35,19 +37,40 @@ pub(crate) struct LimitsUnwatched {
 }
 
 /// Makes a sandbox's calls interruptible. Calls are begun, checked and finished on the thread that makes them.
-#[derive(Debug)]
 pub(crate) struct Interruptor {
     shared: Arc<Shared>,
+    vcpu: Arc<dyn Interrupt>,
+    /// Set where no call may begin any more.
+    cancelled: Option<Arc<AtomicBool>>,
 }
 
 impl Interruptor {
     /// For calls that run on this vCPU. Installs the interrupt signal if that has not happened.
     pub(crate) fn new(vcpu: Arc<dyn Interrupt>) -> Result<Interruptor, InterruptSignalError> {
-        Ok(Interruptor { shared: Arc::new(Shared::new(vcpu, Signal::in_use()?)) })
+        let shared = Arc::new(Shared::new(Arc::clone(&vcpu), Signal::in_use()?));
+        Ok(Interruptor { shared, vcpu, cancelled: None })
     }
 
     pub(crate) fn handle(&self) -> InterruptHandle {
         InterruptHandle(Arc::clone(&self.shared))
+    }
+
+    /// Makes all [handles](Self::handle) of before lose their calls, as if the sandbox were gone, and forgets by what calls
+    /// are cancelled. No call may be running.
+    pub(crate) fn renew(&mut self) {
+        self.cancelled = None;
+        // The watchdog may hold it for the moment, which makes no difference but the cost.
+        if Arc::strong_count(&self.shared) > 1 {
+            self.shared = Arc::new(Shared::new(Arc::clone(&self.vcpu), self.shared.signal));
+        }
+    }
+
+    /// Ends every call at once that begins after `cancelled` was set, as a kill would. To end the one that is running, too,
+    /// whoever sets it goes on with a sequentially consistent fence and then kills by a [`handle`](Self::handle): the call
+    /// that this finds running is killed, and a call that it does not find began after the fence and sees what was set.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn cancel_by(&mut self, cancelled: Arc<AtomicBool>) {
+        self.cancelled = Some(cancelled);
     }
 
     /// Begins a call, which lasts until the guard is finished or dropped. There is one call at a time.
@@ -64,6 +87,12 @@ impl Interruptor {
             signal.unblock();
         }
         let call = self.shared.begin();
+        if let Some(cancelled) = &self.cancelled {
+            fence(Ordering::SeqCst);
+            if cancelled.load(Ordering::Relaxed) {
+                self.shared.interrupt(call, Interruption::Killed);
+            }
+        }
         if let Some(watchdog) = watchdog {
             self.shared.limit(call, limits, watchdog);
         }
@@ -97,6 +126,15 @@ impl Interruptor {
             self.shared.state.wait(end);
         }
         self.shared.state.leave()
+    }
+}
+
+impl fmt::Debug for Interruptor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Interruptor")
+            .field("shared", &self.shared)
+            .field("cancelled", &self.cancelled)
+            .finish_non_exhaustive()
     }
 }
 

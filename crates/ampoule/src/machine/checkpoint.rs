@@ -119,11 +119,8 @@ impl Machine {
         if !self.at_rest {
             self.vcpu.abandon()?;
         }
-        let special = self.vcpu.special_regs()?;
-        // Only ring 0 can see CR2.
-        if (SpecialRegs { cr2: special.cr2, ..processor.special }) != special {
-            self.vcpu.set_special_regs(&processor.special)?;
-        }
+        // To find out whether the guest has changed a segment would cost as much as to set them all.
+        self.vcpu.set_special_regs(&processor.special)?;
         match &processor.resume {
             Some(regs) => self.vcpu.set_regs(regs),
             None => {

@@ -3,6 +3,7 @@
 mod builder;
 mod call;
 mod imports;
+pub(crate) mod recycle;
 mod restore;
 mod settings;
 mod snapshot;

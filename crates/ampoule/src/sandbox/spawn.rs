@@ -19,11 +19,11 @@ use crate::output::Output;
 /// own.
 #[must_use = "a sandbox is made only when `build` is called"]
 pub struct Spawn {
-    snapshot: Snapshot,
-    host_functions: Vec<HostFunctionEntry>,
-    stdout: Output,
-    stderr: Output,
-    limits: Limits,
+    pub(super) snapshot: Snapshot,
+    pub(super) host_functions: Vec<HostFunctionEntry>,
+    pub(super) stdout: Output,
+    pub(super) stderr: Output,
+    pub(super) limits: Limits,
 }
 
 impl Spawn {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::x86_64::probe::Trials;
 
 fn denied(effective: bool, listed: bool) -> String {
     let group = DeviceGroup { name: "kvm".to_owned(), effective, listed };
@@ -54,4 +55,45 @@ fn a_device_without_a_driver_counts_as_missing() {
 fn the_root_group_has_its_name_and_an_unknown_group_none() {
     assert_eq!(group_entry(0).map(|(name, _)| name).as_deref(), Some("root"));
     assert_eq!(group_entry(u32::MAX - 7), None);
+}
+
+#[test]
+fn a_missing_capability_is_named_and_all_that_was_found_out_listed() {
+    let detection = Detection::begin(12, |number| i32::from(number != kvm_bindings::KVM_CAP_XCRS) * 3);
+    let capability = detection.missing().unwrap();
+    let error = OpenError::MissingCapability { path: "/dev/kvm".into(), capability, detection: detection.into() };
+    assert_eq!(
+        error.to_string(),
+        "/dev/kvm: KVM lacks KVM_CAP_XCRS; Linux 5.2 or newer on x86-64 is needed\n  \
+           what was found out:\n    \
+             KVM's API version: 12\n    \
+             KVM_CAP_USER_MEMORY: present (0x3)\n    \
+             KVM_CAP_EXT_CPUID: present (0x3)\n    \
+             KVM_CAP_XCRS: missing\n    \
+             KVM_CAP_SYNC_REGS: present (0x3)\n    \
+             KVM_CAP_IMMEDIATE_EXIT: present (0x3)\n    \
+             KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2: present (0x3)\n    \
+             KVM_CAP_BINARY_STATS_FD: present (0x3)\n    \
+             processor: not asked for\n    \
+             trial guest: not run"
+    );
+}
+
+#[test]
+fn an_unusable_hypervisor_is_described_by_what_was_tried() {
+    let mut detection = Detection::begin(12, |_| 3);
+    detection.trials = Some(Trials::default());
+    let error =
+        OpenError::Unusable { path: "/dev/kvm".into(), detection: detection.into(), source: ProbeError::NoPort };
+    let text = error.to_string();
+    assert!(text.starts_with("/dev/kvm: KVM does not run a trial guest: ring 3 of a guest cannot reach"), "{text}");
+    assert!(text.contains("\n    `out` in ring 3: the I/O bitmap: not tried; "), "{text}");
+}
+
+#[test]
+fn a_device_that_answers_all_but_one_question_is_described() {
+    let source = io::Error::from_raw_os_error(libc::E2BIG);
+    let detection = Detection::begin(12, |_| 3).into();
+    let error = OpenError::Undescribed { path: "/dev/kvm".into(), detection, source };
+    assert!(error.to_string().contains("\n    trial guest: not run"), "{error}");
 }

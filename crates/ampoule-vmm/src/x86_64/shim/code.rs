@@ -2,6 +2,7 @@
 
 use crate::address::PAGE_SIZE;
 
+use super::descriptors::USER_DATA;
 use super::{DOORBELL_PORT, EXCEPTION_PORT, SYSCALL_PORT, resume};
 
 /// How many exceptions there are.
@@ -32,10 +33,12 @@ pub(super) const DOORBELL: [u8; 3] = [
 ];
 
 /// The resume stub, for the virtual address `at` and a state area at the virtual address `state`, neither of which may be
-/// 2 GiB or more from the other: it loads all state components from that area, then RAX, RDX and RIP. It touches no flag and
-/// no stack.
+/// 2 GiB or more from the other: it loads the segment registers with the user's data segment, all state components from that
+/// area, then RAX, RDX and RIP. It touches no flag, no stack and no segment's base.
+///
+/// There are hypervisors that neither see nor set the selectors that ring 3 loads, so that these would outlive the guest.
 pub(super) fn resume_stub(at: u64, state: u64) -> Vec<u8> {
-    let mut code = ALL_COMPONENTS.to_vec();
+    let mut code = [&LOAD_FS_GS[..], &LOAD_DS_ES, &ALL_COMPONENTS].concat();
     for (instruction, operand) in [
         (&[0x48, 0x0f, 0xae, 0x2d][..], 0), // xrstor64 [rip + ..]
         (&[0x48, 0x8b, 0x05], resume::RAX), // mov rax, [rip + ..]
@@ -74,6 +77,47 @@ pub(super) fn page_of(code: &[u8]) -> [u8; PAGE_SIZE] {
 pub(super) fn has_error_code(vector: u8) -> bool {
     matches!(vector, 8 | 10..=14 | 17 | 21 | 29 | 30)
 }
+
+/// Where the resume stub begins on a processor without FSGSBASE, which has no way to keep the bases of FS and GS.
+pub(super) const WITHOUT_FSGSBASE: u64 = LOAD_FS_GS.len() as u64;
+
+const LOAD_FS_GS: [u8; 29] = [
+    // mov eax, USER_DATA
+    0xb8,
+    USER_DATA as u8,
+    0x00,
+    0x00,
+    0x00,
+    // rdfsbase rdx; mov fs, eax; wrfsbase rdx
+    0xf3,
+    0x48,
+    0x0f,
+    0xae,
+    0xc2,
+    0x8e,
+    0xe0,
+    0xf3,
+    0x48,
+    0x0f,
+    0xae,
+    0xd2,
+    // rdgsbase rdx; mov gs, eax; wrgsbase rdx
+    0xf3,
+    0x48,
+    0x0f,
+    0xae,
+    0xca,
+    0x8e,
+    0xe8,
+    0xf3,
+    0x48,
+    0x0f,
+    0xae,
+    0xda,
+];
+
+/// `mov eax, USER_DATA; mov ds, eax; mov es, eax`
+const LOAD_DS_ES: [u8; 9] = [0xb8, USER_DATA as u8, 0x00, 0x00, 0x00, 0x8e, 0xd8, 0x8e, 0xc0];
 
 /// `mov eax, -1; cdq`: all bits of the mask in EDX:EAX.
 const ALL_COMPONENTS: [u8; 6] = [0xb8, 0xff, 0xff, 0xff, 0xff, 0x99];

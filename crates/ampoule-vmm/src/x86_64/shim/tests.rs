@@ -174,6 +174,9 @@ fn resuming_begins_in_the_stub_with_all_other_registers() {
     let regs = Regs { rax: 1, rdx: 2, rip: 3, rbx: 4, rsp: 5, rflags: 0xcd7, ..Regs::default() };
     let start = system.set_resume_state(&ORDINARY, &no_state(), &regs).unwrap();
     assert_eq!(start, Regs { rip: RESUME_STUB.0, ..regs });
+    let without_fsgsbase = Capabilities { fsgsbase: false, ..ORDINARY };
+    let start = system.set_resume_state(&without_fsgsbase, &no_state(), &regs).unwrap();
+    assert_eq!(start, Regs { rip: RESUME_STUB.0 + code::WITHOUT_FSGSBASE, ..regs });
     let loaded: [u8; 24] = bytes(&system, STATE + resume::STATE_SIZE - 24);
     let words: Vec<u64> = loaded.chunks_exact(8).map(|word| u64::from_le_bytes(word.try_into().unwrap())).collect();
     assert_eq!(words, [regs.rax, regs.rdx, regs.rip]);

@@ -16,7 +16,7 @@ proptest! {
         let mut space = space_that_allows(FRAMES, tables, allow_executable_memory);
         space.place_heap(address(HEAP));
         let ample_tables = tables == AMPLE_TABLES;
-        let mut model = Model { pages: BTreeMap::new(), heap_end: HEAP, allow_executable_memory, ample_tables };
+        let mut model = Model::new(allow_executable_memory, ample_tables);
         for step in steps {
             model.perform(&mut space, &step);
             model.compare(&space);
@@ -26,7 +26,7 @@ proptest! {
 
 /// An operation on pages of the arena.
 #[derive(Clone, Debug)]
-enum Step {
+pub(super) enum Step {
     Map { place: Place, at: u64, pages: u64, protection: Protection },
     Unmap { at: u64, pages: u64 },
     Protect { at: u64, pages: u64, protection: Protection },
@@ -37,14 +37,14 @@ enum Step {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Place {
+pub(super) enum Place {
     Anywhere,
     Hint,
     Fixed,
     FixedVacant,
 }
 
-fn step() -> impl Strategy<Value = Step> {
+pub(super) fn step() -> impl Strategy<Value = Step> {
     let at = ARENA..ARENA + ARENA_PAGES;
     let pages = 1_u64..10;
     let place = prop_oneof![Just(Place::Anywhere), Just(Place::Hint), Just(Place::Fixed), Just(Place::FixedVacant)];
@@ -79,7 +79,9 @@ struct Page {
     contents: Option<u8>,
 }
 
-struct Model {
+/// What an address space should be.
+#[derive(Clone)]
+pub(super) struct Model {
     pages: BTreeMap<u64, Page>,
     heap_end: u64,
     allow_executable_memory: bool,
@@ -87,7 +89,12 @@ struct Model {
 }
 
 impl Model {
-    fn perform(&mut self, space: &mut AddressSpace, step: &Step) {
+    /// An empty space's, but for the heap.
+    pub(super) fn new(allow_executable_memory: bool, ample_tables: bool) -> Self {
+        Self { pages: BTreeMap::new(), heap_end: HEAP, allow_executable_memory, ample_tables }
+    }
+
+    pub(super) fn perform(&mut self, space: &mut AddressSpace, step: &Step) {
         match *step {
             Step::Map { place, at, pages, protection } => self.map(space, place, at, pages, protection),
             Step::Unmap { at, pages } => {
@@ -252,7 +259,7 @@ impl Model {
     }
 
     /// Compares all that there is, and what the page tables and the free frames should hold.
-    fn compare(&self, space: &AddressSpace) {
+    pub(super) fn compare(&self, space: &AddressSpace) {
         let mapped: Vec<u64> =
             space.layout.mappings.overlapping(&(0..page(USER_END))).flat_map(|(range, _)| range).collect();
         assert!(mapped.iter().eq(self.pages.keys()));
@@ -323,8 +330,8 @@ fn first_byte(space: &AddressSpace, frame: u64) -> u8 {
     byte[0]
 }
 
-const FRAMES: usize = 24;
+pub(super) const FRAMES: usize = 24;
 const AMPLE_TABLES: usize = 16;
 const ARENA: u64 = 0x1fe;
 const ARENA_PAGES: u64 = 30;
-const HEAP: u64 = ARENA + 12;
+pub(super) const HEAP: u64 = ARENA + 12;

@@ -1,0 +1,137 @@
+//! What was found out about KVM, for those who have to know why it cannot be used, or how it is.
+
+use std::fmt;
+
+use kvm_bindings::{
+    KVM_CAP_BINARY_STATS_FD, KVM_CAP_EXT_CPUID, KVM_CAP_IMMEDIATE_EXIT, KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2,
+    KVM_CAP_SYNC_REGS, KVM_CAP_USER_MEMORY, KVM_CAP_XCRS, KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE, KVM_SYNC_X86_REGS,
+    KVM_SYNC_X86_SREGS,
+};
+
+use crate::x86_64::probe::Trials;
+
+/// What was found out about KVM: all of it when it could be opened, and otherwise what was until that failed. Its `Display`
+/// is a list of a few lines.
+#[derive(Clone, Eq, PartialEq, Debug)]
+#[non_exhaustive]
+pub struct Detection {
+    /// The version of KVM's interface.
+    pub api_version: i32,
+    /// What this backend asks for, in the order in which it does.
+    pub extensions: Vec<Extension>,
+    /// What guests see of the processor, once that was asked for.
+    pub processor: Option<Processor>,
+    /// What a guest was made to try, once that has begun.
+    pub trials: Option<Trials>,
+}
+
+/// One of KVM's capabilities.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+#[non_exhaustive]
+pub struct Extension {
+    /// The kernel's name for it.
+    pub name: &'static str,
+    /// The bits of [`found`](Extension::found) that must be set; 0 where this backend can do without it.
+    pub needed: i32,
+    /// What the kernel answers when it is asked for it: 0 where it is absent; otherwise, as a rule, 1 or a set of bits.
+    pub found: i32,
+}
+
+/// What guests see of the processor.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+#[non_exhaustive]
+pub struct Processor {
+    /// Whether there is `rdfsbase` and its kin.
+    pub fsgsbase: bool,
+    /// The register state that guests may use, as bits of XCR0; 0 when there is no XSAVE.
+    pub xcr0: u64,
+    /// The register state that KVM offers.
+    pub offered_xcr0: u64,
+}
+
+impl Detection {
+    /// Asks for all capabilities; `answer` is the kernel's answer to a number.
+    pub(super) fn begin(api_version: i32, answer: impl Fn(u32) -> i32) -> Detection {
+        let extensions = EXTENSIONS.map(|(name, number, needed)| Extension { name, needed, found: answer(number) });
+        Detection { api_version, extensions: extensions.into(), processor: None, trials: None }
+    }
+
+    /// The first capability that is needed and not there.
+    pub(super) fn missing(&self) -> Option<&'static str> {
+        self.extensions.iter().find(|extension| !extension.suffices()).map(|extension| extension.name)
+    }
+
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.extensions.iter().any(|extension| extension.name == name && extension.found > 0)
+    }
+}
+
+impl Extension {
+    /// Whether the kernel has as much of it as this backend needs.
+    pub fn suffices(&self) -> bool {
+        // An error is a negative number, all of whose upper bits are set.
+        self.needed == 0 || self.found > 0 && self.found & self.needed == self.needed
+    }
+}
+
+impl fmt::Display for Detection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KVM's API version: {}", self.api_version)?;
+        for extension in &self.extensions {
+            write!(f, "\n{extension}")?;
+        }
+        match &self.processor {
+            Some(processor) => write!(f, "\n{processor}")?,
+            None => f.write_str("\nprocessor: not asked for")?,
+        }
+        match &self.trials {
+            Some(trials) => write!(f, "\n{trials}"),
+            None => f.write_str("\ntrial guest: not run"),
+        }
+    }
+}
+
+impl fmt::Display for Extension {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Extension { name, needed, found } = *self;
+        match found {
+            _ if !self.suffices() && found > 0 => write!(f, "{name}: {found:#x}, of which {needed:#x} is needed"),
+            0 if needed == 0 => write!(f, "{name}: absent, not needed"),
+            ..=0 => write!(f, "{name}: missing"),
+            1 => write!(f, "{name}: present"),
+            _ => write!(f, "{name}: present ({found:#x})"),
+        }
+    }
+}
+
+impl fmt::Display for Processor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let fsgsbase = if self.fsgsbase { "present" } else { "absent" };
+        match self.xcr0 {
+            0 => write!(f, "XSAVE: absent")?,
+            xcr0 => write!(f, "XCR0: {xcr0:#x} of {:#x}", self.offered_xcr0)?,
+        }
+        write!(f, "\nFSGSBASE: {fsgsbase}")
+    }
+}
+
+/// The name of the capability by which a vCPU's statistics can be read.
+pub(super) const STATISTICS: &str = "KVM_CAP_BINARY_STATS_FD";
+
+/// What is asked for: its name, its number, and the bits that are needed.
+const EXTENSIONS: [(&str, u32, i32); 7] = [
+    ("KVM_CAP_USER_MEMORY", KVM_CAP_USER_MEMORY, 1),
+    ("KVM_CAP_EXT_CPUID", KVM_CAP_EXT_CPUID, 1),
+    ("KVM_CAP_XCRS", KVM_CAP_XCRS, 1),
+    ("KVM_CAP_SYNC_REGS", KVM_CAP_SYNC_REGS, (KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS) as i32),
+    ("KVM_CAP_IMMEDIATE_EXIT", KVM_CAP_IMMEDIATE_EXIT, 1),
+    (
+        "KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2",
+        KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2,
+        KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE as i32,
+    ),
+    (STATISTICS, KVM_CAP_BINARY_STATS_FD, 0),
+];
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,146 @@
+//! A pool for tasks of Tokio.
+
+use std::panic::resume_unwind;
+use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::task::{self, JoinError};
+
+use super::place::Offer;
+use super::{Pool, PoolError, PooledSandbox};
+use crate::interrupt::InterruptHandle;
+use crate::sandbox::Sandbox;
+
+impl Pool {
+    /// Takes a sandbox and has `work` done with it on one of Tokio's threads for blocking work: what `work` returned. No thread
+    /// is blocked while all sandboxes are taken.
+    ///
+    /// When the future is dropped, `work` has lost its sandbox: the call that it is making ends as if it were
+    /// [killed](InterruptHandle::kill), and so does every later one, before the guest is entered. The sandbox goes back to the
+    /// pool when `work` returns, which nobody waits for. If it has not begun, it never does.
+    ///
+    /// ```no_run
+    /// # async fn serve(pool: ampoule::Pool) -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::time::Duration;
+    ///
+    /// let page = pool.run(|sandbox| sandbox.call::<String>("render", ("index",)));
+    /// let page = tokio::time::timeout(Duration::from_millis(50), page).await???;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`take`](Self::take); [`PoolError::RuntimeStopped`].
+    ///
+    /// # Panics
+    /// Where `work` does: the sandbox has gone back then. Outside of a Tokio runtime.
+    pub async fn run<W, R>(&self, work: W) -> Result<R, PoolError>
+    where
+        W: FnOnce(&mut Sandbox) -> R + Send + 'static,
+        R: Send + 'static,
+    {
+        let offer = self.offer().await;
+        let cancellation = Arc::new(Cancellation::default());
+        let _cancel = CancelOnDrop(Arc::clone(&cancellation));
+        let done = task::spawn_blocking(move || {
+            if cancellation.is_cancelled() {
+                return None;
+            }
+            let sandbox = match offer.accept() {
+                Ok(sandbox) => sandbox,
+                Err(error) => return Some(Err(error)),
+            };
+            let mut sandbox = Cancellable::new(sandbox, cancellation);
+            Some(Ok(work(&mut sandbox.sandbox)))
+        });
+        done.await.unwrap_or_else(|error| Some(Err(stopped(error)))).expect("nobody waits for cancelled work")
+    }
+
+    /// Takes a sandbox; where all are taken, the task waits for one. When the future is dropped, nothing has been taken.
+    ///
+    /// The calls of the sandbox block their thread like any others: [`run`](Self::run) makes them where that is no harm.
+    ///
+    /// # Errors
+    /// As for [`take`](Self::take); [`PoolError::RuntimeStopped`].
+    ///
+    /// # Panics
+    /// Outside of a Tokio runtime, where a sandbox has to be made.
+    pub async fn take_async(&self) -> Result<PooledSandbox, PoolError> {
+        match self.offer().await {
+            Offer::Ready(sandbox) => Ok(sandbox),
+            vacant => task::spawn_blocking(|| vacant.accept()).await.unwrap_or_else(|error| Err(stopped(error))),
+        }
+    }
+
+    async fn offer(&self) -> Offer {
+        let slot = match self.0.slots.take_or_queue() {
+            Ok(slot) => slot,
+            Err(turn) => turn.await,
+        };
+        Offer::of(&self.0, slot)
+    }
+}
+
+/// Why work has no result: it panicked, which goes on here, or it was never begun.
+fn stopped(error: JoinError) -> PoolError {
+    match error.try_into_panic() {
+        Ok(panic) => resume_unwind(panic),
+        Err(_) => PoolError::RuntimeStopped,
+    }
+}
+
+/// Ends the calls of one piece of work, from one moment on and for ever.
+#[derive(Default)]
+struct Cancellation {
+    is_cancelled: Arc<AtomicBool>,
+    /// Of the sandbox, while the work has it.
+    handle: Mutex<Option<InterruptHandle>>,
+}
+
+impl Cancellation {
+    fn is_cancelled(&self) -> bool {
+        self.is_cancelled.load(Ordering::Relaxed)
+    }
+
+    fn cancel(&self) {
+        self.is_cancelled.store(true, Ordering::Relaxed);
+        // See `Interruptor::cancel_by`.
+        fence(Ordering::SeqCst);
+        // The lock is held, so that the sandbox does not go to somebody else meanwhile.
+        if let Some(handle) = &*self.handle() {
+            handle.kill();
+        }
+    }
+
+    fn handle(&self) -> MutexGuard<'_, Option<InterruptHandle>> {
+        self.handle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct CancelOnDrop(Arc<Cancellation>);
+
+impl Drop for CancelOnDrop {
+    /// Does nothing once the work is over.
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+/// A sandbox whose calls can be cancelled. Gives it back when it is dropped, out of reach of the cancellation.
+struct Cancellable {
+    sandbox: PooledSandbox,
+    cancellation: Arc<Cancellation>,
+}
+
+impl Cancellable {
+    fn new(mut sandbox: PooledSandbox, cancellation: Arc<Cancellation>) -> Self {
+        sandbox.taken_mut().sandbox.cancel_by(Arc::clone(&cancellation.is_cancelled));
+        *cancellation.handle() = Some(sandbox.interrupt_handle());
+        Self { sandbox, cancellation }
+    }
+}
+
+impl Drop for Cancellable {
+    fn drop(&mut self) {
+        *self.cancellation.handle() = None;
+    }
+}

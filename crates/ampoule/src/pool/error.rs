@@ -1,0 +1,48 @@
+//! Why a pool gave no sandbox.
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::error::{BuildError, CallError};
+use crate::sandbox::RestoreError;
+
+/// Why a [`Pool`](crate::Pool) could not be made, or gave no sandbox. The pool is whole after each of them.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum PoolError {
+    /// All sandboxes are taken, and none was to be waited for.
+    #[error(
+        "all {size} sandboxes of the pool are taken: give one back, wait for one with `Pool::take`, or make the pool larger"
+    )]
+    Exhausted {
+        /// How many sandboxes the pool may have.
+        size: usize,
+    },
+    /// All sandboxes were taken for as long as was waited.
+    #[error(
+        "all {size} sandboxes of the pool were taken for {waited:?}: make the pool larger, wait longer, or limit how long calls \
+         may take with `Limits::deadline`"
+    )]
+    TimedOut {
+        /// How many sandboxes the pool may have.
+        size: usize,
+        /// How long was waited.
+        waited: Duration,
+    },
+    /// A sandbox could not be made.
+    #[error("a sandbox for the pool could not be made: {0}")]
+    Spawn(#[source] BuildError),
+    /// What prepares new sandboxes failed; see [`PoolBuilder::warm_up`](crate::PoolBuilder::warm_up).
+    #[error("a new sandbox of the pool could not be warmed up: {0}")]
+    WarmUp(#[source] CallError),
+    /// A new sandbox could not go back to the snapshot after it was warmed up.
+    #[error("a new sandbox of the pool was warmed up and could not go back to its snapshot: {0}")]
+    Restore(#[source] RestoreError),
+    /// A pool was to have no sandboxes.
+    #[error("a pool of 0 sandboxes has none to give: make its size 1 or more")]
+    NoSize,
+    /// The Tokio runtime is shutting down and starts no work any more.
+    #[error("the Tokio runtime is shutting down: use the pool from a runtime that goes on, or with `Pool::take`")]
+    RuntimeStopped,
+}

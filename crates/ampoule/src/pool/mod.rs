@@ -1,0 +1,147 @@
+//! Sandboxes of one snapshot, kept ready.
+
+#[cfg(feature = "tokio")]
+mod asynchronous;
+mod builder;
+mod error;
+mod place;
+mod pooled;
+mod slots;
+mod source;
+mod upkeep;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use crate::sandbox::Snapshot;
+use crate::sandbox::recycle::Recyclable;
+use place::{Offer, Shared};
+use slots::{Counts, Slot};
+
+pub use builder::PoolBuilder;
+pub use error::PoolError;
+pub use pooled::PooledSandbox;
+
+/// Sandboxes of one [`Snapshot`], kept ready: take one, call it, and give it back by dropping it.
+///
+/// Whoever takes a sandbox finds it in the state of the snapshot. Going back there is part of giving back, and takes a few
+/// microseconds on the thread that does it. Where the guest has ended (it was killed, or faulted), it takes longer, and a
+/// thread of the pool does it; that thread also replaces sandboxes that cannot be reset, or whose host function has panicked.
+/// Virtual machines are made once and used again and again.
+///
+/// There are never more sandboxes than the pool's size. When all are taken, [`take`](Self::take) waits,
+/// [`take_timeout`](Self::take_timeout) waits for so long, and [`try_take`](Self::try_take) fails at once. Whoever has waited
+/// longest is served first, be it a thread or a task.
+///
+/// Clones share the pool; it can be used from any thread. It goes away with its last clone and its last sandbox.
+///
+/// ```no_run
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let image = ampoule::Image::from_file("guest")?;
+/// use ampoule::{Pool, Sandbox};
+///
+/// let snapshot = Sandbox::builder(&image).build()?.snapshot()?;
+/// let pool = Pool::new(&snapshot, 64)?;
+///
+/// let mut sandbox = pool.take()?;
+/// let greeting: String = sandbox.call("greet", ("World",))?;
+/// drop(sandbox); // is reset, and ready for somebody else
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Pool(Arc<Shared>);
+
+/// What a pool is doing, and has done; see [`Pool::stats`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PoolStats {
+    /// How many sandboxes there may be.
+    pub size: usize,
+    /// Sandboxes that are ready to be taken.
+    pub idle: usize,
+    /// Sandboxes that somebody has, or that are being made or put back. The rest, up to [`size`](Self::size), have not been
+    /// made.
+    pub taken: usize,
+    /// Threads and tasks that wait for a sandbox.
+    pub waiting: usize,
+    /// Times that a sandbox was reset for whoever comes next.
+    pub recycled: u64,
+    /// Times that a sandbox was given up and another one made in its place.
+    pub replaced: u64,
+}
+
+impl Pool {
+    /// A pool of so many sandboxes, made from a snapshot. They are all made here.
+    ///
+    /// Where the guest imports host functions, use [`builder`](Self::builder).
+    ///
+    /// # Errors
+    /// [`PoolError::Spawn`] where a sandbox cannot be made; [`PoolError::NoSize`].
+    pub fn new(snapshot: &Snapshot, size: usize) -> Result<Self, PoolError> {
+        Self::builder(snapshot).size(size).build()
+    }
+
+    /// Settings of a new pool.
+    pub fn builder(snapshot: &Snapshot) -> PoolBuilder {
+        PoolBuilder::new(snapshot)
+    }
+
+    /// Takes a sandbox, and waits for one where all are taken. A thread that waits for a sandbox which it has itself waits for
+    /// ever.
+    ///
+    /// # Errors
+    /// [`PoolError::Spawn`], [`PoolError::WarmUp`] or [`PoolError::Restore`] where one has to be made and that fails.
+    pub fn take(&self) -> Result<PooledSandbox, PoolError> {
+        let slot = match self.0.slots.take_or_queue() {
+            Ok(slot) => Some(slot),
+            Err(turn) => turn.wait(None),
+        };
+        self.accept(slot.expect("a wait without an end ends with a place"))
+    }
+
+    /// Takes a sandbox, and waits at most so long for one where all are taken.
+    ///
+    /// # Errors
+    /// [`PoolError::TimedOut`], and as for [`take`](Self::take).
+    pub fn take_timeout(&self, timeout: Duration) -> Result<PooledSandbox, PoolError> {
+        let start = Instant::now();
+        let slot = match self.0.slots.take_or_queue() {
+            Ok(slot) => Some(slot),
+            Err(turn) => turn.wait(start.checked_add(timeout)),
+        };
+        self.accept(slot.ok_or(PoolError::TimedOut { size: self.0.size, waited: start.elapsed() })?)
+    }
+
+    /// Takes a sandbox, unless all are taken.
+    ///
+    /// # Errors
+    /// [`PoolError::Exhausted`], and as for [`take`](Self::take).
+    pub fn try_take(&self) -> Result<PooledSandbox, PoolError> {
+        self.accept(self.0.slots.try_take().ok_or(PoolError::Exhausted { size: self.0.size })?)
+    }
+
+    /// What the pool is doing, and has done.
+    pub fn stats(&self) -> PoolStats {
+        let Counts { idle, vacant, waiting } = self.0.slots.counts();
+        PoolStats {
+            size: self.0.size,
+            idle,
+            taken: self.0.size - idle - vacant,
+            waiting,
+            recycled: self.0.recycled.load(Ordering::Relaxed),
+            replaced: self.0.replaced.load(Ordering::Relaxed),
+        }
+    }
+
+    fn accept(&self, slot: Slot<Box<Recyclable>>) -> Result<PooledSandbox, PoolError> {
+        Offer::of(&self.0, slot).accept()
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").field("source", &self.0.source).field("stats", &self.stats()).finish()
+    }
+}

@@ -1,0 +1,53 @@
+//! What a pool does off its users' paths: work on virtual machines that takes long.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{self, SendError, Sender};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use super::place::Taken;
+
+/// A thread of the pool, started when it is first needed. It ends when the pool does.
+#[derive(Default)]
+pub(super) struct Upkeep {
+    jobs: Mutex<Option<Sender<Taken>>>,
+}
+
+impl Upkeep {
+    /// Has a sandbox renovated soon. Where no thread can be started, now.
+    pub(super) fn hand_over(&self, taken: Taken) {
+        if let Err(SendError(taken)) = self.send(taken) {
+            renovate(taken);
+        }
+    }
+
+    fn send(&self, taken: Taken) -> Result<(), SendError<Taken>> {
+        let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        if jobs.is_none() {
+            match start() {
+                Ok(sender) => *jobs = Some(sender),
+                Err(error) => tracing::warn!(%error, "a pool resets its sandboxes without a thread of its own"),
+            }
+        }
+        match &*jobs {
+            Some(sender) => sender.send(taken),
+            None => Err(SendError(taken)),
+        }
+    }
+}
+
+fn start() -> io::Result<Sender<Taken>> {
+    let (sender, receiver) = mpsc::channel::<Taken>();
+    thread::Builder::new().name(THREAD_NAME.to_owned()).spawn(move || receiver.into_iter().for_each(renovate))?;
+    Ok(sender)
+}
+
+/// Foreign code that panics here (what makes sandboxes, what drops with them) has been reported by the panic hook; the place
+/// goes back vacant, and who takes it meets the same panic where it can be handled.
+fn renovate(taken: Taken) {
+    let _ = catch_unwind(AssertUnwindSafe(|| taken.renovate()));
+}
+
+/// At most 15 bytes, or the kernel shortens it.
+const THREAD_NAME: &str = "ampoule-pool";

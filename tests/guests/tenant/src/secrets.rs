@@ -1,0 +1,187 @@
+//! Hiding a pattern in all memory that there is, and finding it.
+
+use std::arch::asm;
+use std::hint::black_box;
+use std::ptr;
+use std::slice;
+
+use ampoule_guest::{export, import};
+
+use crate::info_page;
+
+/// Words of the host's.
+#[import]
+fn words_of_host(count: u32, word: u64) -> Vec<u64>;
+
+/// Has the host write so many words into the outbound area.
+#[export]
+fn ask_for_words(count: u32, word: u64) -> usize {
+    words_of_host(count, word).len()
+}
+
+/// Writes a pattern over all memory that the guest can have: variables, the stack's unused part, the program break, mappings
+/// until no more are given, the message lines, and the whole outbound area. Returns the bytes written.
+#[export]
+fn plant(pattern: u64) -> u64 {
+    let stack = plant_below_the_stack_pointer(pattern);
+    let heap = grow_the_heap();
+    // SAFETY: the variable is used nowhere else; the areas may be written by the guest, and this call's result is written
+    // over the outbound area's start later.
+    let areas: Vec<&mut [u64]> = unsafe {
+        let info = info_page();
+        vec![
+            words(&raw mut VARIABLES as u64, size_of::<[u64; 8192]>() as u64),
+            words(info.host_line, 4096),
+            words(info.outbound, info.outbound_len.next_multiple_of(4096)),
+            heap,
+        ]
+    };
+    let mut written = stack;
+    for words in areas.into_iter().chain(take_all_memory()) {
+        words.fill(pattern);
+        written += words.len() as u64 * 8;
+    }
+    written
+}
+
+/// Like `plant`, then ends with an invalid instruction while the pattern is in every general and vector register.
+#[export]
+fn plant_and_fault(pattern: u64) {
+    plant(pattern);
+    // SAFETY: none. It does not come back.
+    unsafe {
+        asm!(
+            "movq xmm0, rax", "punpcklqdq xmm0, xmm0",
+            "movaps xmm1, xmm0", "movaps xmm7, xmm0", "movaps xmm8, xmm0", "movaps xmm15, xmm0",
+            "mov rbx, rax", "mov rcx, rax", "mov rdx, rax", "mov rsi, rax", "mov rdi, rax", "mov rbp, rax",
+            "mov r8, rax", "mov r9, rax", "mov r10, rax", "mov r11, rax", "mov r12, rax", "mov r13, rax",
+            "mov r14, rax", "mov r15, rax", "ud2",
+            in("rax") pattern,
+            options(noreturn)
+        );
+    }
+}
+
+/// Like `plant`, then spins.
+#[export]
+fn plant_and_spin(pattern: u64) {
+    plant(pattern);
+    crate::spin();
+}
+
+/// The addresses of words whose complement is `complement`, in all memory that the guest can read: its image, heap and stack,
+/// the mailbox, what the host shows it besides (`more`, as start and end), and all memory that it is given when it asks.
+#[export]
+fn find(complement: u64, more: Vec<(u64, u64)>) -> Vec<u64> {
+    let info = info_page();
+    let page_of_info = info.host_line - 4096;
+    let outbound_end = info.outbound + info.outbound_len.next_multiple_of(4096);
+    let mut ranges = more;
+    ranges.extend([(page_of_info, outbound_end), image(), stack()]);
+    // SAFETY: `sbrk` with 0 changes nothing.
+    ranges.push((image().1, unsafe { libc::sbrk(0) } as u64));
+    let mut found = Vec::with_capacity(MOST_FOUND);
+    for (start, end) in ranges {
+        search(complement, start, end, &mut found);
+    }
+    let fresh = take_all_memory();
+    for words in &fresh {
+        let start = words.as_ptr() as u64;
+        search(complement, start, start + words.len() as u64 * 8, &mut found);
+    }
+    for words in fresh {
+        // SAFETY: the mapping is not used any more.
+        unsafe { libc::munmap(words.as_mut_ptr().cast(), words.len() * 8) };
+    }
+    found
+}
+
+/// Maps memory until there is none left.
+pub(crate) fn take_all_memory() -> Vec<&'static mut [u64]> {
+    let mut taken = Vec::with_capacity(4096);
+    let mut len = 1 << 20;
+    while len >= 4096 {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        // SAFETY: the memory is new and is never given back.
+        let at = unsafe { libc::mmap(ptr::null_mut(), len, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
+        if at == libc::MAP_FAILED {
+            len /= 2;
+        } else {
+            // SAFETY: as above.
+            taken.push(unsafe { words(at as u64, len as u64) });
+        }
+    }
+    taken
+}
+
+fn search(complement: u64, start: u64, end: u64, found: &mut Vec<u64>) {
+    for at in (start.next_multiple_of(8)..end & !7).step_by(8) {
+        // SAFETY: the caller names memory that can be read. The search itself never holds the pattern, only its complement.
+        let word = unsafe { ptr::read_volatile(at as *const u64) };
+        if black_box(!word) == complement && found.len() < MOST_FOUND {
+            found.push(at);
+        }
+    }
+}
+
+/// Moves the program break up by as much as a page table takes no notice of.
+fn grow_the_heap() -> &'static mut [u64] {
+    // SAFETY: what lies between the old break and the new one belongs to the caller.
+    unsafe {
+        let start = libc::sbrk(HEAP_GROWTH);
+        if start as usize == usize::MAX {
+            &mut []
+        } else {
+            words((start as u64).next_multiple_of(8), HEAP_GROWTH as u64 - 8)
+        }
+    }
+}
+
+/// Writes over the stack below the stack pointer, downwards, as it grows.
+#[inline(never)]
+fn plant_below_the_stack_pointer(pattern: u64) -> u64 {
+    let here = stack_pointer();
+    for below in (RED_ZONE..STACK_DEPTH).step_by(8) {
+        // SAFETY: below the red zone nothing is in use; the stack grows by the fault of the first write.
+        unsafe { ptr::write_volatile((here - below) as *mut u64, pattern) };
+    }
+    STACK_DEPTH - RED_ZONE
+}
+
+fn stack_pointer() -> u64 {
+    let rsp;
+    // SAFETY: reads a register.
+    unsafe { asm!("mov {}, rsp", out(reg) rsp, options(nomem, nostack)) };
+    rsp
+}
+
+/// The stack, from as far below the stack pointer as `plant` writes to the start block.
+fn stack() -> (u64, u64) {
+    // SAFETY: the address is that of the random bytes, which lie in the start block.
+    let start_block = unsafe { libc::getauxval(libc::AT_RANDOM) };
+    ((stack_pointer() - STACK_DEPTH) & !7, start_block & !7)
+}
+
+/// The image's segments.
+fn image() -> (u64, u64) {
+    unsafe extern "C" {
+        static __ehdr_start: u8;
+        static _end: u8;
+    }
+    (&raw const __ehdr_start as u64, (&raw const _end as u64).next_multiple_of(4096))
+}
+
+/// # Safety
+///
+/// The words may be written and are used by nobody else.
+unsafe fn words(at: u64, len: u64) -> &'static mut [u64] {
+    // SAFETY: as the caller promises.
+    unsafe { slice::from_raw_parts_mut(at as *mut u64, len as usize / 8) }
+}
+
+static mut VARIABLES: [u64; 8192] = [0; 8192];
+
+const STACK_DEPTH: u64 = 1 << 20;
+const RED_ZONE: u64 = 256;
+const HEAP_GROWTH: isize = 256 << 10;
+const MOST_FOUND: usize = 64;

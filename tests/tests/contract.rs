@@ -1,0 +1,418 @@
+//! What operations cost, in counts: the table in `docs/specification.md`, row by row.
+//!
+//! Three sources must agree: the counters of the backend, a wrapper around the backend, and, where it has any, the kernel's
+//! own statistics.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ampoule::{Borrowed, Call, Limits, Output, Pool, Sandbox, Snapshot, Spawn};
+use ampoule_tests::calls_builder;
+use ampoule_vmm::Counters;
+use ampoule_vmm::count::{Counting, Method};
+use ampoule_vmm::kvm::Kvm;
+
+#[test]
+fn every_operation_costs_what_the_specification_says() {
+    let measured = measure_all();
+    let specified = specification();
+    for (operation, costs) in &measured {
+        let row =
+            specified.get(operation.as_str()).unwrap_or_else(|| panic!("docs/specification.md lacks `{operation}`"));
+        for (index, column) in COLUMNS.iter().enumerate() {
+            let found: BTreeSet<u64> = costs.iter().map(|cost| cost.columns()[index]).collect();
+            assert_eq!(row[index], found, "{operation}: {column}");
+        }
+    }
+    for (operation, row) in &specified {
+        let promises = row.iter().any(|cell| !cell.is_empty());
+        assert_eq!(promises, measured.contains_key(*operation), "`{operation}` is promised but not measured");
+    }
+}
+
+#[test]
+fn a_warm_call_leaves_the_guest_once_by_the_kernels_count_too() {
+    let mut bench = Bench::new();
+    let empty = bench.sandbox.typed_fn::<(), ()>("empty").unwrap();
+    let exits = |bench: &mut Bench| {
+        let before = bench.hypervisor.statistics().unwrap();
+        empty.call(&mut bench.sandbox, ()).unwrap();
+        bench.hypervisor.statistics().unwrap().since(&before).exits
+    };
+    // Interrupts of the host come in between now and then.
+    let least = (0..50).map(|_| exits(&mut bench)).min().unwrap();
+    assert!(least.is_none_or(|exits| exits == 1), "{least:?}");
+}
+
+#[test]
+fn a_restore_asks_once_for_the_written_pages_and_seldom_forgets_some() {
+    const RESTORES: u64 = 64;
+    for (pages, least, most) in [(8u32, 0, 0), (300, 1, RESTORES / 8)] {
+        let mut bench = Bench::new();
+        bench.sandbox.call::<()>("prepare_pages", (pages,)).unwrap();
+        let snapshot = bench.sandbox.snapshot().unwrap();
+        bench.sandbox.call::<u64>("write_pages", (pages, 1u8)).unwrap();
+        let cost = bench.measure(|sandbox| {
+            for _ in 0..RESTORES {
+                sandbox.restore(&snapshot).unwrap();
+            }
+        });
+        assert_eq!((cost.exits, cost.empty_runs, cost.vcpu), (0, 0, 0));
+        assert!((RESTORES + least..=RESTORES + most).contains(&cost.vm), "{pages} pages: {cost:?}");
+    }
+}
+
+#[test]
+fn a_restore_writes_back_the_written_pages_and_no_others() {
+    let mut bench = Bench::new();
+    bench.sandbox.call::<()>("prepare_pages", (64u32,)).unwrap();
+    let snapshot = bench.sandbox.snapshot().unwrap();
+    let mut restored = |pages: u32| {
+        bench.sandbox.call::<u64>("write_pages", (pages, 1u8)).unwrap();
+        let before = bench.sandbox.stats().unwrap().pages_restored;
+        bench.sandbox.restore(&snapshot).unwrap();
+        bench.sandbox.stats().unwrap().pages_restored - before
+    };
+    let [few, many] = [restored(4), restored(64)];
+    assert_eq!(many - few, 60);
+    assert!(few < 24, "the guest's stack, its state and the mailbox, and 4 pages: {few}");
+}
+
+#[test]
+fn a_spawned_sandbox_owns_what_it_has_written() {
+    let mut bench = Bench::new();
+    let snapshot = bench.sandbox.snapshot().unwrap();
+    let mut spawned = bench.spawn(&snapshot).0;
+    let mut most = table(["own guest memory, at most"]);
+    let mut check = |sandbox: &mut Sandbox, state: &str| {
+        let [most] = most.remove(state).unwrap_or_else(|| panic!("docs/specification.md lacks `{state}`"));
+        let owned = sandbox.stats().unwrap().owned_bytes;
+        assert!(owned <= most.parse::<u64>().unwrap() << 10, "{state}: {owned} bytes");
+    };
+    check(&mut spawned, "spawned");
+    spawned.call::<()>("empty", ()).unwrap();
+    check(&mut spawned, "spawned, after its first call");
+    spawned.restore(&snapshot).unwrap();
+    check(&mut spawned, "spawned, after its first call and a restore");
+    assert!(most.is_empty(), "promised but not measured: {most:?}");
+}
+
+#[test]
+fn the_backends_and_the_wrappers_counts_include_the_start() {
+    let bench = Bench::new();
+    let (backend, wrapper) = (bench.sandbox.counters(), bench.hypervisor.counts());
+    assert_eq!(backend.runs, wrapper.of_any([Method::Run, Method::Settle, Method::Abandon]));
+    assert!(wrapper.of(Method::Run) > 1, "a guest makes system calls before it is ready");
+    assert_eq!(wrapper.of(Method::CreateVcpu), 1);
+    assert!(backend.ioctls >= 3);
+}
+
+/// All operations of the table with what they cost, in every situation that makes a difference.
+fn measure_all() -> BTreeMap<String, Vec<Cost>> {
+    let mut measured = BTreeMap::new();
+    let mut rows = |rows: Vec<(&str, Cost)>| {
+        for (operation, cost) in rows {
+            measured.entry(operation.to_owned()).or_insert_with(Vec::new).push(cost);
+        }
+    };
+    rows(calls());
+    rows(within_calls());
+    rows(restores());
+    rows(snapshots());
+    rows(pools());
+    measured
+}
+
+fn calls() -> Vec<(&'static str, Cost)> {
+    let mut bench = Bench::new();
+    let empty = bench.sandbox.typed_fn::<(), ()>("empty").unwrap();
+    let sum = bench.sandbox.typed_fn::<(Borrowed<[u8]>,), u64>("sum_of_bytes").unwrap();
+    let echo = bench.sandbox.typed_fn::<(Borrowed<[u8]>,), Vec<u8>>("echo_bytes").unwrap();
+    let deadline = Limits::new().deadline(Duration::from_secs(3600));
+    let large = vec![7; 1 << 20];
+    for _ in 0..4 {
+        echo.call(&mut bench.sandbox, (&large,)).unwrap();
+    }
+    let mut rows = vec![
+        ("call, by a typed function", bench.measure(|sandbox| empty.call(sandbox, ()).unwrap())),
+        ("call, by name", bench.measure(|sandbox| sandbox.call::<()>("empty", ()).unwrap())),
+        ("call with a deadline", bench.measure(|sandbox| empty.call_with(sandbox, (), deadline).unwrap())),
+        (
+            "call with a deadline",
+            bench.measure(|sandbox| sandbox.call_with::<(), _>(Call::new("empty", ()).limits(deadline)).unwrap()),
+        ),
+        (
+            "call with 1 MiB of arguments",
+            bench.measure(|sandbox| assert_eq!(sum.call(sandbox, (&large,)).unwrap(), 7 << 20)),
+        ),
+        (
+            "call with 1 MiB of arguments and of result",
+            bench.measure(|sandbox| assert!(echo.call(sandbox, (&large,)).unwrap() == large)),
+        ),
+        (
+            "call whose function returns an error",
+            bench.measure(|sandbox| drop(sandbox.call::<u32>("divide", (1u32, 0u32)).unwrap_err())),
+        ),
+    ];
+    let refused = "call that is refused for its name or its types";
+    rows.push((refused, bench.measure(|sandbox| drop(sandbox.call::<()>("no such function", ()).unwrap_err()))));
+    rows.push((refused, bench.measure(|sandbox| drop(sandbox.call::<u32>("empty", (1u8,)).unwrap_err()))));
+    rows
+}
+
+fn within_calls() -> Vec<(&'static str, Cost)> {
+    let mut bench = Bench::new();
+    // Makes the buffers of the guest's standard streams.
+    for function in ["print", "print_error"] {
+        bench.sandbox.call::<()>(function, ("warm\n",)).unwrap();
+    }
+    let mut host_calls = |times: u32| bench.measure(|sandbox| sandbox.call::<()>("notify_host", (times,)).unwrap());
+    let host_call = host_calls(11).less(host_calls(1)).divided_by(10);
+    let mut prints = |function, text| bench.measure(|sandbox| sandbox.call::<()>(function, (text,)).unwrap());
+    let line = prints("print", "a line\n");
+    let lines = "call that prints lines to standard output";
+    let error = "call that prints to standard error";
+    vec![
+        ("each host call within a call", host_call),
+        ("each system call within a call", line.less(prints("print", "a part"))),
+        (lines, prints("print", " of a line\n")),
+        (lines, prints("print", "three\nlines at\nonce\n")),
+        (error, prints("print_error", "a line\n")),
+        (error, prints("print_error", "a part")),
+        ("call that prints less than a line to standard output", prints("print", "a part")),
+    ]
+}
+
+fn restores() -> Vec<(&'static str, Cost)> {
+    let at_rest = "restore or reset";
+    let ended = "restore or reset, after a fault";
+    let fault = "call that ends in a page fault";
+    let mut bench = Bench::new();
+    let snapshot = bench.sandbox.snapshot().unwrap();
+    let mut rows = Vec::new();
+    for _ in 0..2 {
+        rows.push((at_rest, bench.measure(|sandbox| sandbox.restore(&snapshot).unwrap())));
+        rows.push((at_rest, bench.measure(|sandbox| sandbox.reset().unwrap())));
+        bench.sandbox.call::<u32>("increment", ()).unwrap();
+        rows.push((at_rest, bench.measure(|sandbox| sandbox.restore(&snapshot).unwrap())));
+        bench.sandbox.call::<()>("notify_host", (15u32,)).unwrap();
+        rows.push((at_rest, bench.measure(|sandbox| sandbox.reset().unwrap())));
+        bench.sandbox.call::<()>("notify_host", (16u32,)).unwrap();
+        rows.push((at_rest, bench.measure(|sandbox| sandbox.restore(&snapshot).unwrap())));
+        for exits_before in [0u32, 20] {
+            bench.sandbox.call::<()>("notify_host", (exits_before,)).unwrap();
+            rows.push((fault, bench.measure(|sandbox| drop(sandbox.call::<()>("fault", ()).unwrap_err()))));
+            rows.push((ended, bench.measure(|sandbox| sandbox.restore(&snapshot).unwrap())));
+        }
+        bench.sandbox.call::<()>("notify_host", (20u32,)).unwrap();
+        bench.sandbox.call::<()>("abort", ()).unwrap_err();
+        rows.push((ended, bench.measure(|sandbox| sandbox.reset().unwrap())));
+    }
+    rows
+}
+
+fn snapshots() -> Vec<(&'static str, Cost)> {
+    let called = "snapshot, after a call";
+    let restored = "snapshot, after a restore";
+    let mut bench = Bench::new();
+    let mut rows = Vec::new();
+    bench.sandbox.call::<()>("notify_host", (20u32,)).unwrap();
+    rows.push((called, bench.measure(|sandbox| drop(sandbox.snapshot().unwrap()))));
+    let mut snapshot = None;
+    rows.push((called, bench.measure(|sandbox| snapshot = Some(sandbox.snapshot().unwrap()))));
+    let snapshot = snapshot.expect("it was just taken");
+    bench.sandbox.restore(&snapshot).unwrap();
+    rows.push((restored, bench.measure(|sandbox| drop(sandbox.snapshot().unwrap()))));
+
+    let (spawned, cost) = bench.spawn(&snapshot);
+    rows.push(("spawn", cost));
+    bench.sandbox = spawned;
+    rows.push((
+        "first call of a spawned sandbox",
+        bench.measure(|sandbox| assert_eq!(sandbox.call::<u32>("increment", ()).unwrap(), 101)),
+    ));
+    rows.push(("statistics", bench.measure(|sandbox| assert_eq!(sandbox.stats().unwrap().restores, 0))));
+    rows
+}
+
+fn pools() -> Vec<(&'static str, Cost)> {
+    let mut bench = Bench::new();
+    let snapshot = bench.sandbox.snapshot().unwrap();
+    let pool = Pool::builder(&snapshot).size(1).spawn_with(with_host_functions).build().unwrap();
+    let mut rows = Vec::new();
+    for _ in 0..3 {
+        let mut taken = pool.take().unwrap();
+        assert_eq!(taken.call::<u32>("increment", ()).unwrap(), 101);
+        let before = Sample::new(&bench.hypervisor, taken.counters());
+        drop(taken);
+        let between = Sample::new(&bench.hypervisor, Counters::default());
+        let counters = pool.take().unwrap().counters();
+        let after = Sample { backend: counters, ..between };
+        rows.push(("return to a pool", after.cost_since(&before, bench.kernel_counts_ports)));
+
+        let before = Sample::new(&bench.hypervisor, counters);
+        let taken = pool.take().unwrap();
+        let after = Sample::new(&bench.hypervisor, taken.counters());
+        rows.push(("take from a pool", after.cost_since(&before, bench.kernel_counts_ports)));
+    }
+    rows
+}
+
+/// One column after another of the table.
+const COLUMNS: [&str; 4] = ["exits", "runs without the guest", "vCPU ioctls", "VM ioctls"];
+
+#[derive(Clone, Copy, Debug)]
+struct Cost {
+    exits: u64,
+    empty_runs: u64,
+    vcpu: u64,
+    vm: u64,
+}
+
+impl Cost {
+    fn columns(self) -> [u64; 4] {
+        [self.exits, self.empty_runs, self.vcpu, self.vm]
+    }
+
+    fn less(self, other: Cost) -> Cost {
+        Cost {
+            exits: self.exits - other.exits,
+            empty_runs: self.empty_runs - other.empty_runs,
+            vcpu: self.vcpu - other.vcpu,
+            vm: self.vm - other.vm,
+        }
+    }
+
+    fn divided_by(self, times: u64) -> Cost {
+        let columns = self.columns().map(|count| {
+            assert_eq!(count % times, 0, "{self:?} is not {times} times the same");
+            count / times
+        });
+        let [exits, empty_runs, vcpu, vm] = columns;
+        Cost { exits, empty_runs, vcpu, vm }
+    }
+}
+
+/// A sandbox whose costs are counted.
+struct Bench {
+    hypervisor: Arc<Counting<Arc<Kvm>>>,
+    sandbox: Sandbox,
+    /// Whether the kernel's statistics tell accesses to I/O ports.
+    kernel_counts_ports: bool,
+}
+
+impl Bench {
+    fn new() -> Bench {
+        let kvm = Kvm::shared().expect("these tests need KVM");
+        let hypervisor = Arc::new(Counting::new(kvm));
+        let builder = calls_builder().mailbox_size(2 << 20).hypervisor(hypervisor.clone());
+        let sandbox = builder.build().expect("these tests need KVM");
+        let kernel_counts_ports = hypervisor.statistics().unwrap().io_exits.is_some_and(|exits| exits > 0);
+        Bench { hypervisor, sandbox, kernel_counts_ports }
+    }
+
+    /// What an operation of the sandbox costs.
+    #[track_caller]
+    fn measure(&mut self, operation: impl FnOnce(&mut Sandbox)) -> Cost {
+        let before = Sample::new(&self.hypervisor, self.sandbox.counters());
+        operation(&mut self.sandbox);
+        let after = Sample::new(&self.hypervisor, self.sandbox.counters());
+        after.cost_since(&before, self.kernel_counts_ports)
+    }
+
+    fn spawn(&self, snapshot: &Snapshot) -> (Sandbox, Cost) {
+        let before = Sample::new(&self.hypervisor, Counters::default());
+        let spawned = with_host_functions(snapshot.builder()).build().unwrap();
+        let after = Sample::new(&self.hypervisor, spawned.counters());
+        (spawned, after.cost_since(&before, self.kernel_counts_ports))
+    }
+}
+
+fn with_host_functions(spawn: Spawn) -> Spawn {
+    spawn
+        .stdout(Output::discard())
+        .host_fn("add", |a: u32, b: u32| a + b)
+        .host_fn("notify", || ())
+        .try_host_fn("parse", |text: String| text.parse::<u32>())
+        .try_host_fn("transform", Ok::<Vec<u8>, String>)
+}
+
+/// All three sources at one moment.
+struct Sample {
+    backend: Counters,
+    wrapper: ampoule_vmm::count::Counts,
+    kernel: ampoule_vmm::Statistics,
+}
+
+impl Sample {
+    fn new(hypervisor: &Counting<Arc<Kvm>>, backend: Counters) -> Sample {
+        let kernel = hypervisor.statistics().expect("the kernel has no statistics or reports them");
+        Sample { backend, wrapper: hypervisor.counts(), kernel }
+    }
+
+    #[track_caller]
+    fn cost_since(&self, before: &Sample, kernel_counts_ports: bool) -> Cost {
+        let wrapper = self.wrapper.since(&before.wrapper);
+        let kernel = self.kernel.since(&before.kernel);
+        let cost = Cost {
+            exits: wrapper.of(Method::Run),
+            empty_runs: wrapper.of_any([Method::Settle, Method::Abandon]),
+            vcpu: self.backend.ioctls - before.backend.ioctls,
+            // The creation of a virtual machine is two.
+            vm: 2 * wrapper.of(Method::CreateVm)
+                + wrapper.of_any([Method::Map, Method::Unmap, Method::Written, Method::ForgetWritten]),
+        };
+        assert_eq!(self.backend.runs - before.backend.runs, cost.exits + cost.empty_runs, "{wrapper:?}");
+
+        let certain = wrapper.of_any([Method::Fpu, Method::SetFpu, Method::Abandon]);
+        let created = wrapper.of(Method::CreateVcpu);
+        let possible = certain + 4 * created + wrapper.of(Method::SpecialRegs);
+        assert!((certain + 3 * created..=possible).contains(&cost.vcpu), "{} ioctls: {wrapper:?}", cost.vcpu);
+
+        // All exits of these tests are by `out`.
+        if kernel_counts_ports {
+            assert_eq!(kernel.io_exits, Some(cost.exits), "{kernel:?}");
+        }
+        let bounded = |exits: u64| if cost.exits == 0 { exits == 0 } else { exits >= cost.exits };
+        assert!(kernel.exits.is_none_or(bounded), "{} exits: {kernel:?}", cost.exits);
+        assert!([kernel.mmio_exits, kernel.signal_exits].iter().all(|exits| exits.unwrap_or(0) == 0), "{kernel:?}");
+        cost
+    }
+}
+
+type Row = [BTreeSet<u64>; COLUMNS.len()];
+
+/// The table of counts. A cell without a promise is empty.
+fn specification() -> BTreeMap<&'static str, Row> {
+    let rows = table(COLUMNS).into_iter();
+    rows.map(|(operation, cells)| (operation, cells.map(|cell| alternatives(cell, operation)))).collect()
+}
+
+/// The table with these columns behind its first, by the first cell of each row.
+fn table<const N: usize>(columns: [&str; N]) -> BTreeMap<&'static str, [&'static str; N]> {
+    let cells = |line: &'static str| -> Option<(&'static str, [&'static str; N])> {
+        let (first, rest) = line.strip_prefix("| ")?.strip_suffix(" |")?.split_once(" | ")?;
+        Some((first, rest.split(" | ").collect::<Vec<_>>().try_into().ok()?))
+    };
+    let mut lines = SPECIFICATION.lines().skip_while(|line| cells(line).is_none_or(|(_, rest)| rest != columns));
+    assert!(lines.next().is_some(), "docs/specification.md has a table with the columns {columns:?}");
+    let mut rows = BTreeMap::new();
+    // Behind the header, the line that ends it.
+    for (first, rest) in lines.skip(1).take_while(|line| line.starts_with('|')).map(|line| cells(line).expect(line)) {
+        assert!(rows.insert(first, rest).is_none(), "`{first}` is there twice");
+    }
+    rows
+}
+
+fn alternatives(cell: &str, operation: &str) -> BTreeSet<u64> {
+    if cell == NO_PROMISE {
+        return BTreeSet::new();
+    }
+    let number = |text: &str| text.parse().unwrap_or_else(|_| panic!("{operation}: `{text}` is no number"));
+    cell.split(" or ").map(number).collect()
+}
+
+const NO_PROMISE: &str = "–";
+
+const SPECIFICATION: &str = include_str!("../../docs/specification.md");

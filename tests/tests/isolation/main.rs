@@ -1,0 +1,39 @@
+//! Nothing of what a tenant leaves behind is there for the next one: not after a restore or a reset, whatever the tenant was
+//! doing, and not in another sandbox of the same snapshot.
+
+mod chance;
+mod log;
+mod memory;
+mod output;
+mod process;
+mod registers;
+
+use std::time::Duration;
+
+use ampoule::{Call, CallError, Sandbox, Snapshot};
+use ampoule_tests::tenant_spawn;
+
+/// The ways to another tenant after a snapshot was taken.
+const WAYS_TO_THE_NEXT: [fn(&mut Sandbox, &Snapshot); 3] = [
+    |sandbox, snapshot| sandbox.restore(snapshot).unwrap(),
+    |sandbox, snapshot| {
+        sandbox.restore(snapshot).unwrap();
+        sandbox.restore(snapshot).unwrap();
+    },
+    |sandbox, snapshot| *sandbox = spawn(snapshot),
+];
+
+fn spawn(snapshot: &Snapshot) -> Sandbox {
+    tenant_spawn(snapshot).build().unwrap()
+}
+
+/// Calls a function that does not come back by itself, for a little while.
+fn run_for_a_while(sandbox: &mut Sandbox, call: Call<'_, impl ampoule::Arguments>) {
+    end(sandbox.call_with::<(), _>(call.deadline(Duration::from_millis(30))));
+}
+
+/// Expects that a call ends the guest.
+fn end<R>(result: Result<R, CallError>) {
+    let error = result.err().expect("the call ends the guest");
+    assert!(matches!(error, CallError::Terminated { .. }), "{error}");
+}

@@ -1,0 +1,67 @@
+//! Printed text.
+
+use ampoule::{Output, Sandbox};
+use ampoule_tests::{tenant_builder, tenant_image, tenant_spawn};
+
+use crate::end;
+
+#[test]
+fn text_comes_once_and_in_order() {
+    let (stdout, out) = Output::capture(1 << 20);
+    let (stderr, err) = Output::capture(1 << 20);
+    let mut tenant = tenant_builder().stdout(stdout).stderr(stderr).build().unwrap();
+    let snapshot = tenant.snapshot().unwrap();
+    tenant.call::<()>("print", ("one",)).unwrap();
+    tenant.restore(&snapshot).unwrap();
+    assert_eq!(out.take_string(), "one");
+    tenant.call::<()>("print", ("two\n",)).unwrap();
+    tenant.reset().unwrap();
+    let after = tenant.snapshot().unwrap();
+    assert_eq!(out.take_string(), "two\n");
+    tenant.call::<()>("print", ("three",)).unwrap();
+    end(tenant.call::<()>("fault", ()));
+    tenant.restore(&after).unwrap();
+    tenant.call::<()>("fault", ()).unwrap_err();
+    assert_eq!((out.take_string(), err.take_string()), ("three".into(), "onetwo\nthree".into()));
+}
+
+#[test]
+fn text_goes_to_the_sink_that_was_there_when_it_was_printed() {
+    let sinks = [(); 3].map(|()| Output::capture(1 << 20));
+    let [(first, one), (second, two), (third, three)] = sinks;
+    let mut tenant = tenant_builder().stdout(first).build().unwrap();
+    tenant.call::<()>("print", ("before",)).unwrap();
+    let snapshot = tenant.snapshot().unwrap();
+    let mut sibling = tenant_spawn(&snapshot).stdout(second).build().unwrap();
+    tenant.set_stdout(third);
+    tenant.restore(&snapshot).unwrap();
+    tenant.call::<()>("print", ("after",)).unwrap();
+    sibling.call::<()>("print", ("sibling",)).unwrap();
+    assert_eq!(
+        (one.take_string(), two.take_string(), three.take_string()),
+        ("before".into(), "sibling".into(), "after".into())
+    );
+}
+
+#[test]
+fn lines_of_the_log_belong_to_one_tenant() {
+    let lines = crate::log::record();
+    let quiet = || Sandbox::builder(&tenant_image()).host_fn("tick", |step: u64| step);
+    let mut tenant = quiet().host_fn("words_of_host", |_: u32, _: u64| Vec::<u64>::new()).build().unwrap();
+    let snapshot = tenant.snapshot().unwrap();
+    tenant.call::<()>("print", ("first tenant, no end",)).unwrap();
+    tenant.restore(&snapshot).unwrap();
+    tenant.call::<()>("print", ("second tenant\n",)).unwrap();
+    tenant.call::<()>("print", ("and no end",)).unwrap();
+    let taken = tenant.snapshot().unwrap();
+    for _ in 0..2 {
+        tenant.restore(&taken).unwrap();
+        tenant.call::<()>("print", ("third tenant\n",)).unwrap();
+    }
+    let expected = ["first tenant, no end", "second tenant", "and no end", "third tenant", "third tenant"];
+    let both: Vec<_> = expected.iter().flat_map(|line| [line.to_string(), line.to_string()]).collect();
+    let mut seen = lines.lock().unwrap().clone();
+    let of_this_test: Vec<_> =
+        seen.drain(..).filter(|line| line.contains("tenant") || line.contains("no end")).collect();
+    assert_eq!(of_this_test, both);
+}
