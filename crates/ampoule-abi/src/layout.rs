@@ -3,8 +3,6 @@
 mod message;
 mod record;
 
-use core::mem::offset_of;
-
 pub use message::{FailureStatus, GuestMessageKind, HostMessageKind, MessageLine, PanicRecord, ReturnStatus};
 pub use record::{Record, RecordHeader, RecordKind, padded_text_len, record_text};
 
@@ -78,9 +76,6 @@ impl InfoPage {
     /// Bytes of the structure.
     pub const LEN: usize = size_of::<Self>();
 
-    /// Where [`generation`](Self::generation) stands in the structure.
-    pub const GENERATION_OFFSET: usize = offset_of!(Self, generation);
-
     /// The minor version of the ABI with which [`generation`](Self::generation) came.
     pub const GENERATION_MINOR: u32 = 1;
 
@@ -108,6 +103,8 @@ impl InfoPage {
 
 #[cfg(test)]
 mod tests {
+    use core::mem::offset_of;
+
     use super::*;
 
     #[test]
@@ -133,6 +130,6 @@ mod tests {
             assert_eq!(bytes[offset..offset + 8], value.to_le_bytes());
         }
         assert_eq!(bytes.len(), 80);
-        assert_eq!(InfoPage::GENERATION_OFFSET, 72);
+        assert_eq!(offset_of!(InfoPage, generation), 72);
     }
 }

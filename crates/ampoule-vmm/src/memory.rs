@@ -293,14 +293,6 @@ struct PageWriter<'a> {
 }
 
 impl PageWriter<'_> {
-    /// Prepares the processor for a page to be written.
-    fn announce(&self, page: usize, from: Option<&[u8]>) {
-        copy::announce(self.region.mapping.start().wrapping_add(page * PAGE_SIZE));
-        if let Some(from) = from {
-            copy::announce(from.as_ptr());
-        }
-    }
-
     /// Writes over a page.
     fn write(&self, page: usize, from: &[u8]) {
         assert_eq!(from.len(), PAGE_SIZE);

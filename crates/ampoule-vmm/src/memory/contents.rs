@@ -159,28 +159,15 @@ impl Contents {
         assert_eq!(region.len() / PAGE_SIZE, self.pages);
         let writer = region.page_writer();
         let mut sources = self.sources();
-        let mut pages = pages.into_iter();
         let mut written = 0;
-        loop {
-            // After an exit the processor has forgotten where pages lie; it looks for several at a time.
-            let mut batch = [(0, None); BATCH];
-            let mut len = 0;
-            for (place, page) in batch.iter_mut().zip(&mut pages) {
-                *place = (page, sources.stored(page));
-                writer.announce(place.0, place.1);
-                len += 1;
+        for page in pages {
+            match sources.stored(page) {
+                Some(bytes) => writer.write(page, bytes),
+                None => writer.zero(page),
             }
-            for (page, stored) in &batch[..len] {
-                match stored {
-                    Some(bytes) => writer.write(*page, bytes),
-                    None => writer.zero(*page),
-                }
-            }
-            written += len;
-            if len < BATCH {
-                return written;
-            }
+            written += 1;
         }
+        written
     }
 
     /// Whether a page of the region holds what it should.
@@ -331,9 +318,6 @@ const MAX_RUNS: usize = 64;
 
 /// The most extents of a chain of snapshots.
 const MAX_EXTENTS: usize = 96;
-
-/// How many pages are written back at a time.
-const BATCH: usize = 16;
 
 static ZEROS: [u8; PAGE_SIZE] = [0; PAGE_SIZE];
 

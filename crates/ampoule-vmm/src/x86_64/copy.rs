@@ -41,14 +41,6 @@ pub(crate) unsafe fn zero(to: *mut u8, len: usize) {
     }
 }
 
-/// Lets the processor find out where an address leads, ahead of an access. Any address will do.
-pub(crate) fn announce(at: *const u8) {
-    // SAFETY: a prefetch never faults, and changes nothing that a program could see.
-    unsafe {
-        asm!("prefetcht0 byte ptr [{at}]", at = in(reg) at, options(nostack, preserves_flags, readonly));
-    }
-}
-
 /// Reads eight bytes in one access.
 ///
 /// # Safety
