@@ -21,6 +21,8 @@ pub(crate) struct Guest {
     pub(crate) ram: Arc<Region>,
     pub(crate) vm: Box<dyn Vm>,
     pub(crate) vcpu: Box<dyn Vcpu>,
+    /// The pages of RAM that were told as written, and not forgotten.
+    told: PageSet,
 }
 
 impl Guest {
@@ -36,7 +38,8 @@ impl Guest {
         vm.map(SYSTEM_SLOT, SYSTEM_BASE, system.region().clone(), WriteTracking::On)?;
         vm.map(RAM_SLOT, RAM, ram.clone(), WriteTracking::On)?;
         let vcpu = vm.create_vcpu(&system.syscall_entry())?;
-        let mut guest = Guest { capabilities: *hypervisor.capabilities(), system, tables, ram, vm, vcpu };
+        let (capabilities, told) = (*hypervisor.capabilities(), PageSet::new(RAM_PAGES));
+        let mut guest = Guest { capabilities, system, tables, ram, vm, vcpu, told };
         guest.write_code(code)?;
         guest.restart(CODE)?;
         Ok(guest)
@@ -164,9 +167,15 @@ impl Guest {
     }
 
     pub(crate) fn written_ram(&mut self) -> Result<PageSet, HypervisorError> {
-        let mut pages = PageSet::new(RAM_PAGES);
-        self.vm.written(RAM_SLOT, &mut pages)?;
-        Ok(pages)
+        self.vm.collect_written(RAM_SLOT, &mut self.told)?;
+        Ok(self.told.clone())
+    }
+
+    /// Takes pages of RAM for unwritten.
+    pub(crate) fn forget_written(&mut self, pages: &PageSet) -> Result<(), HypervisorError> {
+        self.vm.forget_written(RAM_SLOT, pages)?;
+        pages.iter().for_each(|page| self.told.remove(page));
+        Ok(())
     }
 
     #[track_caller]

@@ -215,10 +215,13 @@ suite! {
     }
     WriteTracking write_tracking "Which pages a guest has written." {
         a_written_page_shows_until_it_is_forgotten:
-            "A written page shows however often it is asked for, until it is forgotten; the next write shows again.",
+            "A written page that was told is written until it is forgotten; the next write shows again.",
         exactly_the_written_pages_show: "The pages that were written show, and no others.",
         forgetting_some_pages_keeps_the_others: "Pages can be forgotten one by one.",
-        what_the_set_held_before_is_gone: "The set that is handed in is overwritten.",
+        a_page_is_told_once_and_added_to_the_set:
+            "Pages are added to the set that is handed in, and one that was told is not told again.",
+        however_many_pages_are_written_each_is_told:
+            "A guest that writes thousands of pages in one run loses none, and those that were not forgotten stay told.",
         loads_from_fresh_memory_do_not_show: "Loads from memory that nobody has written leave no trace.",
         refused_writes_do_not_show: "A store that faults leaves no trace.",
         writes_of_the_host_do_not_show:

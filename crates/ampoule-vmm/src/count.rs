@@ -119,7 +119,7 @@ methods! {
     "[`Hypervisor::create_vm`]" CreateVm,
     "[`Vm::map`]" Map,
     "[`Vm::unmap`]" Unmap,
-    "[`Vm::written`]" Written,
+    "[`Vm::collect_written`]" CollectWritten,
     "[`Vm::forget_written`]" ForgetWritten,
     "[`Vm::create_vcpu`]" CreateVcpu,
     "[`Vcpu::run`]" Run,
@@ -198,9 +198,9 @@ impl Vm for CountingVm {
         self.inner.unmap(slot)
     }
 
-    fn written(&mut self, slot: u32, pages: &mut PageSet) -> Result<(), HypervisorError> {
-        self.tally.count(Method::Written);
-        self.inner.written(slot, pages)
+    fn collect_written(&mut self, slot: u32, pages: &mut PageSet) -> Result<(), HypervisorError> {
+        self.tally.count(Method::CollectWritten);
+        self.inner.collect_written(slot, pages)
     }
 
     fn forget_written(&mut self, slot: u32, pages: &PageSet) -> Result<(), HypervisorError> {

@@ -68,24 +68,25 @@ pub trait Vm: Send {
     /// [`HypervisorError::SlotEmpty`], or what the hypervisor reports. The memory stays mapped then.
     fn unmap(&mut self, slot: u32) -> Result<(), HypervisorError>;
 
-    /// Says which pages of a slot the guest has written since the slot was mapped with [`WriteTracking::On`], or since
-    /// they were last [forgotten](Vm::forget_written). What `pages` held before is gone.
+    /// Adds to `pages` those of a slot that the guest has written since the slot was mapped with [`WriteTracking::On`] and that
+    /// have not been told yet.
     ///
-    /// A page stays there however often it is asked for, so that a guest pays for its first write to a page only. Writes
-    /// of the host to the slot's region are not seen. Pages may be told too that the guest has only read, or that hold its
-    /// page tables.
+    /// A page is told once, however often the guest writes it then, so that it pays for its first write to a page only; it is
+    /// told again when it is written after it was [forgotten](Vm::forget_written). It may be told again without that. Writes of
+    /// the host to the slot's region are not seen. Pages may be told too that the guest has only read, or that hold its page
+    /// tables.
     ///
     /// # Errors
     ///
     /// [`HypervisorError::SlotEmpty`], [`HypervisorError::WritesNotTracked`], [`HypervisorError::SlotSize`] when `pages` is
-    /// for a slot of another size, or what the hypervisor reports.
-    fn written(&mut self, slot: u32, pages: &mut PageSet) -> Result<(), HypervisorError>;
+    /// for a slot of another size, or what the hypervisor reports. Nothing is lost then.
+    fn collect_written(&mut self, slot: u32, pages: &mut PageSet) -> Result<(), HypervisorError>;
 
     /// Takes these pages of a slot for unwritten. To be called while no vCPU runs.
     ///
     /// # Errors
     ///
-    /// As for [`written`](Vm::written).
+    /// As for [`collect_written`](Vm::collect_written).
     fn forget_written(&mut self, slot: u32, pages: &PageSet) -> Result<(), HypervisorError>;
 
     /// Creates a vCPU whose `syscall` instruction enters as `entry` says. Before its first run it needs
@@ -102,7 +103,7 @@ pub trait Vm: Send {
 pub enum WriteTracking {
     /// It notes none, and can use large pages.
     Off,
-    /// It notes every page ([`Vm::written`]).
+    /// It notes every page ([`Vm::collect_written`]).
     On,
 }
 
@@ -342,7 +343,7 @@ impl fmt::Display for Operation {
             Operation::CreateVm => "create a virtual machine",
             Operation::MapMemory => "map memory into a guest",
             Operation::UnmapMemory => "unmap memory from a guest",
-            Operation::TrackWrites => "keep track of written pages without clearing them",
+            Operation::TrackWrites => "keep track of written pages in a ring",
             Operation::ReadWrittenPages => "report which pages a guest has written",
             Operation::ForgetWrittenPages => "forget which pages a guest has written",
             Operation::CreateVcpu => "create a vCPU",

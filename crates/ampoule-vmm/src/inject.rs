@@ -99,9 +99,9 @@ impl Vm for FailingVm {
         self.inner.unmap(slot)
     }
 
-    fn written(&mut self, slot: u32, pages: &mut PageSet) -> Result<(), HypervisorError> {
+    fn collect_written(&mut self, slot: u32, pages: &mut PageSet) -> Result<(), HypervisorError> {
         self.plan.pass(Operation::ReadWrittenPages)?;
-        self.inner.written(slot, pages)
+        self.inner.collect_written(slot, pages)
     }
 
     fn forget_written(&mut self, slot: u32, pages: &PageSet) -> Result<(), HypervisorError> {

@@ -1,16 +1,20 @@
 //! A set of pages, by their numbers.
 
-/// Which pages of a memory slot are meant: one bit for each.
+/// Which pages of a memory slot are meant. What is done to a set follows the pages in it, and hardly the size of the slot.
 #[derive(Clone, Eq, PartialEq, Debug)]
 pub struct PageSet {
+    /// One bit for each page.
     words: Box<[u64]>,
+    /// One bit for each of the words, set where the word is not zero.
+    occupied: Box<[u64]>,
     pages: usize,
 }
 
 impl PageSet {
     /// An empty set that can hold the pages `0..pages`.
     pub fn new(pages: usize) -> PageSet {
-        PageSet { words: vec![0; pages.div_ceil(PAGES_PER_WORD)].into(), pages }
+        let words = pages.div_ceil(BITS);
+        PageSet { words: vec![0; words].into(), occupied: vec![0; words.div_ceil(BITS)].into(), pages }
     }
 
     /// How many pages the set can hold.
@@ -25,19 +29,25 @@ impl PageSet {
     /// When the set cannot hold it.
     pub fn insert(&mut self, page: usize) {
         assert!(page < self.pages, "page {page} of {}", self.pages);
-        self.words[page / PAGES_PER_WORD] |= 1 << (page % PAGES_PER_WORD);
+        set_bit(&mut self.words, page);
+        set_bit(&mut self.occupied, page / BITS);
     }
 
     /// Takes a page out, if it is there.
     pub fn remove(&mut self, page: usize) {
-        if let Some(word) = self.words.get_mut(page / PAGES_PER_WORD) {
-            *word &= !(1 << (page % PAGES_PER_WORD));
+        let Some(word) = self.words.get_mut(page / BITS) else {
+            return;
+        };
+        *word &= !(1 << (page % BITS));
+        if *word == 0 {
+            let index = page / BITS;
+            self.occupied[index / BITS] &= !(1 << (index % BITS));
         }
     }
 
     /// Whether a page is there.
     pub fn contains(&self, page: usize) -> bool {
-        self.words.get(page / PAGES_PER_WORD).is_some_and(|word| word >> (page % PAGES_PER_WORD) & 1 != 0)
+        self.words.get(page / BITS).is_some_and(|word| word >> (page % BITS) & 1 != 0)
     }
 
     /// Adds all pages of another set.
@@ -47,29 +57,33 @@ impl PageSet {
     /// When the sets differ in how many pages they can hold.
     pub fn insert_all(&mut self, other: &PageSet) {
         assert_eq!(self.pages, other.pages, "sets of pages of different slots");
-        for (word, other) in self.words.iter_mut().zip(&other.words) {
-            *word |= other;
+        for index in bits(other.occupied.iter().copied()) {
+            self.words[index] |= other.words[index];
+            set_bit(&mut self.occupied, index);
         }
     }
 
     /// Takes all pages out.
     pub fn clear(&mut self) {
-        self.words.fill(0);
+        for index in bits(self.occupied.iter().copied()) {
+            self.words[index] = 0;
+        }
+        self.occupied.fill(0);
     }
 
     /// Whether no page is there.
     pub fn is_empty(&self) -> bool {
-        self.words.iter().all(|word| *word == 0)
+        self.occupied.iter().all(|word| *word == 0)
     }
 
     /// How many pages are there.
     pub fn len(&self) -> usize {
-        self.words.iter().map(|word| word.count_ones() as usize).sum()
+        bits(self.occupied.iter().copied()).map(|index| self.words[index].count_ones() as usize).sum()
     }
 
     /// The pages in ascending order.
     pub fn iter(&self) -> impl Iterator<Item = usize> + '_ {
-        pages_of(self.words.iter().copied())
+        bits(self.occupied.iter().copied()).flat_map(|index| bits_of(index, self.words[index]))
     }
 
     /// The pages that are in this set, in another, or in both, in ascending order.
@@ -79,31 +93,31 @@ impl PageSet {
     /// When the sets differ in how many pages they can hold.
     pub fn union<'a>(&'a self, other: &'a PageSet) -> impl Iterator<Item = usize> + 'a {
         assert_eq!(self.pages, other.pages, "sets of pages of different slots");
-        pages_of(self.words.iter().zip(&other.words).map(|(word, other)| word | other))
-    }
-
-    /// The bits: page `n` is bit `n % 64` of word `n / 64`.
-    pub(crate) fn words_mut(&mut self) -> &mut [u64] {
-        &mut self.words
-    }
-
-    /// The bits, as for [`words_mut`](Self::words_mut).
-    pub(crate) fn words(&self) -> &[u64] {
-        &self.words
+        let occupied = self.occupied.iter().zip(&other.occupied).map(|(one, other)| one | other);
+        bits(occupied).flat_map(|index| bits_of(index, self.words[index] | other.words[index]))
     }
 }
 
-fn pages_of(words: impl Iterator<Item = u64>) -> impl Iterator<Item = usize> {
-    words.enumerate().filter(|(_, word)| *word != 0).flat_map(|(index, mut rest)| {
-        std::iter::from_fn(move || {
-            let bit = rest.trailing_zeros() as usize;
-            rest &= rest.checked_sub(1)?;
-            Some(index * PAGES_PER_WORD + bit)
-        })
+fn set_bit(words: &mut [u64], bit: usize) {
+    words[bit / BITS] |= 1 << (bit % BITS);
+}
+
+/// The numbers of the bits that are set.
+fn bits(words: impl Iterator<Item = u64>) -> impl Iterator<Item = usize> {
+    words.enumerate().flat_map(|(index, word)| bits_of(index, word))
+}
+
+/// The numbers of the bits that are set in one word.
+fn bits_of(index: usize, mut word: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let bit = word.trailing_zeros() as usize;
+        word &= word.checked_sub(1)?;
+        Some(index * BITS + bit)
     })
 }
 
-const PAGES_PER_WORD: usize = u64::BITS as usize;
+/// Bits of a word.
+const BITS: usize = u64::BITS as usize;
 
 #[cfg(test)]
 mod tests {
@@ -122,6 +136,17 @@ mod tests {
         set.clear();
         assert!(set.is_empty());
         assert_eq!(set.iter().next(), None);
+    }
+
+    #[test]
+    fn pages_far_apart_are_found_and_taken_out_again() {
+        let pages = [0, 4095, 4096, 8191, 131_071];
+        let mut set = PageSet::new(131_072);
+        pages.iter().for_each(|page| set.insert(*page));
+        assert_eq!(set.iter().collect::<Vec<_>>(), pages);
+        assert_eq!(set.union(&PageSet::new(131_072)).collect::<Vec<_>>(), pages);
+        pages.iter().for_each(|page| set.remove(*page));
+        assert_eq!(set, PageSet::new(131_072));
     }
 
     #[test]

@@ -3,12 +3,13 @@
 use std::fmt;
 
 use kvm_bindings::{
-    KVM_CAP_BINARY_STATS_FD, KVM_CAP_EXT_CPUID, KVM_CAP_IMMEDIATE_EXIT, KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2,
-    KVM_CAP_SYNC_REGS, KVM_CAP_USER_MEMORY, KVM_CAP_XCRS, KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE, KVM_SYNC_X86_REGS,
-    KVM_SYNC_X86_SREGS,
+    KVM_CAP_BINARY_STATS_FD, KVM_CAP_DIRTY_LOG_RING, KVM_CAP_EXT_CPUID, KVM_CAP_IMMEDIATE_EXIT, KVM_CAP_SYNC_REGS,
+    KVM_CAP_USER_MEMORY, KVM_CAP_XCRS, KVM_SYNC_X86_REGS, KVM_SYNC_X86_SREGS,
 };
 
 use crate::x86_64::probe::Trials;
+
+use super::dirty_ring::DirtyRing;
 
 /// What was found out about KVM: all of it when it could be opened, and otherwise what was until that failed. Its `Display`
 /// is a list of a few lines.
@@ -31,10 +32,22 @@ pub struct Detection {
 pub struct Extension {
     /// The kernel's name for it.
     pub name: &'static str,
-    /// The bits of [`found`](Extension::found) that must be set; 0 where this backend can do without it.
-    pub needed: i32,
-    /// What the kernel answers when it is asked for it: 0 where it is absent; otherwise, as a rule, 1 or a set of bits.
+    /// What [`found`](Extension::found) has to be.
+    pub needed: Needed,
+    /// What the kernel answers when it is asked for it: 0 where it is absent; otherwise 1, a set of bits, or a limit.
     pub found: i32,
+}
+
+/// How much of a capability this backend needs.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+#[non_exhaustive]
+pub enum Needed {
+    /// It can do without it.
+    Nothing,
+    /// These bits.
+    Bits(i32),
+    /// At least so much.
+    AtLeast(i32),
 }
 
 /// What guests see of the processor.
@@ -70,7 +83,11 @@ impl Extension {
     /// Whether the kernel has as much of it as this backend needs.
     pub fn suffices(&self) -> bool {
         // An error is a negative number, all of whose upper bits are set.
-        self.needed == 0 || self.found > 0 && self.found & self.needed == self.needed
+        match self.needed {
+            Needed::Nothing => true,
+            Needed::Bits(bits) => self.found > 0 && self.found & bits == bits,
+            Needed::AtLeast(least) => self.found >= least,
+        }
     }
 }
 
@@ -94,11 +111,16 @@ impl fmt::Display for Detection {
 impl fmt::Display for Extension {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Extension { name, needed, found } = *self;
-        match found {
-            _ if !self.suffices() && found > 0 => write!(f, "{name}: {found:#x}, of which {needed:#x} is needed"),
-            0 if needed == 0 => write!(f, "{name}: absent, not needed"),
-            ..=0 => write!(f, "{name}: missing"),
-            1 => write!(f, "{name}: present"),
+        match (found, needed) {
+            (0, Needed::Nothing) => write!(f, "{name}: absent, not needed"),
+            (..=0, _) => write!(f, "{name}: missing"),
+            (_, Needed::Bits(bits)) if !self.suffices() => {
+                write!(f, "{name}: {found:#x}, of which {bits:#x} is needed")
+            }
+            (_, Needed::AtLeast(least)) if !self.suffices() => {
+                write!(f, "{name}: {found:#x}, and {least:#x} is needed")
+            }
+            (1, _) => write!(f, "{name}: present"),
             _ => write!(f, "{name}: present ({found:#x})"),
         }
     }
@@ -118,19 +140,16 @@ impl fmt::Display for Processor {
 /// The name of the capability by which a vCPU's statistics can be read.
 pub(super) const STATISTICS: &str = "KVM_CAP_BINARY_STATS_FD";
 
-/// What is asked for: its name, its number, and the bits that are needed.
-const EXTENSIONS: [(&str, u32, i32); 7] = [
-    ("KVM_CAP_USER_MEMORY", KVM_CAP_USER_MEMORY, 1),
-    ("KVM_CAP_EXT_CPUID", KVM_CAP_EXT_CPUID, 1),
-    ("KVM_CAP_XCRS", KVM_CAP_XCRS, 1),
-    ("KVM_CAP_SYNC_REGS", KVM_CAP_SYNC_REGS, (KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS) as i32),
-    ("KVM_CAP_IMMEDIATE_EXIT", KVM_CAP_IMMEDIATE_EXIT, 1),
-    (
-        "KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2",
-        KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2,
-        KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE as i32,
-    ),
-    (STATISTICS, KVM_CAP_BINARY_STATS_FD, 0),
+/// What is asked for: its name, its number, and how much of it is needed.
+const EXTENSIONS: [(&str, u32, Needed); 7] = [
+    ("KVM_CAP_USER_MEMORY", KVM_CAP_USER_MEMORY, Needed::Bits(1)),
+    ("KVM_CAP_EXT_CPUID", KVM_CAP_EXT_CPUID, Needed::Bits(1)),
+    ("KVM_CAP_XCRS", KVM_CAP_XCRS, Needed::Bits(1)),
+    ("KVM_CAP_SYNC_REGS", KVM_CAP_SYNC_REGS, Needed::Bits((KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS) as i32)),
+    ("KVM_CAP_IMMEDIATE_EXIT", KVM_CAP_IMMEDIATE_EXIT, Needed::Bits(1)),
+    // The kernel answers how many bytes a ring can have.
+    ("KVM_CAP_DIRTY_LOG_RING", KVM_CAP_DIRTY_LOG_RING, Needed::AtLeast(DirtyRing::BYTES as i32)),
+    (STATISTICS, KVM_CAP_BINARY_STATS_FD, Needed::Nothing),
 ];
 
 #[cfg(test)]

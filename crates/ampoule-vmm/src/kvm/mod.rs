@@ -5,9 +5,12 @@
 
 mod cpuid;
 mod detection;
+mod dirty_ring;
 mod open_error;
 mod registers;
 mod run_page;
+mod shared;
+mod slots;
 mod statistics;
 mod vcpu;
 mod vm;
@@ -23,7 +26,7 @@ use crate::hypervisor::{Hypervisor, HypervisorError, Vm};
 use crate::x86_64::capabilities::Capabilities;
 use crate::x86_64::probe::{Features, Trials, probe};
 
-pub use detection::{Detection, Extension, Processor};
+pub use detection::{Detection, Extension, Needed, Processor};
 pub use open_error::{DeviceGroup, OpenError};
 
 use vm::KvmVm;

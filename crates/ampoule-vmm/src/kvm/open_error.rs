@@ -50,7 +50,7 @@ pub enum OpenError {
     },
     /// The kernel's KVM lacks something.
     #[error(
-        "{}: KVM lacks {capability}; Linux 5.2 or newer on x86-64 is needed{}",
+        "{}: KVM lacks {capability}; Linux 5.11 or newer on x86-64 is needed{}",
         path.display(),
         Findings(detection)
     )]

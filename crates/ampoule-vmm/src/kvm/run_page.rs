@@ -1,43 +1,30 @@
-//! The memory that a vCPU shares with the kernel: why it stopped, its registers, and the request to stop at once.
+//! What a vCPU and the kernel tell each other about a run: why it stopped, the registers, and the request to stop at once.
 //!
-//! The kernel writes it during `KVM_RUN` only, except that any thread may store to `immediate_exit` at any time. So every
+//! The kernel writes the page during `KVM_RUN` only, except that any thread may store to `immediate_exit` at any time. So every
 //! access but that one happens through the vCPU's own [`RunPage`], which exists once; the byte `immediate_exit` is only ever
 //! accessed as an atomic, and no reference covers it.
 
-use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
-use std::ptr::{self, NonNull};
-use std::slice;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::Ordering;
 
 use kvm_bindings::{
-    KVM_EXIT_FAIL_ENTRY, KVM_EXIT_HLT, KVM_EXIT_INTERNAL_ERROR, KVM_EXIT_INTR, KVM_EXIT_IO, KVM_EXIT_IO_OUT,
-    KVM_EXIT_MMIO, KVM_EXIT_SHUTDOWN, KVM_SYNC_X86_REGS, KVM_SYNC_X86_SREGS, kvm_regs, kvm_run, kvm_sregs,
+    KVM_EXIT_DIRTY_RING_FULL, KVM_EXIT_FAIL_ENTRY, KVM_EXIT_HLT, KVM_EXIT_INTERNAL_ERROR, KVM_EXIT_INTR, KVM_EXIT_IO,
+    KVM_EXIT_IO_OUT, KVM_EXIT_MMIO, KVM_EXIT_SHUTDOWN, KVM_SYNC_X86_REGS, KVM_SYNC_X86_SREGS, kvm_regs, kvm_sregs,
 };
 
 use crate::address::GuestPhys;
 use crate::hypervisor::{Exit, Interrupt};
 
-/// The vCPU's own access to the shared memory.
+use super::shared::Mapping;
+
+/// The vCPU's own access to the page.
 #[derive(Debug)]
 pub(super) struct RunPage(Arc<Mapping>);
 
 impl RunPage {
-    /// Maps the shared memory, `len` bytes long, of the vCPU behind `vcpu`. To be called once per vCPU.
-    pub(super) fn map(vcpu: BorrowedFd<'_>, len: usize) -> io::Result<RunPage> {
-        if len < size_of::<kvm_run>() {
-            return Err(io::ErrorKind::InvalidData.into());
-        }
-        // SAFETY: a new mapping at an address that the kernel chooses touches no existing memory.
-        let base = unsafe {
-            libc::mmap(ptr::null_mut(), len, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED, vcpu.as_raw_fd(), 0)
-        };
-        if base == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        let base = NonNull::new(base.cast()).ok_or(io::ErrorKind::InvalidData)?;
-        Ok(RunPage(Arc::new(Mapping { base, len })))
+    /// The run page in this mapping, which has no other.
+    pub(super) fn new(mapping: Arc<Mapping>) -> RunPage {
+        RunPage(mapping)
     }
 
     pub(super) fn interrupter(&self) -> Arc<dyn Interrupt> {
@@ -79,6 +66,12 @@ impl RunPage {
     pub(super) fn store_special_regs(&mut self, regs: kvm_sregs) {
         // SAFETY: as above.
         unsafe { (&raw mut (*self.0.run()).s.regs.sregs).write(regs) };
+    }
+
+    /// Whether the last run returned because the vCPU's [`DirtyRing`](super::dirty_ring::DirtyRing) is full.
+    pub(super) fn ring_is_full(&self) -> bool {
+        // SAFETY: see `Mapping::run`; the field is plain data.
+        unsafe { (&raw const (*self.0.run()).exit_reason).read() == KVM_EXIT_DIRTY_RING_FULL }
     }
 
     /// What made the last run return.
@@ -143,7 +136,7 @@ impl RunPage {
     }
 }
 
-/// Another thread's access to the shared memory.
+/// Another thread's access to the page.
 struct Interrupter(Arc<Mapping>);
 
 impl Interrupt for Interrupter {
@@ -155,47 +148,3 @@ impl Interrupt for Interrupter {
         self.0.immediate_exit().store(0, Ordering::SeqCst);
     }
 }
-
-#[derive(Debug)]
-struct Mapping {
-    base: NonNull<kvm_run>,
-    len: usize,
-}
-
-impl Mapping {
-    /// At least `size_of::<kvm_run>()` bytes, aligned to a page, readable and writable as long as the mapping lives. Only the
-    /// one `RunPage` may go through this pointer, and not to `immediate_exit`.
-    fn run(&self) -> *mut kvm_run {
-        self.base.as_ptr()
-    }
-
-    fn immediate_exit(&self) -> &AtomicU8 {
-        // SAFETY: the byte lives as long as the mapping, and is accessed by nobody but through this function and by the
-        // kernel, which only reads it.
-        unsafe { AtomicU8::from_ptr(&raw mut (*self.base.as_ptr()).immediate_exit) }
-    }
-
-    /// `len` bytes at `offset`, where the kernel puts the data of an I/O exit, if they lie behind `kvm_run`.
-    fn after_run(&self, offset: usize, len: usize) -> Option<&[u8]> {
-        let end = offset.checked_add(len)?;
-        if offset < size_of::<kvm_run>() || end > self.len {
-            return None;
-        }
-        // SAFETY: the range lies within the mapping and does not cover `immediate_exit`. The kernel writes it during a run
-        // only; `RunPage::exit` lends it until the next one.
-        Some(unsafe { slice::from_raw_parts(self.base.as_ptr().cast::<u8>().add(offset), len) })
-    }
-}
-
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        // SAFETY: the mapping is ours, exactly this long, and nobody who could use it is left.
-        unsafe { libc::munmap(self.base.as_ptr().cast(), self.len) };
-    }
-}
-
-// SAFETY: the mapping belongs to no thread.
-unsafe impl Send for Mapping {}
-// SAFETY: through a shared reference, other threads reach only the atomic `immediate_exit`; all else is reached through the
-// one `RunPage`, which is borrowed as Rust's rules demand.
-unsafe impl Sync for Mapping {}

@@ -12,6 +12,7 @@ use crate::x86_64::capabilities::{Capabilities, PortAccess};
 use crate::x86_64::registers::{FpuState, Regs, SpecialRegs, SyscallEntry};
 
 use super::run_page::RunPage;
+use super::shared;
 use super::statistics::KvmStatistics;
 use super::vm::{Machine, refused};
 
@@ -37,8 +38,9 @@ impl KvmVcpu {
         let fd = machine.fd.create_vcpu(id).map_err(|errno| refused(Operation::CreateVcpu, errno))?;
         // SAFETY: `fd` stays open during the borrow.
         let borrowed = unsafe { BorrowedFd::borrow_raw(fd.as_raw_fd()) };
-        let page = RunPage::map(borrowed, machine.device.run_page_len)
+        let (page, ring) = shared::map(borrowed, machine.device.run_page_len)
             .map_err(|source| HypervisorError::Refused { operation: Operation::MapRunPage, source })?;
+        machine.add_ring(ring);
         let mut vcpu = KvmVcpu {
             fd,
             page,
@@ -105,20 +107,27 @@ impl Vcpu for KvmVcpu {
         self.page.request_registers(self.special_wanted);
         self.special_current = self.special_wanted;
         self.special_wanted = false;
-        self.counters.runs += 1;
-        // SAFETY: the descriptor is a vCPU's. The kernel writes to the run page, which is borrowed mutably, and to the
-        // guest's memory, into which no reference exists and which `machine` keeps mapped.
-        let result = unsafe { libc::ioctl(self.fd.as_raw_fd(), KVM_RUN, 0) };
-        if result >= 0 {
-            let exit = self.page.exit();
-            self.shut_down = exit == Exit::Shutdown;
-            return Ok(exit);
+        loop {
+            self.counters.runs += 1;
+            // SAFETY: the descriptor is a vCPU's. The kernel writes to the run page, which is borrowed mutably, to entries of
+            // the vCPU's ring that are its own, and to the guest's memory, into which no reference exists and which `machine`
+            // keeps mapped.
+            let result = unsafe { libc::ioctl(self.fd.as_raw_fd(), KVM_RUN, 0) };
+            if result < 0 {
+                let source = io::Error::last_os_error();
+                if source.kind() == io::ErrorKind::Interrupted {
+                    return Ok(Exit::Interrupted);
+                }
+                return Err(HypervisorError::Refused { operation: Operation::Run, source });
+            }
+            if !self.page.ring_is_full() {
+                break;
+            }
+            self.machine.make_room_in_rings()?;
         }
-        let source = io::Error::last_os_error();
-        if source.kind() == io::ErrorKind::Interrupted {
-            return Ok(Exit::Interrupted);
-        }
-        Err(HypervisorError::Refused { operation: Operation::Run, source })
+        let exit = self.page.exit();
+        self.shut_down = exit == Exit::Shutdown;
+        Ok(exit)
     }
 
     fn regs(&self) -> Regs {

@@ -1,18 +1,12 @@
 //! Virtual machines.
 
-use std::collections::BTreeMap;
-use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use kvm_bindings::{
-    KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE, KVM_MEM_LOG_DIRTY_PAGES,
-    kvm_clear_dirty_log, kvm_clear_dirty_log__bindgen_ty_1, kvm_dirty_log, kvm_dirty_log__bindgen_ty_1, kvm_enable_cap,
-    kvm_userspace_memory_region,
-};
+use kvm_bindings::{KVM_CAP_DIRTY_LOG_RING, KVM_MEM_LOG_DIRTY_PAGES, kvm_enable_cap, kvm_userspace_memory_region};
 use kvm_ioctls::VmFd;
 
-use crate::address::{GuestPhys, PAGE_SIZE};
+use crate::address::GuestPhys;
 use crate::hypervisor::{HypervisorError, Operation, Vcpu, Vm, WriteTracking};
 use crate::memory::Region;
 use crate::page_set::PageSet;
@@ -20,6 +14,8 @@ use crate::x86_64::capabilities::Capabilities;
 use crate::x86_64::registers::SyscallEntry;
 
 use super::Device;
+use super::dirty_ring::DirtyRing;
+use super::slots::Slots;
 use super::vcpu::KvmVcpu;
 
 #[derive(Debug)]
@@ -33,46 +29,41 @@ pub(super) struct KvmVm {
 #[derive(Debug)]
 pub(super) struct Machine {
     pub(super) fd: VmFd,
-    slots: Mutex<BTreeMap<u32, Slot>>,
+    slots: Mutex<Slots>,
     pub(super) device: Arc<Device>,
     pub(super) capabilities: Capabilities,
 }
 
-#[derive(Debug)]
-struct Slot {
-    region: Arc<Region>,
-    tracking: WriteTracking,
+impl Machine {
+    /// Reads what the vCPUs' rings say of written pages, and empties them.
+    pub(super) fn make_room_in_rings(&self) -> Result<(), HypervisorError> {
+        self.slots().make_room(self.descriptor())
+    }
+
+    pub(super) fn add_ring(&self, ring: DirtyRing) {
+        self.slots().add_ring(ring);
+    }
+
+    fn slots(&self) -> MutexGuard<'_, Slots> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn descriptor(&self) -> BorrowedFd<'_> {
+        // SAFETY: the descriptor stays open as long as `self` lives.
+        unsafe { BorrowedFd::borrow_raw(self.fd.as_raw_fd()) }
+    }
 }
 
 impl KvmVm {
     pub(super) fn create(device: Arc<Device>, capabilities: Capabilities) -> Result<KvmVm, HypervisorError> {
         let fd = device.kvm.create_vm().map_err(|errno| refused(Operation::CreateVm, errno))?;
-        // The log of written pages is only added to until `forget_written`, so that a page costs its first write only.
-        let keep_log = kvm_enable_cap {
-            cap: KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2,
-            args: [KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE.into(), 0, 0, 0],
+        let ring = kvm_enable_cap {
+            cap: KVM_CAP_DIRTY_LOG_RING,
+            args: [DirtyRing::BYTES as u64, 0, 0, 0],
             ..Default::default()
         };
-        fd.enable_cap(&keep_log).map_err(|errno| refused(Operation::TrackWrites, errno))?;
+        fd.enable_cap(&ring).map_err(|errno| refused(Operation::TrackWrites, errno))?;
         Ok(KvmVm { machine: Arc::new(Machine { fd, slots: Mutex::default(), device, capabilities }), vcpus: 0 })
-    }
-
-    fn slots(&self) -> MutexGuard<'_, BTreeMap<u32, Slot>> {
-        self.machine.slots.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Makes sure that `pages` fits a slot whose writes are tracked.
-    fn check_tracked(&self, slot: u32, pages: &PageSet) -> Result<(), HypervisorError> {
-        let slots = self.slots();
-        let Slot { region, tracking } = slots.get(&slot).ok_or(HypervisorError::SlotEmpty { slot })?;
-        if *tracking == WriteTracking::Off {
-            return Err(HypervisorError::WritesNotTracked { slot });
-        }
-        let expected = region.len() / PAGE_SIZE;
-        if expected != pages.capacity() {
-            return Err(HypervisorError::SlotSize { slot, pages: expected, given: pages.capacity() });
-        }
-        Ok(())
     }
 }
 
@@ -84,8 +75,8 @@ impl Vm for KvmVm {
         region: Arc<Region>,
         tracking: WriteTracking,
     ) -> Result<(), HypervisorError> {
-        let mut slots = self.slots();
-        if slots.contains_key(&slot) {
+        let mut slots = self.machine.slots();
+        if slots.contains(slot) {
             return Err(HypervisorError::SlotInUse { slot });
         }
         let memory = kvm_userspace_memory_region {
@@ -99,52 +90,29 @@ impl Vm for KvmVm {
         // guest can reach it. No reference into it exists that the guest's writes could invalidate.
         unsafe { self.machine.fd.set_user_memory_region(memory) }
             .map_err(|errno| refused(Operation::MapMemory, errno))?;
-        slots.insert(slot, Slot { region, tracking });
+        slots.insert(slot, region, tracking);
         Ok(())
     }
 
     fn unmap(&mut self, slot: u32) -> Result<(), HypervisorError> {
-        let mut slots = self.slots();
-        if !slots.contains_key(&slot) {
+        let mut slots = self.machine.slots();
+        if !slots.contains(slot) {
             return Err(HypervisorError::SlotEmpty { slot });
         }
         let nothing = kvm_userspace_memory_region { slot, ..Default::default() };
         // SAFETY: a slot of size zero gives the guest access to nothing.
         unsafe { self.machine.fd.set_user_memory_region(nothing) }
             .map_err(|errno| refused(Operation::UnmapMemory, errno))?;
-        slots.remove(&slot);
+        slots.remove(slot);
         Ok(())
     }
 
-    fn written(&mut self, slot: u32, pages: &mut PageSet) -> Result<(), HypervisorError> {
-        self.check_tracked(slot, pages)?;
-        let bits = pages.words_mut();
-        let log = kvm_dirty_log {
-            slot,
-            padding1: 0,
-            __bindgen_anon_1: kvm_dirty_log__bindgen_ty_1 { dirty_bitmap: bits.as_mut_ptr().cast() },
-        };
-        // SAFETY: the kernel writes one bit for each page of the slot, in whole words of 64, and `check_tracked` has seen
-        // that `bits` has as many.
-        let result = unsafe { libc::ioctl(self.machine.fd.as_raw_fd(), KVM_GET_DIRTY_LOG, &raw const log) };
-        answered(result, Operation::ReadWrittenPages)
+    fn collect_written(&mut self, slot: u32, pages: &mut PageSet) -> Result<(), HypervisorError> {
+        self.machine.slots().collect_written(slot, pages)
     }
 
     fn forget_written(&mut self, slot: u32, pages: &PageSet) -> Result<(), HypervisorError> {
-        self.check_tracked(slot, pages)?;
-        let num_pages = u32::try_from(pages.capacity()).expect("KVM has no slots of 16 TiB");
-        let log = kvm_clear_dirty_log {
-            slot,
-            num_pages,
-            first_page: 0,
-            __bindgen_anon_1: kvm_clear_dirty_log__bindgen_ty_1 {
-                dirty_bitmap: pages.words().as_ptr().cast_mut().cast(),
-            },
-        };
-        // SAFETY: the kernel reads one bit for each page of the slot, in whole words of 64, and `check_tracked` has seen
-        // that `pages` has as many.
-        let result = unsafe { libc::ioctl(self.machine.fd.as_raw_fd(), KVM_CLEAR_DIRTY_LOG, &raw const log) };
-        answered(result, Operation::ForgetWrittenPages)
+        self.machine.slots().forget_written(self.machine.descriptor(), slot, pages)
     }
 
     fn create_vcpu(&mut self, entry: &SyscallEntry) -> Result<Box<dyn Vcpu>, HypervisorError> {
@@ -154,17 +122,7 @@ impl Vm for KvmVm {
     }
 }
 
-fn answered(result: libc::c_int, operation: Operation) -> Result<(), HypervisorError> {
-    if result == 0 { Ok(()) } else { Err(HypervisorError::Refused { operation, source: io::Error::last_os_error() }) }
-}
-
 /// The kernel's refusal as an error.
 pub(super) fn refused(operation: Operation, errno: kvm_ioctls::Error) -> HypervisorError {
     HypervisorError::Refused { operation, source: errno.into() }
 }
-
-/// `_IOW(KVMIO, 0x42, struct kvm_dirty_log)` in `linux/kvm.h`.
-const KVM_GET_DIRTY_LOG: libc::c_ulong = 0x4010_ae42;
-
-/// `_IOWR(KVMIO, 0xc0, struct kvm_clear_dirty_log)` in `linux/kvm.h`.
-const KVM_CLEAR_DIRTY_LOG: libc::c_ulong = 0xc018_aec0;

@@ -181,7 +181,7 @@ impl GuestMemory {
         slot: u32,
         zero: Range<usize>,
     ) -> Result<Arc<Contents>, MemoryError> {
-        vm.written(slot, &mut self.guest_written)?;
+        vm.collect_written(slot, &mut self.guest_written)?;
         let changed = self.guest_written.union(&self.host_written);
         let changed = changed.filter(|page| !zero.contains(&(page * PAGE_SIZE)));
         self.current = self.current.updated(&self.region, changed)?;
@@ -205,7 +205,7 @@ impl GuestMemory {
         slot: u32,
         target: &Arc<Contents>,
     ) -> Result<Restored, MemoryError> {
-        vm.written(slot, &mut self.guest_written)?;
+        vm.collect_written(slot, &mut self.guest_written)?;
         if !self.is_shown {
             return self.remap(vm, slot, target);
         }
@@ -235,7 +235,7 @@ impl GuestMemory {
     ///
     /// What the hypervisor reports.
     pub(crate) fn dirty_pages(&mut self, vm: &mut dyn Vm, slot: u32) -> Result<usize, HypervisorError> {
-        vm.written(slot, &mut self.guest_written)?;
+        vm.collect_written(slot, &mut self.guest_written)?;
         Ok(self.guest_written.union(&self.host_written).count())
     }
 

@@ -218,10 +218,10 @@ impl Vm for FakeVm {
         unreachable!("the memory stays in its slot")
     }
 
-    fn written(&mut self, slot: u32, pages: &mut PageSet) -> Result<(), HypervisorError> {
+    fn collect_written(&mut self, slot: u32, pages: &mut PageSet) -> Result<(), HypervisorError> {
         assert_eq!(slot, SLOT);
         self.pass()?;
-        pages.clone_from(&self.written);
+        pages.insert_all(&self.written);
         Ok(())
     }
 

@@ -4,12 +4,16 @@ use crate::x86_64::probe::{Outcome, Trials};
 
 /// A kernel that has everything, but answers `found` when it is asked for the capability `number`.
 fn detection(number: u32, found: i32) -> Detection {
-    let answer = |asked| if asked == number { found } else { 3 };
+    let answer = |asked| match asked {
+        _ if asked == number => found,
+        KVM_CAP_DIRTY_LOG_RING => 1 << 20,
+        _ => 3,
+    };
     Detection::begin(12, answer)
 }
 
 #[test]
-fn a_capability_suffices_when_all_its_needed_bits_are_there() {
+fn a_capability_suffices_when_as_much_of_it_is_there_as_is_needed() {
     for (number, found, missing) in [
         (KVM_CAP_XCRS, 1, None),
         (KVM_CAP_XCRS, 0, Some("KVM_CAP_XCRS")),
@@ -17,6 +21,10 @@ fn a_capability_suffices_when_all_its_needed_bits_are_there() {
         (KVM_CAP_XCRS, -1, Some("KVM_CAP_XCRS")),
         (KVM_CAP_SYNC_REGS, 7, None),
         (KVM_CAP_SYNC_REGS, 1, Some("KVM_CAP_SYNC_REGS")),
+        (KVM_CAP_DIRTY_LOG_RING, 1 << 14, None),
+        (KVM_CAP_DIRTY_LOG_RING, 1 << 13, Some("KVM_CAP_DIRTY_LOG_RING")),
+        (KVM_CAP_DIRTY_LOG_RING, 0, Some("KVM_CAP_DIRTY_LOG_RING")),
+        (KVM_CAP_DIRTY_LOG_RING, -22, Some("KVM_CAP_DIRTY_LOG_RING")),
         (KVM_CAP_BINARY_STATS_FD, 0, None),
         (KVM_CAP_BINARY_STATS_FD, -22, None),
     ] {
@@ -36,20 +44,21 @@ fn every_capability_is_listed_however_many_are_missing() {
     let detection = Detection::begin(12, |number| match number {
         KVM_CAP_SYNC_REGS => 1,
         KVM_CAP_IMMEDIATE_EXIT | KVM_CAP_BINARY_STATS_FD => 0,
-        KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 => -22,
+        KVM_CAP_EXT_CPUID => -22,
+        KVM_CAP_DIRTY_LOG_RING => 1 << 12,
         KVM_CAP_XCRS => 1,
         _ => 3,
     });
-    assert_eq!(detection.missing(), Some("KVM_CAP_SYNC_REGS"));
+    assert_eq!(detection.missing(), Some("KVM_CAP_EXT_CPUID"));
     assert_eq!(
         detection.to_string(),
         "KVM's API version: 12\n\
          KVM_CAP_USER_MEMORY: present (0x3)\n\
-         KVM_CAP_EXT_CPUID: present (0x3)\n\
+         KVM_CAP_EXT_CPUID: missing\n\
          KVM_CAP_XCRS: present\n\
          KVM_CAP_SYNC_REGS: 0x1, of which 0x3 is needed\n\
          KVM_CAP_IMMEDIATE_EXIT: missing\n\
-         KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2: missing\n\
+         KVM_CAP_DIRTY_LOG_RING: 0x1000, and 0x4000 is needed\n\
          KVM_CAP_BINARY_STATS_FD: absent, not needed\n\
          processor: not asked for\n\
          trial guest: not run"

@@ -59,12 +59,16 @@ fn the_root_group_has_its_name_and_an_unknown_group_none() {
 
 #[test]
 fn a_missing_capability_is_named_and_all_that_was_found_out_listed() {
-    let detection = Detection::begin(12, |number| i32::from(number != kvm_bindings::KVM_CAP_XCRS) * 3);
+    let detection = Detection::begin(12, |number| match number {
+        kvm_bindings::KVM_CAP_XCRS => 0,
+        kvm_bindings::KVM_CAP_DIRTY_LOG_RING => 1 << 20,
+        _ => 3,
+    });
     let capability = detection.missing().unwrap();
     let error = OpenError::MissingCapability { path: "/dev/kvm".into(), capability, detection: detection.into() };
     assert_eq!(
         error.to_string(),
-        "/dev/kvm: KVM lacks KVM_CAP_XCRS; Linux 5.2 or newer on x86-64 is needed\n  \
+        "/dev/kvm: KVM lacks KVM_CAP_XCRS; Linux 5.11 or newer on x86-64 is needed\n  \
            what was found out:\n    \
              KVM's API version: 12\n    \
              KVM_CAP_USER_MEMORY: present (0x3)\n    \
@@ -72,7 +76,7 @@ fn a_missing_capability_is_named_and_all_that_was_found_out_listed() {
              KVM_CAP_XCRS: missing\n    \
              KVM_CAP_SYNC_REGS: present (0x3)\n    \
              KVM_CAP_IMMEDIATE_EXIT: present (0x3)\n    \
-             KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2: present (0x3)\n    \
+             KVM_CAP_DIRTY_LOG_RING: present (0x100000)\n    \
              KVM_CAP_BINARY_STATS_FD: present (0x3)\n    \
              processor: not asked for\n    \
              trial guest: not run"

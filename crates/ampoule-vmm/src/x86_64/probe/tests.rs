@@ -126,7 +126,7 @@ impl Vm for Fake {
         unreachable!("the probe leaves its memory mapped")
     }
 
-    fn written(&mut self, _: u32, _: &mut PageSet) -> Result<(), HypervisorError> {
+    fn collect_written(&mut self, _: u32, _: &mut PageSet) -> Result<(), HypervisorError> {
         unreachable!("the probe does not track writes")
     }
 

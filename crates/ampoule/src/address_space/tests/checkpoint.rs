@@ -109,8 +109,7 @@ impl Vm for IdleVm {
         unreachable!("the memory stays in its slot")
     }
 
-    fn written(&mut self, _: u32, pages: &mut PageSet) -> Result<(), HypervisorError> {
-        pages.clear();
+    fn collect_written(&mut self, _: u32, _: &mut PageSet) -> Result<(), HypervisorError> {
         Ok(())
     }
 

@@ -1,0 +1,179 @@
+//! The memory slots of a virtual machine, and which of their pages the guest has written.
+//!
+//! 1. A page of a tracked slot is write-protected for the guest, or in one of the vCPUs' rings, or among the slot's
+//!    [`unprotected`](Slot::unprotected) pages. So a write to it is either seen, or was told and not forgotten since.
+//! 2. Entries go back to the kernel only when a ring is full or pages are to be forgotten. Pages that are not to be forgotten
+//!    then stay writable, so that each is faulted once, however small the rings are.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::sync::Arc;
+
+use crate::address::PAGE_SIZE;
+use crate::hypervisor::{HypervisorError, Operation, WriteTracking};
+use crate::memory::{Region, RevokeError};
+use crate::page_set::PageSet;
+
+use super::dirty_ring::{DirtyRing, Protection, SlotPage};
+
+#[derive(Debug, Default)]
+pub(super) struct Slots {
+    slots: BTreeMap<u32, Slot>,
+    rings: Vec<DirtyRing>,
+}
+
+#[derive(Debug)]
+struct Slot {
+    region: Arc<Region>,
+    tracking: WriteTracking,
+    /// Pages that were read out of a ring and have not been told.
+    untold: Option<PageSet>,
+    /// Pages that the guest can write, unnoticed, whose entries have gone back to the kernel.
+    unprotected: Option<PageSet>,
+}
+
+impl Slots {
+    pub(super) fn contains(&self, slot: u32) -> bool {
+        self.slots.contains_key(&slot)
+    }
+
+    /// Notes that a region was mapped in a free slot.
+    pub(super) fn insert(&mut self, slot: u32, region: Arc<Region>, tracking: WriteTracking) {
+        self.slots.insert(slot, Slot { region, tracking, untold: None, unprotected: None });
+    }
+
+    /// Notes that the region of a slot was unmapped.
+    pub(super) fn remove(&mut self, slot: u32) {
+        // What the rings still hold of this slot must not be taken for writes to the next region.
+        self.read_rings();
+        self.slots.remove(&slot);
+    }
+
+    pub(super) fn add_ring(&mut self, ring: DirtyRing) {
+        self.rings.push(ring);
+    }
+
+    /// See [`Vm::collect_written`](crate::hypervisor::Vm::collect_written).
+    pub(super) fn collect_written(&mut self, slot: u32, pages: &mut PageSet) -> Result<(), HypervisorError> {
+        self.check_tracked(slot, pages)?;
+        self.read_rings();
+        if let Some(untold) = self.slots.get_mut(&slot).and_then(|slot| slot.untold.take()) {
+            pages.insert_all(&untold);
+        }
+        Ok(())
+    }
+
+    /// See [`Vm::forget_written`](crate::hypervisor::Vm::forget_written). `vm` is the virtual machine's descriptor.
+    pub(super) fn forget_written(
+        &mut self,
+        vm: BorrowedFd<'_>,
+        slot: u32,
+        pages: &PageSet,
+    ) -> Result<(), HypervisorError> {
+        self.check_tracked(slot, pages)?;
+        self.read_rings();
+        self.give_back(vm, |of| of.slot == slot && pages.contains(of.page as usize))
+            .map_err(|source| refused(source, Operation::ForgetWrittenPages))?;
+        let Some(slot) = self.slots.get_mut(&slot) else { return Ok(()) };
+        if let Some(untold) = &mut slot.untold {
+            pages.iter().for_each(|page| untold.remove(page));
+        }
+        slot.protect(pages).map_err(|source| refused(io::Error::other(source), Operation::ForgetWrittenPages))
+    }
+
+    /// Makes room in the rings. `vm` is the virtual machine's descriptor.
+    pub(super) fn make_room(&mut self, vm: BorrowedFd<'_>) -> Result<(), HypervisorError> {
+        self.read_rings();
+        self.give_back(vm, |_| false).map_err(|source| refused(source, Operation::ReadWrittenPages))
+    }
+
+    /// Makes sure that `pages` fits a slot whose writes are tracked.
+    fn check_tracked(&self, slot: u32, pages: &PageSet) -> Result<(), HypervisorError> {
+        let Slot { region, tracking, .. } = self.slots.get(&slot).ok_or(HypervisorError::SlotEmpty { slot })?;
+        if *tracking == WriteTracking::Off {
+            return Err(HypervisorError::WritesNotTracked { slot });
+        }
+        let expected = region.len() / PAGE_SIZE;
+        if expected != pages.capacity() {
+            return Err(HypervisorError::SlotSize { slot, pages: expected, given: pages.capacity() });
+        }
+        Ok(())
+    }
+
+    fn read_rings(&mut self) {
+        for ring in &mut self.rings {
+            ring.read_new(|SlotPage { slot, page }| {
+                if let Some(slot) = self.slots.get_mut(&slot) {
+                    note(&mut slot.untold, page, &slot.region);
+                }
+            });
+        }
+    }
+
+    /// Gives all entries back that were read. Pages are protected again where `protect` says so.
+    fn give_back(&mut self, vm: BorrowedFd<'_>, protect: impl Fn(SlotPage) -> bool) -> io::Result<()> {
+        for ring in &mut self.rings {
+            ring.give_back(|of| {
+                if protect(of) {
+                    return Protection::Restored;
+                }
+                if let Some(slot) = self.slots.get_mut(&of.slot) {
+                    note(&mut slot.unprotected, of.page, &slot.region);
+                }
+                Protection::Lifted
+            });
+        }
+        reset_rings(vm)
+    }
+}
+
+impl Slot {
+    /// Protects again what the kernel no longer knows of.
+    fn protect(&mut self, pages: &PageSet) -> Result<(), RevokeError> {
+        let Some(unprotected) = &mut self.unprotected else { return Ok(()) };
+        let mut rest = pages.iter().filter(|page| unprotected.contains(*page)).peekable();
+        let mut protected = Vec::new();
+        while let Some(first) = rest.next() {
+            let mut end = first + 1;
+            while rest.next_if_eq(&end).is_some() {
+                end += 1;
+            }
+            self.region.revoke(first * PAGE_SIZE, (end - first) * PAGE_SIZE)?;
+            protected.push(first..end);
+        }
+        protected.into_iter().flatten().for_each(|page| unprotected.remove(page));
+        Ok(())
+    }
+}
+
+/// Adds a page to a set of a region's pages. An entry can be older than the region that is in the slot: its page is passed over
+/// where the region has none of that number, and else noted for nothing.
+fn note(set: &mut Option<PageSet>, page: u64, region: &Region) {
+    let pages = region.len() / PAGE_SIZE;
+    if page < pages as u64 {
+        set.get_or_insert_with(|| PageSet::new(pages)).insert(page as usize);
+    }
+}
+
+fn reset_rings(vm: BorrowedFd<'_>) -> io::Result<()> {
+    loop {
+        // SAFETY: the kernel takes no argument; it reads and writes the rings' entries that were given back to it.
+        let result = unsafe { libc::ioctl(vm.as_raw_fd(), KVM_RESET_DIRTY_RINGS, 0) };
+        if result >= 0 {
+            return Ok(());
+        }
+        let error = io::Error::last_os_error();
+        // Newer kernels stop for a signal; what they have not done yet is still in the rings.
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+}
+
+fn refused(source: io::Error, operation: Operation) -> HypervisorError {
+    HypervisorError::Refused { operation, source }
+}
+
+/// `_IO(KVMIO, 0xc7)` in `linux/kvm.h`.
+const KVM_RESET_DIRTY_RINGS: libc::c_ulong = 0xaec7;
