@@ -304,15 +304,11 @@ impl PageWriter<'_> {
 
     /// Writes zeros over a page, unless it holds them already: one that has no memory gets none.
     fn zero(&self, page: usize) {
-        let mut piece = [0; ZERO_CHECK];
-        let is_zero = (0..PAGE_SIZE).step_by(ZERO_CHECK).all(|at| {
-            self.region.read(page * PAGE_SIZE + at, &mut piece).expect("the page is one of the region's");
-            piece == [0; ZERO_CHECK]
-        });
-        if is_zero {
+        let to = self.region.bounded(page * PAGE_SIZE, PAGE_SIZE).expect("the page is one of the region's");
+        // SAFETY: `bounded` returned the start of a mapped page.
+        if unsafe { copy::is_zero(to, PAGE_SIZE) } {
             return;
         }
-        let to = self.region.bounded(page * PAGE_SIZE, PAGE_SIZE).expect("the page is one of the region's");
         // SAFETY: as above.
         unsafe { copy::zero(to, PAGE_SIZE) };
     }
@@ -345,6 +341,3 @@ pub enum RevokeError {
     #[error("the host cannot write-protect guest memory (is vm.max_map_count reached?)")]
     Protect(#[source] io::Error),
 }
-
-/// Pages that are not zero show it early, as a rule: how much is looked at at once.
-const ZERO_CHECK: usize = 256;

@@ -74,7 +74,7 @@ fn assert_own(found: &[u64], kept: &[u64], when: &str) {
             let (found, kept) = (found[index], kept[index]);
             let initial = match name {
                 // Where the hypervisor does not see them, these two can be loaded without loss of their bases only by FSGSBASE.
-                SELECTORS if [FS, GS].contains(&index) && !has_fsgsbase() => continue,
+                SELECTORS if [FS, GS].contains(&index) && !sets_bases() => continue,
                 SELECTORS => USER_DATA,
                 _ if needed == AVX512 => 0,
                 _ => kept,
@@ -88,8 +88,8 @@ fn exchange(tenant: &mut Sandbox, value: u64, level: u8) -> Vec<u64> {
     tenant.call("exchange_registers", (value, level)).unwrap()
 }
 
-fn has_fsgsbase() -> bool {
-    Kvm::shared().unwrap().capabilities().fsgsbase
+fn sets_bases() -> bool {
+    Kvm::shared().unwrap().capabilities().base_instructions
 }
 
 /// Which vector registers the processor has, announced or not.

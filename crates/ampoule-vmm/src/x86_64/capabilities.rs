@@ -10,8 +10,10 @@ pub struct Capabilities {
     pub ports: PortAccess,
     /// Where the `syscall` instruction arrives.
     pub syscall: SyscallRing,
-    /// Whether the hypervisor lets guests enable `rdfsbase` and its kin.
+    /// Whether the hypervisor lets guests enable `wrfsbase` and its kin, and `cpuid` announces them.
     pub fsgsbase: bool,
+    /// Whether these instructions work in ring 3, announced or not.
+    pub base_instructions: bool,
     /// The register state that guests may use, as bits of XCR0; 0 when the processor has no XSAVE.
     pub xcr0: u64,
 }
@@ -51,9 +53,14 @@ impl Capabilities {
 
 impl fmt::Display for Capabilities {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Capabilities { ports, syscall, fsgsbase, xcr0 } = self;
-        let fsgsbase = if *fsgsbase { "with" } else { "without" };
-        write!(f, "ring 3 reaches its ports through {ports}; syscall {syscall}; {fsgsbase} FSGSBASE; XCR0 {xcr0:#x}")
+        let Capabilities { ports, syscall, fsgsbase, base_instructions, xcr0 } = self;
+        let fsgsbase = match (fsgsbase, base_instructions) {
+            (true, true) => "with FSGSBASE",
+            (true, false) => "with FSGSBASE that does not work",
+            (false, true) => "with FSGSBASE that is not announced",
+            (false, false) => "without FSGSBASE",
+        };
+        write!(f, "ring 3 reaches its ports through {ports}; syscall {syscall}; {fsgsbase}; XCR0 {xcr0:#x}")
     }
 }
 
@@ -89,6 +96,7 @@ mod tests {
             ports: PortAccess::BitmapOfAvailableTask,
             syscall: SyscallRing::Ring0,
             fsgsbase: true,
+            base_instructions: true,
             xcr0: 7,
         };
         assert_eq!(
@@ -103,7 +111,8 @@ mod tests {
         for (ports, flags) in
             [(PortAccess::Bitmap, 0), (PortAccess::BitmapOfAvailableTask, 0), (PortAccess::PrivilegeLevel, 0x3000)]
         {
-            let capabilities = Capabilities { ports, syscall: SyscallRing::Ring0, fsgsbase: true, xcr0: 7 };
+            let syscall = SyscallRing::Ring0;
+            let capabilities = Capabilities { ports, syscall, fsgsbase: true, base_instructions: true, xcr0: 7 };
             assert_eq!(capabilities.user_flags(), flags);
         }
     }

@@ -41,6 +41,41 @@ pub(crate) unsafe fn zero(to: *mut u8, len: usize) {
     }
 }
 
+/// Whether `len` bytes are all zero.
+///
+/// # Safety
+///
+/// `from` is readable for `len` bytes and a multiple of 16; `len` is a multiple of 64 and not zero.
+pub(crate) unsafe fn is_zero(from: *const u8, len: usize) -> bool {
+    let zero_bytes: u32;
+    // SAFETY: the caller's promise.
+    unsafe {
+        asm!(
+            "pxor {zero}, {zero}",
+            "2:",
+            "movdqa {bytes}, xmmword ptr [{from}]",
+            "por {bytes}, xmmword ptr [{from} + 16]",
+            "por {bytes}, xmmword ptr [{from} + 32]",
+            "por {bytes}, xmmword ptr [{from} + 48]",
+            "pcmpeqb {bytes}, {zero}",
+            "pmovmskb {mask:e}, {bytes}",
+            "cmp {mask:e}, 0xffff",
+            "jne 3f",
+            "add {from}, 64",
+            "sub {len}, 64",
+            "jnz 2b",
+            "3:",
+            zero = out(xmm_reg) _,
+            bytes = out(xmm_reg) _,
+            mask = out(reg) zero_bytes,
+            from = inout(reg) from => _,
+            len = inout(reg) len => _,
+            options(nostack, readonly),
+        );
+    }
+    zero_bytes == 0xffff
+}
+
 /// Reads eight bytes in one access.
 ///
 /// # Safety

@@ -1,7 +1,7 @@
 //! Finds out how guests behave on the hypervisor at hand, by running one.
 //!
-//! Hypervisors differ in what the I/O bitmap of the task state segment does and in which ring `syscall` arrives. Asking a
-//! tiny guest is safer than knowing hypervisors by name.
+//! Hypervisors differ in what the I/O bitmap of the task state segment does, in which ring `syscall` arrives, and in whether
+//! `wrfsbase` works. Asking a tiny guest is safer than knowing hypervisors by name.
 
 mod trial;
 
@@ -27,15 +27,18 @@ pub(crate) fn probe(
     create_vm: impl Fn(Capabilities) -> Result<Box<dyn Vm>, HypervisorError>,
 ) -> Result<Capabilities, ProbeError> {
     for ports in trial::WAYS {
-        let supposed =
-            Capabilities { ports, syscall: SyscallRing::Ring0, fsgsbase: features.fsgsbase, xcr0: features.xcr0 };
+        let Features { fsgsbase, xcr0 } = features;
+        let syscall = SyscallRing::Ring0;
+        let supposed = Capabilities { ports, syscall, fsgsbase, base_instructions: false, xcr0 };
         trials.begin(ports);
         let mut vm = create_vm(supposed)?;
         let mut vcpu = guest(vm.as_mut(), &supposed)?;
         let outcome = run(vcpu.as_mut(), DOORBELL_PORT)?;
         trials.end(outcome);
         if outcome == Outcome::Left {
-            return syscall_ring(vcpu.as_mut(), trials, supposed);
+            let syscall = syscall_ring(vcpu.as_mut(), trials, supposed)?;
+            let base_instructions = base_instructions(vcpu.as_mut(), trials)?;
+            return Ok(Capabilities { syscall, base_instructions, ..supposed });
         }
     }
     Err(ProbeError::NoPort)
@@ -91,7 +94,7 @@ fn guest(vm: &mut dyn Vm, capabilities: &Capabilities) -> Result<Box<dyn Vcpu>, 
 }
 
 /// Goes on from the guest's first exit.
-fn syscall_ring(vcpu: &mut dyn Vcpu, trials: &mut Trials, supposed: Capabilities) -> Result<Capabilities, ProbeError> {
+fn syscall_ring(vcpu: &mut dyn Vcpu, trials: &mut Trials, supposed: Capabilities) -> Result<SyscallRing, ProbeError> {
     let outcome = run(vcpu, SYSCALL_PORT)?;
     let trial = trials.syscall(outcome);
     if outcome != Outcome::Left {
@@ -114,7 +117,14 @@ fn syscall_ring(vcpu: &mut dyn Vcpu, trials: &mut Trials, supposed: Capabilities
     if outcome != Outcome::Left {
         return Err(ProbeError::SystemCallReturn { outcome });
     }
-    Ok(capabilities)
+    Ok(syscall)
+}
+
+/// Goes on from the exit behind the system call: whether a base that the guest sets is there.
+fn base_instructions(vcpu: &mut dyn Vcpu, trials: &mut Trials) -> Result<bool, ProbeError> {
+    let outcome = run(vcpu, DOORBELL_PORT)?;
+    trials.base_instructions = Some(outcome);
+    Ok(outcome == Outcome::Left && vcpu.regs().rax == BASE.into())
 }
 
 /// Runs until an exit that should be an `out` to `port`.
@@ -125,13 +135,37 @@ fn run(vcpu: &mut dyn Vcpu, port: u16) -> Result<Outcome, HypervisorError> {
 /// Where the trial guest's code lies.
 const CODE: GuestVirt = GuestVirt(0x1_0000);
 
-const GUEST: [u8; 6] = [
+/// What the trial guest makes the base of FS.
+const BASE: u32 = 0x1234_5000;
+
+const GUEST: [u8; 23] = [
     // out DOORBELL_PORT, al
     0xe6,
     DOORBELL_PORT as u8,
     // syscall
     0x0f,
     0x05,
+    // out DOORBELL_PORT, al
+    0xe6,
+    DOORBELL_PORT as u8,
+    // mov edx, BASE
+    0xba,
+    BASE.to_le_bytes()[0],
+    BASE.to_le_bytes()[1],
+    BASE.to_le_bytes()[2],
+    BASE.to_le_bytes()[3],
+    // wrfsbase rdx
+    0xf3,
+    0x48,
+    0x0f,
+    0xae,
+    0xd2,
+    // rdfsbase rax
+    0xf3,
+    0x48,
+    0x0f,
+    0xae,
+    0xc0,
     // out DOORBELL_PORT, al
     0xe6,
     DOORBELL_PORT as u8,

@@ -109,16 +109,17 @@ impl System {
         SyscallEntry { star: descriptors::STAR, lstar: SYSCALL_STUB.0, flag_mask: SYSCALL_FLAG_MASK }
     }
 
-    /// Makes this the state to resume with, and returns the registers with which to start a vCPU in
+    /// Makes this the state to resume with, and returns how to start a vCPU in
     /// [user mode](System::initial_special_regs) so that it does: it begins in a stub in ring 3, which loads `fpu` by
-    /// `xrstor` and goes on exactly with `regs`. No call into the kernel is needed, and nothing at the stack pointer.
+    /// `xrstor` and goes on exactly with `regs`, and with the bases of FS and GS in `special`. No call into the kernel is needed,
+    /// and nothing at the stack pointer.
     ///
     /// The registers are good for every system whose memory is a copy of this one. A new system resumes with nothing: its
     /// guest would jump to address 0.
     ///
     /// State that guests may use is loaded, all other is put in its initial state: what a guest has in registers that
     /// `cpuid` hides from it is gone. So are selectors that it has loaded into segment registers: all select the user's data
-    /// segment again (but for FS and GS on a processor without FSGSBASE). Their bases stay.
+    /// segment again. FS and GS are left alone where [`Capabilities::base_instructions`] are lacking.
     ///
     /// The guest can enter the stub too, at any time and with any registers, and can read what the stub loads. That gains it
     /// nothing: it is the state in which the host resumes this very guest, or the one that it was made from, and the guest
@@ -132,19 +133,30 @@ impl System {
         capabilities: &Capabilities,
         fpu: &FpuState,
         regs: &Regs,
-    ) -> Result<Regs, ResumeError> {
+        special: &SpecialRegs,
+    ) -> Result<Resumption, ResumeError> {
         let area = resume::xsave_area(capabilities, fpu)?;
-        let words = resume::Words::of(regs)?;
+        let words = resume::Words::of(regs, special)?;
         self.region.write(STATE, &area).expect(WITHIN);
         self.region.write(STATE + resume::WORDS, &words.to_bytes()).expect(WITHIN);
-        let entry = if capabilities.fsgsbase { 0 } else { code::WITHOUT_FSGSBASE };
-        Ok(Regs { rip: RESUME_STUB.0 + entry, ..*regs })
+        let loads_bases = capabilities.base_instructions;
+        let entry = if loads_bases { 0 } else { resume_stub().without_bases };
+        Ok(Resumption { regs: Regs { rip: RESUME_STUB.0 + entry, ..*regs }, loads_bases })
     }
 
     /// What the processor pushed when it delivered the exception that has just arrived as [`Trap::Exception`].
     pub fn exception_frame(&self, vector: u8) -> ExceptionFrame {
         ExceptionFrame::read(&self.region, IST + PAGE_SIZE, vector)
     }
+}
+
+/// How to start a vCPU so that it resumes by itself ([`System::set_resume_state`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resumption {
+    /// The registers to begin with.
+    pub regs: Regs,
+    /// Whether the bases of FS and GS are loaded too. If so, all is as it was that ring 3 can change in special registers.
+    pub loads_bases: bool,
 }
 
 /// Guest-physical address of [`System::region`].
@@ -188,11 +200,15 @@ fn write_pages(region: &Region) {
         (STUBS, &code::exception_stubs()),
         (LSTAR, &code::page_of(&code::SYSCALL_STUB)),
         (GATE, &code::page_of(&code::DOORBELL)),
-        (RESUME, &code::resume_stub(RESUME_STUB.0, virt(STATE).0)),
+        (RESUME, &resume_stub().code),
     ];
     for (offset, bytes) in contents {
         region.write(offset, bytes).expect(WITHIN);
     }
+}
+
+fn resume_stub() -> code::ResumeStub {
+    code::resume_stub(RESUME_STUB.0, virt(STATE).0)
 }
 
 /// The virtual address of a system page.

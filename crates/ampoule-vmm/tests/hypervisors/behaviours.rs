@@ -32,6 +32,7 @@ pub(crate) const BEHAVIOURS: &[Behaviour] = &[
     ("resume flag in the frame of `ud2`", resume_flag),
     ("exception without a descriptor table", no_table),
     ("`rdfsbase`", || run(&[0xf3, 0x48, 0x0f, 0xae, 0xc0])),
+    ("`wrfsbase`", || run(&[0xf3, 0x48, 0x0f, 0xae, 0xd0])),
     ("FSGSBASE by CPUID", || String::from(if capabilities().fsgsbase { "present" } else { "absent" })),
     ("XCR0, by `xgetbv`", xcr0),
     ("AVX-512, which is hidden from guests", avx_512),

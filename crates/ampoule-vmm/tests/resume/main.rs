@@ -4,7 +4,7 @@
 mod guest;
 mod program;
 
-use ampoule_vmm::x86_64::registers::{FpuState, Regs};
+use ampoule_vmm::x86_64::registers::{FpuState, Regs, SpecialRegs};
 use ampoule_vmm::x86_64::shim::{DOORBELL, HOST_BASE, ResumeError, Trap};
 use ampoule_vmm::{Counters, PAGE_SIZE};
 
@@ -84,8 +84,8 @@ fn resuming_needs_no_stack_and_leaves_the_red_zone_alone() {
     guest.set_stack(&stack);
     for rsp in [STACK_TOP.0 - 0x400, STACK_TOP.0 - 0x3f9, 0, 8, (1 << 47) - 1, u64::MAX << 47, u64::MAX] {
         let regs = Regs { rsp, rip: guest.place(Place::Undefined).0, ..snapshot.regs };
-        let start = guest.system.set_resume_state(&guest.capabilities, &snapshot.fpu, &regs).unwrap();
-        guest.enter(&start);
+        let start = guest.system.set_resume_state(&guest.capabilities, &snapshot.fpu, &regs, &snapshot.special);
+        guest.enter(&start.unwrap().regs);
         assert_eq!(guest.exit(), Ok(Trap::Exception(6)), "{rsp:#x}");
         let frame = guest.system.exception_frame(6);
         assert_eq!((frame.rip, frame.rsp), (regs.rip, rsp));
@@ -124,7 +124,7 @@ fn no_address_behind_the_doorbell_rings_it() {
     let end = snapshot.start.rip + 128;
     for rip in DOORBELL.0 + 1..end {
         let regs = Regs { rip: guest.place(Place::Undefined).0, ..Regs::default() };
-        guest.system.set_resume_state(&guest.capabilities, &snapshot.fpu, &regs).unwrap();
+        guest.system.set_resume_state(&guest.capabilities, &snapshot.fpu, &regs, &snapshot.special).unwrap();
         guest.go(Place::CallRax, Regs { rax: rip, ..Guest::regs(2) });
         match guest.exit() {
             // `ret`, and the caller rings.
@@ -156,6 +156,7 @@ struct Snapshot {
     fpu: FpuState,
     /// As they were when the guest waited.
     regs: Regs,
+    special: SpecialRegs,
     /// Those to begin with.
     start: Regs,
     /// What was on the stack, which the guest goes on writing.
@@ -183,9 +184,10 @@ impl Guest {
         self.load(seed);
         self.vcpu.settle().unwrap();
         let (fpu, regs) = (self.vcpu.fpu().unwrap(), self.vcpu.regs());
-        let start = self.system.set_resume_state(&self.capabilities, &fpu, &regs)?;
+        let special = self.vcpu.special_regs().unwrap();
+        let start = self.system.set_resume_state(&self.capabilities, &fpu, &regs, &special)?.regs;
         let image = Image::loaded(seed, self.width).without_hidden();
-        Ok(Snapshot { fpu, regs, start, stack: self.stack(), image })
+        Ok(Snapshot { fpu, regs, special, start, stack: self.stack(), image })
     }
 
     /// Goes back, and on until the guest has stored its state and rings: what that cost.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ampoule_vmm::HypervisorError;
 use ampoule_vmm::x86_64::registers::{FpuState, Regs, SpecialRegs};
-use ampoule_vmm::x86_64::shim::{self, SystemCheckpoint};
+use ampoule_vmm::x86_64::shim::{self, Resumption, SystemCheckpoint};
 use thiserror::Error;
 
 use super::{MEMORY_SLOT, Machine, Shape};
@@ -41,8 +41,8 @@ pub(super) struct Processor {
     regs: Regs,
     special: SpecialRegs,
     fpu: FpuState,
-    /// The registers with which the vCPU restores its floating-point state itself, where it can.
-    resume: Option<Regs>,
+    /// How the vCPU restores its floating-point state itself, where it can.
+    resume: Option<Resumption>,
 }
 
 /// Why a machine's state could not be remembered.
@@ -106,7 +106,7 @@ impl Machine {
         }
         self.vcpu.settle()?;
         let (regs, special, fpu) = (self.vcpu.regs(), self.vcpu.special_regs()?, self.vcpu.fpu()?);
-        let resume = self.system.set_resume_state(&self.capabilities, &fpu, &regs);
+        let resume = self.system.set_resume_state(&self.capabilities, &fpu, &regs, &special);
         if let Err(reason) = &resume {
             tracing::debug!(%reason, "restoring this guest takes a call into the kernel for its floating-point state");
         }
@@ -118,11 +118,17 @@ impl Machine {
     pub(super) fn restore_processor(&mut self, processor: &Arc<Processor>) -> Result<(), HypervisorError> {
         if !self.at_rest {
             self.vcpu.abandon()?;
+            self.special = None;
         }
-        // To find out whether the guest has changed a segment would cost as much as to set them all.
-        self.vcpu.set_special_regs(&processor.special)?;
+        let has_special = self.special.as_ref().is_some_and(|special| Arc::ptr_eq(special, processor));
+        if !(has_special && processor.resume.is_some_and(|resumption| resumption.loads_bases)) {
+            // To find out whether the guest has changed a segment would cost as much as to set them all.
+            self.special = None;
+            self.vcpu.set_special_regs(&processor.special)?;
+            self.special = Some(Arc::clone(processor));
+        }
         match &processor.resume {
-            Some(regs) => self.vcpu.set_regs(regs),
+            Some(resumption) => self.vcpu.set_regs(&resumption.regs),
             None => {
                 self.vcpu.set_regs(&processor.regs);
                 self.vcpu.set_fpu(&processor.fpu)?;

@@ -1,6 +1,7 @@
 //! The run loop: what the guest's exits mean.
 
 use ampoule_vmm::Exit;
+use ampoule_vmm::x86_64::registers::SpecialRegs;
 use ampoule_vmm::x86_64::shim::{Trap, syscall_return};
 
 use super::Machine;
@@ -52,18 +53,8 @@ impl Machine {
         let mut streams = self.streams.within(&mut self.budget);
         let result = match self.process.system_call(&call, &mut self.space, &mut streams) {
             Outcome::Return(result) => result,
-            Outcome::SetFsBase { base } => {
-                let mut special = self.vcpu.special_regs()?;
-                special.fs.base = base;
-                self.vcpu.set_special_regs(&special)?;
-                0
-            }
-            Outcome::SetGsBase { base } => {
-                let mut special = self.vcpu.special_regs()?;
-                special.gs.base = base;
-                self.vcpu.set_special_regs(&special)?;
-                0
-            }
+            Outcome::SetFsBase { base } => self.set_special_regs(|special| special.fs.base = base)?,
+            Outcome::SetGsBase { base } => self.set_special_regs(|special| special.gs.base = base)?,
             Outcome::Sleep { duration, result } => {
                 let slept = self.interruptor.sleep(duration);
                 slept.map_err(|interruption| self.budget.interrupted(interruption))?;
@@ -78,6 +69,15 @@ impl Machine {
             .map_err(|bad| self.fault(FaultKind::SystemCallReturn { address: bad.rip }))?;
         self.vcpu.set_regs(&resumed);
         Ok(())
+    }
+
+    /// Changes special registers for a system call that gives 0.
+    fn set_special_regs(&mut self, change: impl FnOnce(&mut SpecialRegs)) -> Result<u64, Termination> {
+        let mut special = self.vcpu.special_regs()?;
+        change(&mut special);
+        self.vcpu.set_special_regs(&special)?;
+        self.special = None;
+        Ok(0)
     }
 }
 

@@ -68,6 +68,8 @@ pub(crate) struct Machine {
     at_rest: bool,
     /// The state from which the vCPU goes on, where it has not run since that was restored.
     resumes: Option<Arc<Processor>>,
+    /// The state whose special registers the vCPU has, but for what ring 3 can have changed in them.
+    special: Option<Arc<Processor>>,
     restores: u64,
     pages_restored: u64,
 }
@@ -130,6 +132,7 @@ impl Machine {
             streams,
             at_rest: false,
             resumes: None,
+            special: None,
             restores: 0,
             pages_restored: 0,
         })
@@ -173,6 +176,7 @@ impl Machine {
             streams,
             at_rest: true,
             resumes: None,
+            special: None,
             restores: 0,
             pages_restored: 0,
         };

@@ -73,13 +73,15 @@ fn the_processor_and_the_trials_are_listed() {
     trials.begin(PortAccess::Bitmap);
     trials.end(Outcome::Left);
     trials.syscall(Outcome::Left).ring = Some(SyscallRing::Ring3);
+    trials.base_instructions = Some(Outcome::Exception(6));
     detection.trials = Some(trials);
     let text = detection.to_string();
     let end = "XCR0: 0x7 of 0xe7\n\
                FSGSBASE: present\n\
                `out` in ring 3: the I/O bitmap: exit; the I/O bitmap of an available task: not tried; \
                I/O privilege level 3: not tried\n\
-               `syscall`: stays in ring 3";
+               `syscall`: stays in ring 3\n\
+               `wrfsbase` in ring 3: #UD";
     assert!(text.ends_with(end), "{text}");
     detection.processor = Some(Processor { fsgsbase: false, xcr0: 0, offered_xcr0: 0 });
     assert!(detection.to_string().contains("XSAVE: absent\nFSGSBASE: absent\n"));

@@ -26,26 +26,31 @@ fn probed(scripts: Vec<Script>, ring: u16) -> (Result<Capabilities, ProbeError>,
 
 #[test]
 fn the_first_way_that_works_is_taken() {
-    let (result, trials) = probed(vec![vec![out(0x11), out(0x10), out(0x11)]], 3);
+    let (result, trials) = probed(vec![vec![out(0x11), out(0x10), out(0x11), out(0x11)]], 3);
     let capabilities = result.unwrap();
     assert_eq!((capabilities.ports, capabilities.syscall), (PortAccess::Bitmap, SyscallRing::Ring3));
+    assert!(capabilities.base_instructions);
     assert_eq!(
         trials.to_string(),
         "`out` in ring 3: the I/O bitmap: exit; the I/O bitmap of an available task: not tried; \
          I/O privilege level 3: not tried\n\
-         `syscall`: stays in ring 3 and returns"
+         `syscall`: stays in ring 3 and returns\n\
+         `wrfsbase` in ring 3: exit"
     );
 }
 
 #[test]
 fn a_refused_way_is_told_beside_the_one_that_works() {
-    let (result, trials) = probed(vec![vec![out(0x2d)], vec![out(0x11), out(0x10), out(0x11)]], 0);
-    assert_eq!(result.unwrap().ports, PortAccess::BitmapOfAvailableTask);
+    let (result, trials) = probed(vec![vec![out(0x2d)], vec![out(0x11), out(0x10), out(0x11), out(0x26)]], 0);
+    let capabilities = result.unwrap();
+    assert_eq!(capabilities.ports, PortAccess::BitmapOfAvailableTask);
+    assert!(!capabilities.base_instructions);
     assert_eq!(
         trials.to_string(),
         "`out` in ring 3: the I/O bitmap: #GP; the I/O bitmap of an available task: exit; \
          I/O privilege level 3: not tried\n\
-         `syscall`: enters ring 0 and returns"
+         `syscall`: enters ring 0 and returns\n\
+         `wrfsbase` in ring 3: #UD"
     );
 }
 
@@ -58,7 +63,8 @@ fn where_no_way_works_all_are_told() {
         trials.to_string(),
         "`out` in ring 3: the I/O bitmap: #GP; the I/O bitmap of an available task: triple fault; \
          I/O privilege level 3: the hypervisor could not emulate the instruction (suberror 1)\n\
-         `syscall`: not tried"
+         `syscall`: not tried\n\
+         `wrfsbase` in ring 3: not tried"
     );
 }
 
@@ -76,7 +82,7 @@ fn a_system_call_that_goes_astray_is_told() {
     let (result, trials) = probed(vec![vec![out(0x11), out(0x26)]], 3);
     let Err(ProbeError::SystemCall { outcome }) = result else { panic!("{result:?}") };
     assert_eq!(outcome, Outcome::Exception(6));
-    assert!(trials.to_string().ends_with("`syscall`: #UD"), "{trials}");
+    assert!(trials.to_string().contains("\n`syscall`: #UD\n"), "{trials}");
 }
 
 #[test]
@@ -84,7 +90,7 @@ fn a_system_call_that_does_not_return_is_told() {
     let (result, trials) = probed(vec![vec![out(0x11), out(0x10), out(0x2e)]], 0);
     let Err(error @ ProbeError::SystemCallReturn { .. }) = result else { panic!("{result:?}") };
     assert_eq!(error.to_string(), "a guest's system call does not return: #PF");
-    assert!(trials.to_string().ends_with("`syscall`: enters ring 0; its return: #PF"), "{trials}");
+    assert!(trials.to_string().contains("\n`syscall`: enters ring 0; its return: #PF\n"), "{trials}");
 }
 
 #[test]
@@ -145,7 +151,7 @@ impl Vcpu for Fake {
     }
 
     fn regs(&self) -> Regs {
-        Regs { rcx: CODE.0 + 4, ..Regs::default() }
+        Regs { rax: BASE.into(), rcx: CODE.0 + 4, ..Regs::default() }
     }
 
     fn set_regs(&mut self, _: &Regs) {}

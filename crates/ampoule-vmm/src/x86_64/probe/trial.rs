@@ -14,6 +14,8 @@ pub struct Trials {
     pub ports: Vec<Trial>,
     /// The instruction `syscall`, once it was tried.
     pub syscall: Option<SyscallTrial>,
+    /// How setting a segment's base in ring 3 ended, once it was tried.
+    pub base_instructions: Option<Outcome>,
 }
 
 /// One way to let ring 3 reach its ports.
@@ -138,8 +140,12 @@ impl fmt::Display for Trials {
             }
         }
         match &self.syscall {
-            Some(trial) => write!(f, "\n`syscall`: {trial}"),
-            None => f.write_str("\n`syscall`: not tried"),
+            Some(trial) => write!(f, "\n`syscall`: {trial}")?,
+            None => f.write_str("\n`syscall`: not tried")?,
+        }
+        match &self.base_instructions {
+            Some(outcome) => write!(f, "\n`wrfsbase` in ring 3: {outcome}"),
+            None => f.write_str("\n`wrfsbase` in ring 3: not tried"),
         }
     }
 }

@@ -33,24 +33,40 @@ pub(super) const DOORBELL: [u8; 3] = [
 ];
 
 /// The resume stub, for the virtual address `at` and a state area at the virtual address `state`, neither of which may be
-/// 2 GiB or more from the other: it loads the segment registers with the user's data segment, all state components from that
-/// area, then RAX, RDX and RIP. It touches no flag, no stack and no segment's base.
+/// 2 GiB or more from the other: it loads the segment registers with the user's data segment, and from that area the bases of FS
+/// and GS, all state components, then RAX, RDX and RIP. It touches no flag and no stack.
 ///
 /// There are hypervisors that neither see nor set the selectors that ring 3 loads, so that these would outlive the guest.
-pub(super) fn resume_stub(at: u64, state: u64) -> Vec<u8> {
-    let mut code = [&LOAD_FS_GS[..], &LOAD_DS_ES, &ALL_COMPONENTS].concat();
-    for (instruction, operand) in [
-        (&[0x48, 0x0f, 0xae, 0x2d][..], 0), // xrstor64 [rip + ..]
-        (&[0x48, 0x8b, 0x05], resume::RAX), // mov rax, [rip + ..]
-        (&[0x48, 0x8b, 0x15], resume::RDX), // mov rdx, [rip + ..]
-        (&[0xff, 0x25], resume::RIP),       // jmp [rip + ..]
-    ] {
+pub(super) fn resume_stub(at: u64, state: u64) -> ResumeStub {
+    let mut code = Vec::new();
+    let mut add = |instruction: &[u8], operand: Option<usize>| {
         code.extend(instruction);
-        let behind = at + (code.len() + size_of::<i32>()) as u64;
-        let displacement = (state + operand as u64).wrapping_sub(behind) as i32;
-        code.extend(displacement.to_le_bytes());
-    }
-    code
+        if let Some(operand) = operand {
+            let behind = at + (code.len() + size_of::<i32>()) as u64;
+            let displacement = (state + operand as u64).wrapping_sub(behind) as i32;
+            code.extend(displacement.to_le_bytes());
+        }
+        code.len() as u64
+    };
+    add(&LOAD_FS_GS, None);
+    add(&MOV_RDX, Some(resume::FS_BASE));
+    add(&WRFSBASE_RDX, None);
+    add(&MOV_RDX, Some(resume::GS_BASE));
+    let without_bases = add(&WRGSBASE_RDX, None);
+    add(&LOAD_DS_ES, None);
+    add(&ALL_COMPONENTS, None);
+    add(&XRSTOR64, Some(0));
+    add(&MOV_RAX, Some(resume::RAX));
+    add(&MOV_RDX, Some(resume::RDX));
+    add(&JMP, Some(resume::RIP));
+    ResumeStub { code, without_bases }
+}
+
+/// The resume stub's code.
+pub(super) struct ResumeStub {
+    pub(super) code: Vec<u8>,
+    /// Where it begins on a processor on which ring 3 cannot set the bases of FS and GS.
+    pub(super) without_bases: u64,
 }
 
 /// The stubs of all exceptions, one after another.
@@ -78,49 +94,34 @@ pub(super) fn has_error_code(vector: u8) -> bool {
     matches!(vector, 8 | 10..=14 | 17 | 21 | 29 | 30)
 }
 
-/// Where the resume stub begins on a processor without FSGSBASE, which has no way to keep the bases of FS and GS.
-pub(super) const WITHOUT_FSGSBASE: u64 = LOAD_FS_GS.len() as u64;
+/// `mov eax, USER_DATA; mov fs, eax; mov gs, eax`
+const LOAD_FS_GS: [u8; 9] = [0xb8, USER_DATA as u8, 0x00, 0x00, 0x00, 0x8e, 0xe0, 0x8e, 0xe8];
 
-const LOAD_FS_GS: [u8; 29] = [
-    // mov eax, USER_DATA
-    0xb8,
-    USER_DATA as u8,
-    0x00,
-    0x00,
-    0x00,
-    // rdfsbase rdx; mov fs, eax; wrfsbase rdx
-    0xf3,
-    0x48,
-    0x0f,
-    0xae,
-    0xc2,
-    0x8e,
-    0xe0,
-    0xf3,
-    0x48,
-    0x0f,
-    0xae,
-    0xd2,
-    // rdgsbase rdx; mov gs, eax; wrgsbase rdx
-    0xf3,
-    0x48,
-    0x0f,
-    0xae,
-    0xca,
-    0x8e,
-    0xe8,
-    0xf3,
-    0x48,
-    0x0f,
-    0xae,
-    0xda,
-];
+/// `wrfsbase rdx`
+const WRFSBASE_RDX: [u8; 5] = [0xf3, 0x48, 0x0f, 0xae, 0xd2];
+
+/// `wrgsbase rdx`
+const WRGSBASE_RDX: [u8; 5] = [0xf3, 0x48, 0x0f, 0xae, 0xda];
 
 /// `mov eax, USER_DATA; mov ds, eax; mov es, eax`
 const LOAD_DS_ES: [u8; 9] = [0xb8, USER_DATA as u8, 0x00, 0x00, 0x00, 0x8e, 0xd8, 0x8e, 0xc0];
 
 /// `mov eax, -1; cdq`: all bits of the mask in EDX:EAX.
 const ALL_COMPONENTS: [u8; 6] = [0xb8, 0xff, 0xff, 0xff, 0xff, 0x99];
+
+// Instructions whose operand's distance from the next instruction follows.
+
+/// `xrstor64 [rip + ..]`
+const XRSTOR64: [u8; 4] = [0x48, 0x0f, 0xae, 0x2d];
+
+/// `mov rax, [rip + ..]`
+const MOV_RAX: [u8; 3] = [0x48, 0x8b, 0x05];
+
+/// `mov rdx, [rip + ..]`
+const MOV_RDX: [u8; 3] = [0x48, 0x8b, 0x15];
+
+/// `jmp [rip + ..]`
+const JMP: [u8; 2] = [0xff, 0x25];
 
 const OUT_IMM8_AL: u8 = 0xe6;
 

@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use crate::address::PAGE_SIZE;
 use crate::x86_64::capabilities::Capabilities;
-use crate::x86_64::registers::{FpuState, Regs};
+use crate::x86_64::registers::{FpuState, Regs, SpecialRegs};
 
 /// Why a state cannot be gone back to by the guest's own processor alone. It can by
 /// [`Vcpu::set_fpu`](crate::Vcpu::set_fpu) and [`Vcpu::set_regs`](crate::Vcpu::set_regs), at the cost of a call into the
@@ -35,6 +35,12 @@ pub enum ResumeError {
     /// The trap flag is set, and the stub would be the first to be trapped.
     #[error("the guest executes in single steps: restore its floating-point registers through the hypervisor")]
     SingleStep,
+    /// A segment's base is not a canonical address, and no instruction would load it.
+    #[error("the segment base {base:#x} is no address: restore the floating-point registers through the hypervisor")]
+    SegmentBase {
+        /// The base.
+        base: u64,
+    },
     /// The stack pointer is not a canonical address. There are hypervisors that emulate a guest as long as it has none, and
     /// do not know `xrstor`.
     #[error("the stack pointer {rsp:#x} is no address: restore the floating-point registers through the hypervisor")]
@@ -70,31 +76,43 @@ pub(super) fn xsave_area(capabilities: &Capabilities, fpu: &FpuState) -> Result<
 
 /// What the stub loads behind the XSAVE area: the registers that it has used itself, and where to go.
 pub(super) struct Words {
-    pub(super) rax: u64,
-    pub(super) rdx: u64,
-    pub(super) rip: u64,
+    fs_base: u64,
+    gs_base: u64,
+    rax: u64,
+    rdx: u64,
+    rip: u64,
 }
 
 impl Words {
-    /// Those of `regs`, if the stub can run with the others.
-    pub(super) fn of(regs: &Regs) -> Result<Words, ResumeError> {
+    /// Those of `regs` and `special`, if the stub can run with the others.
+    pub(super) fn of(regs: &Regs, special: &SpecialRegs) -> Result<Words, ResumeError> {
         let rsp = regs.rsp;
-        if rsp as i64 != (rsp as i64) << 16 >> 16 {
+        if !is_canonical(rsp) {
             return Err(ResumeError::StackPointer { rsp });
         }
         if regs.rflags & TRAP_FLAG != 0 {
             return Err(ResumeError::SingleStep);
         }
-        Ok(Words { rax: regs.rax, rdx: regs.rdx, rip: regs.rip })
+        let (fs_base, gs_base) = (special.fs.base, special.gs.base);
+        if let Some(base) = [fs_base, gs_base].into_iter().find(|base| !is_canonical(*base)) {
+            return Err(ResumeError::SegmentBase { base });
+        }
+        Ok(Words { fs_base, gs_base, rax: regs.rax, rdx: regs.rdx, rip: regs.rip })
     }
 
     pub(super) fn to_bytes(&self) -> [u8; WORDS_SIZE] {
         let mut bytes = [0; WORDS_SIZE];
-        for (at, word) in [(RAX, self.rax), (RDX, self.rdx), (RIP, self.rip)] {
+        let Words { fs_base, gs_base, rax, rdx, rip } = *self;
+        for (at, word) in [(FS_BASE, fs_base), (GS_BASE, gs_base), (RAX, rax), (RDX, rdx), (RIP, rip)] {
             bytes[at - WORDS..][..8].copy_from_slice(&word.to_le_bytes());
         }
         bytes
     }
+}
+
+/// Whether an address is one of 48 bits whose upper bits repeat the highest of these.
+fn is_canonical(address: u64) -> bool {
+    address as i64 == (address as i64) << 16 >> 16
 }
 
 /// The size of the state area. `xrstor` may read an area as large as that of all state that the processor has, even if XCR0
@@ -109,11 +127,13 @@ pub(super) const AREA: usize = AVX.end;
 
 /// Where the [`Words`] lie in the state area: at its end, behind all that `xrstor` reads.
 pub(super) const WORDS: usize = STATE_SIZE - WORDS_SIZE;
-pub(super) const RAX: usize = WORDS;
-pub(super) const RDX: usize = WORDS + 8;
-pub(super) const RIP: usize = WORDS + 16;
+pub(super) const FS_BASE: usize = WORDS;
+pub(super) const GS_BASE: usize = WORDS + 8;
+pub(super) const RAX: usize = WORDS + 16;
+pub(super) const RDX: usize = WORDS + 24;
+pub(super) const RIP: usize = WORDS + 32;
 
-const WORDS_SIZE: usize = 24;
+const WORDS_SIZE: usize = 40;
 
 const _: () = assert!(AREA <= LARGEST_AREA && LARGEST_AREA <= WORDS);
 

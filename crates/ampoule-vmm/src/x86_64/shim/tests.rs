@@ -2,8 +2,13 @@ use super::*;
 use crate::x86_64::capabilities::{PortAccess, SyscallRing};
 use crate::x86_64::registers::Regs;
 
-const ORDINARY: Capabilities =
-    Capabilities { ports: PortAccess::Bitmap, syscall: SyscallRing::Ring0, fsgsbase: true, xcr0: 7 };
+const ORDINARY: Capabilities = Capabilities {
+    ports: PortAccess::Bitmap,
+    syscall: SyscallRing::Ring0,
+    fsgsbase: true,
+    base_instructions: true,
+    xcr0: 7,
+};
 
 const SOFTWARE: Capabilities = Capabilities { syscall: SyscallRing::Ring3, ..ORDINARY };
 
@@ -172,14 +177,18 @@ fn features_are_switched_on_only_where_the_processor_has_them() {
 fn resuming_begins_in_the_stub_with_all_other_registers() {
     let (system, _) = System::new(16).unwrap();
     let regs = Regs { rax: 1, rdx: 2, rip: 3, rbx: 4, rsp: 5, rflags: 0xcd7, ..Regs::default() };
-    let start = system.set_resume_state(&ORDINARY, &no_state(), &regs).unwrap();
-    assert_eq!(start, Regs { rip: RESUME_STUB.0, ..regs });
-    let without_fsgsbase = Capabilities { fsgsbase: false, ..ORDINARY };
-    let start = system.set_resume_state(&without_fsgsbase, &no_state(), &regs).unwrap();
-    assert_eq!(start, Regs { rip: RESUME_STUB.0 + code::WITHOUT_FSGSBASE, ..regs });
-    let loaded: [u8; 24] = bytes(&system, STATE + resume::STATE_SIZE - 24);
+    let mut special = SpecialRegs::default();
+    (special.fs.base, special.gs.base) = (6, 7);
+    let resumption = system.set_resume_state(&ORDINARY, &no_state(), &regs, &special).unwrap();
+    let start = Regs { rip: RESUME_STUB.0, ..regs };
+    assert_eq!(resumption, Resumption { regs: start, loads_bases: true });
+    let without_bases = Capabilities { base_instructions: false, ..ORDINARY };
+    let resumption = system.set_resume_state(&without_bases, &no_state(), &regs, &special).unwrap();
+    let later = Regs { rip: RESUME_STUB.0 + resume_stub().without_bases, ..regs };
+    assert_eq!(resumption, Resumption { regs: later, loads_bases: false });
+    let loaded: [u8; 40] = bytes(&system, STATE + resume::STATE_SIZE - 40);
     let words: Vec<u64> = loaded.chunks_exact(8).map(|word| u64::from_le_bytes(word.try_into().unwrap())).collect();
-    assert_eq!(words, [regs.rax, regs.rdx, regs.rip]);
+    assert_eq!(words, [6, 7, regs.rax, regs.rdx, regs.rip]);
 }
 
 #[test]
@@ -187,16 +196,26 @@ fn what_cannot_be_resumed_changes_nothing() {
     let (system, _) = System::new(16).unwrap();
     let regs = Regs { rax: 1, ..Regs::default() };
     let state = no_state();
-    system.set_resume_state(&ORDINARY, &state, &regs).unwrap();
+    let special = SpecialRegs::default();
+    system.set_resume_state(&ORDINARY, &state, &regs, &special).unwrap();
     let before: [u8; resume::STATE_SIZE] = bytes(&system, STATE);
     let without_xsave = Capabilities { xcr0: 0, ..ORDINARY };
     let other = Regs { rax: 2, ..regs };
-    assert_eq!(system.set_resume_state(&without_xsave, &state, &other), Err(ResumeError::NoXsave));
+    assert_eq!(system.set_resume_state(&without_xsave, &state, &other, &special), Err(ResumeError::NoXsave));
     let stepping = Regs { rflags: 0x102, ..other };
-    assert_eq!(system.set_resume_state(&ORDINARY, &state, &stepping), Err(ResumeError::SingleStep));
+    assert_eq!(system.set_resume_state(&ORDINARY, &state, &stepping, &special), Err(ResumeError::SingleStep));
     for rsp in [1 << 47, 1 << 63, 0xffff_7fff_ffff_ffff] {
         let nowhere = Regs { rsp, ..other };
-        assert_eq!(system.set_resume_state(&ORDINARY, &state, &nowhere), Err(ResumeError::StackPointer { rsp }));
+        assert_eq!(
+            system.set_resume_state(&ORDINARY, &state, &nowhere, &special),
+            Err(ResumeError::StackPointer { rsp })
+        );
+    }
+    for base in [1 << 47, u64::MAX >> 1] {
+        let mut special = special;
+        special.gs.base = base;
+        let refused = system.set_resume_state(&ORDINARY, &state, &other, &special);
+        assert_eq!(refused, Err(ResumeError::SegmentBase { base }));
     }
     let after: [u8; resume::STATE_SIZE] = bytes(&system, STATE);
     assert!(before == after);

@@ -1,8 +1,13 @@
 use super::*;
 use crate::x86_64::capabilities::{PortAccess, SyscallRing};
 
-const AVX_GUEST: Capabilities =
-    Capabilities { ports: PortAccess::Bitmap, syscall: SyscallRing::Ring0, fsgsbase: true, xcr0: 7 };
+const AVX_GUEST: Capabilities = Capabilities {
+    ports: PortAccess::Bitmap,
+    syscall: SyscallRing::Ring0,
+    fsgsbase: true,
+    base_instructions: true,
+    xcr0: 7,
+};
 
 /// An area in which every word tells its place, and whose header says that `in_use` is.
 fn state(in_use: u64) -> FpuState {
