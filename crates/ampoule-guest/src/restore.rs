@@ -1,6 +1,6 @@
 //! How a guest finds out that its host has put it back to an earlier state.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use crate::{rt, testing};
@@ -124,6 +124,7 @@ pub fn generation() -> u64 {
 /// Hooks belong to the thread that registers them, which matters only in tests: a guest has one thread.
 pub fn on_restore(hook: impl Fn() + 'static) {
     HOOKS.with_borrow_mut(|hooks| hooks.push(Rc::new(hook)));
+    REGISTERED.set(REGISTERED.get() + 1);
 }
 
 /// Compares the generation with the one for which the hooks have run.
@@ -155,7 +156,7 @@ impl Watch {
 /// Runs the hooks that are registered when it begins.
 pub(crate) fn run_hooks() {
     // Each is taken out by itself, so that it may register others while it runs.
-    for index in 0..HOOKS.with_borrow(Vec::len) {
+    for index in 0..REGISTERED.get() {
         let hook = HOOKS.with_borrow(|hooks| Rc::clone(&hooks[index]));
         hook();
     }
@@ -163,4 +164,6 @@ pub(crate) fn run_hooks() {
 
 thread_local! {
     static HOOKS: RefCell<Vec<Rc<dyn Fn()>>> = const { RefCell::new(Vec::new()) };
+    /// How many hooks there are. To look here first keeps a guest without any from writing memory.
+    static REGISTERED: Cell<usize> = const { Cell::new(0) };
 }

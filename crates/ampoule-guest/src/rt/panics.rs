@@ -22,9 +22,12 @@ pub(super) fn install_hook() {
     });
 }
 
-/// Forgets the panics that were caught before.
+/// Forgets the panics that were caught before. Where there are none, this writes nothing: memory that a call writes has to be
+/// put back when the host restores the guest.
 pub(super) fn forget() {
-    set_last(None);
+    if HAS_LAST.get() {
+        set_last(None);
+    }
 }
 
 /// The record of a panic that was caught with this payload.
@@ -75,6 +78,7 @@ fn message(payload: &(dyn Any + Send)) -> String {
 }
 
 fn set_last(record: Option<PanicRecord<String>>) -> Option<PanicRecord<String>> {
+    HAS_LAST.set(record.is_some());
     // The thread's local values are gone when a panic begins in the destructor of another one. Nobody asks for it then.
     LAST.try_with(|last| last.replace(record)).ok().flatten()
 }
@@ -87,4 +91,5 @@ const CORE_PANICKING: &str = "core/src/panicking.rs";
 
 thread_local! {
     static LAST: Cell<Option<PanicRecord<String>>> = const { Cell::new(None) };
+    static HAS_LAST: Cell<bool> = const { Cell::new(false) };
 }
