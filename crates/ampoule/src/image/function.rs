@@ -58,8 +58,17 @@ impl Functions {
     }
 
     pub(super) fn by_number(&self, number: u32) -> Option<&Function> {
-        let index = self.functions.binary_search_by_key(&number, Function::number).ok()?;
-        Some(&self.functions[index])
+        self.position(number).map(|position| self.at(position))
+    }
+
+    /// Where among all a function is.
+    pub(super) fn position(&self, number: u32) -> Option<usize> {
+        self.functions.binary_search_by_key(&number, Function::number).ok()
+    }
+
+    /// The function at a [`position`](Self::position).
+    pub(super) fn at(&self, position: usize) -> &Function {
+        &self.functions[position]
     }
 
     /// Functions are added in ascending order of their numbers.

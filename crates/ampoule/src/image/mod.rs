@@ -152,6 +152,16 @@ impl Image {
         self.0.contents.interface.exports.by_number(number)
     }
 
+    /// Where among the exports the one of this number is, to have it without a search.
+    pub(crate) fn export_position(&self, number: u32) -> Option<usize> {
+        self.0.contents.interface.exports.position(number)
+    }
+
+    /// The export at a [position](Self::export_position) of this image.
+    pub(crate) fn export_at(&self, position: usize) -> &Function {
+        self.0.contents.interface.exports.at(position)
+    }
+
     /// The functions that the host must provide, in the order of their numbers. A function may appear several times, with
     /// one name, one signature and several numbers.
     pub fn imports(&self) -> impl ExactSizeIterator<Item = &Function> {

@@ -16,13 +16,16 @@ use crate::limits::Limits;
 /// It can be used with every sandbox of the same [`Image`].
 pub struct TypedFn<P, R> {
     image: Image,
-    number: u32,
+    /// Where it is among the image's exports.
+    position: usize,
     types: PhantomData<fn(P) -> R>,
 }
 
 impl<P: Parameters, R: DeserializeOwned> TypedFn<P, R> {
+    /// The function of this number, which `image` exports.
     pub(super) fn new(image: Image, number: u32) -> Self {
-        Self { image, number, types: PhantomData }
+        let position = image.export_position(number).expect("the function was found in this image");
+        Self { image, position, types: PhantomData }
     }
 
     /// Calls the function in this sandbox and waits for its result.
@@ -45,18 +48,19 @@ impl<P: Parameters, R: DeserializeOwned> TypedFn<P, R> {
     }
 
     fn function(&self) -> &Function {
-        self.image.export_by_number(self.number).expect("the function was found in this image")
+        self.image.export_at(self.position)
     }
 }
 
 impl<P, R> Clone for TypedFn<P, R> {
     fn clone(&self) -> Self {
-        Self { image: self.image.clone(), number: self.number, types: PhantomData }
+        Self { image: self.image.clone(), position: self.position, types: PhantomData }
     }
 }
 
 impl<P, R> fmt::Debug for TypedFn<P, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TypedFn").field("image", &self.image.name()).field("number", &self.number).finish()
+        let function = self.image.export_at(self.position);
+        f.debug_struct("TypedFn").field("image", &self.image.name()).field("function", function).finish()
     }
 }
