@@ -1,6 +1,9 @@
 //! A guest that does its worst ends, with an error that says what it did; the host goes on.
 
-use ampoule::{CallError, Fault, FaultAccess, FaultKind, FaultTarget, ProtocolViolation, Sandbox, Termination};
+use ampoule::{
+    Call, CallError, ExceededLimit, Fault, FaultAccess, FaultKind, FaultTarget, Limits, Output, ProtocolViolation,
+    Sandbox, Termination,
+};
 use ampoule_tests::{hostile_image, hostile_sandbox};
 
 /// How the guest ended in a call that it cannot have survived. The sandbox refuses calls then.
@@ -42,6 +45,49 @@ fn forged_messages_are_protocol_violations() {
     assert_eq!(forge(5, 3, 0, 0, 0), ProtocolViolation::WrongHostCall { sequence: 5, expected: 1 });
     assert_eq!(forge(1, 99, 0, 0, 0), ProtocolViolation::UnknownKind { kind: 99 });
     assert_eq!(forge(1, 2, 0, u32::MAX, 0), ProtocolViolation::Length { length: u32::MAX, capacity: 1 << 20 });
+}
+
+#[test]
+fn forged_output_is_a_protocol_violation_that_names_it() {
+    let capacity = 16_256;
+    let cut = |offset, needed, left| ProtocolViolation::OutputRecord { offset, needed, left };
+    let cases: [(&[u8], u32, ProtocolViolation); 7] = [
+        (&[], capacity + 1, ProtocolViolation::OutputLength { length: capacity + 1, capacity: capacity as usize }),
+        (&[], u32::MAX, ProtocolViolation::OutputLength { length: u32::MAX, capacity: capacity as usize }),
+        (&[1, 0, 2, 0, b'x'], 5, cut(0, 6, 5)),
+        (&[1, 0, 0xff, 0xff], capacity, cut(0, 4 + 65_535, capacity as usize)),
+        (&[2, 0, 1, 0, b'x', 1, 0], 7, cut(5, 4, 2)),
+        (&[0, 0, 0, 0], 4, ProtocolViolation::UnknownStream { stream: 0 }),
+        (&[1, 0, 1, 0, b'x', 3, 0, 1, 0, b'y'], 10, ProtocolViolation::UnknownStream { stream: 3 }),
+    ];
+    for (records, claimed, expected) in cases {
+        for then in ["return", "system call"] {
+            let mut sandbox = hostile_sandbox();
+            let result = sandbox.call::<()>("forge_output", (records, claimed, then));
+            let Termination::Protocol(violation) = end(&mut sandbox, result) else {
+                panic!("not reported: {expected}")
+            };
+            assert_eq!(violation, expected, "{then}");
+            sandbox.reset().unwrap();
+            assert!(sandbox.call::<bool>("alive", ()).unwrap());
+        }
+        let mut sandbox = hostile_sandbox();
+        let result = sandbox.call::<()>("forge_output", (records, claimed, "fault"));
+        let kind = fault(end(&mut sandbox, result)).kind().clone();
+        assert!(matches!(kind, FaultKind::PageFault { address: 0, .. }), "{kind}");
+    }
+}
+
+#[test]
+fn output_that_is_forged_for_ever_ends_at_the_limit() {
+    let (stdout, out) = Output::capture(usize::MAX);
+    let mut sandbox = Sandbox::builder(&hostile_image()).stdout(stdout).stderr(Output::discard()).build().unwrap();
+    let text = [&[1, 0, 0xe8, 3][..], &[b'x'; 1000]].concat();
+    let call = Call::new("forge_output_for_ever", (&text[..],)).limits(Limits::new().output(100_500));
+    let result = sandbox.call_with::<(), _>(call);
+    let cause = end(&mut sandbox, result);
+    assert!(matches!(cause, Termination::LimitExceeded(ExceededLimit::Output(100_500))), "{cause}");
+    assert_eq!(out.take().len(), 100_000);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The ABI is not Rust's: a guest written in C, from `docs/abi.md` alone.
 
-use ampoule::{CallError, Image, Sandbox};
+use ampoule::{CallError, Image, Output, Sandbox};
 
 fn images() -> [Image; 2] {
     [
@@ -21,6 +21,28 @@ fn a_guest_in_c_is_called_and_calls() {
         for _ in 0..3 {
             assert_eq!(sandbox.call::<String>("greet", ("World",)).unwrap(), "Hello, World on Monday");
         }
+    }
+}
+
+#[test]
+fn what_it_prints_arrives_by_system_calls_and_without() {
+    for image in images() {
+        let (stdout, out) = Output::capture(1 << 20);
+        let (stderr, err) = Output::capture(1 << 20);
+        let mut sandbox = sandbox(&image, |_| Ok("Monday".to_string()));
+        sandbox.set_stdout(stdout);
+        sandbox.set_stderr(stderr);
+        let exits = |sandbox: &Sandbox| sandbox.counters().runs;
+        let before = exits(&sandbox);
+        sandbox.call::<u32>("add", (40u32, 2u32)).unwrap();
+        assert_eq!((exits(&sandbox) - before, err.take_string()), (2, "adding\n".into()));
+        let before = exits(&sandbox);
+        sandbox.call::<String>("greet", ("World",)).unwrap();
+        assert_eq!(exits(&sandbox) - before, 2, "the host call and the return");
+        assert_eq!(
+            (out.take_string(), err.take_string()),
+            ("asking for the day\ngreeting\n".into(), "there is one\n".into())
+        );
     }
 }
 

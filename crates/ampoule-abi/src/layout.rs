@@ -1,16 +1,18 @@
 //! Structures and numbers of the ABI; `docs/abi.md` explains them.
 
 mod message;
+mod output;
 mod record;
 
 pub use message::{FailureStatus, GuestMessageKind, HostMessageKind, MessageLine, PanicRecord, ReturnStatus};
+pub use output::{OutputHeader, OutputStream};
 pub use record::{Record, RecordHeader, RecordKind, padded_text_len, record_text};
 
 /// Major version of this ABI: a host runs guests of its own major version only.
 pub const ABI_MAJOR: u32 = 1;
 
 /// Minor version of this ABI: a host runs guests of its own minor version and older ones.
-pub const ABI_MINOR: u32 = 1;
+pub const ABI_MINOR: u32 = 2;
 
 /// The section of a guest image that holds its function records.
 pub const FUNCTIONS_SECTION: &str = "ampoule_fns";
@@ -37,6 +39,18 @@ pub const INFO_MAGIC: u64 = u64::from_le_bytes(*b"AMPOULE\0");
 
 /// Bytes of a [`MessageLine`]: one cache line.
 pub const MESSAGE_LINE_LEN: usize = 64;
+
+/// Bytes at the start of a line that hold its message. The others are no part of a message, and whoever writes one leaves
+/// them as they are.
+pub const MESSAGE_LEN: usize = 32;
+
+/// Where in the guest's line the number stands (a `u32`) that says how many bytes of the output area hold records.
+///
+/// Since minor version [`InfoPage::OUTPUT_MINOR`].
+pub const PRINTED_OFFSET: usize = 32;
+
+/// Bytes of an [`OutputHeader`].
+pub const OUTPUT_HEADER_LEN: usize = 4;
 
 /// What the host tells a guest about itself, at the address that [`AT_AMPOULE`] gives.
 ///
@@ -70,6 +84,14 @@ pub struct InfoPage {
     ///
     /// Since minor version [`GENERATION_MINOR`](Self::GENERATION_MINOR).
     pub generation: u64,
+    /// Address of the output area, in which printed text waits for the guest's next exit.
+    ///
+    /// Since minor version [`OUTPUT_MINOR`](Self::OUTPUT_MINOR).
+    pub output: u64,
+    /// Bytes of the output area.
+    ///
+    /// Since minor version [`OUTPUT_MINOR`](Self::OUTPUT_MINOR).
+    pub output_len: u64,
 }
 
 impl InfoPage {
@@ -78,6 +100,9 @@ impl InfoPage {
 
     /// The minor version of the ABI with which [`generation`](Self::generation) came.
     pub const GENERATION_MINOR: u32 = 1;
+
+    /// The minor version of the ABI with which [`output`](Self::output) and [`output_len`](Self::output_len) came.
+    pub const OUTPUT_MINOR: u32 = 2;
 
     /// The structure as it stands in memory.
     pub fn to_bytes(&self) -> [u8; Self::LEN] {
@@ -92,6 +117,8 @@ impl InfoPage {
             self.outbound,
             self.outbound_len,
             self.generation,
+            self.output,
+            self.output_len,
         ];
         let mut bytes = [0; Self::LEN];
         for (chunk, word) in bytes.chunks_exact_mut(8).zip(words) {
@@ -121,15 +148,18 @@ mod tests {
             outbound: 8,
             outbound_len: 9,
             generation: 10,
+            output: 11,
+            output_len: 12,
         };
         let bytes = page.to_bytes();
         assert_eq!(&bytes[..8], b"AMPOULE\0");
         assert_eq!(bytes[8..12], 1u32.to_le_bytes());
         assert_eq!(bytes[12..16], 2u32.to_le_bytes());
-        for (offset, value) in [(16, 3u64), (24, 4), (32, 5), (40, 6), (48, 7), (56, 8), (64, 9), (72, 10)] {
+        let words = [(16, 3u64), (24, 4), (32, 5), (40, 6), (48, 7), (56, 8), (64, 9), (72, 10), (80, 11), (88, 12)];
+        for (offset, value) in words {
             assert_eq!(bytes[offset..offset + 8], value.to_le_bytes());
         }
-        assert_eq!(bytes.len(), 80);
-        assert_eq!(offset_of!(InfoPage, generation), 72);
+        assert_eq!(bytes.len(), 96);
+        assert_eq!((offset_of!(InfoPage, generation), offset_of!(InfoPage, output)), (72, 80));
     }
 }

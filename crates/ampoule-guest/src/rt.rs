@@ -3,6 +3,7 @@
 mod call;
 mod host_call;
 mod mailbox;
+mod output;
 mod panics;
 mod record;
 mod serve;

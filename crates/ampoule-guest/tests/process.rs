@@ -1,4 +1,4 @@
-//! Guests that end: each in a process of its own, whose mailbox is a file that outlives it.
+//! Guests that end, and guests that print: each in a process of its own, whose mailbox is a file that outlives it.
 
 use std::cell::Cell;
 use std::fs::File;
@@ -9,8 +9,9 @@ use std::{env, fs, process, ptr};
 
 use ampoule_abi::codec;
 use ampoule_abi::layout::{
-    ABI_MAJOR, ABI_MINOR, GuestMessageKind, HostMessageKind, INFO_MAGIC, InfoPage, MESSAGE_LINE_LEN, MessageLine,
-    PanicRecord, RECORD_HEADER_LEN, RecordHeader, RecordKind,
+    ABI_MAJOR, ABI_MINOR, GuestMessageKind, HostMessageKind, INFO_MAGIC, InfoPage, MESSAGE_LEN, MESSAGE_LINE_LEN,
+    MessageLine, OUTPUT_HEADER_LEN, OutputHeader, OutputStream, PRINTED_OFFSET, PanicRecord, RECORD_HEADER_LEN,
+    RecordHeader, RecordKind,
 };
 use ampoule_guest::{export, rt};
 
@@ -46,7 +47,7 @@ fn a_guest_without_a_host_says_how_it_is_meant_to_be_run() {
 fn a_panic_while_the_guest_prepares_itself_is_left_to_the_host() {
     if let Some(path) = env::var_os(MAILBOX) {
         // SAFETY: the process ends with the loop, and nothing else in it knows the mailbox.
-        unsafe { rt::serve(Mailbox::open(&path).info_page(), || panic!("no table, no service")) };
+        unsafe { rt::serve(Mailbox::open(&path).info_page(ABI_MINOR), || panic!("no table, no service")) };
         process::exit(0);
     }
     let left = left_by("a_panic_while_the_guest_prepares_itself_is_left_to_the_host");
@@ -58,25 +59,132 @@ fn a_panic_while_the_guest_prepares_itself_is_left_to_the_host() {
 fn a_panic_that_ends_the_guest_is_left_to_the_host() {
     if let Some(path) = env::var_os(MAILBOX) {
         // SAFETY: as above.
-        unsafe { rt::serve(Mailbox::open(&path).info_page(), || {}) };
+        unsafe { rt::serve(Mailbox::open(&path).info_page(ABI_MINOR), || {}) };
         process::exit(0);
     }
     assert_eq!(left_by("a_panic_that_ends_the_guest_is_left_to_the_host").message, "the second panic");
 }
 
+#[test]
+fn outside_a_sandbox_text_is_printed_as_ever() {
+    if env::var_os(MAILBOX).is_some() {
+        print_in_three_ways();
+        // Nothing is flushed any more.
+        process::abort();
+    }
+    let output = run_again("outside_a_sandbox_text_is_printed_as_ever", "");
+    let [stdout, stderr] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).expect("UTF-8"));
+    assert!(stdout.ends_with("by println\nby write\n"), "{stdout}");
+    assert!(stderr.ends_with("by eprintln\n"), "{stderr}");
+}
+
+#[test]
+fn text_that_does_not_fit_goes_to_the_system() {
+    const TEST: &str = "text_that_does_not_fit_goes_to_the_system";
+    let fits = "x".repeat(AREA_LEN - OUTPUT_HEADER_LEN - 10);
+    if let Some(path) = env::var_os(MAILBOX) {
+        let init = || {
+            // One byte more than there is room for, then as many as there is, and then there is none.
+            write(&"y".repeat(AREA_LEN - OUTPUT_HEADER_LEN + 1));
+            write(&fits);
+            for text in ["seven b", "six by", "no", ""] {
+                write(text);
+            }
+            process::abort();
+        };
+        // SAFETY: as above.
+        unsafe { rt::serve(Mailbox::open(&path).info_page(ABI_MINOR), init) };
+    }
+    let (output, mailbox) = run_with_mailbox(TEST);
+    let stdout = String::from_utf8(output.stdout).expect("UTF-8");
+    assert!(stdout.ends_with(&format!("{}seven bno", "y".repeat(AREA_LEN - OUTPUT_HEADER_LEN + 1))), "{stdout}");
+    let header = |length| OutputHeader { stream: OutputStream::Stdout as u16, length }.to_bytes();
+    let records = [&header(fits.len() as u16)[..], fits.as_bytes(), &header(6), b"six by"].concat();
+    assert_eq!(waiting(&mailbox), records.len() as u32);
+    assert_eq!(records.len(), AREA_LEN);
+    assert!(mailbox[OUTPUT..] == records);
+}
+
+#[test]
+fn text_goes_to_the_system_where_the_host_does_not_look_for_it() {
+    const TEST: &str = "text_goes_to_the_system_where_the_host_does_not_look_for_it";
+    if let Some(path) = env::var_os(MAILBOX) {
+        let init = || {
+            print_in_three_ways();
+            process::abort();
+        };
+        // SAFETY: as above.
+        unsafe { rt::serve(Mailbox::open(&path).info_page(InfoPage::OUTPUT_MINOR - 1), init) };
+    }
+    let (output, mailbox) = run_with_mailbox(TEST);
+    let stdout = String::from_utf8(output.stdout).expect("UTF-8");
+    assert!(stdout.ends_with("by println\nby write\n"), "{stdout}");
+    assert_eq!(waiting(&mailbox), 0);
+    assert!(mailbox[OUTPUT..].iter().all(|byte| *byte == 0));
+}
+
+#[test]
+fn text_that_waits_is_there_when_the_guest_has_ended() {
+    const TEST: &str = "text_that_waits_is_there_when_the_guest_has_ended";
+    if let Some(path) = env::var_os(MAILBOX) {
+        let init = || {
+            print_in_three_ways();
+            process::abort();
+        };
+        // SAFETY: as above.
+        unsafe { rt::serve(Mailbox::open(&path).info_page(ABI_MINOR), init) };
+    }
+    let (output, mailbox) = run_with_mailbox(TEST);
+    for text in [output.stdout, output.stderr].map(|text| String::from_utf8(text).expect("UTF-8")) {
+        assert!(!text.contains("by "), "{text}");
+    }
+    let record = |stream, text: &str| {
+        let header = OutputHeader { stream: stream as u16, length: text.len() as u16 };
+        [&header.to_bytes()[..], text.as_bytes()].concat()
+    };
+    let records = [
+        record(OutputStream::Stdout, "by println\n"),
+        record(OutputStream::Stderr, "by eprintln\n"),
+        record(OutputStream::Stdout, "by write\n"),
+    ];
+    assert_eq!(mailbox[OUTPUT..][..waiting(&mailbox) as usize], records.concat());
+}
+
+fn print_in_three_ways() {
+    println!("by println");
+    eprintln!("by eprintln");
+    write("by write\n");
+}
+
+/// Writes to standard output by the C library's function.
+fn write(text: &str) {
+    // SAFETY: reads the text, at most its length.
+    assert_eq!(unsafe { libc::write(1, text.as_ptr().cast(), text.len()) }, text.len() as isize);
+}
+
+/// How many bytes of the output area hold records.
+fn waiting(mailbox: &[u8]) -> u32 {
+    u32::from_le_bytes(*mailbox[GUEST_LINE + PRINTED_OFFSET..].first_chunk().expect("the number"))
+}
+
 /// Runs a test of this file again as a guest that aborts, and reads the panic that it left.
 fn left_by(test: &str) -> PanicRecord<String> {
+    let mailbox = run_with_mailbox(test).1;
+    let line = MessageLine::from_bytes(mailbox[GUEST_LINE..].first_chunk::<MESSAGE_LEN>().expect("a message"));
+    assert_eq!(line.kind, GuestMessageKind::Panic as u32);
+    assert_eq!((line.sequence, line.function, line.status), (0, 0, 0));
+    codec::decode(&mailbox[OUTBOUND..][..line.length as usize]).expect("a panic record")
+}
+
+/// Runs a test of this file again as a guest that aborts: its output, and the mailbox that it leaves.
+fn run_with_mailbox(test: &str) -> (Output, Vec<u8>) {
     let path = env::temp_dir().join(format!("ampoule-{}-{test}", process::id()));
     fs::write(&path, [0; MAILBOX_LEN]).expect("a file for the mailbox");
     let output = run_again(test, path.to_str().expect("a path in UTF-8"));
     let mailbox = fs::read(&path).expect("the mailbox");
     fs::remove_file(&path).expect("the mailbox is removed");
-
     assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{output:?}");
-    let line = MessageLine::from_bytes(mailbox[GUEST_LINE..].first_chunk::<MESSAGE_LINE_LEN>().expect("a line"));
-    assert_eq!(line.kind, GuestMessageKind::Panic as u32);
-    assert_eq!((line.sequence, line.function, line.status), (0, 0, 0));
-    codec::decode(&mailbox[OUTBOUND..][..line.length as usize]).expect("a panic record")
+    (output, mailbox)
 }
 
 fn run_again(test: &str, mailbox: &str) -> Output {
@@ -104,12 +212,13 @@ impl Mailbox {
         mailbox
     }
 
-    fn info_page(self) -> &'static InfoPage {
+    /// The info page of a host of this minor version.
+    fn info_page(self, abi_minor: u32) -> &'static InfoPage {
         let start = self.start.expose_provenance() as u64;
         Box::leak(Box::new(InfoPage {
             magic: INFO_MAGIC,
             abi_major: ABI_MAJOR,
-            abi_minor: ABI_MINOR,
+            abi_minor,
             entry: (ring as extern "C" fn() as *const ()).expose_provenance() as u64,
             host_line: start,
             guest_line: start + GUEST_LINE as u64,
@@ -118,6 +227,8 @@ impl Mailbox {
             outbound: start + OUTBOUND as u64,
             outbound_len: AREA_LEN as u64,
             generation: 1,
+            output: start + OUTPUT as u64,
+            output_len: AREA_LEN as u64,
         }))
     }
 }
@@ -159,8 +270,9 @@ const MAILBOX: &str = "AMPOULE_TEST_MAILBOX";
 const GUEST_LINE: usize = MESSAGE_LINE_LEN;
 const INBOUND: usize = 4096;
 const OUTBOUND: usize = 8192;
+const OUTPUT: usize = 12288;
 const AREA_LEN: usize = 4096;
-const MAILBOX_LEN: usize = 12288;
+const MAILBOX_LEN: usize = 16384;
 
 thread_local! {
     static CURRENT: Cell<Option<Mailbox>> = const { Cell::new(None) };

@@ -1,32 +1,39 @@
 //! The memory through which host and guest talk: the host's side of `docs/abi.md`.
 //!
-//! The guest can write its message line and the outbound area at any time that it runs, so nothing there is trusted: a
-//! message is copied out once, then checked against what the host knows itself (which call is being made, how many host
-//! calls have come), and a payload is read through a bounded [`PayloadSource`].
+//! The guest can write its message line, the output area and the outbound area at any time that it runs, so nothing there is
+//! trusted: a message is copied out once, then checked against what the host knows itself (which call is being made, how
+//! many host calls have come), printed text is copied out once, then taken apart, and a payload is read through a bounded
+//! [`PayloadSource`].
 
+mod output;
 mod payload;
 #[cfg(test)]
 mod tests;
+mod violation;
 
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use ampoule_abi::layout::{
-    ABI_MAJOR, ABI_MINOR, FailureStatus, GuestMessageKind, HostMessageKind, INFO_MAGIC, InfoPage, MESSAGE_LINE_LEN,
-    MessageLine, ReturnStatus,
+    ABI_MAJOR, ABI_MINOR, FailureStatus, GuestMessageKind, HostMessageKind, INFO_MAGIC, InfoPage, MESSAGE_LEN,
+    MESSAGE_LINE_LEN, MessageLine, ReturnStatus,
 };
 use ampoule_vmm::{GuestVirt, PAGE_SIZE, Region};
-use thiserror::Error;
 
+pub(crate) use output::Printed;
 pub(crate) use payload::{PayloadSink, PayloadSource};
+pub use violation::ProtocolViolation;
 
-/// A sandbox's mailbox, at the start of a region: the info page, the message lines, and the two payload areas.
+/// A sandbox's mailbox, at the start of a region: the info page, the message lines with the output area behind them, and the
+/// two payload areas.
 pub(crate) struct Mailbox {
     region: Arc<Region>,
     /// How far the host has written in the payload areas since that was last [forgotten](Self::forget_sent).
     inbound_written: AtomicUsize,
     outbound_written: AtomicUsize,
+    /// The host's copy of printed text, kept so that there is memory for it the next time.
+    printed: Vec<u8>,
     /// Bytes of each payload area; what the user asked for.
     capacity: usize,
     phase: Phase,
@@ -64,6 +71,7 @@ impl Mailbox {
             region,
             inbound_written: written(),
             outbound_written: written(),
+            printed: Vec::new(),
             capacity,
             phase: Phase::Starting,
             calls: 0,
@@ -80,7 +88,7 @@ impl Mailbox {
         let area_len = self.capacity.next_multiple_of(PAGE_SIZE);
         [
             Area { offset: INFO_PAGE, len: PAGE_SIZE, writable: false },
-            Area { offset: HOST_LINE, len: PAGE_SIZE, writable: true },
+            Area { offset: HOST_LINE, len: PAYLOADS - HOST_LINE, writable: true },
             Area { offset: self.inbound_offset(), len: area_len, writable: false },
             Area { offset: self.outbound_offset(), len: area_len, writable: true },
         ]
@@ -108,6 +116,8 @@ impl Mailbox {
             outbound: address(self.outbound_offset()),
             outbound_len: self.capacity as u64,
             generation: next_generation(),
+            output: address(OUTPUT),
+            output_len: OUTPUT_LEN as u64,
         };
         self.write(INFO_PAGE, &page.to_bytes());
     }
@@ -161,6 +171,14 @@ impl Mailbox {
             needed,
             ..MessageLine::default()
         });
+    }
+
+    /// Takes what the guest has printed. It waits in the doorbell or in a system call, or has ended.
+    ///
+    /// # Errors
+    /// Where the guest claims more than the area has. What it printed is lost then.
+    pub(crate) fn take_printed(&mut self) -> Result<Printed<'_>, ProtocolViolation> {
+        output::take(&self.region, &mut self.printed)
     }
 
     /// Takes the message for which the guest rang.
@@ -232,7 +250,7 @@ impl Mailbox {
     /// The bytes of the lines and the outbound area that the host may have written.
     pub(crate) fn sent(&self) -> [Range<usize>; 2] {
         let outbound = self.outbound_offset();
-        [HOST_LINE..GUEST_LINE, outbound..outbound + self.outbound_written.load(Ordering::Relaxed)]
+        [HOST_LINE..OUTPUT, outbound..outbound + self.outbound_written.load(Ordering::Relaxed)]
     }
 
     /// Makes zero all that was said, and returns where that was.
@@ -244,7 +262,7 @@ impl Mailbox {
     }
 
     fn guest_line(&self) -> MessageLine {
-        let mut bytes = [0; MESSAGE_LINE_LEN];
+        let mut bytes = [0; MESSAGE_LEN];
         self.region.read(GUEST_LINE, &mut bytes).expect("the lines lie in the region");
         MessageLine::from_bytes(&bytes)
     }
@@ -264,66 +282,6 @@ impl Mailbox {
     fn outbound_offset(&self) -> usize {
         PAYLOADS + self.capacity.next_multiple_of(PAGE_SIZE)
     }
-}
-
-/// How a guest broke the rules of the mailbox.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[non_exhaustive]
-pub enum ProtocolViolation {
-    /// The guest rang with a message of no known kind.
-    #[error("a message of unknown kind {kind}")]
-    UnknownKind {
-        /// What stood in its place.
-        kind: u32,
-    },
-    /// The guest answered with no known status.
-    #[error("a return with unknown status {status}")]
-    UnknownStatus {
-        /// What stood in its place.
-        status: u32,
-    },
-    /// The guest claimed a payload beyond its area.
-    #[error("a payload of {length} bytes in an area of {capacity}")]
-    Length {
-        /// Bytes that the guest claimed.
-        length: u32,
-        /// Bytes of the area.
-        capacity: usize,
-    },
-    /// The guest said for a second time that it is ready.
-    #[error("a second `ready`")]
-    ReadyTwice,
-    /// The guest answered before it was called.
-    #[error("a return to call {sequence}, though no call is being made")]
-    ReturnWithoutCall {
-        /// The call that it claimed to answer.
-        sequence: u64,
-    },
-    /// The guest answered another call than the one being made.
-    #[error("a return to call {sequence}, though call {expected} is being made")]
-    WrongReturn {
-        /// The call that it claimed to answer.
-        sequence: u64,
-        /// The call being made.
-        expected: u64,
-    },
-    /// The guest's host calls are out of sequence.
-    #[error("host call {sequence} where host call {expected} was due")]
-    WrongHostCall {
-        /// The number that the guest gave.
-        sequence: u64,
-        /// The number that was due.
-        expected: u64,
-    },
-    /// The guest called a host function by a number that none of its imports has.
-    #[error("a host call to function number {function}, which is not an import of the image")]
-    UnknownImport {
-        /// The number that the guest gave.
-        function: u32,
-    },
-    /// The guest's error or panic text could not be decoded.
-    #[error("a message text that cannot be decoded")]
-    Text,
 }
 
 /// A number that no other state of a guest in this process has, or has had.
@@ -347,8 +305,13 @@ enum Phase {
     InCall,
 }
 
-/// Offsets in the region. The message lines share a page and nothing else.
+/// Offsets in the region. The output area begins in the page of the message lines, which is written in every call anyway: a
+/// guest that prints little writes no other page.
 const INFO_PAGE: usize = 0;
 const HOST_LINE: usize = PAGE_SIZE;
 const GUEST_LINE: usize = HOST_LINE + MESSAGE_LINE_LEN;
-const PAYLOADS: usize = 2 * PAGE_SIZE;
+const OUTPUT: usize = GUEST_LINE + MESSAGE_LINE_LEN;
+const PAYLOADS: usize = 5 * PAGE_SIZE;
+
+/// Bytes of the output area: enough for the text of an ordinary call, and little to copy and to write back.
+const OUTPUT_LEN: usize = PAYLOADS - OUTPUT;

@@ -1,9 +1,9 @@
 //! Printed text.
 
-use ampoule::{Output, Sandbox};
+use ampoule::{Call, Output, Sandbox};
 use ampoule_tests::{tenant_builder, tenant_image, tenant_spawn};
 
-use crate::end;
+use crate::{WAYS_TO_THE_NEXT, end, run_for_a_while};
 
 #[test]
 fn text_comes_once_and_in_order() {
@@ -44,6 +44,24 @@ fn text_goes_to_the_sink_that_was_there_when_it_was_printed() {
 }
 
 #[test]
+fn text_that_was_not_finished_is_never_told_and_leaves_no_trace() {
+    let snapshot = tenant_builder().build().unwrap().snapshot().unwrap();
+    for claim in [false, true] {
+        for way_to_next in WAYS_TO_THE_NEXT {
+            let (stdout, out) = Output::capture(1 << 20);
+            let mut tenant = tenant_spawn(&snapshot).stdout(stdout).build().unwrap();
+            run_for_a_while(&mut tenant, Call::new("begin_to_print_and_spin", (SECRET, claim)));
+            let told = if claim { SECRET.to_le_bytes().repeat(2) } else { Vec::new() };
+            assert_eq!(out.take(), told);
+            way_to_next(&mut tenant, &snapshot);
+            let found: Vec<u64> = tenant.call("find", (!SECRET, Vec::<(u64, u64)>::new())).unwrap();
+            assert_eq!(found, []);
+            assert_eq!(out.take(), []);
+        }
+    }
+}
+
+#[test]
 fn lines_of_the_log_belong_to_one_tenant() {
     let lines = crate::log::record();
     let quiet = || Sandbox::builder(&tenant_image()).host_fn("tick", |step: u64| step);
@@ -65,3 +83,6 @@ fn lines_of_the_log_belong_to_one_tenant() {
         seen.drain(..).filter(|line| line.contains("tenant") || line.contains("no end")).collect();
     assert_eq!(of_this_test, both);
 }
+
+/// Its halves are equal, so that it is found at every address that is a multiple of four where it stands twice.
+const SECRET: u64 = 0x5eed_0f5e_5eed_0f5e;

@@ -2,9 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::MESSAGE_LINE_LEN;
+use super::MESSAGE_LEN;
 
-/// One side's message, as it stands in its line. Fields that a kind does not use are zero.
+/// One side's message, as it stands in its line. Fields that a kind does not use are zero. The structure is as large as the
+/// line, of which the message is the first [`MESSAGE_LEN`] bytes.
 ///
 /// Kinds and statuses are plain numbers here: what the other side wrote is not to be trusted before it is converted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,9 +26,9 @@ pub struct MessageLine {
 }
 
 impl MessageLine {
-    /// The line as it stands in memory.
-    pub fn to_bytes(&self) -> [u8; MESSAGE_LINE_LEN] {
-        let mut bytes = [0; MESSAGE_LINE_LEN];
+    /// The message as it stands in memory.
+    pub fn to_bytes(&self) -> [u8; MESSAGE_LEN] {
+        let mut bytes = [0; MESSAGE_LEN];
         bytes[0..8].copy_from_slice(&self.sequence.to_le_bytes());
         bytes[8..12].copy_from_slice(&self.kind.to_le_bytes());
         bytes[12..16].copy_from_slice(&self.function.to_le_bytes());
@@ -37,8 +38,8 @@ impl MessageLine {
         bytes
     }
 
-    /// Reads a line from a copy of its bytes.
-    pub fn from_bytes(bytes: &[u8; MESSAGE_LINE_LEN]) -> Self {
+    /// Reads a message from a copy of its bytes.
+    pub fn from_bytes(bytes: &[u8; MESSAGE_LEN]) -> Self {
         let u32_at = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
         let u64_at = |at: usize| u64::from(u32_at(at)) | u64::from(u32_at(at + 4)) << 32;
         Self {
@@ -146,9 +147,10 @@ pub struct PanicRecord<Text> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::layout::{MESSAGE_LINE_LEN, PRINTED_OFFSET};
 
     #[test]
-    fn a_line_survives_the_way_through_its_bytes() {
+    fn a_message_survives_the_way_through_its_bytes() {
         let line = MessageLine {
             sequence: 0x0102_0304_0506_0708,
             kind: 2,
@@ -160,7 +162,8 @@ mod tests {
         let bytes = line.to_bytes();
         assert_eq!(MessageLine::from_bytes(&bytes), line);
         assert_eq!(bytes[0..8], [8, 7, 6, 5, 4, 3, 2, 1]);
-        assert_eq!(bytes[32..], [0; 32]);
+        assert_eq!(bytes[24..32], [0, 0, 0, 0, 0, 1, 0, 0]);
+        assert_eq!(bytes.len(), PRINTED_OFFSET);
         assert_eq!(size_of::<MessageLine>(), MESSAGE_LINE_LEN);
     }
 

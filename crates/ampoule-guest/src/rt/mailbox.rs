@@ -1,4 +1,5 @@
-//! The memory that guest and host share, and the doorbell: all raw memory of this crate.
+//! The memory that guest and host share, and the doorbell: all raw memory of this crate but the output area, which is
+//! [`OutputArea`]'s.
 //!
 //! Who may touch what follows `docs/abi.md`, section 4, and is kept by two types:
 //!
@@ -12,14 +13,17 @@ use std::ptr;
 use std::slice;
 
 use ampoule_abi::codec::Sink;
-use ampoule_abi::layout::{GuestMessageKind, HostMessageKind, InfoPage, MESSAGE_LINE_LEN, MessageLine};
+use ampoule_abi::layout::{GuestMessageKind, HostMessageKind, InfoPage, MESSAGE_LEN, MessageLine};
+
+use super::output::OutputArea;
 
 /// The shared memory as an [`InfoPage`] describes it.
 #[derive(Debug)]
 pub(super) struct Mailbox {
     entry: extern "C" fn(),
-    host_line: *const [u8; MESSAGE_LINE_LEN],
-    guest_line: *mut [u8; MESSAGE_LINE_LEN],
+    /// The messages in the two lines; the rest of the guest's line is not written with them.
+    host_line: *const [u8; MESSAGE_LEN],
+    guest_line: *mut [u8; MESSAGE_LEN],
     inbound: *const u8,
     inbound_len: usize,
     outbound: *mut u8,
@@ -27,6 +31,8 @@ pub(super) struct Mailbox {
     outbound_is_free: Cell<bool>,
     host_calls: Cell<u64>,
     generation: *const u64,
+    /// Where printed text waits, if the host looks there.
+    output: Option<OutputArea>,
 }
 
 /// What the info page says of the guest's generation, if this thread runs in a sandbox.
@@ -70,6 +76,11 @@ impl Mailbox {
                 // SAFETY: from this version on the page has the field.
                 unsafe { &raw const (*page).generation }
             },
+            output: (abi_minor >= InfoPage::OUTPUT_MINOR).then(|| {
+                // SAFETY: from this version on the page has the fields, and they describe such an area, as the caller promises.
+                // Messages are all that this module writes into the line.
+                unsafe { OutputArea::new((*page).output, (*page).output_len, guest_line) }
+            }),
         }));
         CURRENT.set(Some(mailbox));
         Calls { mailbox }
@@ -107,6 +118,11 @@ impl Mailbox {
     pub(super) fn leave(&self, message: MessageLine) {
         // SAFETY: the line is this side's while the host is not rung.
         unsafe { self.guest_line.write(message.to_bytes()) }
+    }
+
+    /// Where printed text waits, if the host looks there.
+    pub(super) fn output(&self) -> Option<&OutputArea> {
+        self.output.as_ref()
     }
 
     fn generation(&self) -> u64 {

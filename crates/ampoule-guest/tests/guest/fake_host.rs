@@ -8,7 +8,8 @@ use std::thread::{self, JoinHandle};
 use ampoule_abi::codec::{self, Encoder};
 use ampoule_abi::layout::{
     ABI_MAJOR, ABI_MINOR, FailureStatus, GuestMessageKind, HostMessageKind, INFO_MAGIC, InfoPage, MessageLine,
-    PanicRecord, RECORD_HEADER_LEN, RecordHeader, RecordKind, ReturnStatus,
+    OUTPUT_HEADER_LEN, OutputHeader, OutputStream, PRINTED_OFFSET, PanicRecord, RECORD_HEADER_LEN, RecordHeader,
+    RecordKind, ReturnStatus,
 };
 use ampoule_guest::rt;
 use serde::Serialize;
@@ -16,6 +17,9 @@ use serde::de::DeserializeOwned;
 
 /// Bytes of each payload area.
 pub(crate) const AREA_LEN: usize = 4096;
+
+/// Bytes of the output area.
+const OUTPUT_LEN: usize = 256;
 
 /// The generation of a guest that was not put back.
 pub(crate) const FIRST_GENERATION: u64 = 70;
@@ -125,6 +129,24 @@ impl FakeHost {
         let generation = unsafe { &mut (*self.memory.info_page()).generation };
         *generation += 1;
         *generation
+    }
+
+    /// Takes what the guest has printed.
+    pub(crate) fn take_output(&mut self) -> Vec<(OutputStream, Vec<u8>)> {
+        // SAFETY: the guest waits in the doorbell.
+        let mut rest = unsafe {
+            let waiting = self.memory.guest_line.get().byte_add(PRINTED_OFFSET).cast::<u32>().replace(0);
+            &(&(*self.memory.output.get()))[..waiting as usize]
+        };
+        let mut records = Vec::new();
+        while let Some((header, more)) = rest.split_first_chunk::<OUTPUT_HEADER_LEN>() {
+            let OutputHeader { stream, length } = OutputHeader::from_bytes(*header);
+            let (text, more) = more.split_at(length.into());
+            records.push((OutputStream::from_u16(stream).expect("a stream"), text.to_vec()));
+            rest = more;
+        }
+        assert!(rest.is_empty(), "{rest:?}");
+        records
     }
 
     /// Sends what is no call; returns the guest's last words.
@@ -257,6 +279,7 @@ struct Memory {
     guest_line: UnsafeCell<MessageLine>,
     inbound: UnsafeCell<[u8; AREA_LEN]>,
     outbound: UnsafeCell<[u8; AREA_LEN]>,
+    output: UnsafeCell<[u8; OUTPUT_LEN]>,
 }
 
 // SAFETY: the two threads take turns, as `turns` says.
@@ -271,6 +294,7 @@ impl Default for Memory {
             guest_line: UnsafeCell::default(),
             inbound: UnsafeCell::new([0; AREA_LEN]),
             outbound: UnsafeCell::new([0; AREA_LEN]),
+            output: UnsafeCell::new([0; OUTPUT_LEN]),
         }
     }
 }
@@ -293,6 +317,8 @@ impl Memory {
             outbound: self.outbound.get().expose_provenance() as u64,
             outbound_len: AREA_LEN as u64,
             generation: FIRST_GENERATION,
+            output: self.output.get().expose_provenance() as u64,
+            output_len: OUTPUT_LEN as u64,
         }
     }
 

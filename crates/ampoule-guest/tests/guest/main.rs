@@ -2,6 +2,7 @@
 
 mod allocations;
 mod fake_host;
+mod output;
 mod records;
 mod restore;
 mod serve;

@@ -7,18 +7,22 @@ use ampoule_vmm::x86_64::shim::{Trap, syscall_return};
 use super::Machine;
 use crate::fault::FaultKind;
 use crate::mailbox::GuestMessage;
-use crate::personality::{Outcome, Personality, SystemCall};
+use crate::personality::{Outcome, Personality, Streams, SystemCall};
 use crate::termination::Termination;
 
 impl Machine {
-    /// Runs the guest until it rings, serving its system calls.
+    /// Runs the guest until it rings, serving its system calls. What it printed is passed on, however it ends.
     pub(crate) fn resume(&mut self) -> Result<GuestMessage, Termination> {
         self.at_rest = false;
         self.resumes = None;
         let outcome = self.run_until_doorbell();
         match outcome {
             Ok(_) => self.at_rest = true,
-            Err(_) => self.streams.flush(),
+            Err(_) => {
+                // It ended for another reason, which is the one to tell.
+                self.pass_on_output().ok();
+                self.streams.flush();
+            }
         }
         outcome
     }
@@ -37,12 +41,33 @@ impl Machine {
                 }
             };
             match Trap::identify(port, self.vcpu.regs().rip) {
-                Ok(Trap::Doorbell) => return Ok(self.mailbox.receive()?),
-                Ok(Trap::SystemCall) => self.system_call()?,
+                Ok(Trap::Doorbell) => {
+                    self.pass_on_output()?;
+                    return Ok(self.mailbox.receive()?);
+                }
+                Ok(Trap::SystemCall) => {
+                    self.pass_on_output()?;
+                    self.system_call()?;
+                }
                 Ok(Trap::Exception(vector)) => self.exception(vector)?,
                 Err(_) => return Err(self.fault(FaultKind::ForgedExit { port })),
             }
         }
+    }
+
+    /// Passes on what the guest has printed since this was last done. A guest that goes on waits in the doorbell or in a system
+    /// call: where it is interrupted or faults it may be about to print, and not expect that something changes.
+    fn pass_on_output(&mut self) -> Result<(), Termination> {
+        let mut streams = self.streams.within(&mut self.budget);
+        for record in self.mailbox.take_printed()? {
+            let (to, text) = record?;
+            if let Some(stream) = self.process.standard_stream(to)
+                && streams.write(stream, text).is_err()
+            {
+                return Err(self.budget.output_exceeded().into());
+            }
+        }
+        Ok(())
     }
 
     fn system_call(&mut self) -> Result<(), Termination> {

@@ -86,7 +86,7 @@ fn a_staged_panic_is_bounded_by_its_area() {
 fn a_failure_text_is_cut_to_the_area() {
     let mut mailbox = ready_mailbox();
     mailbox.send_failure(FailureStatus::Failed, 0, &"ä".repeat(4096));
-    let mut line = [0; MESSAGE_LINE_LEN];
+    let mut line = [0; MESSAGE_LEN];
     mailbox.region.read(HOST_LINE, &mut line).unwrap();
     let line = MessageLine::from_bytes(&line);
     assert_eq!(line.length, 4096);
@@ -95,10 +95,11 @@ fn a_failure_text_is_cut_to_the_area() {
 }
 
 #[test]
-fn the_guest_may_write_its_line_and_the_outbound_area_only() {
+fn the_guest_may_write_its_line_the_output_area_and_the_outbound_area_only() {
     let mailbox = mailbox(5000);
     let areas = mailbox.areas();
     assert_eq!(areas.iter().map(|area| area.len).sum::<usize>(), mailbox.region.len());
     let writable: Vec<usize> = areas.iter().filter(|area| area.writable).map(|area| area.offset).collect();
     assert_eq!(writable, [HOST_LINE, mailbox.outbound_offset()]);
+    assert_eq!(areas[1].offset + areas[1].len, OUTPUT + OUTPUT_LEN);
 }

@@ -7,6 +7,8 @@ pub(crate) mod linux;
 
 use std::time::Duration;
 
+use ampoule_abi::layout::OutputStream;
+
 use crate::address_space::AddressSpace;
 use crate::output::Stream;
 
@@ -14,6 +16,9 @@ use crate::output::Stream;
 pub(crate) trait Personality {
     /// Serves a system call.
     fn system_call(&mut self, call: &SystemCall, space: &mut AddressSpace, streams: &mut dyn Streams) -> Outcome;
+
+    /// Where text goes that the process prints to its standard output or standard error; nowhere once that is closed.
+    fn standard_stream(&self, of: OutputStream) -> Option<Stream>;
 }
 
 /// A system call as it stands in the guest's registers.

@@ -14,6 +14,85 @@ fn print_error(text: &str) {
     eprint!("{text}");
 }
 
+/// Prints lines to both streams in turn.
+#[export]
+fn print_lines(pairs: u32) {
+    for line in 0..pairs {
+        println!("line {line} of standard output");
+        eprintln!("line {line} of standard error");
+    }
+}
+
+/// Writes to standard output by so many system calls, without the C library.
+#[export]
+fn write_by_system_call(text: &str, times: u32) {
+    for _ in 0..times {
+        // SAFETY: reads the text, at most its length.
+        unsafe { libc::syscall(libc::SYS_write, libc::STDOUT_FILENO, text.as_ptr(), text.len()) };
+    }
+}
+
+/// Prints by the standard library, and in between by a system call of its own.
+#[export]
+fn print_between_system_calls() {
+    println!("staged 1");
+    write_by_system_call("system call 1\n", 1);
+    eprintln!("staged 2");
+    write_by_system_call("system call 2\n", 1);
+    println!("staged 3");
+}
+
+/// Prints to standard output, to standard error, and again to standard output, and does not return thereafter.
+#[export]
+fn print_and_end(end: &str) {
+    println!("first");
+    eprintln!("second");
+    println!("third");
+    match end {
+        "fault" => crate::fault(),
+        "abort" => abort(),
+        "panic" => panic!("after the text"),
+        "second panic" => crate::panics_twice(),
+        "exit" => exit(3),
+        "sleep" => crate::sleep(3_600_000),
+        _ => crate::spin(),
+    }
+}
+
+/// What the C library's `write` returns for standard output, and `errno` after it, which is -1 before.
+#[export]
+fn write_and_errno(text: &[u8]) -> (i64, i32) {
+    // SAFETY: reads the text, at most its length; `errno` is this thread's own.
+    unsafe {
+        *libc::__errno_location() = -1;
+        let written = libc::write(libc::STDOUT_FILENO, text.as_ptr().cast(), text.len());
+        (written as i64, *libc::__errno_location())
+    }
+}
+
+/// Has standard output go where standard error goes, prints to it, closes it, and prints again. Text comes before each of the
+/// two system calls and after it.
+#[export]
+fn redirect_and_close() {
+    let print = |text: &str| {
+        // SAFETY: reads the text, at most its length.
+        unsafe { libc::write(libc::STDOUT_FILENO, text.as_ptr().cast(), text.len()) };
+    };
+    print("to standard output\n");
+    // SAFETY: the descriptors are used by this function only.
+    unsafe { libc::dup2(libc::STDERR_FILENO, libc::STDOUT_FILENO) };
+    print("redirected\n");
+    // SAFETY: as above.
+    unsafe { libc::close(libc::STDOUT_FILENO) };
+    print("lost\n");
+}
+
+#[export]
+fn close_stdout() {
+    // SAFETY: nothing is printed in between.
+    unsafe { libc::close(libc::STDOUT_FILENO) };
+}
+
 #[export]
 fn arguments() -> Vec<String> {
     std::env::args().collect()

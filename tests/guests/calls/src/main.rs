@@ -41,6 +41,15 @@ fn notify_host(times: u32) {
     }
 }
 
+/// Tells the host in two ways.
+#[export]
+fn print_and_notify(times: u32) {
+    for number in 0..times {
+        println!("notification {number}");
+        notify();
+    }
+}
+
 /// Calls the host for ever.
 #[export]
 fn notify_for_ever() {
@@ -158,6 +167,9 @@ fn has_another_name() -> &'static str {
 }
 
 fn prepare() {
+    if let Ok(text) = std::env::var("PRINT_AT_START") {
+        print!("{text}");
+    }
     if std::env::var_os("SPIN_AT_START").is_some() {
         spin();
     }

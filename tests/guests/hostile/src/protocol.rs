@@ -1,6 +1,6 @@
 //! Messages that break the rules of the mailbox.
 
-use ampoule_abi::layout::{InfoPage, MessageLine};
+use ampoule_abi::layout::{InfoPage, MESSAGE_LEN, MessageLine, PRINTED_OFFSET};
 use ampoule_guest::export;
 
 use crate::memory::info_page;
@@ -13,7 +13,7 @@ fn forge(sequence: u64, kind: u32, function: u32, length: u32, status: u32) -> b
     unsafe {
         let info = std::ptr::read(info_page() as *const InfoPage);
         let line = MessageLine { sequence, kind, function, length, status, needed: u64::MAX };
-        std::ptr::write_volatile(info.guest_line as *mut MessageLine, line);
+        std::ptr::write_volatile(info.guest_line as *mut [u8; MESSAGE_LEN], line.to_bytes());
         let ring: extern "C" fn() = std::mem::transmute(info.entry as *const ());
         ring();
     }
@@ -33,6 +33,33 @@ fn answer_with(sequence: u64, status: u32, payload: &[u8], claimed_length: u32) 
     Vec::new()
 }
 
+/// Puts these bytes into the output area, claims that `claimed` bytes of it hold records, and then returns, or makes a system
+/// call, or faults.
+#[export]
+fn forge_output(records: &[u8], claimed: u32, then: &str) {
+    // SAFETY: the area may be written by the guest, and the records are cut to it. What the host makes of them is what is
+    // being tested.
+    unsafe {
+        let info = std::ptr::read(info_page() as *const InfoPage);
+        let len = records.len().min(info.output_len as usize);
+        std::ptr::copy_nonoverlapping(records.as_ptr(), info.output as *mut u8, len);
+        std::ptr::write_volatile((info.guest_line as usize + PRINTED_OFFSET) as *mut u32, claimed);
+        match then {
+            "system call" => drop(std::hint::black_box(libc::getpid())),
+            "fault" => drop(std::ptr::read_volatile(std::hint::black_box(std::ptr::null::<u8>()))),
+            _ => {}
+        }
+    }
+}
+
+/// Fills the output area again and again, with records that it forges.
+#[export]
+fn forge_output_for_ever(record: &[u8]) {
+    loop {
+        forge_output(record, record.len() as u32, "system call");
+    }
+}
+
 /// Leaves a panic record that is none, and aborts.
 #[export]
 fn stage_garbage_panic(length: u32) {
@@ -41,7 +68,7 @@ fn stage_garbage_panic(length: u32) {
         let info = std::ptr::read(info_page() as *const InfoPage);
         std::ptr::write_bytes(info.outbound as *mut u8, 0xff, info.outbound_len as usize);
         let line = MessageLine { sequence: 0, kind: 4, function: 0, length, status: 0, needed: 0 };
-        std::ptr::write_volatile(info.guest_line as *mut MessageLine, line);
+        std::ptr::write_volatile(info.guest_line as *mut [u8; MESSAGE_LEN], line.to_bytes());
         libc::abort();
     }
 }

@@ -3,7 +3,7 @@
 
 use std::arch::{asm, naked_asm};
 
-use ampoule_abi::layout::{GuestMessageKind, MessageLine};
+use ampoule_abi::layout::{GuestMessageKind, MESSAGE_LEN, MessageLine};
 use ampoule_guest::export;
 
 use crate::info_page;
@@ -45,7 +45,7 @@ fn exchange_registers(value: u64, level: u8) -> Vec<u64> {
                 length: 4 + words.len() as u32 * 8,
                 ..MessageLine::default()
             };
-            std::ptr::write_volatile(info.guest_line as *mut MessageLine, line);
+            std::ptr::write_volatile(info.guest_line as *mut [u8; MESSAGE_LEN], line.to_bytes());
             let leave_by = match level & !LEVELS {
                 FAULT => fault as *const () as u64,
                 SPIN => spin as *const () as u64,

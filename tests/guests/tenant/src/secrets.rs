@@ -5,6 +5,7 @@ use std::hint::black_box;
 use std::ptr;
 use std::slice;
 
+use ampoule_abi::layout::{OutputHeader, OutputStream, PRINTED_OFFSET};
 use ampoule_guest::{export, import};
 
 use crate::info_page;
@@ -20,7 +21,7 @@ fn ask_for_words(count: u32, word: u64) -> usize {
 }
 
 /// Writes a pattern over all memory that the guest can have: variables, the stack's unused part, the program break, mappings
-/// until no more are given, the message lines, and the whole outbound area. Returns the bytes written.
+/// until no more are given, the message lines, and the whole output and outbound areas. Returns the bytes written.
 #[export]
 fn plant(pattern: u64) -> u64 {
     let stack = plant_below_the_stack_pointer(pattern);
@@ -31,7 +32,7 @@ fn plant(pattern: u64) -> u64 {
         let info = info_page();
         vec![
             words(&raw mut VARIABLES as u64, size_of::<[u64; 8192]>() as u64),
-            words(info.host_line, 4096),
+            words(info.host_line, info.output + info.output_len - info.host_line),
             words(info.outbound, info.outbound_len.next_multiple_of(4096)),
             heap,
         ]
@@ -41,6 +42,8 @@ fn plant(pattern: u64) -> u64 {
         words.fill(pattern);
         written += words.len() as u64 * 8;
     }
+    // SAFETY: the number may be written by the guest. Nothing was printed.
+    unsafe { ptr::write_volatile((info_page().guest_line as usize + PRINTED_OFFSET) as *mut u64, 0) };
     written
 }
 
@@ -66,6 +69,23 @@ fn plant_and_fault(pattern: u64) {
 #[export]
 fn plant_and_spin(pattern: u64) {
     plant(pattern);
+    crate::spin();
+}
+
+/// Puts the pattern into the output area, twice as text for standard output, and once more as text that is not finished; claims
+/// neither text, or the first one. Then it spins.
+#[export]
+fn begin_to_print_and_spin(pattern: u64, claim: bool) {
+    let info = info_page();
+    let record = |length| OutputHeader { stream: OutputStream::Stdout as u16, length }.to_bytes();
+    let first = [&record(16)[..], &pattern.to_le_bytes(), &pattern.to_le_bytes()].concat();
+    let both = [&first[..], &record(16), &pattern.to_le_bytes()].concat();
+    // SAFETY: the area and the number may be written by the guest, and nothing is printed meanwhile.
+    unsafe {
+        ptr::copy_nonoverlapping(both.as_ptr(), info.output as *mut u8, both.len());
+        let claimed = if claim { first.len() as u32 } else { 0 };
+        ptr::write_volatile((info.guest_line as usize + PRINTED_OFFSET) as *mut u32, claimed);
+    }
     crate::spin();
 }
 

@@ -30,13 +30,16 @@ mod time;
 
 use std::sync::Arc;
 
+use ampoule_abi::layout::OutputStream;
+
 use crate::address_space::AddressSpace;
+use crate::output::Stream;
 
 use super::{Outcome, Personality, Streams, SystemCall};
 
 use self::counts::Counts;
 use self::errno::Errno;
-use self::files::Descriptors;
+use self::files::{Descriptor, Descriptors};
 use self::numbers as nr;
 use self::process::{NAME_LEN, PARENT_ID, PROCESS_ID};
 use self::segments::SegmentBases;
@@ -111,6 +114,13 @@ impl Personality for LinuxProcess {
         };
         tracing::trace!(number = call.number, name = nr::name(call.number), arguments = ?call.arguments, ?result, "system call");
         result
+    }
+
+    fn standard_stream(&self, of: OutputStream) -> Option<Stream> {
+        match self.state.descriptors.get(of as u64) {
+            Ok(Descriptor::Output(stream)) => Some(stream),
+            Ok(Descriptor::Input) | Err(_) => None,
+        }
     }
 }
 
