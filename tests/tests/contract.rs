@@ -169,19 +169,36 @@ fn within_calls() -> Vec<(&'static str, Cost)> {
     }
     let mut host_calls = |times: u32| bench.measure(|sandbox| sandbox.call::<()>("notify_host", (times,)).unwrap());
     let host_call = host_calls(11).less(host_calls(1)).divided_by(10);
-    let mut prints = |function, text| bench.measure(|sandbox| sandbox.call::<()>(function, (text,)).unwrap());
-    let line = prints("print", "a line\n");
-    let lines = "call that prints lines to standard output";
-    let error = "call that prints to standard error";
-    vec![
+    let mut writes =
+        |times: u32| bench.measure(|sandbox| sandbox.call::<()>("write_by_system_call", ("text\n", times)).unwrap());
+    let write = writes(11).less(writes(1)).divided_by(10);
+    let mut rows = vec![
         ("each host call within a call", host_call),
-        ("each system call within a call", line.less(prints("print", "a part"))),
-        (lines, prints("print", " of a line\n")),
-        (lines, prints("print", "three\nlines at\nonce\n")),
-        (error, prints("print_error", "a line\n")),
-        (error, prints("print_error", "a part")),
-        ("call that prints less than a line to standard output", prints("print", "a part")),
-    ]
+        ("each system call within a call", write),
+        ("each `write` system call that the guest makes itself", write),
+    ];
+    for output in [Output::discard, Output::log, || Output::capture(usize::MAX).0] {
+        bench.sandbox.set_stdout(output());
+        bench.sandbox.set_stderr(output());
+        rows.extend(prints(&mut bench));
+    }
+    rows
+}
+
+fn prints(bench: &mut Bench) -> Vec<(&'static str, Cost)> {
+    let mut prints = |function, text: &str| bench.measure(|sandbox| sandbox.call::<()>(function, (text,)).unwrap());
+    let (line, error) = ("call that prints to standard output", "call that prints to standard error");
+    let at_once = "call that prints one text of more than 16,252 bytes";
+    let mut rows: Vec<_> =
+        ["a part", " of a line\n", "three\nlines at\nonce\n"].map(|text| (line, prints("print", text))).into();
+    rows.extend(["a line\n", "a part"].map(|text| (error, prints("print_error", text))));
+    rows.push((error, prints("print_error", &"x".repeat(16_252))));
+    for length in [16_253, 65_536] {
+        rows.push((at_once, prints("print_error", &"x".repeat(length))));
+    }
+    let lines = bench.measure(|sandbox| sandbox.call::<()>("print_lines", (100u32,)).unwrap());
+    rows.push(("call that prints 100 lines to each of both", lines));
+    rows
 }
 
 fn restores() -> Vec<(&'static str, Cost)> {
