@@ -61,6 +61,17 @@
 //! `std` with the heap, time, randomness and the standard streams, of which the host decides where they go. There are no
 //! threads, no files and no network: the functions that need them return errors.
 //!
+//! # Printing
+//!
+//! `print!`, `eprintln!` and all else that `std` prints costs no exit: the text waits in memory that the host reads, and
+//! arrives when the guest next calls the host or makes a system call, at the latest when the call ends. Text that was
+//! printed before a fault, an abort or a kill arrives too, and always in the order of both streams together. Some 16 KB can
+//! wait; a text that does not fit is written by a system call at once. As in any Rust program, standard output gathers a line
+//! until it ends, so flush it where it matters.
+//!
+//! To this end the crate defines the C library's function `write`, which makes the system call wherever the program does not
+//! run in a sandbox. C's own streams (`printf`) make it everywhere.
+//!
 //! # Errors and panics
 //!
 //! * An exported function that returns `Result` gives the host the error as text.

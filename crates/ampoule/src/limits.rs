@@ -48,7 +48,8 @@ impl Limits {
         self
     }
 
-    /// How many bytes a call may print, to standard output and standard error together.
+    /// How many bytes a call may print, to standard output and standard error together. They are counted when they arrive
+    /// ([`Output`](crate::Output)).
     pub const fn output(mut self, bytes: u64) -> Self {
         self.output = Some(bytes);
         self

@@ -7,6 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Where one of a guest's streams goes; set with [`Builder::stdout`](crate::Builder::stdout) and
 /// [`Builder::stderr`](crate::Builder::stderr).
 ///
+/// Text arrives on the thread that makes the call: when the guest next calls a host function or makes a system call, and at the
+/// latest when the call ends, in whatever way. The two streams keep their order.
+///
 /// A guest's text is untrusted: the log escapes control characters, and the host bounds how much a call may print
 /// ([`Limits::output`](crate::Limits::output)).
 pub struct Output(Kind);

@@ -44,9 +44,9 @@ pub enum InterruptSignal {
     /// This one, which must have the default disposition. Signals that processors and the C library raise, such as
     /// `SIGSEGV` or `SIGABRT`, are refused.
     Number(i32),
-    /// None: nothing is installed. A kill or a time limit ends a call at the guest's next exit, that is when it prints,
-    /// makes a system call, calls a host function, or returns. A guest that just computes goes on for as long as it
-    /// likes.
+    /// None: nothing is installed. A kill or a time limit ends a call at the guest's next exit, that is when it makes a
+    /// system call, calls a host function, or returns. A guest that just computes and prints a little goes on for as long
+    /// as it likes.
     None,
 }
 
