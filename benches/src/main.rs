@@ -34,6 +34,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         empty.call_with(sandbox, (), Limits::new().deadline(Duration::from_secs(10)))
     })?;
     bench.calls("empty call, by name", 40, &mut sandbox, |sandbox| sandbox.call::<()>("empty", ()))?;
+    let print = sandbox.typed_fn::<(Borrowed<str>,), ()>("print")?;
+    bench.calls("call that prints a line", 40, &mut sandbox, |sandbox| print.call(sandbox, ("a line of text\n",)))?;
+    let write = sandbox.typed_fn::<(Borrowed<str>, u32), ()>("write_by_system_call")?;
+    bench.calls("call that writes a line by a system call", 40, &mut sandbox, |sandbox| {
+        write.call(sandbox, ("a line of text\n", 1))
+    })?;
     let count = sandbox.typed_fn::<(u32,), u32>("count_on_host")?;
     bench.calls("call with one host function", 40, &mut sandbox, |sandbox| count.call(sandbox, (1,)))?;
 
