@@ -33,7 +33,9 @@ fn a_warm_call_allocates_nothing_beyond_its_values() {
     let mut sandbox = calls_sandbox();
     let count = sandbox.typed_fn::<(u32,), u32>("count_on_host").unwrap();
     let make = sandbox.typed_fn::<(u32,), Vec<u8>>("make_bytes").unwrap();
+    let print = sandbox.typed_fn::<(u32,), ()>("print_lines").unwrap();
     for _ in 0..3 {
+        print.call(&mut sandbox, (50,)).unwrap();
         count.call(&mut sandbox, (2,)).unwrap();
         sandbox.call::<u32>("divide", (6u32, 3u32)).unwrap();
     }
@@ -45,5 +47,6 @@ fn a_warm_call_allocates_nothing_beyond_its_values() {
     };
     assert_eq!(allocations(&mut || assert_eq!(count.call(&mut sandbox, (5,)).unwrap(), 5)), 0);
     assert_eq!(allocations(&mut || assert_eq!(sandbox.call::<u32>("divide", (6u32, 3u32)).unwrap(), 2)), 0);
+    assert_eq!(allocations(&mut || print.call(&mut sandbox, (50,)).unwrap()), 0);
     assert_eq!(allocations(&mut || drop(make.call(&mut sandbox, (1000,)).unwrap())), 1, "the result itself");
 }

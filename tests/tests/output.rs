@@ -211,6 +211,20 @@ fn a_write_returns_what_it_wrote_and_leaves_errno_alone() {
 }
 
 #[test]
+fn a_short_text_writes_no_page_that_a_silent_call_does_not_write() {
+    let pages = |texts: u32| {
+        let (mut sandbox, both) = sandbox();
+        sandbox.call::<()>("write_by_the_c_library", ("x".repeat(1000), texts)).unwrap();
+        sandbox.reset().unwrap();
+        assert_eq!(both.text().len(), 1000 * texts as usize);
+        sandbox.stats().unwrap().pages_restored
+    };
+    let silent = pages(0);
+    assert_eq!(pages(3), silent);
+    assert_eq!(pages(4), silent + 1, "the area goes on in the next page");
+}
+
+#[test]
 fn spawned_sandboxes_print_their_own_text_only() {
     let (mut original, both) = sandbox();
     original.call::<()>("print", ("before the snapshot\nand no end",)).unwrap();

@@ -62,6 +62,16 @@ fn text_that_was_not_finished_is_never_told_and_leaves_no_trace() {
 }
 
 #[test]
+fn text_is_whole_and_comes_once_where_the_stack_grows_while_it_is_printed() {
+    let (stdout, out) = Output::capture(1 << 20);
+    let mut tenant = tenant_builder().stdout(stdout).build().unwrap();
+    let before = tenant.counters().runs;
+    tenant.call::<()>("print_while_the_stack_grows", ()).unwrap();
+    assert_eq!(tenant.counters().runs - before, 2, "the stack grows by one exit, and the call is one");
+    assert!(out.take() == [b"before\n", &[0; 4096][..], b"after\n"].concat());
+}
+
+#[test]
 fn lines_of_the_log_belong_to_one_tenant() {
     let lines = crate::log::record();
     let quiet = || Sandbox::builder(&tenant_image()).host_fn("tick", |step: u64| step);

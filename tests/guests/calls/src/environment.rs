@@ -32,6 +32,15 @@ fn write_by_system_call(text: &str, times: u32) {
     }
 }
 
+/// Writes to standard output so many times by the C library's `write`.
+#[export]
+fn write_by_the_c_library(text: &str, times: u32) {
+    for _ in 0..times {
+        // SAFETY: reads the text, at most its length.
+        unsafe { libc::write(libc::STDOUT_FILENO, text.as_ptr().cast(), text.len()) };
+    }
+}
+
 /// Prints by the standard library, and in between by a system call of its own.
 #[export]
 fn print_between_system_calls() {

@@ -89,6 +89,18 @@ fn begin_to_print_and_spin(pattern: u64, claim: bool) {
     crate::spin();
 }
 
+/// Prints a short text, and then a page of the stack that was never touched: the stack grows while the record is made.
+#[export]
+fn print_while_the_stack_grows() {
+    let print = |from: u64, len: usize| {
+        // SAFETY: the stack reaches down so far, as soon as something there is touched.
+        unsafe { libc::write(libc::STDOUT_FILENO, from as *const libc::c_void, len) };
+    };
+    print(b"before\n".as_ptr() as u64, 7);
+    print((stack_pointer() - STACK_DEPTH) & !4095, 4096);
+    print(b"after\n".as_ptr() as u64, 6);
+}
+
 /// The addresses of words whose complement is `complement`, in all memory that the guest can read: its image, heap and stack,
 /// the mailbox, what the host shows it besides (`more`, as start and end), and all memory that it is given when it asks.
 #[export]

@@ -1,3 +1,5 @@
+use ampoule_abi::layout::OutputStream;
+
 use super::*;
 use crate::personality::linux::files::MAX_WRITE;
 
@@ -82,6 +84,20 @@ fn closed_descriptors_are_gone_and_their_numbers_free() {
     assert_eq!(guest.printed.text(Stream::Stderr), b"xx");
     assert_eq!(guest.errno(nr::DUP2, [2, 3]), libc::EBADF);
     assert_eq!(guest.errno(nr::DUP3, [2, 2, 0]), libc::EINVAL);
+}
+
+#[test]
+fn the_standard_streams_are_what_their_descriptors_are() {
+    let mut guest = Guest::new();
+    let streams =
+        |guest: &Guest| [OutputStream::Stdout, OutputStream::Stderr].map(|of| guest.process.standard_stream(of));
+    assert_eq!(streams(&guest), [Some(Stream::Stdout), Some(Stream::Stderr)]);
+    guest.ok(nr::DUP2, [2, 1]);
+    assert_eq!(streams(&guest), [Some(Stream::Stderr), Some(Stream::Stderr)]);
+    guest.ok(nr::CLOSE, [2]);
+    assert_eq!(streams(&guest), [Some(Stream::Stderr), None]);
+    guest.ok(nr::DUP2, [0, 1]);
+    assert_eq!(streams(&guest), [None, None]);
 }
 
 #[test]
