@@ -63,7 +63,7 @@ struct BareVm {
 /// A virtual machine with a vCPU and the slots that a sandbox of the default size has, of which nothing was touched.
 fn bare() -> Result<BareVm, Box<dyn Error>> {
     let kvm = ampoule_vmm::kvm::Kvm::shared()?;
-    let mailbox = (5 << 12) + 2 * (2 << 20);
+    let mailbox = (6 << 12) + 2 * (2 << 20);
     let memory = Region::anonymous((64 << 20) + mailbox)?;
     let system = Region::anonymous(SYSTEM_LEN)?;
     let mut vm = kvm.create_vm()?;

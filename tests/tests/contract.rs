@@ -188,12 +188,12 @@ fn within_calls() -> Vec<(&'static str, Cost)> {
 fn prints(bench: &mut Bench) -> Vec<(&'static str, Cost)> {
     let mut prints = |function, text: &str| bench.measure(|sandbox| sandbox.call::<()>(function, (text,)).unwrap());
     let (line, error) = ("call that prints to standard output", "call that prints to standard error");
-    let at_once = "call that prints one text of more than 16,252 bytes";
+    let at_once = "call that prints one text of more than 16,380 bytes";
     let mut rows: Vec<_> =
         ["a part", " of a line\n", "three\nlines at\nonce\n"].map(|text| (line, prints("print", text))).into();
     rows.extend(["a line\n", "a part"].map(|text| (error, prints("print_error", text))));
-    rows.push((error, prints("print_error", &"x".repeat(16_252))));
-    for length in [16_253, 65_536] {
+    rows.push((error, prints("print_error", &"x".repeat(16_380))));
+    for length in [16_381, 65_536] {
         rows.push((at_once, prints("print_error", &"x".repeat(length))));
     }
     let lines = bench.measure(|sandbox| sandbox.call::<()>("print_lines", (100u32,)).unwrap());

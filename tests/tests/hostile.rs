@@ -49,7 +49,7 @@ fn forged_messages_are_protocol_violations() {
 
 #[test]
 fn forged_output_is_a_protocol_violation_that_names_it() {
-    let capacity = 16_256;
+    let capacity = 16_384;
     let cut = |offset, needed, left| ProtocolViolation::OutputRecord { offset, needed, left };
     let cases: [(&[u8], u32, ProtocolViolation); 7] = [
         (&[], capacity + 1, ProtocolViolation::OutputLength { length: capacity + 1, capacity: capacity as usize }),

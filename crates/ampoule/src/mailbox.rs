@@ -5,6 +5,7 @@
 //! many host calls have come), printed text is copied out once, then taken apart, and a payload is read through a bounded
 //! [`PayloadSource`].
 
+mod layout;
 mod output;
 mod payload;
 #[cfg(test)]
@@ -17,16 +18,17 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use ampoule_abi::layout::{
     ABI_MAJOR, ABI_MINOR, FailureStatus, GuestMessageKind, HostMessageKind, INFO_MAGIC, InfoPage, MESSAGE_LEN,
-    MESSAGE_LINE_LEN, MessageLine, ReturnStatus,
+    MessageLine, ReturnStatus,
 };
-use ampoule_vmm::{GuestVirt, PAGE_SIZE, Region};
+use ampoule_vmm::{GuestVirt, Region};
+
+use layout::Layout;
 
 pub(crate) use output::Printed;
 pub(crate) use payload::{PayloadSink, PayloadSource};
 pub use violation::ProtocolViolation;
 
-/// A sandbox's mailbox, at the start of a region: the info page, the message lines with the output area behind them, and the
-/// two payload areas.
+/// A sandbox's mailbox, at the start of a region: the info page, the message lines, the two payload areas and the output area.
 pub(crate) struct Mailbox {
     region: Arc<Region>,
     /// How far the host has written in the payload areas since that was last [forgotten](Self::forget_sent).
@@ -34,8 +36,7 @@ pub(crate) struct Mailbox {
     outbound_written: AtomicUsize,
     /// The host's copy of printed text, kept so that there is memory for it the next time.
     printed: Vec<u8>,
-    /// Bytes of each payload area; what the user asked for.
-    capacity: usize,
+    layout: Layout,
     phase: Phase,
     /// Sequence number of the last call that was sent.
     calls: u64,
@@ -61,7 +62,7 @@ pub(crate) struct Area {
 impl Mailbox {
     /// Bytes, in whole pages, of a mailbox whose payload areas have `capacity` bytes each.
     pub(crate) fn len(capacity: usize) -> usize {
-        PAYLOADS + 2 * capacity.next_multiple_of(PAGE_SIZE)
+        Layout::new(capacity).len()
     }
 
     /// A mailbox whose payload areas have `capacity` bytes each, in the first [`len`](Self::len) bytes of a region.
@@ -72,31 +73,26 @@ impl Mailbox {
             inbound_written: written(),
             outbound_written: written(),
             printed: Vec::new(),
-            capacity,
+            layout: Layout::new(capacity),
             phase: Phase::Starting,
             calls: 0,
             host_calls: 0,
         }
     }
 
+    /// Bytes of each payload area; what the user asked for.
     pub(crate) fn capacity(&self) -> usize {
-        self.capacity
+        self.layout.capacity
     }
 
     /// How the guest may see the parts of the region.
-    pub(crate) fn areas(&self) -> [Area; 4] {
-        let area_len = self.capacity.next_multiple_of(PAGE_SIZE);
-        [
-            Area { offset: INFO_PAGE, len: PAGE_SIZE, writable: false },
-            Area { offset: HOST_LINE, len: PAYLOADS - HOST_LINE, writable: true },
-            Area { offset: self.inbound_offset(), len: area_len, writable: false },
-            Area { offset: self.outbound_offset(), len: area_len, writable: true },
-        ]
+    pub(crate) fn areas(&self) -> [Area; 2] {
+        self.layout.areas()
     }
 
     /// Where the guest finds the info page of a mailbox that it sees at `at`.
     pub(crate) fn info_page(at: GuestVirt) -> GuestVirt {
-        GuestVirt(at.0 + INFO_PAGE as u64)
+        GuestVirt(at.0 + Layout::INFO_PAGE as u64)
     }
 
     /// Writes the info page of a mailbox that the guest sees at `at`, with the doorbell at `entry` and a generation number that
@@ -109,32 +105,32 @@ impl Mailbox {
             abi_major: ABI_MAJOR,
             abi_minor: ABI_MINOR,
             entry: entry.0,
-            host_line: address(HOST_LINE),
-            guest_line: address(GUEST_LINE),
-            inbound: address(self.inbound_offset()),
-            inbound_len: self.capacity as u64,
-            outbound: address(self.outbound_offset()),
-            outbound_len: self.capacity as u64,
+            host_line: address(self.layout.host_line()),
+            guest_line: address(self.layout.guest_line()),
+            inbound: address(self.layout.inbound().start),
+            inbound_len: self.capacity() as u64,
+            outbound: address(self.layout.outbound().start),
+            outbound_len: self.capacity() as u64,
             generation: next_generation(),
-            output: address(OUTPUT),
-            output_len: OUTPUT_LEN as u64,
+            output: address(self.layout.output().start),
+            output_len: Layout::OUTPUT_LEN as u64,
         };
-        self.write(INFO_PAGE, &page.to_bytes());
+        self.write(Layout::INFO_PAGE, &page.to_bytes());
     }
 
     /// Where the arguments of the next call go.
     pub(crate) fn inbound(&self) -> PayloadSink<'_> {
-        PayloadSink::new(&self.region, self.inbound_offset(), self.capacity, &self.inbound_written)
+        PayloadSink::new(&self.region, self.layout.inbound(), &self.inbound_written)
     }
 
     /// Where the result of a host function goes.
     pub(crate) fn outbound(&self) -> PayloadSink<'_> {
-        PayloadSink::new(&self.region, self.outbound_offset(), self.capacity, &self.outbound_written)
+        PayloadSink::new(&self.region, self.layout.outbound(), &self.outbound_written)
     }
 
     /// The payload of the guest's last message, whose length [`receive`](Self::receive) has checked.
     pub(crate) fn payload(&self, length: usize) -> PayloadSource<'_> {
-        PayloadSource::new(&self.region, self.outbound_offset(), length.min(self.capacity))
+        PayloadSource::new(&self.region, self.layout.outbound().start, length.min(self.capacity()))
     }
 
     /// Tells the guest to run a function whose arguments stand in the inbound area.
@@ -178,7 +174,7 @@ impl Mailbox {
     /// # Errors
     /// Where the guest claims more than the area has. What it printed is lost then.
     pub(crate) fn take_printed(&mut self) -> Result<Printed<'_>, ProtocolViolation> {
-        output::take(&self.region, &mut self.printed)
+        output::take(&self.region, &self.layout, &mut self.printed)
     }
 
     /// Takes the message for which the guest rang.
@@ -188,8 +184,8 @@ impl Mailbox {
     pub(crate) fn receive(&mut self) -> Result<GuestMessage, ProtocolViolation> {
         let line = self.guest_line();
         let length = line.length as usize;
-        if length > self.capacity {
-            return Err(ProtocolViolation::Length { length: line.length, capacity: self.capacity });
+        if length > self.capacity() {
+            return Err(ProtocolViolation::Length { length: line.length, capacity: self.capacity() });
         }
         match (GuestMessageKind::from_u32(line.kind), self.phase) {
             (Some(GuestMessageKind::Ready), Phase::Starting) => {
@@ -224,7 +220,7 @@ impl Mailbox {
     pub(crate) fn staged_panic(&self) -> Option<PayloadSource<'_>> {
         let line = self.guest_line();
         let length = line.length as usize;
-        (line.kind == GuestMessageKind::Panic as u32 && length <= self.capacity).then(|| self.payload(length))
+        (line.kind == GuestMessageKind::Panic as u32 && length <= self.capacity()).then(|| self.payload(length))
     }
 
     /// How far the talk has come.
@@ -239,48 +235,42 @@ impl Mailbox {
 
     /// Makes zero what only the host can have written since this was last done, and returns the bytes that both can have
     /// written, as far as the host has.
-    pub(crate) fn forget_sent(&mut self) -> [Range<usize>; 2] {
+    pub(crate) fn forget_sent(&mut self) -> Range<usize> {
         let inbound = std::mem::take(self.inbound_written.get_mut());
-        self.region.fill_zero(self.inbound_offset(), inbound).expect("the mailbox lies in the region");
+        self.region.fill_zero(Layout::INBOUND, inbound).expect(WITHIN);
         let written = self.sent();
         *self.outbound_written.get_mut() = 0;
         written
     }
 
     /// The bytes of the lines and the outbound area that the host may have written.
-    pub(crate) fn sent(&self) -> [Range<usize>; 2] {
-        let outbound = self.outbound_offset();
-        [HOST_LINE..OUTPUT, outbound..outbound + self.outbound_written.load(Ordering::Relaxed)]
+    pub(crate) fn sent(&self) -> Range<usize> {
+        let written = self.outbound_written.load(Ordering::Relaxed);
+        self.layout.host_line()..self.layout.outbound().start + written
     }
 
-    /// Makes zero all that was said, and returns where that was.
+    /// Makes zero all that was said, and returns where the guest may have said something.
     pub(crate) fn wipe(&mut self) -> Range<usize> {
         self.forget_sent();
-        let said = HOST_LINE..Self::len(self.capacity);
-        self.region.discard(said.start, said.len()).expect("the mailbox lies in the region");
-        said
+        let both = self.layout.host_line()..self.layout.len();
+        for said in [self.layout.inbound(), both.clone()] {
+            self.region.discard(said.start, said.len()).expect(WITHIN);
+        }
+        both
     }
 
     fn guest_line(&self) -> MessageLine {
         let mut bytes = [0; MESSAGE_LEN];
-        self.region.read(GUEST_LINE, &mut bytes).expect("the lines lie in the region");
+        self.region.read(self.layout.guest_line(), &mut bytes).expect(WITHIN);
         MessageLine::from_bytes(&bytes)
     }
 
     fn send(&self, line: MessageLine) {
-        self.write(HOST_LINE, &line.to_bytes());
+        self.write(self.layout.host_line(), &line.to_bytes());
     }
 
     fn write(&self, offset: usize, bytes: &[u8]) {
-        self.region.write(offset, bytes).expect("the lines lie in the region");
-    }
-
-    fn inbound_offset(&self) -> usize {
-        PAYLOADS
-    }
-
-    fn outbound_offset(&self) -> usize {
-        PAYLOADS + self.capacity.next_multiple_of(PAGE_SIZE)
+        self.region.write(offset, bytes).expect(WITHIN);
     }
 }
 
@@ -305,13 +295,4 @@ enum Phase {
     InCall,
 }
 
-/// Offsets in the region. The output area begins in the page of the message lines, which is written in every call anyway: a
-/// guest that prints little writes no other page.
-const INFO_PAGE: usize = 0;
-const HOST_LINE: usize = PAGE_SIZE;
-const GUEST_LINE: usize = HOST_LINE + MESSAGE_LINE_LEN;
-const OUTPUT: usize = GUEST_LINE + MESSAGE_LINE_LEN;
-const PAYLOADS: usize = 5 * PAGE_SIZE;
-
-/// Bytes of the output area: enough for the text of an ordinary call, and little to copy and to write back.
-const OUTPUT_LEN: usize = PAYLOADS - OUTPUT;
+const WITHIN: &str = "the mailbox lies in the region";

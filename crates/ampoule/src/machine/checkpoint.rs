@@ -85,9 +85,8 @@ impl Machine {
         debug_assert_eq!(self.shape, checkpoint.shape);
         self.restore_processor(&checkpoint.processor)?;
         let memory = self.space.memory_mut();
-        for written in self.mailbox.forget_sent() {
-            memory.note(written.start, written.len());
-        }
+        let written = self.mailbox.forget_sent();
+        memory.note(written.start, written.len());
         self.system.restore(self.space.tables_mut(), &checkpoint.system);
         let restored = self.space.restore(&checkpoint.space, &mut *self.vm, MEMORY_SLOT)?;
         self.process = checkpoint.process.resumed();

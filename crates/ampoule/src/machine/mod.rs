@@ -207,9 +207,7 @@ impl Machine {
     pub(crate) fn memory_use(&mut self) -> Result<MemoryUse, HypervisorError> {
         let written = self.mailbox.sent();
         let memory = self.space.memory_mut();
-        for bytes in written {
-            memory.note(bytes.start, bytes.len());
-        }
+        memory.note(written.start, written.len());
         let dirty_pages = memory.dirty_pages(&mut *self.vm, MEMORY_SLOT)?;
         Ok(MemoryUse {
             restores: self.restores,
@@ -280,7 +278,7 @@ fn show_mailbox(mailbox: &Mailbox, space: &mut AddressSpace) {
 }
 
 /// How the guest sees the mailbox.
-fn mailbox_windows(mailbox: &Mailbox, region: &Arc<Region>) -> [Window; 4] {
+fn mailbox_windows(mailbox: &Mailbox, region: &Arc<Region>) -> [Window; 2] {
     mailbox.areas().map(|area| Window {
         at: GuestVirt(shim::SHARED_BASE.0 + area.offset as u64),
         to: GuestPhys(MEMORY_PHYS.0 + area.offset as u64),

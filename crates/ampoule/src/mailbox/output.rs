@@ -3,23 +3,28 @@
 use ampoule_abi::layout::{OUTPUT_HEADER_LEN, OutputHeader, OutputStream, PRINTED_OFFSET};
 use ampoule_vmm::Region;
 
-use super::{GUEST_LINE, OUTPUT, OUTPUT_LEN, ProtocolViolation};
+use super::{Layout, ProtocolViolation};
 
-/// Takes what waits: copies it into `copy`, which has at most [`OUTPUT_LEN`] bytes then, and tells the guest that it is taken.
+/// Takes what waits: copies it into `copy`, which has at most [`Layout::OUTPUT_LEN`] bytes then, and tells the guest that it is taken.
 ///
 /// The guest waits in the doorbell or in a system call, or has ended: it would not notice between two of its instructions.
-pub(super) fn take<'copy>(region: &Region, copy: &'copy mut Vec<u8>) -> Result<Printed<'copy>, ProtocolViolation> {
+pub(super) fn take<'copy>(
+    region: &Region,
+    layout: &Layout,
+    copy: &'copy mut Vec<u8>,
+) -> Result<Printed<'copy>, ProtocolViolation> {
     copy.clear();
-    let waiting = region.read_u64(PRINTED).expect(IN_REGION) as u32;
+    let number = layout.guest_line() + PRINTED_OFFSET;
+    let waiting = region.read_u64(number).expect(IN_REGION) as u32;
     if waiting == 0 {
         return Ok(Printed::nothing());
     }
-    region.write(PRINTED, &0u32.to_le_bytes()).expect(IN_REGION);
-    if waiting as usize > OUTPUT_LEN {
-        return Err(ProtocolViolation::OutputLength { length: waiting, capacity: OUTPUT_LEN });
+    region.write(number, &0u32.to_le_bytes()).expect(IN_REGION);
+    if waiting as usize > Layout::OUTPUT_LEN {
+        return Err(ProtocolViolation::OutputLength { length: waiting, capacity: Layout::OUTPUT_LEN });
     }
     copy.resize(waiting as usize, 0);
-    region.read(OUTPUT, copy).expect(IN_REGION);
+    region.read(layout.output().start, copy).expect(IN_REGION);
     Ok(Printed { records: copy, at: 0 })
 }
 
@@ -60,9 +65,6 @@ fn record(records: &[u8], offset: usize) -> Result<(OutputStream, &[u8]), Protoc
     let text = rest.get(..usize::from(length)).ok_or(cut(OUTPUT_HEADER_LEN + usize::from(length)))?;
     Ok((stream, text))
 }
-
-/// Where in the region the guest says how many bytes wait.
-const PRINTED: usize = GUEST_LINE + PRINTED_OFFSET;
 
 const IN_REGION: &str = "the output area and its number lie in the region";
 

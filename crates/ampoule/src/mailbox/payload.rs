@@ -1,5 +1,6 @@
 //! Payloads in the mailbox, for the codec: written and read by offset, since no reference into guest memory may exist.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ampoule_abi::codec::{Encoder, Sink, Source, decode};
@@ -19,14 +20,9 @@ pub(crate) struct PayloadSink<'mailbox> {
 }
 
 impl<'mailbox> PayloadSink<'mailbox> {
-    /// `capacity` bytes of the region, from `offset` on, which the caller knows to lie within it.
-    pub(super) fn new(
-        region: &'mailbox Region,
-        offset: usize,
-        capacity: usize,
-        written: &'mailbox AtomicUsize,
-    ) -> Self {
-        Self { region, offset, capacity, written }
+    /// These bytes of the region, which the caller knows to lie within it.
+    pub(super) fn new(region: &'mailbox Region, bytes: Range<usize>, written: &'mailbox AtomicUsize) -> Self {
+        Self { region, offset: bytes.start, capacity: bytes.len(), written }
     }
 }
 

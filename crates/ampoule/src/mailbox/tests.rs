@@ -5,7 +5,7 @@ use super::*;
 
 /// Puts a message into the guest's line, as a guest would.
 fn guest_says(mailbox: &Mailbox, line: MessageLine) {
-    mailbox.region.write(GUEST_LINE, &line.to_bytes()).unwrap();
+    mailbox.region.write(mailbox.layout.guest_line(), &line.to_bytes()).unwrap();
 }
 
 fn mailbox(capacity: usize) -> Mailbox {
@@ -87,7 +87,7 @@ fn a_failure_text_is_cut_to_the_area() {
     let mut mailbox = ready_mailbox();
     mailbox.send_failure(FailureStatus::Failed, 0, &"ä".repeat(4096));
     let mut line = [0; MESSAGE_LEN];
-    mailbox.region.read(HOST_LINE, &mut line).unwrap();
+    mailbox.region.read(mailbox.layout.host_line(), &mut line).unwrap();
     let line = MessageLine::from_bytes(&line);
     assert_eq!(line.length, 4096);
     let text: String = Decoder::new(mailbox.payload(line.length as usize)).value().unwrap();
@@ -95,11 +95,20 @@ fn a_failure_text_is_cut_to_the_area() {
 }
 
 #[test]
-fn the_guest_may_write_its_line_the_output_area_and_the_outbound_area_only() {
-    let mailbox = mailbox(5000);
-    let areas = mailbox.areas();
-    assert_eq!(areas.iter().map(|area| area.len).sum::<usize>(), mailbox.region.len());
-    let writable: Vec<usize> = areas.iter().filter(|area| area.writable).map(|area| area.offset).collect();
-    assert_eq!(writable, [HOST_LINE, mailbox.outbound_offset()]);
-    assert_eq!(areas[1].offset + areas[1].len, OUTPUT + OUTPUT_LEN);
+fn the_parts_lie_side_by_side_and_the_guest_may_write_only_its_own() {
+    for capacity in [4096, 5000, 8192 - 128, 1 << 20] {
+        let mailbox = mailbox(capacity);
+        let layout = mailbox.layout;
+        let [read_only, writable] = mailbox.areas();
+        assert!(!read_only.writable && writable.writable);
+        assert_eq!((read_only.offset, read_only.len), (0, writable.offset));
+        assert_eq!(writable.offset + writable.len, mailbox.region.len());
+        assert!([read_only.len, writable.len].iter().all(|len| len % ampoule_vmm::PAGE_SIZE == 0));
+
+        assert!(InfoPage::LEN <= layout.inbound().start && layout.inbound().end <= writable.offset);
+        let lines = [layout.host_line(), layout.guest_line(), layout.outbound().start];
+        assert_eq!(lines, [0, 64, 128].map(|offset| writable.offset + offset));
+        assert!(layout.outbound().end <= layout.output().start);
+        assert_eq!(layout.output().end, mailbox.region.len());
+    }
 }
