@@ -28,11 +28,25 @@ pub(super) struct Mailbox {
     inbound_len: usize,
     outbound: *mut u8,
     outbound_len: usize,
-    outbound_is_free: Cell<bool>,
-    host_calls: Cell<u64>,
     generation: *const u64,
+    /// Lives as long as the [`Calls`], and so as long as anybody has the mailbox.
+    session: *const Session,
     /// Where printed text waits, if the host looks there.
     output: Option<OutputArea>,
+}
+
+/// What changes from call to call. It is meant to lie on the stack from which calls are served: in a page that is written in
+/// every call anyway, since each page that is written has to be put back when the host restores the guest.
+#[derive(Debug)]
+pub(super) struct Session {
+    outbound_is_free: Cell<bool>,
+    host_calls: Cell<u64>,
+}
+
+impl Session {
+    pub(super) fn new() -> Self {
+        Self { outbound_is_free: Cell::new(true), host_calls: Cell::new(0) }
+    }
 }
 
 /// What the info page says of the guest's generation, if this thread runs in a sandbox.
@@ -42,19 +56,20 @@ pub(crate) fn generation() -> Option<u64> {
 }
 
 impl Mailbox {
-    /// The mailbox of this thread, if it runs in a sandbox.
+    /// The mailbox of this thread, if it runs in a sandbox. It is not to be kept for longer than a function of this crate runs:
+    /// it can be used until the [`Calls`] are dropped.
     pub(super) fn current() -> Option<&'static Self> {
         CURRENT.get()
     }
 
-    /// Takes over the mailbox, for this thread and for good.
+    /// Takes over the mailbox, for this thread and until the calls are dropped.
     ///
     /// # Safety
     ///
     /// The page describes a doorbell, lines and areas as `docs/abi.md` defines them, which exist as long as the program
     /// and are nobody else's but the host's, who writes to them only while it is rung. So does the page itself, as far as
     /// its minor version has fields.
-    pub(super) unsafe fn open(page: *const InfoPage) -> Calls {
+    pub(super) unsafe fn open(page: *const InfoPage, session: &Session) -> Calls<'_> {
         // SAFETY: the caller promises a page with these fields, which are in every minor version. No other is read.
         let InfoPage { abi_minor, entry, host_line, guest_line, inbound, inbound_len, outbound, outbound_len, .. } =
             unsafe { *page };
@@ -68,8 +83,7 @@ impl Mailbox {
             inbound_len: inbound_len as usize,
             outbound: ptr::with_exposed_provenance_mut(outbound as usize),
             outbound_len: outbound_len as usize,
-            outbound_is_free: Cell::new(true),
-            host_calls: Cell::new(0),
+            session,
             generation: if abi_minor < InfoPage::GENERATION_MINOR {
                 &raw const NO_GENERATION
             } else {
@@ -83,12 +97,18 @@ impl Mailbox {
             }),
         }));
         CURRENT.set(Some(mailbox));
-        Calls { mailbox }
+        Calls { mailbox, _session: session }
+    }
+
+    fn session(&self) -> &Session {
+        // SAFETY: the session outlives the `Calls`, which borrow it. Without them, nobody has the mailbox: it is not `current`,
+        // and what else lends it (`Calls::mailbox`, `Incoming`) is used in the course of a call only.
+        unsafe { &*self.session }
     }
 
     /// The outbound area, unless someone has it already.
     pub(super) fn outbound(&self) -> Option<Outbound<'_>> {
-        self.outbound_is_free.replace(false).then(|| Outbound { mailbox: self })
+        self.session().outbound_is_free.replace(false).then(|| Outbound { mailbox: self })
     }
 
     /// The outbound area after a panic, which may leak an [`Outbound`].
@@ -97,15 +117,16 @@ impl Mailbox {
     ///
     /// No [`Outbound`] of this mailbox, and nothing borrowed from one, is used any more.
     pub(super) unsafe fn reclaim_outbound(&self) -> Outbound<'_> {
-        self.outbound_is_free.set(false);
+        self.session().outbound_is_free.set(false);
         Outbound { mailbox: self }
     }
 
     /// Calls a host function whose arguments are the first `length` bytes of the outbound area.
     pub(super) fn host_call<'m>(&'m self, function: u32, outbound: Outbound<'m>, length: usize) -> Reply<'m> {
-        self.host_calls.set(self.host_calls.get() + 1);
+        let sequence = self.session().host_calls.get() + 1;
+        self.session().host_calls.set(sequence);
         let message = self.ring(MessageLine {
-            sequence: self.host_calls.get(),
+            sequence,
             kind: GuestMessageKind::HostCall as u32,
             function,
             length: length as u32,
@@ -142,11 +163,18 @@ impl Mailbox {
 
 /// The calls of the host, one after another.
 #[derive(Debug)]
-pub(super) struct Calls {
+pub(super) struct Calls<'session> {
     mailbox: &'static Mailbox,
+    _session: &'session Session,
 }
 
-impl Calls {
+impl Drop for Calls<'_> {
+    fn drop(&mut self) {
+        CURRENT.set(None);
+    }
+}
+
+impl Calls<'_> {
     pub(super) fn mailbox(&self) -> &'static Mailbox {
         self.mailbox
     }
@@ -200,7 +228,7 @@ impl Sink for Outbound<'_> {
 
 impl Drop for Outbound<'_> {
     fn drop(&mut self) {
-        self.mailbox.outbound_is_free.set(true);
+        self.mailbox.session().outbound_is_free.set(true);
     }
 }
 

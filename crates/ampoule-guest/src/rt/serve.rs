@@ -8,7 +8,7 @@ use std::{env, mem, process, ptr};
 use ampoule_abi::layout::{ABI_MAJOR, AT_AMPOULE, GuestMessageKind, INFO_MAGIC, InfoPage, MessageLine};
 
 use super::call::{Call, Return};
-use super::mailbox::Mailbox;
+use super::mailbox::{Mailbox, Session};
 use super::panics;
 use super::record::{Exports, NEEDED_MINOR, Shim};
 use crate::restore::Watch;
@@ -47,8 +47,9 @@ pub fn run(init: impl FnOnce()) -> ! {
 ///
 /// As for `Mailbox::open`: the page describes a host as `docs/abi.md` defines it.
 pub unsafe fn serve(page: *const InfoPage, init: impl FnOnce()) -> UnexpectedMessage {
+    let session = Session::new();
     // SAFETY: as the caller promises.
-    let mut calls = unsafe { Mailbox::open(page) };
+    let mut calls = unsafe { Mailbox::open(page, &session) };
     let mut watch = Watch::start();
     panics::install_hook();
     if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(init)) {
