@@ -221,7 +221,8 @@ fn start(
         }
     }
     let initial = Snapshot::take(&image, &hypervisor, &imports, limits, &mut machine).map_err(BuildError::Initial)?;
-    Ok(Sandbox { image, hypervisor, machine, imports, limits, initial, poison: None, checked: Vec::new() })
+    let matching = initial.identity();
+    Ok(Sandbox { image, hypervisor, machine, imports, limits, initial, matching, poison: None, checked: Vec::new() })
 }
 
 impl fmt::Debug for Builder {

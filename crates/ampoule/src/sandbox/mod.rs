@@ -28,6 +28,7 @@ use crate::output::Output;
 use crate::signature::{self, Type};
 use crate::termination::Termination;
 use imports::Imports;
+use snapshot::SnapshotIdentity;
 
 pub use builder::Builder;
 pub use restore::{RestoreError, Setting};
@@ -58,6 +59,8 @@ pub struct Sandbox {
     limits: Limits,
     /// The state in which the sandbox was built or spawned.
     initial: Snapshot,
+    /// A snapshot that was found to match this sandbox, so that going back to it again needs no check.
+    matching: SnapshotIdentity,
     /// How the guest has ended, if it has.
     poison: Option<Termination>,
     /// Function numbers with the Rust types (arguments and result) for which their signature was already checked.

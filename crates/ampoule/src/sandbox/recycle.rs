@@ -62,6 +62,7 @@ impl Recyclable {
         let imports = Imports::resolve(&self.sandbox.image, host_functions)?;
         imports.check(snapshot.host_functions()).map_err(BuildError::Snapshot)?;
         self.sandbox.imports = imports;
+        self.sandbox.matching = snapshot.identity();
         self.sandbox.limits = limits;
         self.sandbox.initial = snapshot.clone();
         self.snapshot = snapshot;

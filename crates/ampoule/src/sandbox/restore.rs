@@ -124,8 +124,9 @@ impl Sandbox {
     /// # Errors
     /// A [`RestoreError`]. Where [`RestoreError::poisons`] says so, the sandbox is of no more use; otherwise it is as it was.
     pub fn restore(&mut self, snapshot: &Snapshot) -> Result<(), RestoreError> {
-        if !snapshot.is_same(&self.initial) {
+        if !self.matching.is_of(snapshot) {
             self.check_match(snapshot)?;
+            self.matching = snapshot.identity();
         }
         let result = self.machine.restore(snapshot.checkpoint()).map_err(RestoreError::from);
         self.poison = match &result {

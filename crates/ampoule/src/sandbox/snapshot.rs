@@ -1,7 +1,8 @@
 //! Snapshots of sandboxes.
 
 use std::fmt;
-use std::sync::Arc;
+use std::ptr;
+use std::sync::{Arc, Weak};
 
 use ampoule_vmm::{Hypervisor, HypervisorError, PAGE_SIZE};
 use thiserror::Error;
@@ -37,6 +38,9 @@ use crate::termination::Termination;
 /// ```
 #[derive(Clone)]
 pub struct Snapshot(Arc<State>);
+
+/// Which snapshot it was, without keeping it.
+pub(super) struct SnapshotIdentity(Weak<State>);
 
 struct State {
     image: Image,
@@ -139,6 +143,10 @@ impl Snapshot {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
+    pub(super) fn identity(&self) -> SnapshotIdentity {
+        SnapshotIdentity(Arc::downgrade(&self.0))
+    }
+
     pub(super) fn hypervisor(&self) -> &Arc<dyn Hypervisor> {
         &self.0.hypervisor
     }
@@ -153,6 +161,13 @@ impl Snapshot {
 
     pub(super) fn checkpoint(&self) -> &Checkpoint {
         &self.0.checkpoint
+    }
+}
+
+impl SnapshotIdentity {
+    pub(super) fn is_of(&self, snapshot: &Snapshot) -> bool {
+        // As long as the weak reference is there, no other state is at its address.
+        ptr::eq(self.0.as_ptr(), Arc::as_ptr(&snapshot.0))
     }
 }
 

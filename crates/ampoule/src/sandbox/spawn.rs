@@ -89,6 +89,7 @@ impl Spawn {
             machine,
             imports,
             limits,
+            matching: snapshot.identity(),
             initial: snapshot,
             poison: None,
             checked: Vec::new(),
