@@ -139,10 +139,6 @@ impl Snapshot {
         (self.0.checkpoint.stored_pages() * PAGE_SIZE) as u64
     }
 
-    pub(super) fn is_same(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
-    }
-
     pub(super) fn identity(&self) -> SnapshotIdentity {
         SnapshotIdentity(Arc::downgrade(&self.0))
     }

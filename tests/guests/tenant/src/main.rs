@@ -79,6 +79,11 @@ ampoule_guest::main!(chance::prepare);
 
 /// What the host says about itself.
 fn info_page() -> InfoPage {
+    // SAFETY: the page can be read.
+    unsafe { std::ptr::read(info_page_address()) }
+}
+
+fn info_page_address() -> *const InfoPage {
     // SAFETY: the host passes the address of the page in the auxiliary vector.
-    unsafe { std::ptr::read(libc::getauxval(AT_AMPOULE) as *const InfoPage) }
+    unsafe { libc::getauxval(AT_AMPOULE) as *const InfoPage }
 }

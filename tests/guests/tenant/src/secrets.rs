@@ -8,7 +8,7 @@ use std::slice;
 use ampoule_abi::layout::{OutputHeader, OutputStream, PRINTED_OFFSET};
 use ampoule_guest::{export, import};
 
-use crate::info_page;
+use crate::{info_page, info_page_address};
 
 /// Words of the host's.
 #[import]
@@ -32,8 +32,8 @@ fn plant(pattern: u64) -> u64 {
         let info = info_page();
         vec![
             words(&raw mut VARIABLES as u64, size_of::<[u64; 8192]>() as u64),
+            // The lines and both areas lie side by side.
             words(info.host_line, info.output + info.output_len - info.host_line),
-            words(info.outbound, info.outbound_len.next_multiple_of(4096)),
             heap,
         ]
     };
@@ -106,12 +106,13 @@ fn print_while_the_stack_grows() {
 #[export]
 fn find(complement: u64, more: Vec<(u64, u64)>) -> Vec<u64> {
     let info = info_page();
-    let page_of_info = info.host_line - 4096;
-    let outbound_end = info.outbound + info.outbound_len.next_multiple_of(4096);
     let mut ranges = more;
-    ranges.extend([(page_of_info, outbound_end), image(), stack()]);
+    ranges.extend([(info_page_address() as u64, info.output + info.output_len), stack()]);
+    let image = image();
+    let image_end = image.iter().map(|segment| segment.1).max().expect("the image has segments");
+    ranges.extend(image);
     // SAFETY: `sbrk` with 0 changes nothing.
-    ranges.push((image().1, unsafe { libc::sbrk(0) } as u64));
+    ranges.push((image_end, unsafe { libc::sbrk(0) } as u64));
     let mut found = Vec::with_capacity(MOST_FOUND);
     for (start, end) in ranges {
         search(complement, start, end, &mut found);
@@ -194,13 +195,24 @@ fn stack() -> (u64, u64) {
     ((stack_pointer() - STACK_DEPTH) & !7, start_block & !7)
 }
 
-/// The image's segments.
-fn image() -> (u64, u64) {
+/// The image's segments, in whole pages.
+fn image() -> Vec<(u64, u64)> {
     unsafe extern "C" {
-        static __ehdr_start: u8;
-        static _end: u8;
+        static __ehdr_start: libc::Elf64_Ehdr;
     }
-    (&raw const __ehdr_start as u64, (&raw const _end as u64).next_multiple_of(4096))
+    // SAFETY: the linker puts the symbol at the start of the image, whose headers are part of its first segment.
+    let (start, segments) = unsafe {
+        let header = &raw const __ehdr_start;
+        let segments = (header as usize + (*header).e_phoff as usize) as *const libc::Elf64_Phdr;
+        (header as u64, slice::from_raw_parts(segments, (*header).e_phnum.into()))
+    };
+    let loaded = segments.iter().filter(|segment| segment.p_type == libc::PT_LOAD);
+    loaded
+        .map(|segment| {
+            let (from, to) = (start + segment.p_vaddr, start + segment.p_vaddr + segment.p_memsz);
+            (from & !4095, to.next_multiple_of(4096))
+        })
+        .collect()
 }
 
 /// # Safety
