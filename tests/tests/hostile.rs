@@ -1,5 +1,7 @@
 //! A guest that does its worst ends, with an error that says what it did; the host goes on.
 
+use std::time::Duration;
+
 use ampoule::{
     Call, CallError, ExceededLimit, Fault, FaultAccess, FaultKind, FaultTarget, Limits, Output, ProtocolViolation,
     Sandbox, Termination,
@@ -83,7 +85,8 @@ fn output_that_is_forged_for_ever_ends_at_the_limit() {
     let (stdout, out) = Output::capture(usize::MAX);
     let mut sandbox = Sandbox::builder(&hostile_image()).stdout(stdout).stderr(Output::discard()).build().unwrap();
     let text = [&[1, 0, 0xe8, 3][..], &[b'x'; 1000]].concat();
-    let call = Call::new("forge_output_for_ever", (&text[..],)).limits(Limits::new().output(100_500));
+    let limits = Limits::new().output(100_500).deadline(Duration::from_secs(60));
+    let call = Call::new("forge_output_for_ever", (&text[..],)).limits(limits);
     let result = sandbox.call_with::<(), _>(call);
     let cause = end(&mut sandbox, result);
     assert!(matches!(cause, Termination::LimitExceeded(ExceededLimit::Output(100_500))), "{cause}");

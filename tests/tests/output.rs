@@ -171,6 +171,16 @@ fn a_fault_is_told_as_such_where_its_text_is_beyond_the_limit() {
 }
 
 #[test]
+fn text_that_a_fault_cuts_off_does_not_arrive_and_nothing_old_does_in_its_place() {
+    let (mut sandbox, both) = sandbox();
+    sandbox.call::<()>("write_by_the_c_library", ("old text", 2u32)).unwrap();
+    assert_eq!(both.text(), "old textold text");
+    let error = sandbox.call::<()>("write_and_write_from_nowhere", ("new text",)).unwrap_err();
+    assert!(matches!(fault(error), FaultKind::PageFault { address: 8, .. }));
+    assert_eq!(both.text(), "new text");
+}
+
+#[test]
 fn text_of_a_guests_preparation_arrives() {
     let both = Both::default();
     let sandbox = both.of(calls_builder().env("PRINT_AT_START", "prepared\n"));

@@ -62,6 +62,24 @@ fn text_that_was_not_finished_is_never_told_and_leaves_no_trace() {
 }
 
 #[test]
+fn text_that_was_printed_before_a_snapshot_is_not_in_the_mailbox_after_it() {
+    let printed = u64::from_le_bytes(*b"texttext");
+    let in_mailbox = |tenant: &mut Sandbox| {
+        let found: Vec<u64> = tenant.call("find", (!printed, Vec::<(u64, u64)>::new())).unwrap();
+        found.into_iter().any(|at| at >= MAILBOX)
+    };
+    let mut tenant = tenant_builder().build().unwrap();
+    tenant.call::<()>("print", ("text".repeat(2000),)).unwrap();
+    assert!(in_mailbox(&mut tenant), "it stays where it was until something else is printed");
+    let snapshot = tenant.snapshot().unwrap();
+    assert!(!in_mailbox(&mut tenant));
+    for way_to_next in WAYS_TO_THE_NEXT {
+        way_to_next(&mut tenant, &snapshot);
+        assert!(!in_mailbox(&mut tenant));
+    }
+}
+
+#[test]
 fn text_is_whole_and_comes_once_where_the_stack_grows_while_it_is_printed() {
     let (stdout, out) = Output::capture(1 << 20);
     let mut tenant = tenant_builder().stdout(stdout).build().unwrap();
@@ -96,3 +114,6 @@ fn lines_of_the_log_belong_to_one_tenant() {
 
 /// Its halves are equal, so that it is found at every address that is a multiple of four where it stands twice.
 const SECRET: u64 = 0x5eed_0f5e_5eed_0f5e;
+
+/// Where the guest sees the mailbox.
+const MAILBOX: u64 = 0x7f80_4000_0000;

@@ -41,6 +41,14 @@ fn write_by_the_c_library(text: &str, times: u32) {
     }
 }
 
+/// Writes a text to standard output, and then one as long from where nothing can be read.
+#[export]
+fn write_and_write_from_nowhere(text: &str) {
+    write_by_the_c_library(text, 1);
+    // SAFETY: none. The read is to fault.
+    unsafe { libc::write(libc::STDOUT_FILENO, std::ptr::without_provenance(8), text.len()) };
+}
+
 /// Prints by the standard library, and in between by a system call of its own.
 #[export]
 fn print_between_system_calls() {
