@@ -10,23 +10,36 @@ use crate::measure::Bench;
 pub(crate) fn measure(bench: &mut Bench, image: &Image) -> Result<(), Box<dyn Error>> {
     for megabytes in [16, 64, 512] {
         for pages in [1, 10, 100, 1000] {
-            restores(bench, image, megabytes, pages)?;
+            for content in [0, 0xa5] {
+                restores(bench, image, Written { megabytes, pages, content })?;
+            }
         }
     }
     spawns(bench, image)
 }
 
-/// A restore alone, and a call with a restore, where the guest has written so many pages in between.
-fn restores(bench: &mut Bench, image: &Image, megabytes: usize, pages: u32) -> Result<(), Box<dyn Error>> {
+/// What a guest of so much memory writes between two restores: so many pages, which are full of this byte in the snapshot.
+struct Written {
+    megabytes: usize,
+    pages: u32,
+    content: u8,
+}
+
+/// A restore alone, and a call with a restore.
+fn restores(bench: &mut Bench, image: &Image, written: Written) -> Result<(), Box<dyn Error>> {
+    let Written { megabytes, pages, content } = written;
     let mut sandbox = settings(Sandbox::builder(image).memory_limit(megabytes << 20)).build()?;
-    sandbox.call::<()>("prepare_pages", (pages,))?;
+    sandbox.call::<()>("prepare_pages", (pages, content))?;
     let write = sandbox.typed_fn::<(u32, u8), u64>("write_pages")?;
     let snapshot = sandbox.snapshot()?;
     for _ in 0..10 {
         write.call(&mut sandbox, (pages, 1))?;
         sandbox.restore(&snapshot)?;
     }
-    let name = |what: &str| format!("{what}, {pages} pages of {megabytes} MiB");
+    let name = |what: &str| {
+        let full_of = if content == 0 { "zeros" } else { "data" };
+        format!("{what}, {pages} pages of {full_of}, {megabytes} MiB")
+    };
     bench.times(&name("restore"), 20, &mut sandbox, |sandbox| {
         write.call(sandbox, (pages, 1))?;
         let start = Instant::now();

@@ -50,7 +50,7 @@ fn a_restore_calls_the_kernel_only_to_forget_pages_and_seldom() {
     const RESTORES: u64 = 64;
     for (pages, least, most) in [(8u32, 0, 0), (300, 1, RESTORES / 8)] {
         let mut bench = Bench::new();
-        bench.sandbox.call::<()>("prepare_pages", (pages,)).unwrap();
+        bench.sandbox.call::<()>("prepare_pages", (pages, 0u8)).unwrap();
         let snapshot = bench.sandbox.snapshot().unwrap();
         bench.sandbox.call::<u64>("write_pages", (pages, 1u8)).unwrap();
         let cost = bench.measure(|sandbox| {
@@ -66,7 +66,7 @@ fn a_restore_calls_the_kernel_only_to_forget_pages_and_seldom() {
 #[test]
 fn a_restore_writes_back_the_written_pages_and_no_others() {
     let mut bench = Bench::new();
-    bench.sandbox.call::<()>("prepare_pages", (64u32,)).unwrap();
+    bench.sandbox.call::<()>("prepare_pages", (64u32, 0u8)).unwrap();
     let snapshot = bench.sandbox.snapshot().unwrap();
     let mut restored = |pages: u32| {
         bench.sandbox.call::<u64>("write_pages", (pages, 1u8)).unwrap();

@@ -375,7 +375,7 @@ fn sandboxes_are_made_in_advance_or_when_they_are_needed() {
 fn a_warm_up_leaves_nothing_but_written_pages() {
     const PAGES: u32 = 40;
     let touch = |sandbox: &mut Sandbox| {
-        sandbox.call::<()>("prepare_pages", (PAGES,))?;
+        sandbox.call::<()>("prepare_pages", (PAGES, 0u8))?;
         sandbox.call::<u64>("write_pages", (PAGES, 1u8)).map(drop)
     };
     let dirty_pages = |pool: &Pool| {
@@ -515,7 +515,7 @@ fn tenants_of_many_kinds_on_many_threads_lose_no_place_and_see_nothing_of_each_o
                         3 => handles.push(sandbox.interrupt_handle()),
                         4 => handles.iter().for_each(|handle| assert_eq!(handle.kill(), KillOutcome::NotRunning)),
                         5 => assert!(sandbox.call::<bool>("exercise_memory", (2u32,)).unwrap()),
-                        6 => sandbox.call::<()>("prepare_pages", (20u32,)).unwrap(),
+                        6 => sandbox.call::<()>("prepare_pages", (20u32, 0u8)).unwrap(),
                         7 => {
                             sandbox.set_stdout(Output::log());
                             sandbox.call::<()>("print", ("text",)).unwrap();

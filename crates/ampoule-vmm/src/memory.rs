@@ -198,6 +198,13 @@ impl Region {
         self.mapping.start() as u64
     }
 
+    /// Whether a page of the region holds nothing but zeros.
+    fn holds_zeros(&self, page: usize) -> bool {
+        let from = self.bounded(page * PAGE_SIZE, PAGE_SIZE).expect("the page is one of the region's");
+        // SAFETY: `bounded` returned the start of a mapped page.
+        unsafe { copy::is_zero(from, PAGE_SIZE) }
+    }
+
     /// Writes bytes to a file, at `at`.
     fn write_to_file(&self, mut offset: usize, len: usize, file: &OwnedFd, mut at: usize) -> io::Result<()> {
         let end = offset + len;
@@ -304,12 +311,11 @@ impl PageWriter<'_> {
 
     /// Writes zeros over a page, unless it holds them already: one that has no memory gets none.
     fn zero(&self, page: usize) {
-        let to = self.region.bounded(page * PAGE_SIZE, PAGE_SIZE).expect("the page is one of the region's");
-        // SAFETY: `bounded` returned the start of a mapped page.
-        if unsafe { copy::is_zero(to, PAGE_SIZE) } {
+        if self.region.holds_zeros(page) {
             return;
         }
-        // SAFETY: as above.
+        let to = self.region.bounded(page * PAGE_SIZE, PAGE_SIZE).expect("the page is one of the region's");
+        // SAFETY: `bounded` returned the start of a mapped page, writable while `_writer` is held.
         unsafe { copy::zero(to, PAGE_SIZE) };
     }
 }

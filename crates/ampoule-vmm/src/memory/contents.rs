@@ -92,9 +92,9 @@ impl Contents {
         self.pages
     }
 
-    /// How many pages are not zeros for want of an extent, whichever contents they are shared with.
+    /// How many pages take memory because they do not hold zeros, whichever contents they are shared with.
     pub fn stored_pages(&self) -> usize {
-        self.extents.iter().map(|extent| extent.pages.len()).sum()
+        self.extents.iter().map(|extent| extent.frozen.stored(extent.first..extent.first + extent.pages.len())).sum()
     }
 
     /// What `region` holds now, given that only the pages `changed`, in ascending order, can differ from `self`. This is
@@ -254,7 +254,7 @@ struct Sources<'a> {
 }
 
 impl<'a> Sources<'a> {
-    /// The bytes of a page, unless it is zero for want of an extent.
+    /// The bytes of a page, unless it is known to hold zeros.
     fn stored(&mut self, page: usize) -> Option<&'a [u8]> {
         if self.next > 0 && page < self.extents[self.next - 1].pages.end {
             self.next = 0;
@@ -263,7 +263,7 @@ impl<'a> Sources<'a> {
             self.next += 1;
         }
         let extent = self.extents.get(self.next).filter(|extent| extent.pages.contains(&page))?;
-        Some(extent.frozen.page(extent.first + (page - extent.pages.start)))
+        extent.frozen.page(extent.first + (page - extent.pages.start))
     }
 
     /// The bytes of a page.

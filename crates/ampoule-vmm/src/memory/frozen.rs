@@ -8,27 +8,46 @@ use std::ptr::{self, NonNull};
 use std::slice;
 
 use crate::address::PAGE_SIZE;
+use crate::page_set::PageSet;
 
 use super::Region;
 
-/// Copies of pages, one behind the other in a sealed file without a name.
+/// Copies of pages, one behind the other in a sealed file without a name. Those that hold zeros are holes of the file.
 #[derive(Debug)]
 pub(super) struct Frozen {
     file: OwnedFd,
     view: NonNull<u8>,
     len: usize,
+    zeros: PageSet,
 }
 
 impl Frozen {
     /// Copies these runs of a region's pages. There is at least one page.
     pub(super) fn copy(region: &Region, runs: &[Range<usize>]) -> io::Result<Frozen> {
-        let file = create_file()?;
-        let mut len = 0;
+        let file = File::from(create_file()?);
+        let pages: usize = runs.iter().map(ExactSizeIterator::len).sum();
+        file.set_len((pages * PAGE_SIZE) as u64)?;
+        let file = OwnedFd::from(file);
+        let mut zeros = PageSet::new(pages);
+        let mut first = 0;
         for run in runs {
-            region.write_to_file(run.start * PAGE_SIZE, run.len() * PAGE_SIZE, &file, len)?;
-            len += run.len() * PAGE_SIZE;
+            // Where the pages begin that are to be copied next, and not copied yet.
+            let mut rest = run.start;
+            let copy = |from: usize, to: usize| {
+                let at = (first + from - run.start) * PAGE_SIZE;
+                region.write_to_file(from * PAGE_SIZE, (to - from) * PAGE_SIZE, &file, at)
+            };
+            for page in run.clone() {
+                if region.holds_zeros(page) {
+                    copy(rest, page)?;
+                    zeros.insert(first + page - run.start);
+                    rest = page + 1;
+                }
+            }
+            copy(rest, run.end)?;
+            first += run.len();
         }
-        Self::seal(file, len)
+        Self::seal(file, pages * PAGE_SIZE, zeros)
     }
 
     /// Copies pieces of bytes, each to whole pages and the first byte at the offset that it says; zeros are around them.
@@ -43,11 +62,11 @@ impl Frozen {
         // A file without a byte could not be mapped.
         len = len.max(PAGE_SIZE);
         file.set_len(len as u64)?;
-        Self::seal(file.into(), len)
+        Self::seal(file.into(), len, PageSet::new(len / PAGE_SIZE))
     }
 
-    /// Makes a file of whole pages, `len` bytes long, unchangeable.
-    fn seal(file: OwnedFd, len: usize) -> io::Result<Frozen> {
+    /// Makes a file of whole pages, `len` bytes long, unchangeable. The pages `zeros` are known to hold zeros.
+    fn seal(file: OwnedFd, len: usize, zeros: PageSet) -> io::Result<Frozen> {
         let seals = libc::F_SEAL_WRITE | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
         // SAFETY: the descriptor is open; the call touches no memory of this process.
         if unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) } != 0 {
@@ -59,7 +78,7 @@ impl Frozen {
             return Err(io::Error::last_os_error());
         }
         let view = NonNull::new(view.cast()).ok_or(io::ErrorKind::InvalidData)?;
-        Ok(Frozen { file, view, len })
+        Ok(Frozen { file, view, len, zeros })
     }
 
     /// How many pages there are.
@@ -67,12 +86,20 @@ impl Frozen {
         self.len / PAGE_SIZE
     }
 
-    /// The bytes of a page.
-    pub(super) fn page(&self, index: usize) -> &[u8] {
+    /// The bytes of a page, unless it is known to hold zeros.
+    pub(super) fn page(&self, index: usize) -> Option<&[u8]> {
+        if self.zeros.contains(index) {
+            return None;
+        }
         // SAFETY: the mapping lives as long as `self` and is `len` bytes long; the seals keep everybody, this process
         // included, from changing the bytes or the size.
         let bytes = unsafe { slice::from_raw_parts(self.view.as_ptr(), self.len) };
-        &bytes[index * PAGE_SIZE..][..PAGE_SIZE]
+        Some(&bytes[index * PAGE_SIZE..][..PAGE_SIZE])
+    }
+
+    /// How many of these pages take memory.
+    pub(super) fn stored(&self, pages: Range<usize>) -> usize {
+        pages.filter(|page| !self.zeros.contains(*page)).count()
     }
 
     pub(super) fn file(&self) -> &OwnedFd {

@@ -4,10 +4,10 @@ use std::cell::RefCell;
 
 use ampoule_guest::export;
 
-/// Makes memory of so many pages ready.
+/// Makes memory of so many pages ready, all bytes of which have this value.
 #[export]
-fn prepare_pages(pages: u32) {
-    PAGES.replace(vec![0; pages as usize * PAGE_SIZE]);
+fn prepare_pages(pages: u32, content: u8) {
+    PAGES.replace(vec![content; pages as usize * PAGE_SIZE]);
 }
 
 /// Writes to the first `pages` pages of the prepared memory, and returns the sum of what was there.

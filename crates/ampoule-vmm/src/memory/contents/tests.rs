@@ -22,6 +22,26 @@ fn a_snapshot_shows_what_was_there_and_the_region_goes_on() {
 }
 
 #[test]
+fn zeros_between_data_take_no_memory_and_come_back() {
+    let region = region();
+    for page in [1, 3, 4] {
+        region.write(page * PAGE_SIZE, &[1]).unwrap();
+    }
+    let data = Contents::zero(PAGES).updated(&region, 0..PAGES).unwrap();
+    assert_eq!((data.stored_pages(), data.extents.len()), (3, 1));
+    region.write(2 * PAGE_SIZE + 9, &[7]).unwrap();
+    assert_eq!(bytes(&Region::of_contents(&data).unwrap())[2 * PAGE_SIZE..3 * PAGE_SIZE], [0; PAGE_SIZE]);
+    assert_eq!(data.write_back(&region, [2]), 1);
+    assert!((0..PAGES).all(|page| data.is_in(&region, page).unwrap()));
+
+    // A page that was cleared hides what an earlier snapshot holds there.
+    region.fill_zero(3 * PAGE_SIZE, PAGE_SIZE).unwrap();
+    let cleared = data.updated(&region, [3]).unwrap();
+    assert_eq!(cleared.stored_pages(), 2);
+    assert_eq!(bytes(&Region::of_contents(&cleared).unwrap())[3 * PAGE_SIZE..4 * PAGE_SIZE], [0; PAGE_SIZE]);
+}
+
+#[test]
 fn nothing_changed_is_the_same_contents() {
     let region = region();
     let zero = Contents::zero(PAGES);
