@@ -198,11 +198,11 @@ impl Region {
         self.mapping.start() as u64
     }
 
-    /// Whether a page of the region holds nothing but zeros.
-    fn holds_zeros(&self, page: usize) -> bool {
+    /// How many bytes at the start of a page are zero; at least nearly so many. All of them where the page holds nothing else.
+    fn leading_zeros(&self, page: usize) -> usize {
         let from = self.bounded(page * PAGE_SIZE, PAGE_SIZE).expect("the page is one of the region's");
         // SAFETY: `bounded` returned the start of a mapped page.
-        unsafe { copy::is_zero(from, PAGE_SIZE) }
+        unsafe { copy::leading_zeros(from, PAGE_SIZE) }
     }
 
     /// Writes bytes to a file, at `at`.
@@ -309,14 +309,13 @@ impl PageWriter<'_> {
         unsafe { copy::bytes(from.as_ptr(), to, PAGE_SIZE) };
     }
 
-    /// Writes zeros over a page, unless it holds them already: one that has no memory gets none.
+    /// Writes zeros over a page, from the first byte on that is not zero: one that has no memory gets none.
     fn zero(&self, page: usize) {
-        if self.region.holds_zeros(page) {
-            return;
-        }
-        let to = self.region.bounded(page * PAGE_SIZE, PAGE_SIZE).expect("the page is one of the region's");
-        // SAFETY: `bounded` returned the start of a mapped page, writable while `_writer` is held.
-        unsafe { copy::zero(to, PAGE_SIZE) };
+        let zeros = self.region.leading_zeros(page);
+        let (offset, len) = (page * PAGE_SIZE + zeros, PAGE_SIZE - zeros);
+        let to = self.region.bounded(offset, len).expect("the page is one of the region's");
+        // SAFETY: `bounded` returned the start of `len` mapped bytes, writable while `_writer` is held.
+        unsafe { copy::zero(to, len) };
     }
 }
 

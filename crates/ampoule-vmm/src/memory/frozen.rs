@@ -38,7 +38,7 @@ impl Frozen {
                 region.write_to_file(from * PAGE_SIZE, (to - from) * PAGE_SIZE, &file, at)
             };
             for page in run.clone() {
-                if region.holds_zeros(page) {
+                if region.leading_zeros(page) == PAGE_SIZE {
                     copy(rest, page)?;
                     zeros.insert(first + page - run.start);
                     rest = page + 1;

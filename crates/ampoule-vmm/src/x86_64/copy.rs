@@ -41,13 +41,13 @@ pub(crate) unsafe fn zero(to: *mut u8, len: usize) {
     }
 }
 
-/// Whether `len` bytes are all zero.
+/// How many of `len` bytes are zero up to the first that is not, rounded down to a multiple of 64.
 ///
 /// # Safety
 ///
 /// `from` is readable for `len` bytes and a multiple of 16; `len` is a multiple of 64 and not zero.
-pub(crate) unsafe fn is_zero(from: *const u8, len: usize) -> bool {
-    let zero_bytes: u32;
+pub(crate) unsafe fn leading_zeros(from: *const u8, len: usize) -> usize {
+    let rest: usize;
     // SAFETY: the caller's promise.
     unsafe {
         asm!(
@@ -67,13 +67,13 @@ pub(crate) unsafe fn is_zero(from: *const u8, len: usize) -> bool {
             "3:",
             zero = out(xmm_reg) _,
             bytes = out(xmm_reg) _,
-            mask = out(reg) zero_bytes,
+            mask = out(reg) _,
             from = inout(reg) from => _,
-            len = inout(reg) len => _,
+            len = inout(reg) len => rest,
             options(nostack, readonly),
         );
     }
-    zero_bytes == 0xffff
+    len - rest
 }
 
 /// Reads eight bytes in one access.
