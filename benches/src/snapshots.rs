@@ -9,37 +9,35 @@ use crate::measure::Bench;
 
 pub(crate) fn measure(bench: &mut Bench, image: &Image) -> Result<(), Box<dyn Error>> {
     for megabytes in [16, 64, 512] {
-        for pages in [1, 10, 100, 1000] {
+        for dirty in [1, 10, 100, 1000] {
             for content in [0, 0xa5] {
-                restores(bench, image, Written { megabytes, pages, content })?;
+                restores(bench, image, Written { megabytes, dirty, content })?;
             }
         }
     }
     spawns(bench, image)
 }
 
-/// What a guest of so much memory writes between two restores: so many pages, which are full of this byte in the snapshot.
+/// What a guest of so much memory writes between two restores: so many pages in all, its stack and its part of the mailbox
+/// included, or as few as it can. Those of its data are full of `content` in the snapshot.
 struct Written {
     megabytes: usize,
-    pages: u32,
+    dirty: u64,
     content: u8,
 }
 
 /// A restore alone, and a call with a restore.
 fn restores(bench: &mut Bench, image: &Image, written: Written) -> Result<(), Box<dyn Error>> {
-    let Written { megabytes, pages, content } = written;
-    let mut sandbox = settings(Sandbox::builder(image).memory_limit(megabytes << 20)).build()?;
-    sandbox.call::<()>("prepare_pages", (pages, content))?;
+    let (_, _, fewest) = prepared(image, &written, 1)?;
+    let data = written.dirty.saturating_sub(fewest) + 1;
+    let (mut sandbox, snapshot, dirty) = prepared(image, &written, data as u32)?;
     let write = sandbox.typed_fn::<(u32, u8), u64>("write_pages")?;
-    let snapshot = sandbox.snapshot()?;
-    for _ in 0..10 {
-        write.call(&mut sandbox, (pages, 1))?;
-        sandbox.restore(&snapshot)?;
-    }
+    let Written { megabytes, content, .. } = written;
     let name = |what: &str| {
         let full_of = if content == 0 { "zeros" } else { "data" };
-        format!("{what}, {pages} pages of {full_of}, {megabytes} MiB")
+        format!("{what}, {dirty} dirty pages, {data} of {full_of}, of {megabytes} MiB")
     };
+    let pages = data as u32;
     bench.times(&name("restore"), 20, &mut sandbox, |sandbox| {
         write.call(sandbox, (pages, 1))?;
         let start = Instant::now();
@@ -58,14 +56,25 @@ fn restores(bench: &mut Bench, image: &Image, written: Written) -> Result<(), Bo
         write.call(sandbox, (pages, 1))?;
         sandbox.restore(&snapshot)?;
         Ok(start.elapsed())
-    })?;
-    println!("  ({} pages written back at each restore)", per_restore(&mut sandbox)?);
-    Ok(())
+    })
 }
 
-fn per_restore(sandbox: &mut Sandbox) -> Result<u64, Box<dyn Error>> {
-    let stats = sandbox.stats()?;
-    Ok(stats.pages_restored / stats.restores)
+/// A sandbox whose guest has written so many pages of data and was restored a few times, the snapshot, and how many pages each
+/// restore writes back.
+fn prepared(image: &Image, written: &Written, data: u32) -> Result<(Sandbox, Snapshot, u64), Box<dyn Error>> {
+    let mut sandbox = settings(Sandbox::builder(image).memory_limit(written.megabytes << 20)).build()?;
+    sandbox.call::<()>("prepare_pages", (data, written.content))?;
+    let snapshot = sandbox.snapshot()?;
+    let write = |sandbox: &mut Sandbox| sandbox.call::<u64>("write_pages", (data, 1u8));
+    for _ in 0..10 {
+        write(&mut sandbox)?;
+        sandbox.restore(&snapshot)?;
+    }
+    let before = sandbox.stats()?.pages_restored;
+    write(&mut sandbox)?;
+    sandbox.restore(&snapshot)?;
+    let dirty = sandbox.stats()?.pages_restored - before;
+    Ok((sandbox, snapshot, dirty))
 }
 
 fn spawns(bench: &mut Bench, image: &Image) -> Result<(), Box<dyn Error>> {
