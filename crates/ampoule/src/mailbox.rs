@@ -96,8 +96,8 @@ impl Mailbox {
     }
 
     /// Writes the info page of a mailbox that the guest sees at `at`, with the doorbell at `entry` and a generation number that
-    /// is new. It is to be written anew whenever the guest is put back: it is the host's, and no part of what a guest's memory
-    /// holds.
+    /// is new. It is to be written anew whenever the guest is put back, all of it: it is the host's, and no part of what a guest's
+    /// memory holds, but where the hypervisor takes reading for writing, its page is written back like any other.
     pub(crate) fn publish(&self, at: GuestVirt, entry: GuestVirt) {
         let address = |offset: usize| at.0 + offset as u64;
         let page = InfoPage {
@@ -237,7 +237,9 @@ impl Mailbox {
     /// written, as far as the host has.
     pub(crate) fn forget_sent(&mut self) -> Range<usize> {
         let inbound = std::mem::take(self.inbound_written.get_mut());
-        self.region.fill_zero(Layout::INBOUND, inbound).expect(WITHIN);
+        if inbound > 0 {
+            self.region.fill_zero(Layout::INBOUND, inbound).expect(WITHIN);
+        }
         let written = self.sent();
         *self.outbound_written.get_mut() = 0;
         written
