@@ -222,6 +222,11 @@ pub(crate) fn each_slot_has_its_own_set(hypervisor: &dyn Hypervisor) -> Result<(
         expect("pages of the other slot", set.iter().collect::<Vec<_>>(), [written])?;
         expect("pages of this slot", guest.written()?, [0; 0])?;
 
+        // One write is told, and another one is not before its memory is gone.
+        guest.vm.forget_written(slot, &set)?;
+        guest.restart(CODE)?;
+        guest.set(|regs| regs.rdi = pages_on(OTHER, written).0);
+        guest.ring()?;
         guest.vm.unmap(slot)?;
         guest.vm.map(slot, FREE_RAM, Region::anonymous(pages * PAGE_SIZE)?, WriteTracking::On)?;
         set.clear();

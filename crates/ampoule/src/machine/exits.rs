@@ -101,7 +101,6 @@ impl Machine {
         let mut special = self.vcpu.special_regs()?;
         change(&mut special);
         self.vcpu.set_special_regs(&special)?;
-        self.special = None;
         Ok(0)
     }
 }
