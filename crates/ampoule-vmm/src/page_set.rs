@@ -104,7 +104,7 @@ fn set_bit(words: &mut [u64], bit: usize) {
 
 /// The numbers of the bits that are set.
 fn bits(words: impl Iterator<Item = u64>) -> impl Iterator<Item = usize> {
-    words.enumerate().flat_map(|(index, word)| bits_of(index, word))
+    words.enumerate().filter(|(_, word)| *word != 0).flat_map(|(index, word)| bits_of(index, word))
 }
 
 /// The numbers of the bits that are set in one word.

@@ -56,9 +56,8 @@ impl Slots {
 
     /// See [`Vm::collect_written`](crate::hypervisor::Vm::collect_written).
     pub(super) fn collect_written(&mut self, slot: u32, pages: &mut PageSet) -> Result<(), HypervisorError> {
-        self.check_tracked(slot, pages)?;
         self.read_rings();
-        if let Some(untold) = self.slots.get_mut(&slot).and_then(|slot| slot.untold.take()) {
+        if let Some(untold) = self.tracked(slot, pages)?.untold.take() {
             pages.insert_all(&untold);
         }
         Ok(())
@@ -71,11 +70,11 @@ impl Slots {
         slot: u32,
         pages: &PageSet,
     ) -> Result<(), HypervisorError> {
-        self.check_tracked(slot, pages)?;
+        self.tracked(slot, pages)?;
         self.read_rings();
         self.give_back(vm, |of| of.slot == slot && pages.contains(of.page as usize))
             .map_err(|source| refused(source, Operation::ForgetWrittenPages))?;
-        let Some(slot) = self.slots.get_mut(&slot) else { return Ok(()) };
+        let slot = self.tracked(slot, pages)?;
         if let Some(untold) = &mut slot.untold {
             pages.iter().for_each(|page| untold.remove(page));
         }
@@ -88,17 +87,17 @@ impl Slots {
         self.give_back(vm, |_| false).map_err(|source| refused(source, Operation::ReadWrittenPages))
     }
 
-    /// Makes sure that `pages` fits a slot whose writes are tracked.
-    fn check_tracked(&self, slot: u32, pages: &PageSet) -> Result<(), HypervisorError> {
-        let Slot { region, tracking, .. } = self.slots.get(&slot).ok_or(HypervisorError::SlotEmpty { slot })?;
-        if *tracking == WriteTracking::Off {
-            return Err(HypervisorError::WritesNotTracked { slot });
+    /// A slot whose writes are tracked and which `pages` fits.
+    fn tracked(&mut self, number: u32, pages: &PageSet) -> Result<&mut Slot, HypervisorError> {
+        let slot = self.slots.get_mut(&number).ok_or(HypervisorError::SlotEmpty { slot: number })?;
+        if slot.tracking == WriteTracking::Off {
+            return Err(HypervisorError::WritesNotTracked { slot: number });
         }
-        let expected = region.len() / PAGE_SIZE;
+        let expected = slot.region.len() / PAGE_SIZE;
         if expected != pages.capacity() {
-            return Err(HypervisorError::SlotSize { slot, pages: expected, given: pages.capacity() });
+            return Err(HypervisorError::SlotSize { slot: number, pages: expected, given: pages.capacity() });
         }
-        Ok(())
+        Ok(slot)
     }
 
     fn read_rings(&mut self) {
