@@ -89,7 +89,7 @@ impl Machine {
         memory.note(written.start, written.len());
         self.system.restore(self.space.tables_mut(), &checkpoint.system);
         let restored = self.space.restore(&checkpoint.space, &mut *self.vm, MEMORY_SLOT)?;
-        self.process = checkpoint.process.resumed();
+        self.process = checkpoint.process.clone();
         self.mailbox.restore(checkpoint.progress);
         self.mailbox.publish(shim::SHARED_BASE, shim::DOORBELL);
         self.streams.flush();

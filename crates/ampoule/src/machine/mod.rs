@@ -172,7 +172,7 @@ impl Machine {
             capabilities,
             system,
             space,
-            process: checkpoint.process.resumed(),
+            process: checkpoint.process.clone(),
             streams,
             at_rest: true,
             resumes: None,
@@ -187,6 +187,7 @@ impl Machine {
     /// Begins a call, which can be interrupted until the guard is finished. What it may use up is counted from here.
     pub(crate) fn begin_call(&mut self, limits: Limits) -> Result<CallGuard, LimitsUnwatched> {
         self.budget = Budget::new(limits);
+        self.process.resume();
         self.space.forget_refusals();
         self.interruptor.begin(TimeLimits { deadline: limits.deadline, cpu_time: limits.cpu_time })
     }

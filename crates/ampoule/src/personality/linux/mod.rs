@@ -88,14 +88,14 @@ impl LinuxProcess {
         Self { state: Arc::new(state), clock: ProcessClock::start() }
     }
 
-    /// The process as it is now, to be [resumed](Self::resumed) later.
+    /// The process as it is now, to be [resumed](Self::resume) later.
     pub(crate) fn suspended(&self) -> Self {
         Self { state: Arc::clone(&self.state), clock: self.clock.suspended() }
     }
 
-    /// The process as it goes on after it was suspended. The time in between is not its own.
-    pub(crate) fn resumed(&self) -> Self {
-        Self { state: Arc::clone(&self.state), clock: self.clock.resumed() }
+    /// Goes on, if it was suspended. The time since then is not its own.
+    pub(crate) fn resume(&mut self) {
+        self.clock.resume();
     }
 }
 

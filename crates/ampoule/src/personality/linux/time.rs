@@ -13,7 +13,7 @@ use super::int;
 use super::record::Record;
 
 /// The processor time of the process: that since its start, as it shares its processor with nobody. The time that it spends in
-/// a snapshot does not count.
+/// a snapshot does not count, nor does that between going back to one and the next call.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum ProcessClock {
     /// It runs since this moment of the monotonic clock.
@@ -24,15 +24,18 @@ pub(super) enum ProcessClock {
 
 impl ProcessClock {
     pub(super) fn start() -> Self {
-        Self::Suspended { at: Duration::ZERO }.resumed()
+        Self::Running { since: host::now(HostClock::Monotonic) }
     }
 
     pub(super) fn suspended(self) -> Self {
         Self::Suspended { at: self.now() }
     }
 
-    pub(super) fn resumed(self) -> Self {
-        Self::Running { since: host::now(HostClock::Monotonic).saturating_sub(self.now()) }
+    /// Lets it run from now on, if it stands.
+    pub(super) fn resume(&mut self) {
+        if let Self::Suspended { at } = *self {
+            *self = Self::Running { since: host::now(HostClock::Monotonic).saturating_sub(at) };
+        }
     }
 
     pub(super) fn now(self) -> Duration {
