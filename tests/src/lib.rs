@@ -44,6 +44,18 @@ pub fn calls_builder() -> Builder {
         })
 }
 
+/// Settings for a sandbox made from a snapshot of the well-behaved guest, with every host function that it imports. What it
+/// prints is lost.
+pub fn with_calls_functions(spawn: Spawn) -> Spawn {
+    spawn
+        .stdout(Output::discard())
+        .stderr(Output::discard())
+        .host_fn("add", |a: u32, b: u32| a + b)
+        .host_fn("notify", || ())
+        .try_host_fn("parse", |text: String| text.parse::<u32>())
+        .try_host_fn("transform", Ok::<Vec<u8>, String>)
+}
+
 /// A sandbox of the well-behaved guest.
 ///
 /// # Panics

@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ampoule::{Borrowed, Call, Limits, Output, Pool, Sandbox, Snapshot, Spawn};
-use ampoule_tests::calls_builder;
+use ampoule::{Borrowed, Call, Limits, Output, Pool, Sandbox, Snapshot};
+use ampoule_tests::{calls_builder, with_calls_functions};
 use ampoule_vmm::Counters;
 use ampoule_vmm::count::{Counting, Method};
 use ampoule_vmm::kvm::Kvm;
@@ -256,7 +256,7 @@ fn snapshots() -> Vec<(&'static str, Cost)> {
 fn pools() -> Vec<(&'static str, Cost)> {
     let mut bench = Bench::new();
     let snapshot = bench.sandbox.snapshot().unwrap();
-    let pool = Pool::builder(&snapshot).size(1).spawn_with(with_host_functions).build().unwrap();
+    let pool = Pool::builder(&snapshot).size(1).spawn_with(with_calls_functions).build().unwrap();
     let mut rows = Vec::new();
     for _ in 0..3 {
         let mut taken = pool.take().unwrap();
@@ -340,19 +340,10 @@ impl Bench {
 
     fn spawn(&self, snapshot: &Snapshot) -> (Sandbox, Cost) {
         let before = Sample::new(&self.hypervisor, Counters::default());
-        let spawned = with_host_functions(snapshot.builder()).build().unwrap();
+        let spawned = with_calls_functions(snapshot.builder()).build().unwrap();
         let after = Sample::new(&self.hypervisor, spawned.counters());
         (spawned, after.cost_since(&before, self.kernel_counts_ports))
     }
-}
-
-fn with_host_functions(spawn: Spawn) -> Spawn {
-    spawn
-        .stdout(Output::discard())
-        .host_fn("add", |a: u32, b: u32| a + b)
-        .host_fn("notify", || ())
-        .try_host_fn("parse", |text: String| text.parse::<u32>())
-        .try_host_fn("transform", Ok::<Vec<u8>, String>)
 }
 
 /// All three sources at one moment.

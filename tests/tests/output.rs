@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use ampoule::{Builder, Call, CallError, ExceededLimit, FaultKind, Limits, Output, Sandbox, Termination};
-use ampoule_tests::calls_builder;
+use ampoule_tests::{calls_builder, with_calls_functions};
 
 /// Both streams in one text.
 #[derive(Clone, Default)]
@@ -245,14 +245,7 @@ fn spawned_sandboxes_print_their_own_text_only() {
     assert_eq!(both.text(), format!("and no end{TEXT}"));
     for _ in 0..2 {
         let (stdout, out) = Output::capture(1 << 20);
-        let spawn = snapshot.builder().stdout(stdout).stderr(Output::discard());
-        let mut sibling = spawn
-            .host_fn("add", |a: u32, b: u32| a + b)
-            .host_fn("notify", || ())
-            .try_host_fn("parse", |text: String| text.parse::<u32>())
-            .try_host_fn("transform", Ok::<Vec<u8>, String>)
-            .build()
-            .unwrap();
+        let mut sibling = with_calls_functions(snapshot.builder()).stdout(stdout).build().unwrap();
         sibling.call::<()>("print_lines", (1u32,)).unwrap();
         // The guest gathers a line that has no end in its own memory, which is in the snapshot.
         assert_eq!(out.take_string(), "and no endline 0 of standard output\n");

@@ -9,21 +9,13 @@ use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::Duration;
 
-use ampoule::{CallError, KillOutcome, Output, Pool, PoolBuilder, PoolError, Sandbox, Snapshot, Termination};
-use ampoule_tests::calls_sandbox;
+use ampoule::{CallError, KillOutcome, Pool, PoolBuilder, PoolError, Sandbox, Snapshot, Termination};
+use ampoule_tests::{calls_sandbox, with_calls_functions};
 use tokio::runtime::{Builder, Runtime};
 
 fn builder(size: usize) -> PoolBuilder {
     static SNAPSHOT: LazyLock<Snapshot> = LazyLock::new(|| calls_sandbox().snapshot().unwrap());
-    Pool::builder(&SNAPSHOT).size(size).spawn_with(|spawn| {
-        spawn
-            .stdout(Output::discard())
-            .stderr(Output::discard())
-            .host_fn("add", |a: u32, b: u32| a + b)
-            .host_fn("notify", || ())
-            .try_host_fn("parse", |text: String| text.parse::<u32>())
-            .try_host_fn("transform", Ok::<Vec<u8>, String>)
-    })
+    Pool::builder(&SNAPSHOT).size(size).spawn_with(with_calls_functions)
 }
 
 fn pool(size: usize) -> Pool {

@@ -75,10 +75,12 @@ impl Slots {
         self.give_back(vm, |of| of.slot == slot && pages.contains(of.page as usize))
             .map_err(|source| refused(source, Operation::ForgetWrittenPages))?;
         let slot = self.tracked(slot, pages)?;
+        slot.protect(pages).map_err(|source| refused(io::Error::other(source), Operation::ForgetWrittenPages))?;
+        // Comes last: where a page could not be protected, what was written to it is still to be told.
         if let Some(untold) = &mut slot.untold {
             pages.iter().for_each(|page| untold.remove(page));
         }
-        slot.protect(pages).map_err(|source| refused(io::Error::other(source), Operation::ForgetWrittenPages))
+        Ok(())
     }
 
     /// Makes room in the rings. `vm` is the virtual machine's descriptor.
