@@ -26,7 +26,21 @@ pub(super) struct Watchdog {
 #[derive(Debug, Default)]
 struct Watched {
     sandboxes: Vec<Weak<Shared>>,
+    /// How many there may be before those that are gone are looked for.
+    most: usize,
     has_thread: bool,
+}
+
+impl Watched {
+    /// Adds a sandbox. Of those that are gone, as many as are alive remain at most, and a few: the next look, which removes
+    /// them all, can be hours away.
+    fn add(&mut self, sandbox: &Arc<Shared>) {
+        if self.sandboxes.len() >= self.most {
+            self.sandboxes.retain(|sandbox| sandbox.strong_count() > 0);
+            self.most = 2 * self.sandboxes.len() + 16;
+        }
+        self.sandboxes.push(Arc::downgrade(sandbox));
+    }
 }
 
 impl Watchdog {
@@ -44,7 +58,7 @@ impl Watchdog {
             thread::Builder::new().name(THREAD_NAME.to_owned()).stack_size(STACK_SIZE).spawn(|| self.run())?;
             watched.has_thread = true;
         }
-        watched.sandboxes.push(Arc::downgrade(sandbox));
+        watched.add(sandbox);
         Ok(())
     }
 
@@ -107,3 +121,6 @@ static CURRENT: AtomicPtr<Watchdog> = AtomicPtr::new(ptr::null_mut());
 const THREAD_NAME: &str = "ampoule-limits";
 
 const STACK_SIZE: usize = 64 << 10;
+
+#[cfg(test)]
+mod tests;
