@@ -17,7 +17,7 @@ mod snapshots;
 use std::error::Error;
 use std::time::Duration;
 
-use ampoule::{Borrowed, Image, Limits, Output, Sandbox};
+use ampoule::{Borrowed, Image, Limits, Sandbox};
 use floor::Floor;
 use measure::Bench;
 
@@ -66,12 +66,5 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn build(image: &Image) -> Result<Sandbox, Box<dyn Error>> {
-    Ok(Sandbox::builder(image)
-        .mailbox_size(2 << 20)
-        .stdout(Output::discard())
-        .host_fn("add", |a: u32, b: u32| a + b)
-        .host_fn("notify", || ())
-        .try_host_fn("parse", |text: String| text.parse::<u32>())
-        .try_host_fn("transform", |bytes: Vec<u8>| Ok::<_, String>(bytes))
-        .build()?)
+    Ok(snapshots::settings(Sandbox::builder(image)).mailbox_size(2 << 20).build()?)
 }

@@ -1,6 +1,8 @@
-//! What the tests share: the images of their guests, and sandboxes with the host functions that these import.
+//! What the tests share: the images of their guests, sandboxes with the host functions that these import, and the log.
 //!
 //! The tests are in `tests/`, their guests in `guests/`.
+
+pub mod log;
 
 use std::sync::LazyLock;
 
@@ -30,30 +32,34 @@ pub fn tenant_image() -> Image {
     IMAGE.clone()
 }
 
-/// Settings for the well-behaved guest, with every host function that it imports.
+/// The host functions that the well-behaved guest imports.
+macro_rules! with_calls_functions {
+    ($settings:expr) => {
+        $settings
+            .host_fn("add", |a: u32, b: u32| a + b)
+            .host_fn("notify", || ())
+            .try_host_fn("parse", |text: String| text.parse::<u32>())
+            .try_host_fn("transform", |bytes: Vec<u8>| {
+                let inverted: Vec<u8> = bytes.iter().map(|byte| !byte).collect();
+                Ok::<_, String>(inverted)
+            })
+    };
+}
+
+/// Settings for the well-behaved guest, with every host function that it imports. What it prints is lost.
 pub fn calls_builder() -> Builder {
-    Sandbox::builder(&calls_image())
-        .stdout(Output::discard())
-        .stderr(Output::discard())
-        .host_fn("add", |a: u32, b: u32| a + b)
-        .host_fn("notify", || ())
-        .try_host_fn("parse", |text: String| text.parse::<u32>())
-        .try_host_fn("transform", |bytes: Vec<u8>| {
-            let inverted: Vec<u8> = bytes.iter().map(|byte| !byte).collect();
-            Ok::<_, String>(inverted)
-        })
+    calls_functions(Sandbox::builder(&calls_image())).stdout(Output::discard()).stderr(Output::discard())
+}
+
+/// Adds every host function that the well-behaved guest imports.
+pub fn calls_functions(builder: Builder) -> Builder {
+    with_calls_functions!(builder)
 }
 
 /// Settings for a sandbox made from a snapshot of the well-behaved guest, with every host function that it imports. What it
 /// prints is lost.
-pub fn with_calls_functions(spawn: Spawn) -> Spawn {
-    spawn
-        .stdout(Output::discard())
-        .stderr(Output::discard())
-        .host_fn("add", |a: u32, b: u32| a + b)
-        .host_fn("notify", || ())
-        .try_host_fn("parse", |text: String| text.parse::<u32>())
-        .try_host_fn("transform", Ok::<Vec<u8>, String>)
+pub fn calls_spawn(spawn: Spawn) -> Spawn {
+    with_calls_functions!(spawn).stdout(Output::discard()).stderr(Output::discard())
 }
 
 /// A sandbox of the well-behaved guest.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ampoule::{Borrowed, Call, Limits, Output, Pool, Sandbox, Snapshot};
-use ampoule_tests::{calls_builder, with_calls_functions};
+use ampoule_tests::{calls_builder, calls_spawn};
 use ampoule_vmm::Counters;
 use ampoule_vmm::count::{Counting, Method};
 use ampoule_vmm::kvm::Kvm;
@@ -256,7 +256,7 @@ fn snapshots() -> Vec<(&'static str, Cost)> {
 fn pools() -> Vec<(&'static str, Cost)> {
     let mut bench = Bench::new();
     let snapshot = bench.sandbox.snapshot().unwrap();
-    let pool = Pool::builder(&snapshot).size(1).spawn_with(with_calls_functions).build().unwrap();
+    let pool = Pool::builder(&snapshot).size(1).spawn_with(calls_spawn).build().unwrap();
     let mut rows = Vec::new();
     for _ in 0..3 {
         let mut taken = pool.take().unwrap();
@@ -340,7 +340,7 @@ impl Bench {
 
     fn spawn(&self, snapshot: &Snapshot) -> (Sandbox, Cost) {
         let before = Sample::new(&self.hypervisor, Counters::default());
-        let spawned = with_calls_functions(snapshot.builder()).build().unwrap();
+        let spawned = calls_spawn(snapshot.builder()).build().unwrap();
         let after = Sample::new(&self.hypervisor, spawned.counters());
         (spawned, after.cost_since(&before, self.kernel_counts_ports))
     }

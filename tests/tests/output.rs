@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use ampoule::{Builder, Call, CallError, ExceededLimit, FaultKind, Limits, Output, Sandbox, Termination};
-use ampoule_tests::{calls_builder, with_calls_functions};
+use ampoule_tests::{calls_builder, calls_spawn};
 
 /// Both streams in one text.
 #[derive(Clone, Default)]
@@ -245,7 +245,7 @@ fn spawned_sandboxes_print_their_own_text_only() {
     assert_eq!(both.text(), format!("and no end{TEXT}"));
     for _ in 0..2 {
         let (stdout, out) = Output::capture(1 << 20);
-        let mut sibling = with_calls_functions(snapshot.builder()).stdout(stdout).build().unwrap();
+        let mut sibling = calls_spawn(snapshot.builder()).stdout(stdout).build().unwrap();
         sibling.call::<()>("print_lines", (1u32,)).unwrap();
         // The guest gathers a line that has no end in its own memory, which is in the snapshot.
         assert_eq!(out.take_string(), "and no endline 0 of standard output\n");

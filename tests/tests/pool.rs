@@ -10,7 +10,7 @@ use ampoule::{
     BuildError, Call, CallError, KillOutcome, Limits, Output, Pool, PoolBuilder, PoolError, PooledSandbox, Sandbox,
     Snapshot, Termination,
 };
-use ampoule_tests::{calls_sandbox, hostile_image, with_calls_functions};
+use ampoule_tests::{calls_sandbox, calls_spawn, hostile_image};
 use ampoule_vmm::Hypervisor;
 use ampoule_vmm::inject::FailAt;
 use ampoule_vmm::kvm::Kvm;
@@ -22,7 +22,7 @@ fn snapshot() -> Snapshot {
 }
 
 fn builder(size: usize) -> PoolBuilder {
-    Pool::builder(&snapshot()).size(size).spawn_with(with_calls_functions)
+    Pool::builder(&snapshot()).size(size).spawn_with(calls_spawn)
 }
 
 fn pool(size: usize) -> Pool {
@@ -238,8 +238,8 @@ fn handles_of_an_earlier_tenant_have_no_power_over_a_later_one() {
 
 #[test]
 fn time_limits_hold_for_later_tenants_too() {
-    let pool = builder(1)
-        .spawn_with(|spawn| with_calls_functions(spawn).limits(Limits::new().cpu_time(Duration::from_millis(10))));
+    let pool =
+        builder(1).spawn_with(|spawn| calls_spawn(spawn).limits(Limits::new().cpu_time(Duration::from_millis(10))));
     let pool = pool.build().unwrap();
     let mut handles = Vec::new();
     for _ in 0..5 {
@@ -279,7 +279,7 @@ fn outputs_of_the_pool_come_back_after_a_tenant_has_replaced_them() {
         let (stdout, heard) = Output::capture(1 << 10);
         let (stderr, heard_too) = Output::capture(1 << 10);
         send.lock().unwrap().send((heard, heard_too)).unwrap();
-        with_calls_functions(spawn).stdout(stdout).stderr(stderr)
+        calls_spawn(spawn).stdout(stdout).stderr(stderr)
     });
     let pool = pool.build().unwrap();
     let (heard, heard_too) = captured.recv().unwrap();
@@ -393,7 +393,7 @@ fn settings_that_panic_cost_no_place() {
     let pool = builder(1).spawn_with(move |spawn| {
         let number = spawned.fetch_add(1, Ordering::Relaxed);
         assert!(number.is_multiple_of(3), "the settings have a bug");
-        with_calls_functions(spawn)
+        calls_spawn(spawn)
     });
     let pool = pool.build().unwrap();
     // The first one that panics is for a sandbox whose output panics, on the pool's thread; the second one is here.

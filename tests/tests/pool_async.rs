@@ -10,12 +10,12 @@ use std::thread;
 use std::time::Duration;
 
 use ampoule::{CallError, KillOutcome, Pool, PoolBuilder, PoolError, Sandbox, Snapshot, Termination};
-use ampoule_tests::{calls_sandbox, with_calls_functions};
+use ampoule_tests::{calls_sandbox, calls_spawn};
 use tokio::runtime::{Builder, Runtime};
 
 fn builder(size: usize) -> PoolBuilder {
     static SNAPSHOT: LazyLock<Snapshot> = LazyLock::new(|| calls_sandbox().snapshot().unwrap());
-    Pool::builder(&SNAPSHOT).size(size).spawn_with(with_calls_functions)
+    Pool::builder(&SNAPSHOT).size(size).spawn_with(calls_spawn)
 }
 
 fn pool(size: usize) -> Pool {

@@ -1,7 +1,7 @@
 //! Snapshots: going back to them, and making other sandboxes from them.
 
 use ampoule::{Builder, CallError, Output, RestoreError, Sandbox, Setting, Snapshot, SnapshotError};
-use ampoule_tests::{calls_builder, calls_sandbox, hostile_image, hostile_sandbox};
+use ampoule_tests::{calls_builder, calls_functions, calls_sandbox, calls_spawn, hostile_image, hostile_sandbox};
 
 #[test]
 fn a_sandbox_goes_back_to_any_of_its_snapshots() {
@@ -56,7 +56,7 @@ fn a_snapshot_goes_into_another_sandbox_of_the_same_image() {
     increment(&mut one);
     let snapshot = one.snapshot().unwrap();
     let mut other = Sandbox::builder(one.image());
-    other = with_host_functions(other);
+    other = calls_functions(other);
     let mut other = other.build().unwrap();
     assert!(other.call::<bool>("exercise_memory", (5u32,)).unwrap());
     for _ in 0..2 {
@@ -87,7 +87,7 @@ fn foreign_snapshots_are_refused_and_nothing_changes() {
     let foreign = hostile_sandbox().snapshot().unwrap();
     let separately_loaded = {
         let image = ampoule::Image::embedded(ampoule::include_guest!("calls")).unwrap();
-        with_host_functions(Sandbox::builder(&image)).build().unwrap().snapshot().unwrap()
+        calls_functions(Sandbox::builder(&image)).build().unwrap().snapshot().unwrap()
     };
     for snapshot in [foreign, separately_loaded] {
         let error = sandbox.restore(&snapshot).unwrap_err();
@@ -135,16 +135,16 @@ fn host_functions_of_a_snapshot_must_be_there_with_their_types() {
     assert_eq!(error.to_string(), "host function `extra` is (u32), but was (u64) when the snapshot was taken");
     let error = snapshot.builder().build().unwrap_err();
     assert!(matches!(error, ampoule::BuildError::MissingHostFunction { .. }), "{error}");
-    let error = spawn_settings(&snapshot).build().unwrap_err();
+    let error = calls_spawn(snapshot.builder()).build().unwrap_err();
     assert!(error.to_string().contains("host_fn(\"extra\", …)"), "{error}");
-    assert_eq!(increment(&mut spawn_settings(&snapshot).host_fn("extra", |_: u64| ()).build().unwrap()), 101);
+    assert_eq!(increment(&mut calls_spawn(snapshot.builder()).host_fn("extra", |_: u64| ()).build().unwrap()), 101);
 }
 
 #[test]
 fn a_spawned_sandbox_has_its_own_host_functions_and_sinks() {
     let snapshot = calls_sandbox().snapshot().unwrap();
     for bias in [0, 7] {
-        let mut sandbox = spawn_settings(&snapshot);
+        let mut sandbox = calls_spawn(snapshot.builder());
         sandbox = sandbox.stdout(Output::discard());
         let mut sandbox = sandbox.build().unwrap();
         sandbox.set_stderr(Output::discard());
@@ -169,25 +169,5 @@ fn increment(sandbox: &mut Sandbox) -> u32 {
 }
 
 fn spawn(snapshot: &Snapshot) -> Sandbox {
-    spawn_settings(snapshot).build().unwrap()
-}
-
-fn spawn_settings(snapshot: &Snapshot) -> ampoule::Spawn {
-    snapshot
-        .builder()
-        .stdout(Output::discard())
-        .stderr(Output::discard())
-        .host_fn("add", |a: u32, b: u32| a + b)
-        .host_fn("notify", || ())
-        .try_host_fn("parse", |text: String| text.parse::<u32>())
-        .try_host_fn("transform", |bytes: Vec<u8>| Ok::<_, String>(bytes))
-}
-
-fn with_host_functions(builder: Builder) -> Builder {
-    builder
-        .stdout(Output::discard())
-        .host_fn("add", |a: u32, b: u32| a + b)
-        .host_fn("notify", || ())
-        .try_host_fn("parse", |text: String| text.parse::<u32>())
-        .try_host_fn("transform", |bytes: Vec<u8>| Ok::<_, String>(bytes))
+    calls_spawn(snapshot.builder()).build().unwrap()
 }

@@ -2,7 +2,6 @@
 //! doing, and not in another sandbox of the same snapshot.
 
 mod chance;
-mod log;
 mod memory;
 mod output;
 mod process;

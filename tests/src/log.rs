@@ -1,20 +1,37 @@
-//! The `tracing` log of this process.
+//! The `tracing` log of a test's process.
 
 use std::fmt::{self, Write};
 use std::sync::{Arc, Mutex};
 
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Metadata, Subscriber};
+use tracing::{Event, Level, Metadata, Subscriber};
+
+/// What guests print to the log.
+#[derive(Clone, Debug, Default)]
+pub struct Lines(Arc<Mutex<Vec<(Level, String)>>>);
+
+impl Lines {
+    /// Takes the lines that have come since this was last done.
+    ///
+    /// # Panics
+    /// Where a thread panicked while it logged.
+    pub fn take(&self) -> Vec<(Level, String)> {
+        std::mem::take(&mut self.0.lock().unwrap())
+    }
+}
 
 /// The lines that guests print to the log from now on, of both streams.
-pub(crate) fn record() -> Arc<Mutex<Vec<String>>> {
-    let lines = Arc::default();
-    tracing::subscriber::set_global_default(Log(Arc::clone(&lines))).unwrap();
+///
+/// # Panics
+/// Where the process has a log already.
+pub fn record() -> Lines {
+    let lines = Lines::default();
+    tracing::subscriber::set_global_default(Log(lines.clone())).unwrap();
     lines
 }
 
-struct Log(Arc<Mutex<Vec<String>>>);
+struct Log(Lines);
 
 impl Subscriber for Log {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
@@ -24,7 +41,7 @@ impl Subscriber for Log {
     fn event(&self, event: &Event<'_>) {
         let mut message = Message(String::new());
         event.record(&mut message);
-        self.0.lock().unwrap().push(message.0);
+        self.0.0.lock().unwrap().push((*event.metadata().level(), message.0));
     }
 
     fn new_span(&self, _: &Attributes<'_>) -> Id {
