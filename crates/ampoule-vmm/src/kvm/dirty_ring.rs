@@ -10,12 +10,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use kvm_bindings::kvm_dirty_gfn;
 
-use super::shared::Mapping;
+use super::shared::SharedMemory;
 
 /// One vCPU's ring.
 #[derive(Debug)]
 pub(super) struct DirtyRing {
-    mapping: Arc<Mapping>,
+    memory: Arc<SharedMemory>,
     /// How many entries have been read, and how many of those given back, since the ring was made. Entry number `n` is at
     /// `n % LEN`.
     read: usize,
@@ -46,9 +46,9 @@ impl DirtyRing {
     /// How much memory they take.
     pub(super) const BYTES: usize = DirtyRing::LEN * size_of::<kvm_dirty_gfn>();
 
-    /// The ring in this mapping, from which nobody has read yet.
-    pub(super) fn new(mapping: Arc<Mapping>) -> DirtyRing {
-        DirtyRing { mapping, read: 0, given_back: 0 }
+    /// The ring in this memory, from which nobody has read yet.
+    pub(super) fn new(memory: Arc<SharedMemory>) -> DirtyRing {
+        DirtyRing { memory, read: 0, given_back: 0 }
     }
 
     /// Reads the entries that are new.
@@ -82,7 +82,7 @@ impl DirtyRing {
 
     fn entry(&mut self, number: usize) -> Entry<'_> {
         // SAFETY: the ring has this many entries.
-        let entry = unsafe { self.mapping.ring().add(number % DirtyRing::LEN) };
+        let entry = unsafe { self.memory.ring().add(number % DirtyRing::LEN) };
         Entry { entry, _ring: self }
     }
 }
@@ -95,14 +95,14 @@ struct Entry<'a> {
 
 impl Entry<'_> {
     fn flags(&self) -> &AtomicU32 {
-        // SAFETY: the entry lives as long as the ring's mapping; its flags are aligned, and accessed as an atomic by the kernel
+        // SAFETY: the entry lives as long as the ring's memory; its flags are aligned, and accessed as an atomic by the kernel
         // and by nobody else but through this function.
         unsafe { AtomicU32::from_ptr(&raw mut (*self.entry).flags) }
     }
 
     /// To be called while the entry is ours.
     fn page(&self) -> SlotPage {
-        // SAFETY: the entry lives as long as the ring's mapping, and the kernel does not write to it while it is ours; the
+        // SAFETY: the entry lives as long as the ring's memory, and the kernel does not write to it while it is ours; the
         // fields are plain data.
         let (slot, page) =
             unsafe { ((&raw const (*self.entry).slot).read(), (&raw const (*self.entry).offset).read()) };

@@ -15,20 +15,20 @@ use kvm_bindings::{
 use crate::address::GuestPhys;
 use crate::hypervisor::{Exit, Interrupt};
 
-use super::shared::Mapping;
+use super::shared::{Mapping, SharedMemory};
 
 /// The vCPU's own access to the page.
 #[derive(Debug)]
-pub(super) struct RunPage(Arc<Mapping>);
+pub(super) struct RunPage(Arc<SharedMemory>);
 
 impl RunPage {
-    /// The run page in this mapping, which has no other.
-    pub(super) fn new(mapping: Arc<Mapping>) -> RunPage {
-        RunPage(mapping)
+    /// The run page in this memory, which has no other.
+    pub(super) fn new(memory: Arc<SharedMemory>) -> RunPage {
+        RunPage(memory)
     }
 
     pub(super) fn interrupter(&self) -> Arc<dyn Interrupt> {
-        Arc::new(Interrupter(self.0.clone()))
+        Arc::new(Interrupter(Arc::clone(self.0.mapping())))
     }
 
     /// Asks for the general registers, and for the special ones if `special`, to be there after the next run.
@@ -37,12 +37,12 @@ impl RunPage {
         if special {
             valid |= KVM_SYNC_X86_SREGS;
         }
-        // SAFETY: see `Mapping::run`; the field is plain data.
+        // SAFETY: see `SharedMemory::run`; the field is plain data.
         unsafe { (&raw mut (*self.0.run()).kvm_valid_regs).write(valid.into()) };
     }
 
     pub(super) fn regs(&self) -> kvm_regs {
-        // SAFETY: see `Mapping::run`; the field is plain data, for which every bit pattern is valid.
+        // SAFETY: see `SharedMemory::run`; the field is plain data, for which every bit pattern is valid.
         unsafe { (&raw const (*self.0.run()).s.regs.regs).read() }
     }
 
@@ -70,14 +70,14 @@ impl RunPage {
 
     /// Whether the last run returned because the vCPU's [`DirtyRing`](super::dirty_ring::DirtyRing) is full.
     pub(super) fn ring_is_full(&self) -> bool {
-        // SAFETY: see `Mapping::run`; the field is plain data.
+        // SAFETY: see `SharedMemory::run`; the field is plain data.
         unsafe { (&raw const (*self.0.run()).exit_reason).read() == KVM_EXIT_DIRTY_RING_FULL }
     }
 
     /// What made the last run return.
     pub(super) fn exit(&self) -> Exit<'_> {
         let run = self.0.run();
-        // SAFETY: see `Mapping::run`. The union's fields are plain data, for which every bit pattern is valid.
+        // SAFETY: see `SharedMemory::run`. The union's fields are plain data, for which every bit pattern is valid.
         let (reason, details) = unsafe { ((&raw const (*run).exit_reason).read(), &raw const (*run).__bindgen_anon_1) };
         match reason {
             KVM_EXIT_IO => self.io_exit(),
@@ -98,7 +98,7 @@ impl RunPage {
     }
 
     fn io_exit(&self) -> Exit<'_> {
-        // SAFETY: see `Mapping::run`. The union's fields are plain data, for which every bit pattern is valid.
+        // SAFETY: see `SharedMemory::run`. The union's fields are plain data, for which every bit pattern is valid.
         let io = unsafe { (&raw const (*self.0.run()).__bindgen_anon_1.io).read() };
         let len = usize::from(io.size).saturating_mul(io.count as usize);
         if u32::from(io.direction) != KVM_EXIT_IO_OUT {
@@ -112,7 +112,7 @@ impl RunPage {
 
     fn mmio_exit(&self) -> Exit<'_> {
         let run = self.0.run();
-        // SAFETY: see `Mapping::run`. The union's fields are plain data, for which every bit pattern is valid; the borrow
+        // SAFETY: see `SharedMemory::run`. The union's fields are plain data, for which every bit pattern is valid; the borrow
         // of `data` ends before the next run, which takes `self` mutably.
         let (at, data, len, is_write) = unsafe {
             let mmio = &(*run).__bindgen_anon_1.mmio;
@@ -128,7 +128,7 @@ impl RunPage {
     }
 
     fn mark_dirty(&mut self, registers: u32) {
-        // SAFETY: see `Mapping::run`; the field is plain data.
+        // SAFETY: see `SharedMemory::run`; the field is plain data.
         unsafe {
             let dirty = &raw mut (*self.0.run()).kvm_dirty_regs;
             dirty.write(dirty.read() | u64::from(registers));

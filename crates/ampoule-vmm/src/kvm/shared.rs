@@ -1,9 +1,8 @@
 //! The memory that a vCPU shares with the kernel, as one mapping: the run page with what belongs to it, and the ring of
 //! written pages.
 //!
-//! Two owners go through it, each to its own part: a [`RunPage`](super::run_page::RunPage), and a
-//! [`DirtyRing`](super::dirty_ring::DirtyRing). The byte `immediate_exit` in the run page belongs to neither: it is only ever
-//! accessed as an atomic, by any thread.
+//! Two owners go through it, each to its own part: a [`RunPage`], and a [`DirtyRing`]. The byte `immediate_exit` in the run page
+//! belongs to neither: it is only ever accessed as an atomic, by any thread, even when the vCPU is gone.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -34,30 +33,23 @@ pub(super) fn map(vcpu: BorrowedFd<'_>, run_len: usize) -> io::Result<(RunPage, 
         return Err(io::Error::last_os_error());
     }
     let base = NonNull::new(base.cast()).ok_or(io::ErrorKind::InvalidData)?;
-    let mapping = Arc::new(Mapping { base, run_len, len });
-    Ok((RunPage::new(Arc::clone(&mapping)), DirtyRing::new(mapping)))
+    let shared = Arc::new(SharedMemory { mapping: Arc::new(Mapping { base, len }), run_len });
+    Ok((RunPage::new(Arc::clone(&shared)), DirtyRing::new(shared)))
 }
 
-/// One mapping instead of one for each part, because the kernel goes through all mappings of a process whenever a virtual
-/// machine is created. Between the parts it leads to nothing.
+/// The memory, as long as it is shared with the kernel. One mapping instead of one for each part, because the kernel goes
+/// through all mappings of a process whenever a virtual machine is created. Between the parts it leads to nothing.
 #[derive(Debug)]
-pub(super) struct Mapping {
-    base: NonNull<kvm_run>,
+pub(super) struct SharedMemory {
+    mapping: Arc<Mapping>,
     run_len: usize,
-    len: usize,
 }
 
-impl Mapping {
-    /// At least `size_of::<kvm_run>()` bytes, aligned to a page, readable and writable as long as the mapping lives. Only the
-    /// one `RunPage` may go through this pointer, and not to `immediate_exit`.
+impl SharedMemory {
+    /// At least `size_of::<kvm_run>()` bytes, aligned to a page, readable and writable as long as `self` lives. Only the one
+    /// `RunPage` may go through this pointer, and not to `immediate_exit`.
     pub(super) fn run(&self) -> *mut kvm_run {
-        self.base.as_ptr()
-    }
-
-    pub(super) fn immediate_exit(&self) -> &AtomicU8 {
-        // SAFETY: the byte lives as long as the mapping, and is accessed by nobody but through this function and by the
-        // kernel, which only reads it.
-        unsafe { AtomicU8::from_ptr(&raw mut (*self.base.as_ptr()).immediate_exit) }
+        self.mapping.base.as_ptr()
     }
 
     /// `len` bytes at `offset`, where the kernel puts the data of an I/O exit, if they lie behind `kvm_run`.
@@ -68,14 +60,52 @@ impl Mapping {
         }
         // SAFETY: the range lies within the mapping and does not cover `immediate_exit`. The kernel writes it during a run
         // only; `RunPage::exit` lends it until the next one.
-        Some(unsafe { slice::from_raw_parts(self.base.as_ptr().cast::<u8>().add(offset), len) })
+        Some(unsafe { slice::from_raw_parts(self.run().cast::<u8>().add(offset), len) })
     }
 
-    /// The first of [`DirtyRing::LEN`] entries, readable and writable as long as the mapping lives. Only the one `DirtyRing`
-    /// may go through this pointer.
+    /// The first of [`DirtyRing::LEN`] entries, readable and writable as long as `self` lives. Only the one `DirtyRing` may go
+    /// through this pointer.
     pub(super) fn ring(&self) -> *mut kvm_dirty_gfn {
         // SAFETY: the mapping is longer than this.
-        unsafe { self.base.as_ptr().cast::<u8>().add(RING_OFFSET).cast() }
+        unsafe { self.run().cast::<u8>().add(RING_OFFSET).cast() }
+    }
+
+    /// The mapping, for whoever is to reach `immediate_exit`.
+    pub(super) fn mapping(&self) -> &Arc<Mapping> {
+        &self.mapping
+    }
+}
+
+impl Drop for SharedMemory {
+    fn drop(&mut self) {
+        // Whoever still has the mapping got it from another one who has, so it is not one more than are counted here.
+        if Arc::strong_count(&self.mapping) > 1 {
+            self.mapping.leave_the_kernel();
+        }
+    }
+}
+
+/// The mapping, which may outlive what it showed.
+#[derive(Debug)]
+pub(super) struct Mapping {
+    base: NonNull<kvm_run>,
+    len: usize,
+}
+
+impl Mapping {
+    pub(super) fn immediate_exit(&self) -> &AtomicU8 {
+        // SAFETY: the byte lives as long as the mapping, and is accessed by nobody but through this function and by the
+        // kernel, which only reads it.
+        unsafe { AtomicU8::from_ptr(&raw mut (*self.base.as_ptr()).immediate_exit) }
+    }
+
+    /// Puts memory of the process in place of what is shared with the kernel, which otherwise keeps the virtual machine as
+    /// long as it is mapped. Where there is no mapping to be had for that, it does.
+    fn leave_the_kernel(&self) {
+        let flags = libc::MAP_FIXED | libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        // SAFETY: the range is ours. `SharedMemory`, the only way to all of it but `immediate_exit`, is being dropped; and that
+        // byte can be accessed before, meanwhile and after.
+        unsafe { libc::mmap(self.base.as_ptr().cast(), self.len, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
     }
 }
 
