@@ -164,7 +164,7 @@ fn calls() -> Vec<(&'static str, Cost)> {
 fn within_calls() -> Vec<(&'static str, Cost)> {
     let mut bench = Bench::new();
     // Makes the buffers of the guest's standard streams.
-    for function in ["print", "print_error"] {
+    for function in ["print", "print_error", "print_by_printf"] {
         bench.sandbox.call::<()>(function, ("warm\n",)).unwrap();
     }
     let mut host_calls = |times: u32| bench.measure(|sandbox| sandbox.call::<()>("notify_host", (times,)).unwrap());
@@ -193,6 +193,7 @@ fn prints(bench: &mut Bench) -> Vec<(&'static str, Cost)> {
         ["a part", " of a line\n", "three\nlines at\nonce\n"].map(|text| (line, prints("print", text))).into();
     rows.extend(["a line\n", "a part"].map(|text| (error, prints("print_error", text))));
     rows.push((error, prints("print_error", &"x".repeat(16_380))));
+    rows.push(("call that prints with C's `printf`", prints("print_by_printf", "two\nlines\n")));
     for length in [16_381, 65_536] {
         rows.push((at_once, prints("print_error", &"x".repeat(length))));
     }

@@ -73,6 +73,11 @@ fn text_that_waits_comes_before_text_that_is_too_long_to_wait_and_before_a_syste
     let numbers: Vec<u32> = lines.lines().map(|line| line.split(' ').nth(1).unwrap().parse().unwrap()).collect();
     assert_eq!(numbers, (0..1000).flat_map(|number| [number, number]).collect::<Vec<u32>>());
 
+    for part in ["short\n", &long, "short again\n"] {
+        sandbox.call::<()>("print_by_printf", (part,)).unwrap();
+    }
+    assert_eq!(both.text(), format!("short\n{long}short again\n"));
+
     sandbox.call::<()>("print_between_system_calls", ()).unwrap();
     assert_eq!(both.text(), "staged 1\nsystem call 1\nstaged 2\nsystem call 2\nstaged 3\n");
 }

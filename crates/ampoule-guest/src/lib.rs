@@ -69,8 +69,10 @@
 //! wait; a text that does not fit is written by a system call at once. As in any Rust program, standard output gathers a line
 //! until it ends, so flush it where it matters.
 //!
-//! To this end the crate defines the C library's function `write`, which makes the system call wherever the program does not
-//! run in a sandbox. C's own streams (`printf`) make it everywhere.
+//! C code of the program prints the same way (`printf`), with the GNU C library. C's standard output gathers whole blocks.
+//!
+//! To this end the crate defines the C library's function `write`, under both of its names, which makes the system call
+//! wherever the program does not run in a sandbox.
 //!
 //! # Errors and panics
 //!

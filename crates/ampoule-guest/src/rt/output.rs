@@ -1,12 +1,13 @@
 //! Printed text: it waits in the output area until the guest leaves the processor anyway (`docs/abi.md`, section 4).
 //!
-//! Whatever `std` prints ends in the C library's function `write`. This module defines that function in place of the C
-//! library's, which the linker leaves out: it puts text for the two standard streams into the area, if there is room, and
-//! makes the system call otherwise. The host takes what waits before it serves a system call, so all text arrives in the
+//! Whatever `std` prints ends in the C library's function `write`, and what C's streams print (`printf`) in that function by
+//! its other name. This module defines both in place of the C library's, which the linker leaves out: they put text for the
+//! two standard streams into the area, if there is room, and make the system call otherwise. The host takes what waits before it serves a system call, so all text arrives in the
 //! order in which it was written, whichever way it went.
 //!
 //! What differs from the system call: text for a descriptor that was closed is lost without an error, and an address that
-//! cannot be read is a fault. What C's streams (`printf`) and `writev` print is written by system calls as before.
+//! cannot be read is a fault. What `writev` writes, and the streams of a C library that has no such names (musl), goes by
+//! system calls as before.
 
 use std::ffi::{c_int, c_void};
 use std::ptr;
@@ -87,6 +88,17 @@ unsafe extern "C" fn write(descriptor: c_int, text: *const c_void, count: usize)
     }
     // SAFETY: as the caller promises; the system call takes these arguments, and sets `errno` where it fails.
     unsafe { libc::syscall(libc::SYS_write, descriptor, text, count) as isize }
+}
+
+/// The GNU C library's own name of `write`, by which its streams call it.
+///
+/// # Safety
+///
+/// As for `write`.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn __write(descriptor: c_int, text: *const c_void, count: usize) -> isize {
+    // SAFETY: as the caller promises.
+    unsafe { write(descriptor, text, count) }
 }
 
 fn standard_stream(descriptor: c_int) -> Option<OutputStream> {

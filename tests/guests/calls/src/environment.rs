@@ -1,5 +1,6 @@
 //! What `std` offers in a sandbox, and what it does not.
 
+use std::ffi::CString;
 use std::time::{Duration, Instant, SystemTime};
 
 use ampoule_guest::export;
@@ -38,6 +39,17 @@ fn write_by_the_c_library(text: &str, times: u32) {
     for _ in 0..times {
         // SAFETY: reads the text, at most its length.
         unsafe { libc::write(libc::STDOUT_FILENO, text.as_ptr().cast(), text.len()) };
+    }
+}
+
+/// Prints with C's own streams.
+#[export]
+fn print_by_printf(text: &str) {
+    let text = CString::new(text).unwrap_or_default();
+    // SAFETY: the format takes one string; with no stream named, all are flushed.
+    unsafe {
+        libc::printf(c"%s".as_ptr(), text.as_ptr());
+        libc::fflush(std::ptr::null_mut());
     }
 }
 
