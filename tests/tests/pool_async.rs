@@ -176,6 +176,31 @@ fn work_that_has_not_begun_when_its_future_is_dropped_never_does() {
 }
 
 #[test]
+fn work_does_not_begin_when_its_future_is_dropped_while_its_sandbox_is_made() {
+    let (reached, at_warm_up) = mpsc::channel();
+    let (go_on, dropped) = mpsc::channel::<()>();
+    let dropped = Mutex::new(dropped);
+    let lazy = builder(1).ready(0).warm_up(move |_| {
+        reached.send(()).unwrap();
+        dropped.lock().unwrap().recv().unwrap();
+        Ok(())
+    });
+    let pool = lazy.build().unwrap();
+    let runtime = runtime();
+    let (begin, begun) = mpsc::channel();
+    {
+        let _context = runtime.enter();
+        let mut work = pin!(pool.run(move |_| begin.send(()).unwrap()));
+        assert!(poll_once(work.as_mut()).is_pending());
+        at_warm_up.recv().unwrap();
+    }
+    go_on.send(()).unwrap();
+    assert!(begun.recv().is_err(), "the work was dropped");
+    assert_whole(&pool);
+    assert_eq!(pool.stats().idle, 1, "the sandbox that was made for it is there for others");
+}
+
+#[test]
 fn a_future_that_is_dropped_during_a_call_interrupts_the_guest() {
     let pool = pool(1);
     let runtime = runtime();

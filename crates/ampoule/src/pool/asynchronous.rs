@@ -49,6 +49,11 @@ impl Pool {
                 Ok(sandbox) => sandbox,
                 Err(error) => return Some(Err(error)),
             };
+            if cancellation.is_cancelled() {
+                // It was, while the sandbox was made.
+                sandbox.put_back();
+                return None;
+            }
             let mut sandbox = Cancellable::new(sandbox, cancellation);
             Some(Ok(work(&mut sandbox.sandbox)))
         });
