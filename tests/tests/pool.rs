@@ -200,6 +200,47 @@ fn after_a_host_function_has_panicked_the_next_tenant_has_new_ones() {
 }
 
 #[test]
+fn host_functions_that_have_panicked_are_replaced_although_the_tenant_has_reset_its_sandbox() {
+    let pool = Pool::builder(&snapshot())
+        .size(1)
+        .spawn_with(|spawn| {
+            let mut half_changed = false;
+            spawn
+                .host_fn("add", move |a: u32, b: u32| {
+                    assert!(!half_changed, "the host function is in a bad state");
+                    half_changed = a == 2;
+                    assert!(!half_changed, "the host function has a bug");
+                    a + b
+                })
+                .host_fn("notify", || ())
+                .try_host_fn("parse", |text: String| text.parse::<u32>())
+                .try_host_fn("transform", Ok::<Vec<u8>, String>)
+                .stdout(Output::discard())
+                .stderr(Output::discard())
+        })
+        .build()
+        .unwrap();
+    let cures: [fn(&mut Sandbox); 2] = [
+        |sandbox| sandbox.reset().unwrap(),
+        |sandbox| {
+            sandbox.reset().unwrap();
+            assert!(sandbox.call::<()>("fault", ()).unwrap_err().poisons());
+        },
+    ];
+    for cure in cures {
+        let mut sandbox = pool.take().unwrap();
+        let call = AssertUnwindSafe(|| sandbox.call::<u32>("count_on_host", (3u32,)));
+        assert!(catch_unwind(call).is_err());
+        cure(&mut sandbox);
+        drop(sandbox);
+        let mut next = pool.take().unwrap();
+        assert_eq!(next.call::<u32>("count_on_host", (2u32,)).unwrap(), 2);
+    }
+    assert_whole(&pool);
+    assert_eq!(pool.stats().replaced, 0, "the virtual machine has been kept");
+}
+
+#[test]
 fn handles_of_an_earlier_tenant_have_no_power_over_a_later_one() {
     let pool = pool(1);
     let mut first = pool.take().unwrap();

@@ -107,7 +107,8 @@ impl Taken {
     /// Gives the sandbox back in the state of its snapshot: at once where that takes microseconds, as it does unless the guest
     /// has ended, and otherwise off the caller's path.
     pub(super) fn give_back(mut self) {
-        if self.sandbox.sandbox.poisoned().is_none() && self.recycle() {
+        let is_sound = self.sandbox.sandbox.poisoned().is_none() && !self.sandbox.needs_refit();
+        if is_sound && self.recycle() {
             self.put_back();
         } else {
             let shared = Arc::clone(&self.place.shared);

@@ -100,15 +100,17 @@ impl Sandbox {
 }
 
 /// Runs the guest, serving its host calls, until it has something else to say. Where code of the application panics (a host
-/// function, an output's writer), the unwinding leaves the guest waiting for an answer for ever, and `poison` says so.
+/// function, an output's writer), the unwinding leaves the guest waiting for an answer for ever, and `poison` says so; `imports`
+/// say it even after the guest was put back.
 pub(super) fn run(
     machine: &mut Machine,
     imports: &mut Imports,
     poison: &mut Option<Termination>,
 ) -> Result<GuestMessage, Termination> {
     *poison = Some(Termination::HostFunctionPanicked);
+    let had_panicked = std::mem::replace(&mut imports.has_panicked, true);
     let message = run_to_message(machine, imports);
-    *poison = None;
+    (*poison, imports.has_panicked) = (None, had_panicked);
     message
 }
 

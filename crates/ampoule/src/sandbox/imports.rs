@@ -14,6 +14,9 @@ pub(super) struct Imports {
     /// Function number and index of its entry, in ascending order. An import that a guest declares in several places
     /// has several numbers.
     numbers: Vec<(u32, usize)>,
+    /// Whether code of the application has panicked while the guest waited for it: a host function, or the writer of an
+    /// output. Its own data may be half changed since then, whatever the guest is put back to.
+    pub(super) has_panicked: bool,
 }
 
 impl Imports {
@@ -43,7 +46,7 @@ impl Imports {
             numbers.push((import.number(), index));
         }
         numbers.sort_unstable();
-        Ok(Self { entries, numbers })
+        Ok(Self { entries, numbers, has_panicked: false })
     }
 
     /// What the host functions are called, and of which types they are.

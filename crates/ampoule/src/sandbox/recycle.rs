@@ -48,9 +48,9 @@ impl Recyclable {
     }
 
     /// Whether going back to the snapshot is not enough: a host function or an output that has panicked may have left its own
-    /// data half changed.
+    /// data half changed. A tenant that has reset the sandbox since does not make up for that.
     pub(crate) fn needs_refit(&self) -> bool {
-        matches!(self.sandbox.poison, Some(Termination::HostFunctionPanicked))
+        self.sandbox.imports.has_panicked
     }
 
     /// Gives the sandbox the host functions, outputs and limits of these settings. To be [recycled](Self::recycle) then, which
