@@ -241,6 +241,21 @@ fn host_functions_that_have_panicked_are_replaced_although_the_tenant_has_reset_
 }
 
 #[test]
+fn outputs_of_a_sandbox_that_was_swapped_in_do_not_hear_the_next_tenant() {
+    let pool = pool(1);
+    let (stdout, heard) = Output::capture(1 << 10);
+    let (stderr, heard_too) = Output::capture(1 << 10);
+    let mut own = calls_spawn(snapshot().builder()).stdout(stdout).stderr(stderr).build().unwrap();
+    let mut taken = pool.take().unwrap();
+    std::mem::swap(&mut *taken, &mut own);
+    drop(taken);
+    let mut next = pool.take().unwrap();
+    next.call::<()>("print", ("next\n",)).unwrap();
+    next.call::<()>("print_error", ("next\n",)).unwrap();
+    assert_eq!((heard.take_string().as_str(), heard_too.take_string().as_str()), ("", ""));
+}
+
+#[test]
 fn handles_of_an_earlier_tenant_have_no_power_over_a_later_one() {
     let pool = pool(1);
     let mut first = pool.take().unwrap();

@@ -19,6 +19,7 @@ enum Kind {
     Discard,
     Writer(Box<dyn Write + Send>),
     Capture(Arc<Mutex<CaptureBuffer>>),
+    Shared(SharedOutput),
 }
 
 impl Output {
@@ -52,6 +53,16 @@ impl Output {
         (Self(Kind::Capture(Arc::clone(&buffer))), Captured(buffer))
     }
 
+    /// To an output that outlives this one.
+    pub(crate) fn shared(output: &SharedOutput) -> Self {
+        Self(Kind::Shared(output.clone()))
+    }
+
+    /// Whether this is that [shared](Self::shared) output.
+    pub(crate) fn is(&self, output: &SharedOutput) -> bool {
+        matches!(&self.0, Kind::Shared(own) if Arc::ptr_eq(&own.0, &output.0))
+    }
+
     pub(crate) fn write(&mut self, stream: Stream, bytes: &[u8]) {
         match &mut self.0 {
             Kind::Log(log) => log.write(stream, bytes),
@@ -63,6 +74,7 @@ impl Output {
                 }
             }
             Kind::Capture(buffer) => buffer.lock().unwrap_or_else(PoisonError::into_inner).write(bytes),
+            Kind::Shared(output) => output.with(|output| output.write(stream, bytes)),
         }
     }
 
@@ -71,6 +83,7 @@ impl Output {
         match &mut self.0 {
             Kind::Log(log) => log.flush(stream),
             Kind::Writer(writer) => drop(writer.flush()),
+            Kind::Shared(output) => output.with(|output| output.flush(stream)),
             Kind::Discard | Kind::Capture(_) => {}
         }
     }
@@ -83,6 +96,7 @@ impl fmt::Debug for Output {
             Kind::Discard => "Output::discard",
             Kind::Writer(_) => "Output::writer",
             Kind::Capture(_) => "Output::capture",
+            Kind::Shared(_) => "Output::shared",
         })
     }
 }
@@ -106,6 +120,20 @@ impl Captured {
 impl fmt::Debug for Captured {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Captured").finish_non_exhaustive()
+    }
+}
+
+/// An output that several [`Output`]s lead to, one after the other.
+#[derive(Clone, Debug)]
+pub(crate) struct SharedOutput(Arc<Mutex<Output>>);
+
+impl SharedOutput {
+    pub(crate) fn new(output: Output) -> Self {
+        Self(Arc::new(Mutex::new(output)))
+    }
+
+    fn with(&self, action: impl FnOnce(&mut Output)) {
+        action(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }
 

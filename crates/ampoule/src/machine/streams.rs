@@ -22,6 +22,14 @@ impl GuestStreams {
         Self { stdout, stderr }
     }
 
+    pub(crate) fn stdout(&self) -> &Output {
+        &self.stdout
+    }
+
+    pub(crate) fn stderr(&self) -> &Output {
+        &self.stderr
+    }
+
     pub(crate) fn set_stdout(&mut self, output: Output) {
         self.stdout.flush(Stream::Stdout);
         self.stdout = output;

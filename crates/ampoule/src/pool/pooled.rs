@@ -13,7 +13,7 @@ use crate::sandbox::Sandbox;
 /// ([`Sandbox::set_stdout`]), and an [`InterruptHandle`](crate::InterruptHandle) that was kept has no effect on later calls.
 ///
 /// A sandbox that is swapped for another one behind this (`std::mem::swap`) goes to the pool in its place, with its own host
-/// functions.
+/// functions and limits.
 pub struct PooledSandbox {
     /// None only while it goes away.
     taken: Option<Taken>,

@@ -1,7 +1,7 @@
 //! A sandbox that serves one tenant after the other.
 
-use std::io::{self, Write};
-use std::sync::{Arc, Mutex, PoisonError};
+#[cfg(feature = "tokio")]
+use std::sync::{Arc, atomic::AtomicBool};
 
 use super::imports::Imports;
 use super::restore::RestoreError;
@@ -9,22 +9,22 @@ use super::snapshot::Snapshot;
 use super::spawn::Spawn;
 use super::{Sandbox, Termination};
 use crate::error::BuildError;
-use crate::output::{Output, Stream};
+use crate::output::{Output, SharedOutput};
 
 /// A sandbox, and what every tenant finds in it.
 #[derive(Debug)]
 pub(crate) struct Recyclable {
     pub(crate) sandbox: Sandbox,
     snapshot: Snapshot,
-    stdout: Sink,
-    stderr: Sink,
+    stdout: SharedOutput,
+    stderr: SharedOutput,
 }
 
 impl Recyclable {
     /// Makes a sandbox that is what the settings say.
     pub(crate) fn spawn(mut settings: Spawn) -> Result<Self, BuildError> {
-        let stdout = Sink::around(&mut settings.stdout, Stream::Stdout);
-        let stderr = Sink::around(&mut settings.stderr, Stream::Stderr);
+        let stdout = share(&mut settings.stdout);
+        let stderr = share(&mut settings.stderr);
         let sandbox = settings.build()?;
         Ok(Self { snapshot: sandbox.initial.clone(), sandbox, stdout, stderr })
     }
@@ -33,11 +33,12 @@ impl Recyclable {
     /// that it has set, and no power over later calls.
     pub(crate) fn recycle(&mut self) -> Result<(), RestoreError> {
         self.sandbox.machine.interruptor.renew();
-        if !self.stdout.is_in_use() {
-            self.sandbox.set_stdout(self.stdout.output());
+        let streams = self.sandbox.machine.streams_mut();
+        if !streams.stdout().is(&self.stdout) {
+            streams.set_stdout(Output::shared(&self.stdout));
         }
-        if !self.stderr.is_in_use() {
-            self.sandbox.set_stderr(self.stderr.output());
+        if !streams.stderr().is(&self.stderr) {
+            streams.set_stderr(Output::shared(&self.stderr));
         }
         self.sandbox.restore(&self.snapshot)
     }
@@ -56,8 +57,8 @@ impl Recyclable {
     /// Gives the sandbox the host functions, outputs and limits of these settings. To be [recycled](Self::recycle) then, which
     /// puts the outputs in use.
     pub(crate) fn refit(&mut self, mut settings: Spawn) -> Result<(), BuildError> {
-        self.stdout = Sink::around(&mut settings.stdout, Stream::Stdout);
-        self.stderr = Sink::around(&mut settings.stderr, Stream::Stderr);
+        self.stdout = share(&mut settings.stdout);
+        self.stderr = share(&mut settings.stderr);
         let Spawn { snapshot, host_functions, limits, .. } = settings;
         let imports = Imports::resolve(&self.sandbox.image, host_functions)?;
         imports.check(snapshot.host_functions()).map_err(BuildError::Snapshot)?;
@@ -72,50 +73,14 @@ impl Recyclable {
     /// From when on `cancelled` is set, every call of this tenant ends before the guest is entered. See
     /// [`Interruptor::cancel_by`](crate::interrupt::Interruptor::cancel_by).
     #[cfg(feature = "tokio")]
-    pub(crate) fn cancel_by(&mut self, cancelled: Arc<std::sync::atomic::AtomicBool>) {
+    pub(crate) fn cancel_by(&mut self, cancelled: Arc<AtomicBool>) {
         self.sandbox.machine.interruptor.cancel_by(cancelled);
     }
 }
 
-/// An output that outlives its replacement by another one.
-#[derive(Clone, Debug)]
-struct Sink {
-    output: Arc<Mutex<Output>>,
-    stream: Stream,
-}
-
-impl Sink {
-    /// Puts itself in the place of an output, and keeps that one.
-    fn around(output: &mut Output, stream: Stream) -> Self {
-        let kept = std::mem::replace(output, Output::discard());
-        let sink = Self { output: Arc::new(Mutex::new(kept)), stream };
-        *output = sink.output();
-        sink
-    }
-
-    /// The output, as a sandbox takes it.
-    fn output(&self) -> Output {
-        Output::writer(self.clone())
-    }
-
-    /// Whether a sandbox still has it.
-    fn is_in_use(&self) -> bool {
-        Arc::strong_count(&self.output) > 1
-    }
-
-    fn with(&self, action: impl FnOnce(&mut Output)) {
-        action(&mut self.output.lock().unwrap_or_else(PoisonError::into_inner));
-    }
-}
-
-impl Write for Sink {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.with(|output| output.write(self.stream, bytes));
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.with(|output| output.flush(self.stream));
-        Ok(())
-    }
+/// Puts a shared output in the place of an output, which it leads to.
+fn share(output: &mut Output) -> SharedOutput {
+    let shared = SharedOutput::new(std::mem::replace(output, Output::discard()));
+    *output = Output::shared(&shared);
+    shared
 }
