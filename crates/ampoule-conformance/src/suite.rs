@@ -173,6 +173,8 @@ suite! {
             "CPUID and XCR0 show the register state of the capabilities.",
         vcpus_of_different_machines_have_their_own_registers:
             "Machines that run in turn do not disturb each other's registers.",
+        the_time_stamp_counter_goes_on_in_a_later_machine:
+            "A guest that is moved to a machine that was made later finds no time-stamp counter that went back.",
     }
     Fpu fpu "Floating-point and vector registers." {
         a_new_vcpu_has_clean_registers:

@@ -216,3 +216,18 @@ pub(crate) fn vcpus_of_different_machines_have_their_own_registers(hypervisor: &
 
 /// The selector that `System` gives to user data.
 const USER_DATA: u16 = 0x2b;
+
+pub(crate) fn the_time_stamp_counter_goes_on_in_a_later_machine(hypervisor: &dyn Hypervisor) -> Result<(), Failure> {
+    let code = assemble!("rdtsc", "call qword ptr [0x400ff8]", "rdtsc", "call qword ptr [0x400ff8]");
+    let count = |guest: &mut Guest| guest.ring().map(|regs| regs.rdx << 32 | regs.rax);
+    let mut last = 0;
+    for machine in 0..3 {
+        let mut guest = Guest::new(hypervisor, code)?;
+        for _ in 0..2 {
+            let now = count(&mut guest)?;
+            require(format!("the counter of machine {machine}"), now > last, format!("more than {last:x}"), now)?;
+            last = now;
+        }
+    }
+    Ok(())
+}

@@ -66,7 +66,7 @@ impl KvmVcpu {
     /// What neither the registers of a run nor a guest ever changes.
     fn set_fixed_registers(&mut self) -> Result<(), HypervisorError> {
         self.set_xcr0()?;
-        self.set_syscall_entry()
+        self.set_model_specific_registers()
     }
 
     /// The register state that the guest may use.
@@ -81,11 +81,14 @@ impl KvmVcpu {
         self.fd.set_xcrs(&registers).map_err(|errno| refused(Operation::SetExtendedControlRegister, errno))
     }
 
-    fn set_syscall_entry(&mut self) -> Result<(), HypervisorError> {
+    fn set_model_specific_registers(&mut self) -> Result<(), HypervisorError> {
         let entry = self.entry;
-        let values = [(STAR, entry.star), (LSTAR, entry.lstar), (FMASK, entry.flag_mask)];
+        // The kernel lets the counter of each virtual machine begin at 0, and a guest that goes on in a new one may remember
+        // a higher count. So each shows the host's.
+        let now = time_stamp();
+        let values = [(STAR, entry.star), (LSTAR, entry.lstar), (FMASK, entry.flag_mask), (TSC, now)];
         let entries = values.map(|(index, data)| kvm_msr_entry { index, data, ..Default::default() });
-        let registers = Msrs::from_entries(&entries).expect("three entries are not too many");
+        let registers = Msrs::from_entries(&entries).expect("four entries are not too many");
         self.counters.ioctls += 1;
         let set = self.fd.set_msrs(&registers).map_err(|errno| refused(Operation::SetModelSpecificRegisters, errno))?;
         match values.get(set) {
@@ -207,10 +210,17 @@ impl Vcpu for KvmVcpu {
     }
 }
 
+/// The host's time-stamp counter.
+fn time_stamp() -> u64 {
+    // SAFETY: every x86-64 processor has the instruction, which has no effect but its result.
+    unsafe { std::arch::x86_64::_rdtsc() }
+}
+
 /// `_IO(KVMIO, 0x80)` in `linux/kvm.h`.
 const KVM_RUN: libc::c_ulong = 0xae80;
 
 // Model-specific registers (AMD64 Architecture Programmer's Manual, volume 2, appendix A).
+const TSC: u32 = 0x10;
 const STAR: u32 = 0xc000_0081;
 const LSTAR: u32 = 0xc000_0082;
 const FMASK: u32 = 0xc000_0084;

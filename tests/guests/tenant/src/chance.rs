@@ -52,6 +52,13 @@ fn clock(number: i32) -> u64 {
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
+/// The processor's time-stamp counter.
+#[export]
+fn time_stamp() -> u64 {
+    // SAFETY: every x86-64 processor has the instruction.
+    unsafe { std::arch::x86_64::_rdtsc() }
+}
+
 pub(crate) fn prepare() {
     seed();
     ampoule_guest::on_restore(|| {
