@@ -8,7 +8,7 @@
 //! A region that shows a `Contents` has one host mapping for each extent and for each gap between two. Processes may have a
 //! limited number of those (`vm.max_map_count`), and the kernel goes through all of them when a virtual machine is created.
 //! So extents are few: close ones are joined, with the pages between them, and beyond [`MAX_EXTENTS`] everything is copied
-//! anew.
+//! anew. It is, too, where the files of a chain hold more than twice what is still in use of them.
 
 use std::io;
 use std::ops::Range;
@@ -94,7 +94,7 @@ impl Contents {
 
     /// How many pages take memory because they do not hold zeros, whichever contents they are shared with.
     pub fn stored_pages(&self) -> usize {
-        self.extents.iter().map(|extent| extent.frozen.stored(extent.first..extent.first + extent.pages.len())).sum()
+        self.extents.iter().map(Extent::stored_pages).sum()
     }
 
     /// What `region` holds now, given that only the pages `changed`, in ascending order, can differ from `self`. This is
@@ -127,7 +127,7 @@ impl Contents {
         }
         let runs = joined(&differing);
         let extents = self.overlaid(region, runs)?;
-        if extents.len() <= MAX_EXTENTS {
+        if extents.len() <= MAX_EXTENTS && !is_wasteful(&extents) {
             return Ok(Arc::new(Contents { pages: self.pages, extents }));
         }
         let held: Vec<_> = extents.iter().flat_map(|extent| extent.pages.clone()).collect();
@@ -228,6 +228,11 @@ impl Extent {
         self.pages.start * PAGE_SIZE..self.pages.end * PAGE_SIZE
     }
 
+    /// How many of the pages take memory.
+    fn stored_pages(&self) -> usize {
+        self.frozen.stored(self.first..self.first + self.pages.len())
+    }
+
     /// What is left of the extent when these runs, which are in ascending order, are taken away.
     fn without(&self, runs: &[Range<usize>]) -> Vec<Extent> {
         let mut left = Vec::new();
@@ -308,6 +313,17 @@ fn merged(mut extents: Vec<Extent>) -> Vec<Extent> {
         continues
     });
     extents
+}
+
+/// Whether the files of these extents hold much more than the extents show of them. A file takes its memory as long as any
+/// page of it is in use.
+fn is_wasteful(extents: &[Extent]) -> bool {
+    let mut files: Vec<_> = extents.iter().map(|extent| &extent.frozen).collect();
+    files.sort_unstable_by_key(|file| Arc::as_ptr(file));
+    files.dedup_by(|one, other| Arc::ptr_eq(one, other));
+    let held: usize = files.iter().map(|file| file.stored_pages()).sum();
+    let in_use: usize = extents.iter().map(Extent::stored_pages).sum();
+    held > 2 * in_use + FEW_PAGES
 }
 
 /// So many pages more than were asked for can always be copied to have fewer runs: it takes some microseconds.

@@ -97,6 +97,11 @@ impl Frozen {
         Some(&bytes[index * PAGE_SIZE..][..PAGE_SIZE])
     }
 
+    /// How many pages take memory.
+    pub(super) fn stored_pages(&self) -> usize {
+        self.pages() - self.zeros.len()
+    }
+
     /// How many of these pages take memory.
     pub(super) fn stored(&self, pages: Range<usize>) -> usize {
         pages.filter(|page| !self.zeros.contains(*page)).count()

@@ -113,6 +113,26 @@ fn contents_are_put_together_from_bytes() {
     assert!(bytes(&region) == expected);
 }
 
+#[test]
+fn a_chain_holds_little_more_memory_than_its_end_shows() {
+    const PAGES: usize = 1024;
+    let region = Region::anonymous(PAGES * PAGE_SIZE).unwrap();
+    let mut last = Contents::zero(PAGES);
+    for round in 0..40 {
+        // One page more stays as it was, so that something of each file is still in use.
+        for page in round..PAGES {
+            region.write(page * PAGE_SIZE, &[round as u8 + 1]).unwrap();
+        }
+        last = last.updated(&region, round..PAGES).unwrap();
+        let mut files: Vec<_> = last.extents.iter().map(|extent| &extent.frozen).collect();
+        files.sort_unstable_by_key(|file| Arc::as_ptr(file));
+        files.dedup_by(|one, other| Arc::ptr_eq(one, other));
+        let held: usize = files.iter().map(|file| file.stored_pages()).sum();
+        assert!(held <= 2 * last.stored_pages() + FEW_PAGES, "round {round}: {held} of {} pages", last.stored_pages());
+        assert!((0..PAGES).all(|page| last.is_in(&region, page).unwrap()));
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Write { page: usize, pages: usize, byte: u8 },
