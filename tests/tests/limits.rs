@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use ampoule::{BuildError, Call, CallError, ExceededLimit, FaultKind, Limits, Sandbox, Termination};
-use ampoule_tests::{calls_builder, calls_sandbox, hostile_image};
+use ampoule_tests::{calls_builder, calls_sandbox, hostile_image, tenant_builder};
 
 const SHORT: Duration = Duration::from_millis(20);
 const LONG: Duration = Duration::from_secs(600);
@@ -108,6 +108,15 @@ fn memory_is_limited() {
     let error = sandbox.call::<u64>("overflow_the_stack", (0u64,)).unwrap_err();
     let CallError::Terminated { cause: Termination::Fault(fault), .. } = &error else { panic!("{error}") };
     assert_eq!(*fault.kind(), FaultKind::OutOfMemory { limit: 8 << 20 });
+}
+
+#[test]
+fn memory_that_an_earlier_call_was_refused_is_not_why_a_later_one_ends() {
+    let mut tenant = tenant_builder().memory_limit(8 << 20).build().unwrap();
+    assert!(tenant.call::<u64>("take_all_memory", ()).unwrap() > 0);
+    let error = tenant.call::<()>("abort", ()).unwrap_err();
+    let CallError::Terminated { cause: Termination::Fault(fault), .. } = &error else { panic!("{error}") };
+    assert!(matches!(fault.kind(), FaultKind::Aborted { .. }), "{error}");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ampoule::{BuildError, CallError, Counters, Sandbox, SnapshotError, Termination};
-use ampoule_tests::{calls_builder, calls_sandbox, hostile_image};
+use ampoule_tests::{calls_builder, calls_sandbox, hostile_image, tenant_sandbox, tenant_spawn};
 use ampoule_vmm::Hypervisor;
 use ampoule_vmm::inject::FailAt;
 use ampoule_vmm::kvm::Kvm;
@@ -42,6 +42,41 @@ fn a_payload_costs_nothing_more() {
     let bytes = vec![1u8; 1 << 20];
     sandbox.call::<()>("take_bytes", (&bytes,)).unwrap();
     assert_eq!(cost(&mut sandbox, |sandbox| sandbox.call("take_bytes", (&bytes,)).unwrap()), (1, 0));
+}
+
+#[test]
+fn statistics_count_what_guest_and_host_have_done() {
+    const PAGE: u64 = 4096;
+    let mut original = tenant_sandbox();
+    original.call::<()>("map_region", (0u8, 100u32, 7u64)).unwrap();
+    let snapshot = original.snapshot().unwrap();
+    let mut sandbox = tenant_spawn(&snapshot).build().unwrap();
+    let fresh = sandbox.stats().unwrap();
+    assert_eq!((fresh.exits, fresh.restores, fresh.pages_restored), (0, 0, 0));
+    assert!(fresh.dirty_pages <= 1 && fresh.owned_bytes <= PAGE, "the mailbox's lines at most: {fresh:?}");
+    assert_eq!(fresh.shared_bytes, snapshot.stored_bytes());
+
+    // Its stack grows once.
+    sandbox.call::<()>("write_region", (0u8, 0u32, 8u64)).unwrap();
+    let first = sandbox.stats().unwrap();
+    for page in 0..50u32 {
+        sandbox.call::<()>("write_region", (0u8, page, 8u64)).unwrap();
+    }
+    let written = sandbox.stats().unwrap();
+    assert_eq!((written.exits - first.exits, written.ioctls - first.ioctls), (50, 0));
+    assert!((50..100).contains(&written.dirty_pages), "{written:?}");
+    assert_eq!(written.owned_bytes, written.dirty_pages * PAGE);
+
+    // The host writes as much of a result as there is room for, and then tells the guest, which does not look at it.
+    sandbox.call::<u64>("ask_for_words", (2_000_000u32, 1u64)).unwrap_err();
+    let refused = sandbox.stats().unwrap();
+    assert!(refused.dirty_pages > written.dirty_pages + 200, "{written:?} {refused:?}");
+
+    sandbox.restore(&snapshot).unwrap();
+    let restored = sandbox.stats().unwrap();
+    assert_eq!((restored.restores, restored.pages_restored), (1, refused.dirty_pages));
+    assert_eq!((restored.exits, restored.shared_bytes), (refused.exits, fresh.shared_bytes));
+    assert!(restored.dirty_pages < written.dirty_pages + 200, "{restored:?}");
 }
 
 #[test]
