@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use ampoule::{
     BuildError, Call, CallError, KillOutcome, Limits, Output, Pool, PoolBuilder, PoolError, PooledSandbox, Sandbox,
-    Snapshot, Termination,
+    Snapshot, Spawn, Termination,
 };
-use ampoule_tests::{calls_sandbox, calls_spawn, hostile_image};
+use ampoule_tests::{calls_functions, calls_sandbox, calls_spawn, hostile_image};
 use ampoule_vmm::Hypervisor;
 use ampoule_vmm::inject::FailAt;
 use ampoule_vmm::kvm::Kvm;
@@ -31,6 +31,26 @@ fn pool(size: usize) -> Pool {
 
 fn increment(sandbox: &mut Sandbox) -> u32 {
     sandbox.call("increment", ()).unwrap()
+}
+
+/// Settings whose host function `add` panics when it is to add something to 2, and ever after.
+fn with_a_bug(spawn: Spawn) -> Spawn {
+    let mut half_changed = false;
+    spawn
+        .host_fn("add", move |a: u32, b: u32| {
+            assert!(!half_changed, "the host function is in a bad state");
+            half_changed = a == 2;
+            assert!(!half_changed, "the host function has a bug");
+            a + b
+        })
+        .host_fn("notify", || ())
+        .try_host_fn("parse", |text: String| text.parse::<u32>())
+        .try_host_fn("transform", Ok::<Vec<u8>, String>)
+}
+
+fn meet_the_bug(sandbox: &mut Sandbox) {
+    let call = AssertUnwindSafe(|| sandbox.call::<u32>("count_on_host", (3u32,)));
+    assert!(catch_unwind(call).is_err());
 }
 
 /// Waits until so many wait for a sandbox.
@@ -173,25 +193,14 @@ fn after_a_host_function_has_panicked_the_next_tenant_has_new_ones() {
         .size(1)
         .spawn_with(move |spawn| {
             spawns.fetch_add(1, Ordering::Relaxed);
-            let mut half_changed = false;
-            spawn
-                .host_fn("add", move |a: u32, b: u32| {
-                    assert!(!half_changed, "the host function is in a bad state");
-                    half_changed = a == 2;
-                    assert!(!half_changed, "the host function has a bug");
-                    a + b
-                })
-                .host_fn("notify", || ())
-                .try_host_fn("parse", |text: String| text.parse::<u32>())
-                .try_host_fn("transform", Ok::<Vec<u8>, String>)
+            with_a_bug(spawn)
         })
         .build()
         .unwrap();
     for _ in 0..3 {
         let mut sandbox = pool.take().unwrap();
         assert_eq!(sandbox.call::<u32>("count_on_host", (2u32,)).unwrap(), 2);
-        let call = AssertUnwindSafe(|| sandbox.call::<u32>("count_on_host", (3u32,)));
-        assert!(catch_unwind(call).is_err());
+        meet_the_bug(&mut sandbox);
         assert!(matches!(sandbox.poisoned(), Some(Termination::HostFunctionPanicked)));
     }
     assert_whole(&pool);
@@ -201,25 +210,7 @@ fn after_a_host_function_has_panicked_the_next_tenant_has_new_ones() {
 
 #[test]
 fn host_functions_that_have_panicked_are_replaced_although_the_tenant_has_reset_its_sandbox() {
-    let pool = Pool::builder(&snapshot())
-        .size(1)
-        .spawn_with(|spawn| {
-            let mut half_changed = false;
-            spawn
-                .host_fn("add", move |a: u32, b: u32| {
-                    assert!(!half_changed, "the host function is in a bad state");
-                    half_changed = a == 2;
-                    assert!(!half_changed, "the host function has a bug");
-                    a + b
-                })
-                .host_fn("notify", || ())
-                .try_host_fn("parse", |text: String| text.parse::<u32>())
-                .try_host_fn("transform", Ok::<Vec<u8>, String>)
-                .stdout(Output::discard())
-                .stderr(Output::discard())
-        })
-        .build()
-        .unwrap();
+    let pool = Pool::builder(&snapshot()).size(1).spawn_with(with_a_bug).build().unwrap();
     let cures: [fn(&mut Sandbox); 2] = [
         |sandbox| sandbox.reset().unwrap(),
         |sandbox| {
@@ -229,8 +220,7 @@ fn host_functions_that_have_panicked_are_replaced_although_the_tenant_has_reset_
     ];
     for cure in cures {
         let mut sandbox = pool.take().unwrap();
-        let call = AssertUnwindSafe(|| sandbox.call::<u32>("count_on_host", (3u32,)));
-        assert!(catch_unwind(call).is_err());
+        meet_the_bug(&mut sandbox);
         cure(&mut sandbox);
         drop(sandbox);
         let mut next = pool.take().unwrap();
@@ -238,6 +228,22 @@ fn host_functions_that_have_panicked_are_replaced_although_the_tenant_has_reset_
     }
     assert_whole(&pool);
     assert_eq!(pool.stats().replaced, 0, "the virtual machine has been kept");
+}
+
+#[test]
+fn a_sandbox_of_another_image_that_was_swapped_in_is_replaced_although_it_imports_the_same() {
+    let pool = pool(1);
+    let image = ampoule::Image::embedded(ampoule::include_guest!("calls")).unwrap();
+    let other = calls_functions(Sandbox::builder(&image)).build().unwrap().snapshot().unwrap();
+    for meets_the_bug in [false, true] {
+        let mut own = with_a_bug(other.builder()).build().unwrap();
+        if meets_the_bug {
+            meet_the_bug(&mut own);
+        }
+        std::mem::swap(&mut *pool.take().unwrap(), &mut own);
+        assert!(pool.take().unwrap().image().is_same(snapshot().image()));
+    }
+    assert_eq!(pool.stats().replaced, 2);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::sync::{Arc, atomic::AtomicBool};
 
 use super::imports::Imports;
 use super::restore::RestoreError;
-use super::snapshot::Snapshot;
+use super::snapshot::{Snapshot, SnapshotIdentity};
 use super::spawn::Spawn;
 use super::{Sandbox, Termination};
 use crate::error::BuildError;
@@ -63,7 +63,8 @@ impl Recyclable {
         let imports = Imports::resolve(&self.sandbox.image, host_functions)?;
         imports.check(snapshot.host_functions()).map_err(BuildError::Snapshot)?;
         self.sandbox.imports = imports;
-        self.sandbox.matching = snapshot.identity();
+        // Somebody can have swapped a sandbox in that does not match the snapshot.
+        self.sandbox.matching = SnapshotIdentity::of_none();
         self.sandbox.limits = limits;
         self.sandbox.initial = snapshot.clone();
         self.snapshot = snapshot;

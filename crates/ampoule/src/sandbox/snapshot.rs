@@ -161,6 +161,11 @@ impl Snapshot {
 }
 
 impl SnapshotIdentity {
+    /// That of no snapshot.
+    pub(super) fn of_none() -> Self {
+        Self(Weak::new())
+    }
+
     pub(super) fn is_of(&self, snapshot: &Snapshot) -> bool {
         // As long as the weak reference is there, no other state is at its address.
         ptr::eq(self.0.as_ptr(), Arc::as_ptr(&snapshot.0))
