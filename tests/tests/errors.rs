@@ -112,6 +112,19 @@ fn a_panic_that_cannot_unwind_poisons() {
 }
 
 #[test]
+fn a_panic_that_the_guest_has_caught_is_not_what_it_ended_of() {
+    let mut sandbox = calls_sandbox();
+    let mut kind = |end: &str| {
+        let error = sandbox.call::<()>("catches_a_panic_and_ends", (end,)).unwrap_err();
+        sandbox.reset().unwrap();
+        fault_kind(&error)
+    };
+    assert_eq!(kind("abort"), FaultKind::Aborted { signal: libc::SIGABRT });
+    assert!(matches!(kind("memory"), FaultKind::OutOfMemory { .. }), "{}", kind("memory"));
+    assert!(matches!(kind("panic"), FaultKind::Panicked(panic) if panic.message == "not caught"));
+}
+
+#[test]
 fn exit_and_abort_poison() {
     let mut sandbox = calls_sandbox();
     let error = sandbox.call::<()>("exit", (3i32,)).unwrap_err();

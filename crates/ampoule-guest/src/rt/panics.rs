@@ -1,4 +1,4 @@
-//! Panics: recorded when they begin, reported when nobody caught them.
+//! Panics: recorded when they begin, reported when nobody caught them or they cannot be caught.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -56,11 +56,15 @@ pub(super) fn leave(mailbox: &Mailbox, record: &PanicRecord<String>) {
 }
 
 fn begin(mailbox: &Mailbox, mut record: PanicRecord<String>) {
-    if record.file.ends_with(CORE_PANICKING) {
+    let cannot_unwind = cfg!(panic = "abort") || record.file.ends_with(CORE_PANICKING);
+    if cannot_unwind && ENDS_OF_OTHERS.contains(&record.message.as_str()) {
         // Not a panic of the guest's, but the end of one that must not unwind further, and which says more.
         record = set_last(None).unwrap_or(record);
     }
-    leave(mailbox, &record);
+    if cannot_unwind {
+        // Any other may be caught, and is then no reason for an end that comes later.
+        leave(mailbox, &record);
+    }
     set_last(Some(record));
 }
 
@@ -86,8 +90,11 @@ fn set_last(record: Option<PanicRecord<String>>) -> Option<PanicRecord<String>> 
 /// Bytes of a panic record beside its texts: two lengths, line and column.
 const FIXED_LEN: usize = 16;
 
-/// Where the standard library aborts after a panic in a destructor during unwinding or in a function that cannot unwind.
+/// Where the standard library's own panics are that it aborts after.
 const CORE_PANICKING: &str = "core/src/panicking.rs";
+
+/// Those that come where another one must not unwind further.
+const ENDS_OF_OTHERS: [&str; 2] = ["panic in a function that cannot unwind", "panic in a destructor during cleanup"];
 
 thread_local! {
     static LAST: Cell<Option<PanicRecord<String>>> = const { Cell::new(None) };

@@ -150,6 +150,21 @@ fn panics_twice() {
     panic!("first");
 }
 
+/// Catches a panic, and ends thereafter for another reason.
+#[export]
+fn catches_a_panic_and_ends(end: &str) {
+    extern "C" fn cannot_unwind() {
+        panic!("not caught");
+    }
+    let caught = std::panic::catch_unwind(|| panic!("caught"));
+    assert!(caught.is_err());
+    match end {
+        "abort" => std::process::abort(),
+        "memory" => drop(std::hint::black_box(vec![1u8; 1 << 40])),
+        _ => cannot_unwind(),
+    }
+}
+
 thread_local! {
     static COUNTER: Cell<u32> = const { Cell::new(0) };
 }
