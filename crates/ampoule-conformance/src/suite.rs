@@ -224,6 +224,8 @@ suite! {
             "Pages are added to the set that is handed in, and one that was told is not told again.",
         however_many_pages_are_written_each_is_told:
             "A guest that writes thousands of pages in one run loses none, and those that were not forgotten stay told.",
+        signals_while_pages_are_forgotten_lose_no_write:
+            "What is written to a page after it was forgotten shows, whatever signals came while it was forgotten.",
         loads_from_fresh_memory_do_not_show: "Loads from memory that nobody has written leave no trace.",
         refused_writes_do_not_show: "A store that faults leaves no trace.",
         writes_of_the_host_do_not_show:

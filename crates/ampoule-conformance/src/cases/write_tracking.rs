@@ -1,6 +1,8 @@
 //! Which pages a guest has written.
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
 
 use ampoule_vmm::x86_64::shim::ExceptionFrame;
 use ampoule_vmm::{GuestVirt, Hypervisor, HypervisorError, PAGE_SIZE, PageSet, Region, WriteTracking};
@@ -11,6 +13,8 @@ use crate::guest::{
     CODE, DATA_PAGES, FREE_RAM, FREE_SLOT, Guest, RAM_PAGES, RAM_SLOT, READ, SOMEWHERE, SYSTEM_SLOT, WRITE, offset,
     pages_on,
 };
+use crate::signal::{self, Kick};
+use crate::values::Numbers;
 
 pub(crate) fn a_written_page_shows_until_it_is_forgotten(hypervisor: &dyn Hypervisor) -> Result<(), Failure> {
     let mut guest = guest(hypervisor)?;
@@ -100,6 +104,41 @@ pub(crate) fn however_many_pages_are_written_each_is_told(hypervisor: &dyn Hyper
         require(format_args!("page {page}, forgotten and written again"), told.contains(page), "told", &told)?;
     }
     Ok(())
+}
+
+pub(crate) fn signals_while_pages_are_forgotten_lose_no_write(hypervisor: &dyn Hypervisor) -> Result<(), Failure> {
+    let mut guest = guest(hypervisor)?;
+    guest.load(store_to_every_page())?;
+    let kick = Kick::to_this_thread()?;
+    // How many signals were asked for, and sent.
+    let (asked, sent) = (AtomicU64::new(0), AtomicU64::new(0));
+    thread::scope(|scope| {
+        thread::Builder::new().spawn_scoped(scope, || {
+            let mut numbers = Numbers::new(1);
+            for number in 1..=ROUNDS {
+                wait_for(&asked, number);
+                (0..numbers.below(LONGEST_DELAY)).for_each(|_| std::hint::spin_loop());
+                kick.send();
+                sent.store(number, Ordering::SeqCst);
+            }
+        })?;
+        let _rest = AskForAll(&asked);
+        for number in 1..=ROUNDS {
+            let count = if number % 8 == 0 { DATA_PAGES } else { FEW_PAGES };
+            guest.restart(CODE)?;
+            guest.set(|regs| (regs.rdi, regs.rcx) = (SOMEWHERE.0, count as u64));
+            guest.ring()?;
+            let pages: Vec<_> = (0..count).collect();
+            expect("pages that were written after they had been forgotten", guest.written()?, pages)?;
+            let told = guest.written_ram()?;
+            asked.store(number, Ordering::SeqCst);
+            let forgotten = guest.forget_written(&told);
+            wait_for(&sent, number);
+            signal::handle_pending();
+            forgotten?;
+        }
+        Ok(())
+    })
 }
 
 pub(crate) fn loads_from_fresh_memory_do_not_show(hypervisor: &dyn Hypervisor) -> Result<(), Failure> {
@@ -298,6 +337,25 @@ fn store_to_pages(guest: &mut Guest, pages: Range<usize>) -> Result<(), Failure>
     guest.ring().map(drop)
 }
 
+/// Lets the thread that sends the signals come to its end, however the case ends.
+struct AskForAll<'a>(&'a AtomicU64);
+
+impl Drop for AskForAll<'_> {
+    fn drop(&mut self) {
+        self.0.store(ROUNDS, Ordering::SeqCst);
+    }
+}
+
+fn wait_for(counter: &AtomicU64, number: u64) {
+    for round in 0_u64.. {
+        if counter.load(Ordering::SeqCst) >= number {
+            return;
+        }
+        // A thread that has to be woken up first would be late.
+        if round % 1000 == 999 { thread::yield_now() } else { std::hint::spin_loop() }
+    }
+}
+
 fn store_to_every_page() -> &'static [u8] {
     assemble!("2:", "mov [rdi], rbx", "add rdi, 4096", "dec rcx", "jnz 2b", "call qword ptr [0x400ff8]")
 }
@@ -308,6 +366,13 @@ fn store_code() -> &'static [u8] {
 
 /// More pages than hypervisors keep in their logs of written pages, as a rule.
 const MANY_PAGES: usize = 3000;
+
+/// For signals while pages are forgotten.
+const FEW_PAGES: usize = 8;
+const ROUNDS: u64 = 2000;
+
+/// About as long as it takes to forget them.
+const LONGEST_DELAY: u64 = 400;
 
 /// An address far from [`SOMEWHERE`].
 const OTHER: GuestVirt = GuestVirt(0x5_5555_5000);

@@ -67,17 +67,25 @@ impl DirtyRing {
 
     /// Marks all entries that were read as to be given back, which the kernel does at the next `KVM_RESET_DIRTY_RINGS`. It
     /// protects the page that an entry names when it takes the entry back, and passes over one that names none. So an entry
-    /// whose page is to stay writable is made to name a slot that cannot exist.
-    pub(super) fn give_back(&mut self, mut decide: impl FnMut(SlotPage) -> Protection) {
+    /// whose page is to stay writable is made to name a slot that cannot exist. `decide` is told whether an entry is the last.
+    pub(super) fn give_back(&mut self, mut decide: impl FnMut(SlotPage, bool) -> Protection) {
         while self.given_back < self.read {
+            let is_last = self.given_back + 1 == self.read;
             let entry = self.entry(self.given_back);
-            if decide(entry.page()) == Protection::Lifted {
+            if decide(entry.page(), is_last) == Protection::Lifted {
                 entry.set_slot(NO_SLOT);
             }
             // Releases the entry to the kernel.
             entry.flags().store(RESET, Ordering::Release);
             self.given_back += 1;
         }
+    }
+
+    /// Whether the kernel has taken all entries that were given back.
+    pub(super) fn is_taken(&mut self) -> bool {
+        // It takes them in order.
+        let last = self.given_back.checked_sub(1);
+        last.is_none_or(|last| self.entry(last).flags().load(Ordering::Acquire) & RESET == 0)
     }
 
     fn entry(&mut self, number: usize) -> Entry<'_> {

@@ -72,9 +72,13 @@ impl Slots {
     ) -> Result<(), HypervisorError> {
         self.tracked(slot, pages)?;
         self.read_rings();
-        self.give_back(vm, |of| of.slot == slot && pages.contains(of.page as usize))
+        let taken = self
+            .give_back(vm, |of| of.slot == slot && pages.contains(of.page as usize))
             .map_err(|source| refused(source, Operation::ForgetWrittenPages))?;
         let slot = self.tracked(slot, pages)?;
+        if taken == Taken::InPieces {
+            slot.unprotected.get_or_insert_with(|| PageSet::new(pages.capacity())).insert_all(pages);
+        }
         slot.protect(pages).map_err(|source| refused(io::Error::other(source), Operation::ForgetWrittenPages))?;
         // Comes last: where a page could not be protected, what was written to it is still to be told.
         if let Some(untold) = &mut slot.untold {
@@ -86,7 +90,7 @@ impl Slots {
     /// Makes room in the rings. `vm` is the virtual machine's descriptor.
     pub(super) fn make_room(&mut self, vm: BorrowedFd<'_>) -> Result<(), HypervisorError> {
         self.read_rings();
-        self.give_back(vm, |_| false).map_err(|source| refused(source, Operation::ReadWrittenPages))
+        self.give_back(vm, |_| false).map(drop).map_err(|source| refused(source, Operation::ReadWrittenPages))
     }
 
     /// A slot whose writes are tracked and which `pages` fits.
@@ -112,11 +116,15 @@ impl Slots {
         }
     }
 
-    /// Gives all entries back that were read. Pages are protected again where `protect` says so.
-    fn give_back(&mut self, vm: BorrowedFd<'_>, protect: impl Fn(SlotPage) -> bool) -> io::Result<()> {
+    /// Gives all entries back that were read. Pages are protected again where `protect` says so, but for the last one of each
+    /// ring, and perhaps for others where the kernel took the entries in pieces.
+    ///
+    /// Linux stops for a signal since 6.16, and forgets to protect the pages of up to 64 entries that it has taken last. Nothing
+    /// tells of it if these are the last of all, so the last one has to be one whose page is not the kernel's to protect.
+    fn give_back(&mut self, vm: BorrowedFd<'_>, protect: impl Fn(SlotPage) -> bool) -> io::Result<Taken> {
         for ring in &mut self.rings {
-            ring.give_back(|of| {
-                if protect(of) {
+            ring.give_back(|of, is_last| {
+                if protect(of) && !is_last {
                     return Protection::Restored;
                 }
                 if let Some(slot) = self.slots.get_mut(&of.slot) {
@@ -125,8 +133,23 @@ impl Slots {
                 Protection::Lifted
             });
         }
-        reset_rings(vm)
+        let mut taken = Taken::AtOnce;
+        loop {
+            reset_rings(vm)?;
+            if self.rings.iter_mut().all(|ring| ring.is_taken()) {
+                return Ok(taken);
+            }
+            taken = Taken::InPieces;
+        }
     }
+}
+
+/// How the kernel took the entries that were given back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Taken {
+    AtOnce,
+    /// Something has stopped it, perhaps repeatedly.
+    InPieces,
 }
 
 impl Slot {
@@ -157,19 +180,14 @@ fn note(set: &mut Option<PageSet>, page: u64, region: &Region) {
     }
 }
 
+/// Lets the kernel take entries. It may stop before it has taken all of them, for a signal.
 fn reset_rings(vm: BorrowedFd<'_>) -> io::Result<()> {
-    loop {
-        // SAFETY: the kernel takes no argument; it reads and writes the rings' entries that were given back to it.
-        let result = unsafe { libc::ioctl(vm.as_raw_fd(), KVM_RESET_DIRTY_RINGS, 0) };
-        if result >= 0 {
-            return Ok(());
-        }
-        let error = io::Error::last_os_error();
-        // Newer kernels stop for a signal; what they have not done yet is still in the rings.
-        if error.kind() != io::ErrorKind::Interrupted {
-            return Err(error);
-        }
+    // SAFETY: the kernel takes no argument; it reads and writes the rings' entries that were given back to it.
+    if unsafe { libc::ioctl(vm.as_raw_fd(), KVM_RESET_DIRTY_RINGS, 0) } >= 0 {
+        return Ok(());
     }
+    let error = io::Error::last_os_error();
+    if error.kind() == io::ErrorKind::Interrupted { Ok(()) } else { Err(error) }
 }
 
 fn refused(source: io::Error, operation: Operation) -> HypervisorError {
