@@ -146,13 +146,19 @@ const OUTS: [(&str, Provoke); 5] = [
     ("an `out` of the guest's own", forged_out),
 ];
 
-const OTHER_EXITS: [(&str, Provoke); 3] = [
+const OTHER_EXITS: [(&str, Provoke); 4] = [
     ("input", |guest| {
         guest.load(assemble!("in al, dx"))?;
         guest.set(|regs| regs.rdx = shim::DOORBELL_PORT.into());
         guest.vcpu.run().map(drop).map_err(Failure::from)
     }),
     ("a load from memory that is not there", absent_load),
+    ("a load across two pages of memory that is not there", |guest| {
+        guest.map_physical(SOMEWHERE, FREE_RAM, 2, READ);
+        guest.load(assemble!("mov rbx, [rdi]"))?;
+        guest.set(|regs| regs.rdi = SOMEWHERE.0 + PAGE_SIZE as u64 - 4);
+        guest.expect_exit(&Exit::MmioRead { at: GuestPhys(FREE_RAM.0 + PAGE_SIZE as u64 - 4), len: 4 })
+    }),
     ("a store to memory that is not there", |guest| {
         guest.map_physical(SOMEWHERE, FREE_RAM, 1, WRITE);
         guest.load(assemble!("mov [rdi], rax"))?;

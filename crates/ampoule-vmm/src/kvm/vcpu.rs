@@ -166,7 +166,15 @@ impl Vcpu for KvmVcpu {
     fn settle(&mut self) -> Result<(), HypervisorError> {
         let interrupter = self.interrupter();
         interrupter.request();
-        let result = self.run().map(drop);
+        // An instruction that the kernel emulates can make several exits, one for each piece of memory that is not there. Those
+        // are bounded, and then the request ends the run before the next instruction.
+        let result = loop {
+            match self.run() {
+                Ok(Exit::Interrupted) => break Ok(()),
+                Ok(_) => {}
+                Err(error) => break Err(error),
+            }
+        };
         interrupter.clear();
         result
     }
