@@ -28,9 +28,10 @@
 //! # Building and running
 //!
 //! The stock toolchain builds a guest: it is a static executable for `x86_64-unknown-linux-gnu`
-//! (`RUSTFLAGS="-C target-feature=+crt-static"`). The crate `ampoule-build` does that from the `build.rs` of the host,
-//! which embeds the result and loads it with the crate `ampoule`. Started as an ordinary process, a guest says so and exits
-//! with the code 2.
+//! (`RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --target x86_64-unknown-linux-gnu`; where no target is
+//! named, cargo builds procedural macros with the same flags, which fails). The crate `ampoule-build` does that from the
+//! `build.rs` of the host, which embeds the result and loads it with the crate `ampoule`. Started as an ordinary process, a
+//! guest says so and exits with the code 2.
 //!
 //! # Functions
 //!
