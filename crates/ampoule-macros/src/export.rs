@@ -41,6 +41,7 @@ fn export(options: TokenStream, item: &ItemFn) -> syn::Result<TokenStream> {
     let shim = shim(&item.sig.ident, &function);
     Ok(quote! {
         #(#conditions)*
+        #[allow(deprecated, reason = "the host, not the guest, decides whether to call a deprecated function")]
         const _: () = {
             #record
             #shim

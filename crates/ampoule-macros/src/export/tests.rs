@@ -225,3 +225,12 @@ fn a_record_exists_when_its_function_does() {
     ));
     assert_eq!(expansion.matches("# [cfg (feature = \"x\")]").count(), 2, "{expansion}");
 }
+
+#[test]
+fn a_deprecated_function_is_exported_without_a_warning_of_its_use() {
+    let expansion = expansion(quote!(
+        #[deprecated]
+        fn f() {}
+    ));
+    assert!(expansion.contains("# [allow (deprecated"), "{expansion}");
+}
