@@ -58,7 +58,8 @@ use proc_macro::TokenStream;
 ///
 /// The host checks types before it calls, by their names. An alias of a standard type or of a composition of standard
 /// types is seen through: `type Bytes = Vec<u8>` counts as `Vec<u8>`. Any other type goes by the name that the signature
-/// uses for it.
+/// uses for it. So does an alias in capitals among the arguments of such a type, as `ID` in `HashMap<ID, Report>`: it looks
+/// like a constant.
 #[proc_macro_attribute]
 pub fn export(options: TokenStream, item: TokenStream) -> TokenStream {
     export::expand(options.into(), item.into()).into()
