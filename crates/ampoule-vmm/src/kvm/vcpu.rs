@@ -104,8 +104,9 @@ impl KvmVcpu {
 
 impl Vcpu for KvmVcpu {
     fn run(&mut self) -> Result<Exit<'_>, HypervisorError> {
-        if std::mem::take(&mut self.shut_down) {
+        if self.shut_down {
             self.set_fixed_registers()?;
+            self.shut_down = false;
         }
         self.page.request_registers(self.special_wanted);
         self.special_current = self.special_wanted;

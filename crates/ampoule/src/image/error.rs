@@ -90,7 +90,9 @@ pub enum ImageProblem {
         found: NotExecutable,
     },
     /// The executable needs an interpreter or shared libraries.
-    #[error("is dynamically linked; link it statically (Rust: -C target-feature=+crt-static, C: -static)")]
+    #[error(
+        "is dynamically linked; link it statically (Rust: -C target-feature=+crt-static with --target, C: -static)"
+    )]
     DynamicallyLinked,
     /// The executable would change its own code at start.
     #[error("relocates its own code; compile all of it as position-independent code (C: -fPIE)")]

@@ -66,7 +66,7 @@ fn dynamically_linked_programs_are_refused() {
         assert_eq!(
             error.to_string(),
             "guest image `in memory` is dynamically linked; \
-             link it statically (Rust: -C target-feature=+crt-static, C: -static)"
+             link it statically (Rust: -C target-feature=+crt-static with --target, C: -static)"
         );
     }
 }
