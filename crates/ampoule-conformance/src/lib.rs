@@ -38,7 +38,8 @@
 //!
 //! # What the suite does to the process
 //!
-//! The cases of [`Part::Cancellation`] install an empty handler for the signal `SIGRTMIN + 9`, and leave it there.
+//! The cases of [`Part::Cancellation`], and one of [`Part::WriteTracking`], install an empty handler for the signal
+//! `SIGRTMIN + 9`, and leave it there.
 
 mod canceller;
 mod case;
