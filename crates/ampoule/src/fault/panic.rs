@@ -12,11 +12,11 @@ use crate::mailbox::{PayloadSource, ProtocolViolation};
 pub struct GuestPanic {
     /// The panic's message.
     pub message: String,
-    /// Source file, as the guest's compiler named it.
+    /// Source file, as the guest's compiler named it; empty where it is not known.
     pub file: String,
-    /// Line, counted from 1.
+    /// Line, counted from 1; 0 where it is not known.
     pub line: u32,
-    /// Column, counted from 1.
+    /// Column, counted from 1; 0 where it is not known.
     pub column: u32,
 }
 
@@ -30,6 +30,23 @@ impl GuestPanic {
 
 impl fmt::Display for GuestPanic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} at {}:{}:{}", self.message, self.file, self.line, self.column)
+        f.write_str(&self.message)?;
+        // A panic that was resumed and not begun has no place.
+        if self.file.is_empty() { Ok(()) } else { write!(f, " at {}:{}:{}", self.file, self.line, self.column) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn panic_at(file: &str, line: u32, column: u32) -> String {
+        GuestPanic { message: "no dictionary".to_owned(), file: file.to_owned(), line, column }.to_string()
+    }
+
+    #[test]
+    fn a_panic_says_where_it_was_if_that_is_known() {
+        assert_eq!(panic_at("src/main.rs", 7, 5), "no dictionary at src/main.rs:7:5");
+        assert_eq!(panic_at("", 0, 0), "no dictionary");
     }
 }
