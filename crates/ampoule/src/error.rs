@@ -210,8 +210,8 @@ pub enum CallError {
         #[source]
         cause: Termination,
     },
-    /// The guest ended in an earlier call.
-    #[error("the sandbox is poisoned: restore a snapshot or reset it; an earlier call ended in {cause}")]
+    /// The guest ended in an earlier call, or the sandbox could not be put back to an earlier state.
+    #[error("the sandbox is poisoned: {}", remedy(cause))]
     Poisoned {
         /// How it ended.
         #[source]
@@ -278,9 +278,37 @@ fn listed(names: &[String]) -> String {
     if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
 }
 
+/// What to do with a sandbox that is poisoned, and why it is.
+pub(crate) fn remedy(cause: &Termination) -> String {
+    match cause {
+        // The error says what is left to do.
+        Termination::RestoreFailed(error) => error.to_string(),
+        cause => format!("restore a snapshot or reset it; an earlier call ended in {cause}"),
+    }
+}
+
 fn ended(function: &str, cause: &Termination) -> String {
     match cause {
         Termination::Fault(fault) => format!("guest fault in `{function}`: {fault}"),
         cause => format!("in guest function `{function}`: {cause}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_poisoned_sandbox_says_what_is_left_to_do() {
+        let out_of_memory = std::io::Error::from(std::io::ErrorKind::OutOfMemory);
+        let cause = Termination::RestoreFailed(RestoreError::Memory(Arc::new(out_of_memory)));
+        let call = CallError::Poisoned { cause: cause.clone() }.to_string();
+        let snapshot = SnapshotError::Poisoned { cause }.to_string();
+        for message in [call, snapshot] {
+            assert!(message.contains("build or spawn a new sandbox"), "{message}");
+            assert!(!message.contains("reset it") && !message.contains("earlier call"), "{message}");
+        }
+        let message = CallError::Poisoned { cause: Termination::Killed }.to_string();
+        assert!(message.contains("restore a snapshot or reset it"), "{message}");
     }
 }

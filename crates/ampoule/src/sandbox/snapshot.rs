@@ -10,7 +10,7 @@ use thiserror::Error;
 use super::Sandbox;
 use super::imports::Imports;
 use super::spawn::Spawn;
-use crate::error::BuildError;
+use crate::error::{BuildError, remedy};
 use crate::image::Image;
 use crate::limits::Limits;
 use crate::machine::{Checkpoint, CheckpointError, Machine};
@@ -54,8 +54,8 @@ struct State {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum SnapshotError {
-    /// The guest ended in an earlier call.
-    #[error("no snapshot is taken of a poisoned sandbox: restore or reset it first; an earlier call ended in {cause}")]
+    /// The guest ended in an earlier call, or the sandbox could not be put back to an earlier state.
+    #[error("no snapshot is taken of a poisoned sandbox: {}", remedy(cause))]
     Poisoned {
         /// How it ended.
         #[source]
