@@ -50,13 +50,13 @@ use state::{CallNumber, Phase};
 ///
 /// A call for which `Killed` was returned has no result. It ends with a cause that says that it was killed, and poisons
 /// the sandbox, because the guest stands at an instruction where it may have left its own data half changed. If the
-/// guest was just ending by itself, by a fault or an abort, that is the cause.
+/// guest was just ending for another reason, by a fault, an abort or a limit that is no time limit, that is the cause.
 ///
 /// If a host function of one sandbox calls into a second sandbox, killing the first one's call does not touch the
 /// second's. The second one returns, then the host function, then the first call ends.
 ///
 /// Time limits behave like a kill at the moment at which they pass: deadlines are noticed by a thread of the library,
-/// which the first call with a limit starts.
+/// which the first call with a time limit starts.
 ///
 /// The signal that this takes, and what happens without it, is described at [`InterruptSignal`].
 ///
