@@ -51,7 +51,8 @@ pub struct Guest {
 }
 
 impl Guest {
-    /// Builds this binary of the package. May be called several times; without it, all binaries are built.
+    /// Builds this binary of the package. May be called several times; without it, all binaries are built whose
+    /// `required-features` are enabled.
     pub fn bin(mut self, name: impl Into<String>) -> Self {
         self.bins.push(name.into());
         self
