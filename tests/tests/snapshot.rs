@@ -74,7 +74,7 @@ fn no_snapshot_is_taken_of_a_poisoned_sandbox() {
     sandbox.call::<()>("write", (0u64, 1u8)).unwrap_err();
     let error = sandbox.snapshot().unwrap_err();
     assert!(matches!(error, SnapshotError::Poisoned { .. }), "{error}");
-    assert!(error.to_string().contains("restore or reset it"), "{error}");
+    assert!(error.to_string().contains("restore a snapshot or reset it"), "{error}");
     sandbox.restore(&before).unwrap();
     assert!(sandbox.call::<bool>("alive", ()).unwrap());
     sandbox.snapshot().unwrap();

@@ -79,7 +79,7 @@ impl Limits {
     }
 }
 
-/// A limit of a call that was exceeded, and what was allowed. That a guest has used all of its memory is a
+/// A limit of a call that was exceeded, and what was allowed. That a guest needed more memory than it has is a
 /// [fault](crate::FaultKind::OutOfMemory).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]

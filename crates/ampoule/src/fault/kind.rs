@@ -29,7 +29,7 @@ pub enum FaultKind {
         /// The exception's error code, for the vectors that have one.
         error_code: Option<u64>,
     },
-    /// It used all of its memory.
+    /// It needed more memory than it has: it was refused some and gave up, or its stack could not grow.
     OutOfMemory {
         /// The guest's memory in bytes; [`Builder::memory_limit`](crate::Builder::memory_limit) sets it.
         limit: u64,
@@ -130,7 +130,10 @@ impl fmt::Display for FaultKind {
             }
             Self::Exception { vector, .. } => write!(f, "{} (vector {vector})", exception_name(*vector)),
             Self::OutOfMemory { limit } => {
-                write!(f, "out of memory: all {limit} bytes are in use (`Builder::memory_limit` gives the guest more)")
+                write!(
+                    f,
+                    "out of memory: the guest needed more than its {limit} bytes (`Builder::memory_limit` sets them)"
+                )
             }
             Self::Panicked(panic) => write!(f, "panic that could not unwind: {panic}"),
             Self::Aborted { signal } => write!(f, "abort ({})", SignalName(*signal)),
