@@ -1,5 +1,7 @@
 //! A set of pages, by their numbers.
 
+use std::ops::Range;
+
 /// Which pages of a memory slot are meant. What is done to a set follows the pages in it, and hardly the size of the slot.
 #[derive(Clone, Eq, PartialEq, Debug)]
 pub struct PageSet {
@@ -81,6 +83,26 @@ impl PageSet {
         bits(self.occupied.iter().copied()).map(|index| self.words[index].count_ones() as usize).sum()
     }
 
+    /// How many of these pages are there.
+    pub fn len_in(&self, pages: Range<usize>) -> usize {
+        let end = pages.end.min(self.pages);
+        if pages.start >= end {
+            return 0;
+        }
+        let (first, last) = (pages.start / BITS, (end - 1) / BITS);
+        let count = |index: usize| {
+            let mut word = self.words[index];
+            if index == first {
+                word &= u64::MAX << (pages.start % BITS);
+            }
+            if index == last {
+                word &= u64::MAX >> (BITS - 1 - (end - 1) % BITS);
+            }
+            word.count_ones() as usize
+        };
+        (first..=last).map(count).sum()
+    }
+
     /// The pages in ascending order.
     pub fn iter(&self) -> impl Iterator<Item = usize> + '_ {
         bits(self.occupied.iter().copied()).flat_map(|index| bits_of(index, self.words[index]))
@@ -147,6 +169,19 @@ mod tests {
         assert_eq!(set.union(&PageSet::new(131_072)).collect::<Vec<_>>(), pages);
         pages.iter().for_each(|page| set.remove(*page));
         assert_eq!(set, PageSet::new(131_072));
+    }
+
+    #[test]
+    fn pages_of_a_range_are_counted() {
+        let mut set = PageSet::new(200);
+        let pages = [0, 1, 63, 64, 65, 127, 128, 199];
+        pages.iter().for_each(|page| set.insert(*page));
+        for start in 0..=201 {
+            for end in 0..=201 {
+                let expected = pages.iter().filter(|page| (start..end).contains(*page)).count();
+                assert_eq!(set.len_in(start..end), expected, "{start}..{end}");
+            }
+        }
     }
 
     #[test]
