@@ -46,7 +46,7 @@ impl AddressSpace {
             },
             Placement::Fixed(at) => {
                 let range = user_pages(at, len)?;
-                self.check_replacement(&range, protection)?;
+                self.check_replacement(&range, range.end - range.start, protection)?;
                 self.unmap_pages(&range)?;
                 range
             }
@@ -134,7 +134,7 @@ impl AddressSpace {
                 if target.start < old.end && old.start < target.end {
                     return Err(MapError::InvalidRange);
                 }
-                self.check_replacement(&target, mapping.protection)?;
+                self.check_replacement(&target, pages.saturating_sub(old_pages), mapping.protection)?;
                 self.unmap_pages(&target)?;
                 target
             }
@@ -254,17 +254,17 @@ impl AddressSpace {
         self.layout.mappings.is_vacant(range) && !self.layout.stack.reserves(range)
     }
 
-    /// Refuses a mapping in place of others for want of memory or mappings before the others are gone.
-    fn check_replacement(&mut self, range: &Range<u64>, protection: Protection) -> Result<(), MapError> {
+    /// Refuses a mapping in place of others, of which so many pages are fresh, for want of memory or mappings before the
+    /// others are gone.
+    fn check_replacement(&mut self, range: &Range<u64>, fresh: u64, protection: Protection) -> Result<(), MapError> {
         self.check_mapping_count(2)?;
         if !protection.is_readable() {
             return Ok(());
         }
         let replaced: u64 = self.layout.backing.overlapping(range).map(|(pages, _)| pages.end - pages.start).sum();
-        let needed = range.end - range.start;
         let free = self.layout.frames.free() + replaced;
-        if needed > free {
-            return Err(self.out_of_frames(needed, free));
+        if fresh > free {
+            return Err(self.out_of_frames(fresh, free));
         }
         Ok(())
     }

@@ -42,6 +42,17 @@ fn all_memory_can_be_mapped_anew_in_place() {
 }
 
 #[test]
+fn moving_to_a_certain_address_needs_memory_only_for_what_is_added() {
+    let mut space = space(4, 16);
+    let at = space.map_anonymous(3 * PAGE, Placement::Anywhere, Protection::ReadWrite).unwrap();
+    space.write(at, b"moved").unwrap();
+    let to = GuestVirt(at.0 - 64 * PAGE);
+    assert_eq!(space.remap(at, 3 * PAGE, 4 * PAGE, Movement::To(to)).unwrap(), to);
+    assert_eq!(space.read_array(to), Ok(*b"moved"));
+    assert!(!space.ran_out_of_memory());
+}
+
+#[test]
 fn mappings_are_bounded_like_linux_bounds_them() {
     let mut space = space(1, 1024);
     let at = |index: u64| GuestVirt(0x10_0000 + 2 * index * PAGE);
