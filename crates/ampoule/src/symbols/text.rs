@@ -60,7 +60,7 @@ fn is_harmless(character: char) -> bool {
 }
 
 /// How much of a symbol is looked at, in bytes.
-const MAX_SYMBOL: usize = 1 << 12;
+pub(super) const MAX_SYMBOL: usize = 1 << 12;
 
 /// The longest text, in bytes: a few lines of a terminal.
 const MAX_LENGTH: usize = 512;

@@ -6,7 +6,7 @@ use super::extent::Extent;
 use super::unit::Unit;
 use super::{DebugInfo, Function};
 use crate::symbols::budget::Metered;
-use crate::symbols::text::function_name;
+use crate::symbols::text::{MAX_SYMBOL, function_name};
 
 /// A function that has, or was inlined into, the code at an address.
 #[derive(Clone, Debug)]
@@ -56,7 +56,9 @@ impl<'a> DebugInfo<'a> {
         let names = self.read_names(unit, entry).ok()?;
         for (name, is_full) in [(names.linkage, true), (names.source, false)] {
             if let Some(name) = name.and_then(|name| self.dwarf.attr_string(&unit.entries, name).ok()) {
-                return Some(Function { name: function_name(name.bytes()), is_full });
+                let name = name.bytes();
+                self.budget.spend(STEPS_PER_NAME_BYTE * name.len().min(MAX_SYMBOL)).ok()?;
+                return Some(Function { name: function_name(name), is_full });
             }
         }
         let references = references.checked_sub(1)?;
@@ -134,3 +136,7 @@ fn read_scope<'a>(
 
 /// The most functions at one address. Iterators in optimised code are inlined some twenty deep.
 const MAX_SCOPES: usize = 64;
+
+/// To demangle a name takes about so many steps for each of its bytes where it was made to be slow: its parts can refer to
+/// each other hundreds deep.
+const STEPS_PER_NAME_BYTE: usize = 16;

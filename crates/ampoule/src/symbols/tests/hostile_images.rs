@@ -81,6 +81,21 @@ fn a_function_that_is_an_instance_of_itself_has_no_name() {
 }
 
 #[test]
+fn names_that_are_slow_to_read_cost() {
+    // A function and what was inlined into it, all with one name of four thousand bytes.
+    let named = |code, tag| [code, tag, 1, 0x11, 0x01, 0x12, 0x07, 0x6e, 0x0e, 0, 0];
+    let abbreviations = [&ranged(1, COMPILE_UNIT)[..], &named(2, FUNCTION), &named(3, INLINED), &[0]].concat();
+    let inlined = [&[3][..], &range(), &[0; 4]].concat();
+    let entries = [&[1][..], &range(), &[2], &range(), &[0; 4], &inlined.repeat(63)].concat();
+    assert!(is_too_much(&image(&[
+        (".text", &[0x90; 64]),
+        (".debug_abbrev", &abbreviations),
+        (".debug_info", &unit(&entries)),
+        (".debug_str", &[&[b'x'; 4000][..], b"\0"].concat()),
+    ])));
+}
+
+#[test]
 fn what_the_budget_does_not_reach_is_left_out() {
     let symbols = Symbols::new(&PROGRAM, 0);
     let leaf: Vec<u64> = code_of(&symbols, "leaf").collect();
