@@ -9,6 +9,7 @@ use thiserror::Error;
 use crate::fault::GuestPanic;
 use crate::interrupt::InterruptSignalError;
 use crate::loader::LoadError;
+use crate::output::printable_lines;
 use crate::sandbox::{RestoreError, SnapshotError};
 use crate::signature::{Parameters, Signature};
 use crate::termination::Termination;
@@ -168,7 +169,7 @@ pub enum CallError {
         source: DecodeError,
     },
     /// The guest could not decode the arguments: its types differ from the host's behind the same names.
-    #[error("guest function `{function}` could not decode its arguments: {message}")]
+    #[error("guest function `{function}` could not decode its arguments: {}", printable_lines(message))]
     ArgumentsRefused {
         /// Name of the function.
         function: String,
@@ -176,7 +177,7 @@ pub enum CallError {
         message: String,
     },
     /// The function returned an error of its own.
-    #[error("guest function `{function}` failed: {message}")]
+    #[error("guest function `{function}` failed: {}", printable_lines(message))]
     Function {
         /// Name of the function.
         function: String,
@@ -310,5 +311,14 @@ mod tests {
         }
         let message = CallError::Poisoned { cause: Termination::Killed }.to_string();
         assert!(message.contains("restore a snapshot or reset it"), "{message}");
+    }
+
+    #[test]
+    fn a_guests_message_cannot_play_with_the_terminal_that_shows_it() {
+        let (function, message) = ("decode".to_owned(), "line 1\n\x1b[2Jline 2".to_owned());
+        let refused = CallError::ArgumentsRefused { function: function.clone(), message: message.clone() };
+        for error in [refused, CallError::Function { function, message }] {
+            assert!(error.to_string().ends_with("line 1\n\\u{1b}[2Jline 2"), "{error}");
+        }
     }
 }

@@ -206,10 +206,18 @@ impl LineLog {
 /// A guest's text with its control characters escaped: it must not move the cursor of a terminal that shows the log, nor
 /// forge lines in it.
 pub(crate) fn printable(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(bytes);
+    escaped(&String::from_utf8_lossy(bytes), &['\t'])
+}
+
+/// Like [`printable`], but with its line ends: a guest's message within an error's text.
+pub(crate) fn printable_lines(message: &str) -> String {
+    escaped(message, &['\t', '\n'])
+}
+
+fn escaped(text: &str, kept: &[char]) -> String {
     let mut safe = String::with_capacity(text.len());
     for character in text.chars() {
-        if character.is_control() && character != '\t' {
+        if character.is_control() && !kept.contains(&character) {
             safe.extend(character.escape_default());
         } else {
             safe.push(character);

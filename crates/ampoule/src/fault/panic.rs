@@ -5,8 +5,9 @@ use std::fmt;
 use ampoule_abi::layout::PanicRecord;
 
 use crate::mailbox::{PayloadSource, ProtocolViolation};
+use crate::output::printable_lines;
 
-/// What a panicking guest said.
+/// What a panicking guest said. `{}` escapes control characters but line ends and tabs; the fields are as the guest gave them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct GuestPanic {
@@ -30,9 +31,12 @@ impl GuestPanic {
 
 impl fmt::Display for GuestPanic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)?;
+        f.write_str(&printable_lines(&self.message))?;
         // A panic that was resumed and not begun has no place.
-        if self.file.is_empty() { Ok(()) } else { write!(f, " at {}:{}:{}", self.file, self.line, self.column) }
+        if self.file.is_empty() {
+            return Ok(());
+        }
+        write!(f, " at {}:{}:{}", printable_lines(&self.file), self.line, self.column)
     }
 }
 
@@ -42,6 +46,17 @@ mod tests {
 
     fn panic_at(file: &str, line: u32, column: u32) -> String {
         GuestPanic { message: "no dictionary".to_owned(), file: file.to_owned(), line, column }.to_string()
+    }
+
+    #[test]
+    fn a_panic_cannot_play_with_the_terminal_that_shows_it() {
+        let panic = GuestPanic {
+            message: "left: 1\nright: \x1b[2J2".to_owned(),
+            file: "src/\x1b[A.rs".to_owned(),
+            line: 7,
+            column: 5,
+        };
+        assert_eq!(panic.to_string(), "left: 1\nright: \\u{1b}[2J2 at src/\\u{1b}[A.rs:7:5");
     }
 
     #[test]
