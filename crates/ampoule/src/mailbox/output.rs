@@ -5,7 +5,8 @@ use ampoule_vmm::Region;
 
 use super::{Layout, ProtocolViolation};
 
-/// Takes what waits: copies it into `copy`, which has at most [`Layout::OUTPUT_LEN`] bytes then, and tells the guest that it is taken.
+/// Takes what waits: copies it into `copy`, which has at most [`Layout::OUTPUT_LEN`] bytes then, and tells the guest that it
+/// is taken.
 ///
 /// The guest waits in the doorbell or in a system call, or has ended: it would not notice between two of its instructions.
 pub(super) fn take<'copy>(
