@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ampoule_vmm::x86_64::capabilities::Capabilities;
 use ampoule_vmm::x86_64::paging::{Access, PageTables};
 use ampoule_vmm::x86_64::registers::Regs;
-use ampoule_vmm::x86_64::shim::{self, ExceptionFrame, SYSTEM_BASE, System, Trap};
+use ampoule_vmm::x86_64::shim::{self, ExceptionFrame, OWN_TABLES, SYSTEM_BASE, System, Trap};
 use ampoule_vmm::{
     Exit, GuestPhys, GuestVirt, Hypervisor, HypervisorError, PAGE_SIZE, PageSet, Region, Vcpu, Vm, WriteTracking,
 };
@@ -28,7 +28,12 @@ pub(crate) struct Guest {
 impl Guest {
     /// Ready to execute `code` at [`CODE`].
     pub(crate) fn new(hypervisor: &dyn Hypervisor, code: &[u8]) -> Result<Guest, Failure> {
-        let (system, mut tables) = System::new(TABLES)?;
+        Guest::with_spare_tables(hypervisor, code, AMPLE_TABLES)
+    }
+
+    /// Like [`Guest::new`], with so many page tables beside those that it takes at once.
+    pub(crate) fn with_spare_tables(hypervisor: &dyn Hypervisor, code: &[u8], spare: usize) -> Result<Guest, Failure> {
+        let (system, mut tables) = System::new(OWN_TABLES + CODE_AND_STACK_TABLES + spare)?;
         let ram = Region::anonymous((DATA + DATA_PAGES) * PAGE_SIZE)?;
         tables.map(CODE, RAM, 1, EXECUTE).expect("there are tables for the code");
         tables.map(STACK, page_of_ram(STACK_PAGE), 1, WRITE).expect("there are tables for the stack");
@@ -99,6 +104,13 @@ impl Guest {
 
     pub(crate) fn unmap(&mut self, at: GuestVirt) {
         self.tables.unmap(at, 1);
+    }
+
+    /// Makes all edits of the page tables known.
+    pub(crate) fn flush(&mut self) -> Result<(), Failure> {
+        self.vm.flush_translations(SYSTEM_SLOT)?;
+        self.tables.mark_flushed();
+        Ok(())
     }
 
     /// Runs until a stub leaves the guest.
@@ -253,7 +265,10 @@ pub(crate) const RAM_PAGES: usize = DATA + DATA_PAGES;
 const STACK: GuestVirt = GuestVirt(STACK_TOP.0 - PAGE_SIZE as u64);
 const STACK_PAGE: usize = 1;
 const DATA: usize = 2;
-const TABLES: usize = 256;
+const AMPLE_TABLES: usize = 256;
+
+/// One of each level below the root, for the code and for the stack.
+const CODE_AND_STACK_TABLES: usize = 6;
 
 // Error code of a page fault (AMD64 Architecture Programmer's Manual, volume 2, section 8.4.2).
 pub(crate) const PRESENT: u64 = 1;

@@ -76,8 +76,6 @@ suite! {
         a_fault_that_nobody_mends_comes_again: "A fault comes as often as the guest is resumed without a mapping.",
         a_page_that_was_unmapped_and_discarded_is_gone:
             "Discarding memory takes away what the processor remembers of its mapping.",
-        a_table_in_use_elsewhere_does_not_show_at_its_old_place:
-            "A page table that was given back and used elsewhere is not found at its old place.",
         discarded_memory_reads_as_zero: "The guest reads zeros from memory that the host has discarded.",
         host_and_guest_see_each_others_writes: "What one of host and guest stores is what the other one loads next.",
         physical_memory_that_is_not_there_is_reported:
@@ -88,6 +86,21 @@ suite! {
         memory_that_no_guest_can_reach_is_given_back:
             "Nobody holds a region after its slot is unmapped or its machine dropped.",
         machines_do_not_see_each_others_memory: "Two machines with the same addresses have their own memory.",
+    }
+    PageTables page_tables "That a guest's memory is what its page tables say, however they were edited." {
+        a_table_that_keeps_its_place_needs_no_flush:
+            "A page table that was unlinked and linked again where it was shows what it says, and nothing of before.",
+        a_table_that_serves_other_addresses_is_seen_after_a_flush:
+            "A page table of the lowest level that was put to another use shows at its new place only.",
+        upper_tables_that_serve_other_addresses_are_seen_after_a_flush:
+            "So do page tables of all other levels.",
+        tables_that_are_put_back_are_seen:
+            "Page tables that are put back show what they said then, whatever was mapped in between.",
+        a_permission_that_was_narrowed_is_gone_after_a_flush:
+            "After narrowing a permission, a flush makes the next use fault, without a revocation.",
+        a_flush_loses_neither_contents_nor_writes:
+            "A flush changes no byte, and every page that was written before or is written after it is told.",
+        a_flush_of_an_empty_slot_is_refused: "A flush that names a slot without memory is an error.",
     }
     Permissions permissions "What the page tables allow, and no more." {
         each_permission_holds:

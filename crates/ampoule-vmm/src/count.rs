@@ -121,6 +121,7 @@ methods! {
     "[`Vm::unmap`]" Unmap,
     "[`Vm::collect_written`]" CollectWritten,
     "[`Vm::forget_written`]" ForgetWritten,
+    "[`Vm::flush_translations`]" FlushTranslations,
     "[`Vm::create_vcpu`]" CreateVcpu,
     "[`Vcpu::run`]" Run,
     "[`Vcpu::regs`]" Regs,
@@ -206,6 +207,11 @@ impl Vm for CountingVm {
     fn forget_written(&mut self, slot: u32, pages: &PageSet) -> Result<(), HypervisorError> {
         self.tally.count(Method::ForgetWritten);
         self.inner.forget_written(slot, pages)
+    }
+
+    fn flush_translations(&mut self, slot: u32) -> Result<(), HypervisorError> {
+        self.tally.count(Method::FlushTranslations);
+        self.inner.flush_translations(slot)
     }
 
     fn create_vcpu(&mut self, entry: &SyscallEntry) -> Result<Box<dyn Vcpu>, HypervisorError> {

@@ -89,6 +89,19 @@ pub trait Vm: Send {
     /// As for [`collect_written`](Vm::collect_written).
     fn forget_written(&mut self, slot: u32, pages: &PageSet) -> Result<(), HypervisorError>;
 
+    /// Forgets everything that was derived from the guest's page tables, which lie in this slot: translations, and which table
+    /// an entry has led to. To be called while no vCPU runs.
+    ///
+    /// This is for edits that no smaller step makes known ([`PageTables::is_stale`](crate::x86_64::paging::PageTables::is_stale)).
+    /// It costs a call into the kernel or two, and the guest a fault for each page that it uses from then on. Pages that the
+    /// guest has written may be [told](Vm::collect_written) again.
+    ///
+    /// # Errors
+    ///
+    /// [`HypervisorError::SlotEmpty`], or what the hypervisor reports. The guest must not run then before another attempt has
+    /// succeeded.
+    fn flush_translations(&mut self, slot: u32) -> Result<(), HypervisorError>;
+
     /// Creates a vCPU whose `syscall` instruction enters as `entry` says. Before its first run it needs
     /// [`Vcpu::set_special_regs`] and [`Vcpu::set_regs`].
     ///
@@ -320,6 +333,7 @@ pub enum Operation {
     CreateVm,
     MapMemory,
     UnmapMemory,
+    FlushTranslations,
     TrackWrites,
     ReadWrittenPages,
     ForgetWrittenPages,
@@ -343,6 +357,7 @@ impl fmt::Display for Operation {
             Operation::CreateVm => "create a virtual machine",
             Operation::MapMemory => "map memory into a guest",
             Operation::UnmapMemory => "unmap memory from a guest",
+            Operation::FlushTranslations => "forget what it knows about a guest's page tables",
             Operation::TrackWrites => "keep track of written pages in a ring",
             Operation::ReadWrittenPages => "report which pages a guest has written",
             Operation::ForgetWrittenPages => "forget which pages a guest has written",

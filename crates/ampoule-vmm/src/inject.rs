@@ -109,6 +109,11 @@ impl Vm for FailingVm {
         self.inner.forget_written(slot, pages)
     }
 
+    fn flush_translations(&mut self, slot: u32) -> Result<(), HypervisorError> {
+        self.plan.pass(Operation::FlushTranslations)?;
+        self.inner.flush_translations(slot)
+    }
+
     fn create_vcpu(&mut self, entry: &SyscallEntry) -> Result<Box<dyn Vcpu>, HypervisorError> {
         self.plan.pass(Operation::CreateVcpu)?;
         Ok(Box::new(FailingVcpu { inner: self.inner.create_vcpu(entry)?, plan: self.plan.clone() }))

@@ -137,23 +137,39 @@ impl Region {
     ///
     /// # Errors
     ///
-    /// [`OutOfRegion`] when the range does not lie within the region; nothing changes then.
-    pub fn discard(&self, offset: usize, len: usize) -> Result<(), OutOfRegion> {
+    /// [`RevokeError::OutOfRegion`] when the range does not lie within the region; nothing changes then.
+    /// [`RevokeError::Protect`] when the range reads as zero, but translations may be left.
+    ///
+    /// # Panics
+    ///
+    /// Like [`revoke`](Self::revoke).
+    pub fn discard(&self, offset: usize, len: usize) -> Result<(), RevokeError> {
         self.bounded(offset, len)?;
         let end = offset + len;
         let pages = offset.next_multiple_of(PAGE_SIZE)..end - end % PAGE_SIZE;
         if pages.is_empty() {
-            return self.fill_zero(offset, len);
+            return Ok(self.fill_zero(offset, len)?);
         }
         self.fill_zero(offset, pages.start - offset)?;
         self.fill_zero(pages.end, end - pages.end)?;
+        let mut revoked = Ok(());
         for (part, shows) in self.parts(&pages) {
             if shows || !self.drop_pages(&part) {
-                self.fill_zero(part.start, part.len())?;
-                self.write_protect_briefly(&part).ok();
+                self.zero_pages(part.start / PAGE_SIZE..part.end / PAGE_SIZE);
+                revoked = self.write_protect_briefly(&part).and(revoked);
             }
         }
-        Ok(())
+        revoked.map_err(RevokeError::Protect)
+    }
+
+    /// Makes pages hold zeros. Those that have no memory of their own get none. The hypervisor's translations of them stay.
+    ///
+    /// # Panics
+    ///
+    /// When the region has no such page.
+    pub fn zero_pages(&self, pages: impl IntoIterator<Item = usize>) {
+        let writer = self.page_writer();
+        pages.into_iter().for_each(|page| writer.zero(page));
     }
 
     /// Forgets what was written to these pages of a region that shows a [`Contents`]: they hold what it says again, and their

@@ -15,7 +15,7 @@ proptest! {
         for (offset, len, byte, operation) in steps {
             let result = match operation {
                 0 => region.fill_zero(offset, len),
-                1 => region.discard(offset, len),
+                1 => region.discard(offset, len).map_err(out_of_region),
                 _ => region.write(offset, &vec![byte; len]),
             };
             match model.get_mut(offset..offset + len) {
@@ -105,4 +105,11 @@ fn host_writes_wait_while_a_range_is_revoked() {
             assert_eq!(region.read_u64(PAGE_SIZE), Ok(number));
         }
     });
+}
+
+fn out_of_region(error: RevokeError) -> OutOfRegion {
+    match error {
+        RevokeError::OutOfRegion(error) => error,
+        error => panic!("{error}"),
+    }
 }

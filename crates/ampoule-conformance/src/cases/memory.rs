@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ampoule_vmm::{Exit, GuestPhys, GuestVirt, Hypervisor, PAGE_SIZE, Region, WriteTracking};
+use ampoule_vmm::{Exit, GuestPhys, Hypervisor, PAGE_SIZE, Region, WriteTracking};
 
 use crate::code::assemble;
 use crate::failure::{Failure, expect, require};
@@ -61,26 +61,6 @@ pub(crate) fn a_page_that_was_unmapped_and_discarded_is_gone(hypervisor: &dyn Hy
     expect("what was loaded", guest.ring()?.rbx, 7_u64)?;
     guest.unmap(SOMEWHERE);
     guest.ram.discard(offset(0), PAGE_SIZE)?;
-    guest.go(CODE);
-    guest.set(|regs| regs.rdi = SOMEWHERE.0);
-    expect("the fault", guest.page_fault()?, (SOMEWHERE.0, USER))
-}
-
-pub(crate) fn a_table_in_use_elsewhere_does_not_show_at_its_old_place(
-    hypervisor: &dyn Hypervisor,
-) -> Result<(), Failure> {
-    // The same entry of a table of the lowest level, far away.
-    let elsewhere = GuestVirt(0x5_5540_0000 | SOMEWHERE.0 & 0x1f_ffff);
-    let mut guest = Guest::new(hypervisor, load())?;
-    guest.map(SOMEWHERE, 0, READ);
-    guest.set(|regs| regs.rdi = SOMEWHERE.0);
-    guest.ring()?;
-    guest.unmap(SOMEWHERE);
-    guest.ram.discard(offset(0), PAGE_SIZE)?;
-    guest.map(elsewhere, 1, READ);
-    guest.go(CODE);
-    guest.set(|regs| regs.rdi = elsewhere.0);
-    guest.ring()?;
     guest.go(CODE);
     guest.set(|regs| regs.rdi = SOMEWHERE.0);
     expect("the fault", guest.page_fault()?, (SOMEWHERE.0, USER))

@@ -6,6 +6,7 @@ pub(crate) mod faults;
 pub(crate) mod fpu;
 pub(crate) mod limits;
 pub(crate) mod memory;
+pub(crate) mod page_tables;
 pub(crate) mod permissions;
 pub(crate) mod ports;
 pub(crate) mod registers;

@@ -10,7 +10,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::Arc;
 
-use crate::address::PAGE_SIZE;
+use crate::address::{GuestPhys, PAGE_SIZE};
 use crate::hypervisor::{HypervisorError, Operation, WriteTracking};
 use crate::memory::{Region, RevokeError};
 use crate::page_set::PageSet;
@@ -24,9 +24,12 @@ pub(super) struct Slots {
 }
 
 #[derive(Debug)]
-struct Slot {
-    region: Arc<Region>,
-    tracking: WriteTracking,
+pub(super) struct Slot {
+    pub(super) at: GuestPhys,
+    pub(super) region: Arc<Region>,
+    /// Whether the kernel shows the region to the guest: not after it could not be shown again for a flush.
+    pub(super) is_shown: bool,
+    pub(super) tracking: WriteTracking,
     /// Pages that were read out of a ring and have not been told.
     untold: Option<PageSet>,
     /// Pages that the guest can write, unnoticed, whose entries have gone back to the kernel.
@@ -39,8 +42,16 @@ impl Slots {
     }
 
     /// Notes that a region was mapped in a free slot.
-    pub(super) fn insert(&mut self, slot: u32, region: Arc<Region>, tracking: WriteTracking) {
-        self.slots.insert(slot, Slot { region, tracking, untold: None, unprotected: None });
+    pub(super) fn insert(&mut self, slot: u32, at: GuestPhys, region: Arc<Region>, tracking: WriteTracking) {
+        self.slots.insert(slot, Slot { at, region, is_shown: true, tracking, untold: None, unprotected: None });
+    }
+
+    pub(super) fn is_shown(&self, slot: u32) -> bool {
+        self.slots.get(&slot).is_some_and(|slot| slot.is_shown)
+    }
+
+    pub(super) fn in_use(&mut self, number: u32) -> Result<&mut Slot, HypervisorError> {
+        self.slots.get_mut(&number).ok_or(HypervisorError::SlotEmpty { slot: number })
     }
 
     /// Notes that the region of a slot was unmapped.
@@ -95,7 +106,7 @@ impl Slots {
 
     /// A slot whose writes are tracked and which `pages` fits.
     fn tracked(&mut self, number: u32, pages: &PageSet) -> Result<&mut Slot, HypervisorError> {
-        let slot = self.slots.get_mut(&number).ok_or(HypervisorError::SlotEmpty { slot: number })?;
+        let slot = self.in_use(number)?;
         if slot.tracking == WriteTracking::Off {
             return Err(HypervisorError::WritesNotTracked { slot: number });
         }

@@ -10,7 +10,7 @@ use crate::address::GuestPhys;
 use crate::hypervisor::{HypervisorError, Operation, Vcpu, Vm, WriteTracking};
 use crate::memory::Region;
 use crate::page_set::PageSet;
-use crate::x86_64::capabilities::Capabilities;
+use crate::x86_64::capabilities::{Capabilities, Paging};
 use crate::x86_64::registers::SyscallEntry;
 
 use super::Device;
@@ -42,6 +42,33 @@ impl Machine {
 
     pub(super) fn add_ring(&self, ring: DirtyRing) {
         self.slots().add_ring(ring);
+    }
+
+    /// Shows the guest a region in a slot that shows nothing.
+    fn set_slot(
+        &self,
+        slot: u32,
+        at: GuestPhys,
+        region: &Region,
+        tracking: WriteTracking,
+    ) -> Result<(), HypervisorError> {
+        let memory = kvm_userspace_memory_region {
+            slot,
+            flags: if tracking == WriteTracking::On { KVM_MEM_LOG_DIRTY_PAGES } else { 0 },
+            guest_phys_addr: at.0,
+            memory_size: region.len() as u64,
+            userspace_addr: region.host_address(),
+        };
+        // SAFETY: the region is mapped for its whole length and stays so, because its slot keeps it for as long as the guest
+        // can reach it. No reference into it exists that the guest's writes could invalidate.
+        unsafe { self.fd.set_user_memory_region(memory) }.map_err(|errno| refused(Operation::MapMemory, errno))
+    }
+
+    /// Shows the guest nothing any more in a slot that shows a region.
+    fn clear_slot(&self, slot: u32) -> Result<(), HypervisorError> {
+        let nothing = kvm_userspace_memory_region { slot, ..Default::default() };
+        // SAFETY: a slot of size zero gives the guest access to nothing.
+        unsafe { self.fd.set_user_memory_region(nothing) }.map_err(|errno| refused(Operation::UnmapMemory, errno))
     }
 
     fn slots(&self) -> MutexGuard<'_, Slots> {
@@ -79,18 +106,8 @@ impl Vm for KvmVm {
         if slots.contains(slot) {
             return Err(HypervisorError::SlotInUse { slot });
         }
-        let memory = kvm_userspace_memory_region {
-            slot,
-            flags: if tracking == WriteTracking::On { KVM_MEM_LOG_DIRTY_PAGES } else { 0 },
-            guest_phys_addr: at.0,
-            memory_size: region.len() as u64,
-            userspace_addr: region.host_address(),
-        };
-        // SAFETY: the region is mapped for its whole length and stays so, because `slots` keeps it for as long as the
-        // guest can reach it. No reference into it exists that the guest's writes could invalidate.
-        unsafe { self.machine.fd.set_user_memory_region(memory) }
-            .map_err(|errno| refused(Operation::MapMemory, errno))?;
-        slots.insert(slot, region, tracking);
+        self.machine.set_slot(slot, at, &region, tracking)?;
+        slots.insert(slot, at, region, tracking);
         Ok(())
     }
 
@@ -99,11 +116,28 @@ impl Vm for KvmVm {
         if !slots.contains(slot) {
             return Err(HypervisorError::SlotEmpty { slot });
         }
-        let nothing = kvm_userspace_memory_region { slot, ..Default::default() };
-        // SAFETY: a slot of size zero gives the guest access to nothing.
-        unsafe { self.machine.fd.set_user_memory_region(nothing) }
-            .map_err(|errno| refused(Operation::UnmapMemory, errno))?;
+        if slots.is_shown(slot) {
+            self.machine.clear_slot(slot)?;
+        }
         slots.remove(slot);
+        Ok(())
+    }
+
+    /// With nested paging it is enough to take the tables' pages away for an instant. A kernel that shadows the tables forgets
+    /// its copies when their slot goes.
+    fn flush_translations(&mut self, slot: u32) -> Result<(), HypervisorError> {
+        let mut slots = self.machine.slots();
+        let tables = slots.in_use(slot)?;
+        let is_nested = self.machine.capabilities.paging == Paging::Nested;
+        if tables.is_shown && is_nested && tables.region.revoke(0, tables.region.len()).is_ok() {
+            return Ok(());
+        }
+        if tables.is_shown {
+            self.machine.clear_slot(slot)?;
+            tables.is_shown = false;
+        }
+        self.machine.set_slot(slot, tables.at, &tables.region, tables.tracking)?;
+        tables.is_shown = true;
         Ok(())
     }
 

@@ -97,6 +97,21 @@ impl Contents {
         self.extents.iter().map(Extent::stored_pages).sum()
     }
 
+    /// Whether a page takes memory because it does not hold zeros, as far as is known.
+    pub fn is_stored(&self, page: usize) -> bool {
+        self.stored_in(page..page + 1).next().is_some()
+    }
+
+    /// Those of these pages that take memory because they do not hold zeros, as far as is known, in ascending order.
+    pub fn stored_in(&self, pages: Range<usize>) -> impl Iterator<Item = usize> + '_ {
+        let first = self.extents.partition_point(|extent| extent.pages.end <= pages.start);
+        let meeting = self.extents[first..].iter().take_while(move |extent| extent.pages.start < pages.end);
+        meeting.flat_map(move |extent| {
+            let part = extent.pages.start.max(pages.start)..extent.pages.end.min(pages.end);
+            part.filter(|page| extent.frozen.page(extent.first + (page - extent.pages.start)).is_some())
+        })
+    }
+
     /// What `region` holds now, given that only the pages `changed`, in ascending order, can differ from `self`. This is
     /// `self` again where none does.
     ///

@@ -14,6 +14,8 @@ pub struct Capabilities {
     pub fsgsbase: bool,
     /// Whether these instructions work in ring 3, announced or not.
     pub base_instructions: bool,
+    /// Who walks the guest's page tables.
+    pub paging: Paging,
     /// The register state that guests may use, as bits of XCR0; 0 when the processor has no XSAVE.
     pub xcr0: u64,
 }
@@ -29,6 +31,17 @@ pub enum PortAccess {
     /// By I/O privilege level 3 in the guest's flags, because no bitmap is honoured. The guest can write any port then, so
     /// that telling allowed ports from others is the host's business alone.
     PrivilegeLevel,
+}
+
+/// Who walks the guest's page tables, as far as it makes a difference: whether a table that was put to another use is seen
+/// ([`PageTables`](crate::x86_64::paging::PageTables)).
+#[derive(Copy, Clone, Eq, PartialEq, Hash, Debug)]
+#[non_exhaustive]
+pub enum Paging {
+    /// The processor. It sees such a table once the page of the table has been [revoked](crate::Region::revoke).
+    Nested,
+    /// The hypervisor, which shadows them. It sees such a table once it has forgotten the memory slot of the tables.
+    Shadowed,
 }
 
 /// The ring that `syscall` enters.
@@ -53,14 +66,14 @@ impl Capabilities {
 
 impl fmt::Display for Capabilities {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Capabilities { ports, syscall, fsgsbase, base_instructions, xcr0 } = self;
+        let Capabilities { ports, syscall, fsgsbase, base_instructions, paging, xcr0 } = self;
         let fsgsbase = match (fsgsbase, base_instructions) {
             (true, true) => "with FSGSBASE",
             (true, false) => "with FSGSBASE that does not work",
             (false, true) => "with FSGSBASE that is not announced",
             (false, false) => "without FSGSBASE",
         };
-        write!(f, "ring 3 reaches its ports through {ports}; syscall {syscall}; {fsgsbase}; XCR0 {xcr0:#x}")
+        write!(f, "ring 3 reaches its ports through {ports}; syscall {syscall}; {fsgsbase}; {paging}; XCR0 {xcr0:#x}")
     }
 }
 
@@ -70,6 +83,15 @@ impl fmt::Display for PortAccess {
             PortAccess::Bitmap => "the I/O bitmap",
             PortAccess::BitmapOfAvailableTask => "the I/O bitmap of an available task",
             PortAccess::PrivilegeLevel => "I/O privilege level 3",
+        })
+    }
+}
+
+impl fmt::Display for Paging {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Paging::Nested => "nested paging",
+            Paging::Shadowed => "shadowed page tables",
         })
     }
 }
@@ -97,12 +119,13 @@ mod tests {
             syscall: SyscallRing::Ring0,
             fsgsbase: true,
             base_instructions: true,
+            paging: Paging::Nested,
             xcr0: 7,
         };
         assert_eq!(
             capabilities.to_string(),
             "ring 3 reaches its ports through the I/O bitmap of an available task; syscall enters ring 0; with FSGSBASE; \
-             XCR0 0x7"
+             nested paging; XCR0 0x7"
         );
     }
 
@@ -112,7 +135,8 @@ mod tests {
             [(PortAccess::Bitmap, 0), (PortAccess::BitmapOfAvailableTask, 0), (PortAccess::PrivilegeLevel, 0x3000)]
         {
             let syscall = SyscallRing::Ring0;
-            let capabilities = Capabilities { ports, syscall, fsgsbase: true, base_instructions: true, xcr0: 7 };
+            let (base_instructions, paging) = (true, Paging::Nested);
+            let capabilities = Capabilities { ports, syscall, fsgsbase: true, base_instructions, paging, xcr0: 7 };
             assert_eq!(capabilities.user_flags(), flags);
         }
     }

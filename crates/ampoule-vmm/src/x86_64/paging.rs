@@ -1,11 +1,36 @@
 //! Four-level page tables that the host writes and the guest's processor walks.
 //!
 //! The tables lie in memory that only the host and ring 0 can write, so what the host reads there is what it wrote, but for
-//! the accessed and dirty bits. Tables that hold nothing any more are given back, so a guest that maps and unmaps all over
-//! its address space needs no more tables than its mappings of the moment do.
+//! the accessed and dirty bits. Tables that hold nothing any more can serve other addresses, so a guest that maps and unmaps
+//! all over its address space needs no more tables than its mappings of the moment do.
 //!
 //! Leaf entries have their accessed and dirty bits set from the start: a processor that need not set them is much cheaper to
 //! virtualize on a page's first touch.
+//!
+//! # How tables may be edited
+//!
+//! The host edits by plain writes while the guest stands still. Whoever translates addresses for the guest remembers what it
+//! has read of the tables, and does not see these writes:
+//!
+//! - With *nested paging* that is the processor. It remembers entries of all levels, and forgets all of them whenever the
+//!   hypervisor takes away a page of the guest's that it has used, a table's own page included.
+//! - A hypervisor that *shadows* the tables has a copy of each table that the guest has used. An entry of the lowest level
+//!   is copied again once the frame that it leads to was taken away. An entry of an upper level is not: where it has led to
+//!   once, the copy leads for as long as the table's memory slot is mapped. And the copy of a table is found by the
+//!   table's address, so a table that moves takes what the hypervisor knows about it along.
+//!
+//! An entry that is absent is remembered by neither. So these rules hold:
+//!
+//! 1. **A table keeps its place.** The addresses that a table serves are its own, also while it is empty and unlinked. An
+//!    upper entry is therefore absent or has the one value that it ever had, and what is remembered of it is right.
+//! 2. **A leaf entry is added freely.** One that is changed or removed needs its frame taken away from the hypervisor for an
+//!    instant ([`Region::revoke`], [`Region::discard`]) before the guest runs. That is the caller's to do.
+//! 3. **Places change hands all at once**: when none is left, or when a checkpoint's tables lie where others do. Nothing that
+//!    is remembered is right then: [`PageTables::is_stale`] says so, and the guest must not run until
+//!    [`Vm::flush_translations`](crate::Vm::flush_translations) has made everybody forget everything.
+
+mod entry;
+mod table_memory;
 
 use std::io;
 use std::ops::Range;
@@ -13,7 +38,9 @@ use std::sync::Arc;
 
 use crate::address::{GuestPhys, GuestVirt, PAGE_SIZE};
 use crate::memory::{Contents, Region};
-use crate::page_set::PageSet;
+
+use entry::{ADDRESS, PHYS_END, PRESENT, TABLE, TOP, VIRT_END, access_of, flags, index, parts, span, tables_spanning};
+use table_memory::{MemoryCheckpoint, Place, Table, TableMemory};
 
 /// What may be done with a page. Reading is always allowed.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
@@ -50,7 +77,7 @@ impl PageTables {
         assert!(tables.start <= tables.end && tables.end <= region.len());
         let mut memory = TableMemory::new(region, base, tables);
         memory.require(1)?;
-        let root = memory.allocate();
+        let root = memory.link(Place::of(0, TOP));
         Ok(PageTables { memory, root })
     }
 
@@ -122,60 +149,44 @@ impl PageTables {
         self.memory.available()
     }
 
+    /// Whether the guest must not run before [`Vm::flush_translations`](crate::Vm::flush_translations), because tables have
+    /// been put to another use (rule 3 of this module).
+    pub fn is_stale(&self) -> bool {
+        self.memory.is_stale()
+    }
+
+    /// Notes that all translations have been flushed.
+    pub fn mark_flushed(&mut self) {
+        self.memory.mark_flushed();
+    }
+
+    /// Gives up the places of all tables that are empty, as happens when none is left.
+    pub(crate) fn give_up_places(&mut self) {
+        self.memory.give_up_places();
+    }
+
     /// Remembers the present tables, with the pages `beside` them in the region, whose contents go with theirs.
     ///
     /// # Errors
     ///
     /// What the host reports when it has no memory for them.
     pub(super) fn checkpoint(&mut self, beside: impl IntoIterator<Item = usize>) -> io::Result<TablesCheckpoint> {
-        let memory = &mut self.memory;
-        beside.into_iter().for_each(|page| memory.written.insert(page));
-        memory.current = memory.current.updated(&memory.region, memory.written.iter())?;
-        memory.written.clear();
-        let Self { memory, root } = self;
-        Ok(TablesCheckpoint {
-            contents: Arc::clone(&memory.current),
-            base: memory.base,
-            offset: memory.offset,
-            capacity: memory.capacity,
-            present: memory.present.clone(),
-            free: memory.free.clone(),
-            root: *root,
-        })
+        Ok(TablesCheckpoint { memory: self.memory.checkpoint(beside)?, root: self.root })
     }
 
-    /// Goes back to tables of this, or of an equal region. [`Region::revoke`] the memory that was mapped since.
+    /// Goes back to tables of this, or of an equal region. [`Region::revoke`] the memory that was mapped since, and look at
+    /// [`is_stale`](Self::is_stale).
     ///
     /// # Panics
     ///
     /// When the checkpoint is of a region of another size.
     pub(super) fn restore(&mut self, checkpoint: &TablesCheckpoint) {
-        let memory = &mut self.memory;
-        if !Arc::ptr_eq(&memory.current, &checkpoint.contents) {
-            memory.current.differences(&checkpoint.contents, &mut memory.written);
-            memory.current = Arc::clone(&checkpoint.contents);
-        } else if memory.written.is_empty() {
-            return;
-        }
-        memory.current.write_back(&memory.region, memory.written.iter());
-        memory.written.clear();
-        memory.present.clone_from(&checkpoint.present);
-        memory.free.clone_from(&checkpoint.free);
+        self.memory.restore(&checkpoint.memory);
     }
 
     /// The tables of a checkpoint, in a region that shows its contents.
     pub(super) fn of_checkpoint(region: Arc<Region>, checkpoint: &TablesCheckpoint) -> Self {
-        let memory = TableMemory {
-            region,
-            base: checkpoint.base,
-            offset: checkpoint.offset,
-            capacity: checkpoint.capacity,
-            present: checkpoint.present.clone(),
-            free: checkpoint.free.clone(),
-            written: PageSet::new(checkpoint.contents.pages()),
-            current: Arc::clone(&checkpoint.contents),
-        };
-        Self { memory, root: checkpoint.root }
+        Self { memory: TableMemory::of_checkpoint(region, &checkpoint.memory), root: checkpoint.root }
     }
 
     /// How many tables below `table` mapping all of `span` would have to make.
@@ -198,58 +209,66 @@ impl PageTables {
 
     /// `offset` is the physical minus the virtual address; there are tables enough.
     fn map_in(&mut self, table: Table, level: u32, span: &Range<u64>, offset: u64, flags: u64) {
+        if level == 1 {
+            return self.set_leaves(table, span, |page| page.wrapping_add(offset) | flags);
+        }
         for (index, part) in parts(span, level) {
-            if level == 1 {
-                let page = part.start.wrapping_add(offset);
-                self.memory.set_entry(table, index, page | flags);
-            } else {
-                let below = self.table_below(table, index);
-                self.map_in(below, level - 1, &part, offset, flags);
-            }
+            let below = self.table_below(table, index, level, part.start);
+            self.map_in(below, level - 1, &part, offset, flags);
         }
     }
 
-    fn table_below(&mut self, table: Table, index: usize) -> Table {
+    /// The table that an entry leads to, which is made if there is none: one of those that serve `address`.
+    fn table_below(&mut self, table: Table, index: usize, level: u32, address: u64) -> Table {
         let entry = self.memory.entry(table, index);
         if entry & PRESENT != 0 {
             return self.memory.table_at(entry & ADDRESS);
         }
-        let below = self.memory.allocate();
+        let below = self.memory.link(Place::of(address, level - 1));
         let address = self.memory.address(below).0;
         self.memory.set_entry(table, index, address | TABLE);
         below
     }
 
     fn unmap_in(&mut self, table: Table, level: u32, span: &Range<u64>) {
+        if level == 1 {
+            return self.set_leaves(table, span, |_| 0);
+        }
         for (index, part) in parts(span, level) {
             let entry = self.memory.entry(table, index);
             if entry & PRESENT == 0 {
                 continue;
             }
-            if level > 1 {
-                let below = self.memory.table_at(entry & ADDRESS);
-                self.unmap_in(below, level - 1, &part);
-                if !self.memory.is_empty(below) {
-                    continue;
-                }
-                self.memory.free(below);
+            let below = self.memory.table_at(entry & ADDRESS);
+            self.unmap_in(below, level - 1, &part);
+            if self.memory.is_empty(below) {
+                self.memory.unlink(below);
+                self.memory.set_entry(table, index, 0);
             }
-            self.memory.set_entry(table, index, 0);
         }
+    }
+
+    /// Sets the entries of pages that one table of the lowest level serves. `entry` says what the one of a page is to be.
+    fn set_leaves(&mut self, table: Table, span: &Range<u64>, entry: impl Fn(u64) -> u64) {
+        let first = index(span.start, 1);
+        let pages = (span.end - span.start) as usize / PAGE_SIZE;
+        let page = |index: usize| span.start + ((index - first) * PAGE_SIZE) as u64;
+        self.memory.set_entries(table, first, pages, |index| entry(page(index)));
     }
 }
 
 /// Page tables as they were at one moment.
 #[derive(Debug)]
 pub(super) struct TablesCheckpoint {
-    /// Of the whole region.
-    pub(super) contents: Arc<Contents>,
-    base: u64,
-    offset: usize,
-    capacity: usize,
-    present: Vec<u16>,
-    free: Vec<Table>,
+    memory: MemoryCheckpoint,
     root: Table,
+}
+
+impl TablesCheckpoint {
+    /// What the whole region held.
+    pub(super) fn contents(&self) -> &Arc<Contents> {
+        &self.memory.contents
+    }
 }
 
 /// There are not enough pages left for the page tables that a mapping needs.
@@ -261,188 +280,3 @@ pub struct OutOfTables {
     /// How many can be made.
     pub available: usize,
 }
-
-/// A table, by its place in the table memory.
-#[derive(Copy, Clone, Eq, PartialEq, Debug)]
-struct Table(u32);
-
-/// The pages that tables are made of. Pages that are not in use are zero.
-#[derive(Debug)]
-struct TableMemory {
-    region: Arc<Region>,
-    /// Guest-physical address of the first table.
-    base: u64,
-    /// Offset of the first table within the region.
-    offset: usize,
-    /// How many tables there can be.
-    capacity: usize,
-    /// Per table ever made, how many of its entries are present.
-    present: Vec<u16>,
-    /// Tables that were made and given back.
-    free: Vec<Table>,
-    /// The pages of the region that may differ from `current`.
-    written: PageSet,
-    current: Arc<Contents>,
-}
-
-impl TableMemory {
-    fn new(region: Arc<Region>, base: GuestPhys, tables: Range<usize>) -> Self {
-        TableMemory {
-            base: base.0 + tables.start as u64,
-            offset: tables.start,
-            capacity: tables.len() / PAGE_SIZE,
-            present: Vec::new(),
-            free: Vec::new(),
-            written: PageSet::new(region.len() / PAGE_SIZE),
-            current: Contents::zero(region.len() / PAGE_SIZE),
-            region,
-        }
-    }
-
-    fn available(&self) -> usize {
-        self.capacity - self.present.len() + self.free.len()
-    }
-
-    fn require(&self, needed: usize) -> Result<(), OutOfTables> {
-        let available = self.available();
-        if needed > available {
-            return Err(OutOfTables { needed, available });
-        }
-        Ok(())
-    }
-
-    /// The caller has made sure, by [`Self::require`], that there is one.
-    fn allocate(&mut self) -> Table {
-        if let Some(table) = self.free.pop() {
-            return table;
-        }
-        assert!(self.present.len() < self.capacity);
-        self.present.push(0);
-        Table(self.present.len() as u32 - 1)
-    }
-
-    /// Discarding the page gives its memory back, leaves it zero for its next use, and makes the hypervisor flush what the
-    /// processor may have cached about the path through it.
-    fn free(&mut self, table: Table) {
-        debug_assert!(self.is_empty(table));
-        let offset = self.offset_of(table, 0);
-        self.region.discard(offset, PAGE_SIZE).expect(WITHIN);
-        self.written.insert(offset / PAGE_SIZE);
-        self.free.push(table);
-    }
-
-    fn is_empty(&self, table: Table) -> bool {
-        self.present[table.0 as usize] == 0
-    }
-
-    fn entry(&self, table: Table, index: usize) -> u64 {
-        self.region.read_u64(self.offset_of(table, index)).expect(WITHIN)
-    }
-
-    fn set_entry(&mut self, table: Table, index: usize, entry: u64) {
-        let was = self.entry(table, index) & PRESENT;
-        let count = &mut self.present[table.0 as usize];
-        *count = *count + (entry & PRESENT) as u16 - was as u16;
-        let offset = self.offset_of(table, index);
-        self.region.write_u64(offset, entry).expect(WITHIN);
-        self.written.insert(offset / PAGE_SIZE);
-    }
-
-    fn offset_of(&self, table: Table, index: usize) -> usize {
-        self.offset + table.0 as usize * PAGE_SIZE + index * size_of::<u64>()
-    }
-
-    fn address(&self, table: Table) -> GuestPhys {
-        GuestPhys(self.base + (table.0 as usize * PAGE_SIZE) as u64)
-    }
-
-    fn table_at(&self, address: u64) -> Table {
-        Table(((address - self.base) / PAGE_SIZE as u64) as u32)
-    }
-}
-
-/// The checked byte range of a mapping.
-fn span(at: GuestVirt, pages: usize) -> Range<u64> {
-    assert!(at.is_page_aligned());
-    let end = (pages as u64)
-        .checked_mul(PAGE_SIZE as u64)
-        .and_then(|bytes| at.0.checked_add(bytes))
-        .filter(|end| *end <= VIRT_END);
-    at.0..end.expect("a mapping lies within the lower half of the virtual addresses")
-}
-
-/// The entries of a table that a range meets, each with its part of the range.
-fn parts(span: &Range<u64>, level: u32) -> impl Iterator<Item = (usize, Range<u64>)> + use<> {
-    let Range { mut start, end } = span.clone();
-    std::iter::from_fn(move || {
-        if start >= end {
-            return None;
-        }
-        let part = start..end.min((start | (covered(level) - 1)) + 1);
-        start = part.end;
-        Some((index(part.start, level), part))
-    })
-}
-
-/// How many tables, of this level and below, it takes to map a range.
-fn tables_spanning(span: &Range<u64>, level: u32) -> usize {
-    (1..=level)
-        .map(|level| {
-            let bits = covered(level + 1).trailing_zeros();
-            ((span.end - 1) >> bits) - (span.start >> bits) + 1
-        })
-        .sum::<u64>() as usize
-}
-
-/// The bytes that one entry of a table covers.
-fn covered(level: u32) -> u64 {
-    (PAGE_SIZE as u64) << (ENTRY_BITS * (level - 1))
-}
-
-fn index(address: u64, level: u32) -> usize {
-    (address / covered(level)) as usize % (1 << ENTRY_BITS)
-}
-
-fn flags(access: Access) -> u64 {
-    let mut flags = PRESENT | ACCESSED | DIRTY;
-    if access.write {
-        flags |= WRITE;
-    }
-    if access.user {
-        flags |= USER;
-    }
-    if !access.execute {
-        flags |= NO_EXECUTE;
-    }
-    flags
-}
-
-fn access_of(entry: u64) -> Access {
-    Access { write: entry & WRITE != 0, execute: entry & NO_EXECUTE == 0, user: entry & USER != 0 }
-}
-
-const WITHIN: &str = "tables lie within their region, which was checked at the start";
-
-/// The level of the root; the tables of level 1 hold the pages.
-const TOP: u32 = 4;
-
-/// An index into a table has nine bits.
-const ENTRY_BITS: u32 = 9;
-
-/// The first virtual address beyond the lower half.
-const VIRT_END: u64 = 1 << 47;
-
-/// The first address beyond those that an entry can hold.
-const PHYS_END: u64 = 1 << 52;
-
-// Bits of a page-table entry (AMD64 Architecture Programmer's Manual, volume 2, section 5.4.1).
-const PRESENT: u64 = 1 << 0;
-const WRITE: u64 = 1 << 1;
-const USER: u64 = 1 << 2;
-const ACCESSED: u64 = 1 << 5;
-const DIRTY: u64 = 1 << 6;
-const NO_EXECUTE: u64 = 1 << 63;
-const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
-
-/// An entry that leads to another table: the page's entry alone decides what is allowed.
-const TABLE: u64 = PRESENT | WRITE | USER | ACCESSED;

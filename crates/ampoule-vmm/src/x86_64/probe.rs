@@ -1,17 +1,18 @@
 //! Finds out how guests behave on the hypervisor at hand, by running one.
 //!
-//! Hypervisors differ in what the I/O bitmap of the task state segment does, in which ring `syscall` arrives, and in whether
-//! `wrfsbase` works. Asking a tiny guest is safer than knowing hypervisors by name.
+//! Hypervisors differ in what the I/O bitmap of the task state segment does, in which ring `syscall` arrives, in whether
+//! `wrfsbase` works, and in what they remember of page tables. Asking a tiny guest is safer than knowing hypervisors by name.
 
 mod trial;
 
 use std::io;
+use std::sync::Arc;
 
-use crate::address::{GuestVirt, PAGE_SIZE};
+use crate::address::{GuestPhys, GuestVirt, PAGE_SIZE};
 use crate::hypervisor::{HypervisorError, Vcpu, Vm, WriteTracking};
-use crate::memory::Region;
-use crate::x86_64::capabilities::{Capabilities, SyscallRing};
-use crate::x86_64::paging::Access;
+use crate::memory::{Region, RevokeError};
+use crate::x86_64::capabilities::{Capabilities, Paging, SyscallRing};
+use crate::x86_64::paging::{Access, PageTables};
 use crate::x86_64::registers::Regs;
 use crate::x86_64::shim::{
     DOORBELL_PORT, OWN_TABLES, SHARED_PHYS, SYSCALL_PORT, SYSTEM_BASE, System, initial_flags, syscall_return,
@@ -28,17 +29,17 @@ pub(crate) fn probe(
 ) -> Result<Capabilities, ProbeError> {
     for ports in trial::WAYS {
         let Features { fsgsbase, xcr0 } = features;
-        let syscall = SyscallRing::Ring0;
-        let supposed = Capabilities { ports, syscall, fsgsbase, base_instructions: false, xcr0 };
+        let (syscall, paging) = (SyscallRing::Ring0, Paging::Shadowed);
+        let supposed = Capabilities { ports, syscall, fsgsbase, base_instructions: false, paging, xcr0 };
         trials.begin(ports);
-        let mut vm = create_vm(supposed)?;
-        let mut vcpu = guest(vm.as_mut(), &supposed)?;
-        let outcome = run(vcpu.as_mut(), DOORBELL_PORT)?;
+        let mut guest = Guest::new(create_vm(supposed)?, &supposed)?;
+        let outcome = run(&mut *guest.vcpu, DOORBELL_PORT)?;
         trials.end(outcome);
         if outcome == Outcome::Left {
-            let syscall = syscall_ring(vcpu.as_mut(), trials, supposed)?;
-            let base_instructions = base_instructions(vcpu.as_mut(), trials)?;
-            return Ok(Capabilities { syscall, base_instructions, ..supposed });
+            let syscall = syscall_ring(&mut *guest.vcpu, trials, supposed)?;
+            let base_instructions = base_instructions(&mut *guest.vcpu, trials)?;
+            let paging = *trials.paging.insert(guest.paging()?);
+            return Ok(Capabilities { syscall, base_instructions, paging, ..supposed });
         }
     }
     Err(ProbeError::NoPort)
@@ -76,21 +77,85 @@ pub enum ProbeError {
         /// What came instead of the instruction behind the system call.
         outcome: Outcome,
     },
+    /// A guest cannot read its own memory.
+    #[error("a guest cannot read memory that its page tables show: {outcome}")]
+    Read {
+        /// What came instead.
+        outcome: Outcome,
+    },
+    /// The trial guest's memory could not be revoked.
+    #[error("translations of a trial guest's memory could not be revoked")]
+    Revoke(#[source] RevokeError),
+    /// A guest is shown what its page tables said before they were edited, and a flush does not help.
+    #[error("a guest sees outdated page tables, even after a flush of all translations")]
+    PageTables,
 }
 
-/// A vCPU about to execute [`GUEST`].
-fn guest(vm: &mut dyn Vm, capabilities: &Capabilities) -> Result<Box<dyn Vcpu>, ProbeError> {
-    let (system, mut tables) = System::new(2 * OWN_TABLES).map_err(ProbeError::Memory)?;
-    let code = Region::anonymous(PAGE_SIZE).map_err(ProbeError::Memory)?;
-    code.write(0, &GUEST).expect("the guest fits a page");
-    let user = Access { write: false, execute: true, user: true };
-    tables.map(CODE, SHARED_PHYS, 1, user).expect("there are tables for one page");
-    vm.map(0, SYSTEM_BASE, system.region().clone(), WriteTracking::Off)?;
-    vm.map(1, SHARED_PHYS, code, WriteTracking::Off)?;
-    let mut vcpu = vm.create_vcpu(&system.syscall_entry())?;
-    vcpu.set_special_regs(&system.initial_special_regs(capabilities, tables.root()))?;
-    vcpu.set_regs(&Regs { rip: CODE.0, rflags: initial_flags(capabilities), ..Regs::default() });
-    Ok(vcpu)
+/// A guest about to execute [`CODE`].
+struct Guest {
+    vcpu: Box<dyn Vcpu>,
+    vm: Box<dyn Vm>,
+    system: System,
+    tables: PageTables,
+    /// Its code, and two pages of data that each hold their own number.
+    memory: Arc<Region>,
+    rflags: u64,
+}
+
+impl Guest {
+    fn new(mut vm: Box<dyn Vm>, capabilities: &Capabilities) -> Result<Guest, ProbeError> {
+        let (system, mut tables) = System::new(3 * OWN_TABLES).map_err(ProbeError::Memory)?;
+        let memory = Region::anonymous(3 * PAGE_SIZE).map_err(ProbeError::Memory)?;
+        memory.write(0, &CODE).expect("the guest fits a page");
+        DATA.iter().for_each(|page| memory.write_u64(page * PAGE_SIZE, *page as u64).expect("there are three pages"));
+        let user = Access { write: false, execute: true, user: true };
+        tables.map(START, SHARED_PHYS, 1, user).expect(TABLES);
+        vm.map(SYSTEM_SLOT, SYSTEM_BASE, system.region().clone(), WriteTracking::Off)?;
+        vm.map(MEMORY_SLOT, SHARED_PHYS, memory.clone(), WriteTracking::Off)?;
+        let mut vcpu = vm.create_vcpu(&system.syscall_entry())?;
+        vcpu.set_special_regs(&system.initial_special_regs(capabilities, tables.root()))?;
+        let rflags = initial_flags(capabilities);
+        vcpu.set_regs(&Regs { rip: START.0, rflags, ..Regs::default() });
+        Ok(Guest { vcpu, vm, system, tables, memory, rflags })
+    }
+
+    /// Puts the table of one place to use at another, and a new one in its old place. Who sees that without a flush walks the
+    /// tables himself.
+    fn paging(&mut self) -> Result<Paging, ProbeError> {
+        let [one, other] = DATA;
+        self.map(FIRST_PLACE, one);
+        self.read(FIRST_PLACE)?;
+        self.tables.unmap(FIRST_PLACE, 1);
+        self.tables.give_up_places();
+        self.map(SECOND_PLACE, other);
+        self.map(FIRST_PLACE, one);
+        for region in [&self.memory, self.system.region()] {
+            region.revoke(0, region.len()).map_err(ProbeError::Revoke)?;
+        }
+        let found = [self.read(SECOND_PLACE)?, self.read(FIRST_PLACE)?];
+        let expected = [other, one].map(|page| page as u64);
+        if found == expected {
+            return Ok(Paging::Nested);
+        }
+        self.vm.flush_translations(SYSTEM_SLOT)?;
+        let found = [self.read(SECOND_PLACE)?, self.read(FIRST_PLACE)?];
+        if found == expected { Ok(Paging::Shadowed) } else { Err(ProbeError::PageTables) }
+    }
+
+    fn map(&mut self, at: GuestVirt, page: usize) {
+        let to = GuestPhys(SHARED_PHYS.0 + (page * PAGE_SIZE) as u64);
+        self.tables.map(at, to, 1, Access { write: false, execute: false, user: true }).expect(TABLES);
+    }
+
+    /// What the guest reads at an address.
+    fn read(&mut self, at: GuestVirt) -> Result<u64, ProbeError> {
+        let rip = START.0 + READ as u64;
+        self.vcpu.set_regs(&Regs { rip, rdx: at.0, rflags: self.rflags, ..Regs::default() });
+        match run(&mut *self.vcpu, DOORBELL_PORT)? {
+            Outcome::Left => Ok(self.vcpu.regs().rax),
+            outcome => Err(ProbeError::Read { outcome }),
+        }
+    }
 }
 
 /// Goes on from the guest's first exit.
@@ -132,13 +197,25 @@ fn run(vcpu: &mut dyn Vcpu, port: u16) -> Result<Outcome, HypervisorError> {
     Ok(Outcome::of(&vcpu.run()?, port))
 }
 
+const TABLES: &str = "there are tables for three pages";
+
+const SYSTEM_SLOT: u32 = 0;
+const MEMORY_SLOT: u32 = 1;
+
 /// Where the trial guest's code lies.
-const CODE: GuestVirt = GuestVirt(0x1_0000);
+const START: GuestVirt = GuestVirt(0x1_0000);
+
+/// Two addresses that differ in the table of the lowest level.
+const FIRST_PLACE: GuestVirt = GuestVirt(0x40_0000);
+const SECOND_PLACE: GuestVirt = GuestVirt(0x60_0000);
+
+/// The pages of data in the trial guest's memory.
+const DATA: [usize; 2] = [1, 2];
 
 /// What the trial guest makes the base of FS.
 const BASE: u32 = 0x1234_5000;
 
-const GUEST: [u8; 23] = [
+const CODE: [u8; 28] = [
     // out DOORBELL_PORT, al
     0xe6,
     DOORBELL_PORT as u8,
@@ -169,7 +246,17 @@ const GUEST: [u8; 23] = [
     // out DOORBELL_PORT, al
     0xe6,
     DOORBELL_PORT as u8,
+    // mov rax, [rdx]
+    0x48,
+    0x8b,
+    0x02,
+    // out DOORBELL_PORT, al
+    0xe6,
+    DOORBELL_PORT as u8,
 ];
+
+/// Where the trial guest reads what lies at RDX.
+const READ: usize = 23;
 
 #[cfg(test)]
 mod tests;

@@ -6,11 +6,10 @@ use ampoule_vmm::GuestVirt;
 
 use crate::image::{USER_END, USER_START};
 
-use super::frames::FrameRange;
 use super::mapping::Mapping;
 use super::{
-    AddressSpace, MAX_MAPPINGS, MapError, MappingKind, Movement, PAGE, Placement, Protection, address, frames_of, page,
-    user_pages,
+    AddressSpace, MAX_MAPPINGS, MapError, MappingKind, Movement, PAGE, PORTION_PAGES, PORTION_RUNS, Placement,
+    Protection, address, coalesce, frames_of, page, user_pages,
 };
 
 impl AddressSpace {
@@ -27,7 +26,7 @@ impl AddressSpace {
     ///
     /// # Errors
     ///
-    /// Every [`MapError`] but `Revoke` and `NotMapped`. When the page tables have no room for a [`Placement::Fixed`]
+    /// Every [`MapError`] but `NotMapped`. When the page tables have no room for a [`Placement::Fixed`]
     /// mapping, what was mapped there before is gone.
     pub(crate) fn map_anonymous(
         &mut self,
@@ -86,6 +85,9 @@ impl AddressSpace {
 
         let fresh = if protection.is_readable() { self.take_frames(&range)? } else { Vec::new() };
         if let Err(error) = self.set_entries(&range, protection) {
+            if matches!(error, MapError::Interrupted) {
+                return Err(error);
+            }
             for (pages, mapping) in &pieces {
                 self.set_entries(pages, mapping.protection)
                     .expect("entries that were there a moment ago have their tables still");
@@ -94,15 +96,14 @@ impl AddressSpace {
             return Err(error);
         }
         self.layout_mut().mappings.remove(&range);
-        let mut narrowed: Vec<FrameRange> = Vec::new();
         for (pages, mapping) in pieces {
             if mapping.protection.narrows_to(protection) {
-                let backing = self.layout.backing.overlapping(&pages);
-                narrowed.extend(frames_of(backing.collect()));
+                self.narrow(&pages);
             }
             self.layout_mut().mappings.insert(pages, Mapping { protection, ..mapping });
         }
-        self.revoke_frames(narrowed)
+        self.revoke_narrowed();
+        Ok(())
     }
 
     /// Changes the size of a range that lies within one mapping, and moves it if it must, as `mremap` does. Returns where
@@ -171,9 +172,13 @@ impl AddressSpace {
         if self.layout.mappings.overlapping(&range).any(|(_, mapping)| mapping.kind == MappingKind::Image) {
             return Err(MapError::InvalidRange);
         }
-        let frames = frames_of(self.layout.backing.overlapping(&range).collect());
-        for run in super::coalesce(frames.collect()) {
-            self.clear_frames(&run);
+        let mut rest = range.clone();
+        while !rest.is_empty() {
+            let portion = self.layout.backing.portion(&rest, PORTION_RUNS, PORTION_PAGES);
+            let frames = coalesce(frames_of(self.layout.backing.overlapping(&portion).collect()).collect());
+            self.clear_frames(&frames);
+            rest.start = portion.end;
+            self.check_watch()?;
         }
         if self.layout.mappings.covers(&range) { Ok(()) } else { Err(MapError::NotMapped) }
     }
@@ -192,6 +197,9 @@ impl AddressSpace {
         if mapping.protection.is_readable() {
             let fresh = self.take_frames(&range)?;
             if let Err(error) = self.set_entries(&range, mapping.protection) {
+                if matches!(error, MapError::Interrupted) {
+                    return Err(error);
+                }
                 self.tables.unmap(address(range.start), (range.end - range.start) as usize);
                 self.return_unused_frames(&fresh);
                 return Err(error);
@@ -209,8 +217,7 @@ impl AddressSpace {
             self.check_mapping_count(1)?;
         }
         self.layout_mut().mappings.remove(range);
-        self.drop_pages(range);
-        Ok(())
+        self.drop_pages(range)
     }
 
     /// Moves the pages of `old`, with their frames, to the start of `target`, where nothing is mapped. What `target` has more
@@ -225,8 +232,12 @@ impl AddressSpace {
         let moving: Vec<_> = self.layout.backing.overlapping(&(old.start..old.start + moved)).collect();
         for (pages, frame) in &moving {
             self.layout_mut().backing.insert(moved_by(pages, &old, &target), *frame);
+            self.check_watch()?;
         }
         if let Err(error) = self.set_entries(&target, mapping.protection) {
+            if matches!(error, MapError::Interrupted) {
+                return Err(error);
+            }
             self.tables.unmap(address(target.start), (target.end - target.start) as usize);
             self.return_unused_frames(&[grown]);
             self.layout_mut().backing.remove(&target);
@@ -234,9 +245,17 @@ impl AddressSpace {
         }
         self.layout_mut().backing.remove(&(old.start..old.start + moved));
         self.layout_mut().mappings.remove(&old);
-        self.drop_pages(&old);
+        frames_of(moving).for_each(|run| self.narrowed.add(run));
+        self.drop_pages(&old)?;
         self.layout_mut().mappings.insert(target, mapping);
-        self.revoke_frames(frames_of(moving).collect())
+        Ok(())
+    }
+
+    /// Notes that the hypervisor may know more of pages than the guest may do with them.
+    fn narrow(&mut self, pages: &Range<u64>) {
+        for (pages, frame) in self.layout.backing.overlapping(pages) {
+            self.narrowed.add(frame.0..frame.0 + (pages.end - pages.start));
+        }
     }
 
     /// The highest place below the stack where `len` bytes are free.

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use ampoule_vmm::x86_64::paging::PageTables;
 use ampoule_vmm::{Contents, Vm};
 
-use super::{AddressSpace, Layout, MapError};
+use super::frames::Cover;
+use super::{AddressSpace, Layout};
 use crate::guest_memory::{GuestMemory, MemoryError, Restored};
 
 /// What an address space was at one moment, but for its page tables. Clones share it.
@@ -40,26 +41,25 @@ impl AddressSpace {
     ///
     /// # Errors
     ///
-    /// When the contents or the hypervisor's cache could not be changed. The address space is neither in the old state nor
-    /// in the new one then.
+    /// When the contents could not be changed. The address space is neither in the old state nor in the new one then.
     pub(crate) fn restore(
         &mut self,
         checkpoint: &SpaceCheckpoint,
         vm: &mut dyn Vm,
         slot: u32,
-    ) -> Result<Restored, RestoreSpaceError> {
+    ) -> Result<Restored, MemoryError> {
         if !Arc::ptr_eq(&self.origin, &checkpoint.layout) {
-            self.memory.revoke_frames(&(0..self.memory.frames())).map_err(MapError::from)?;
+            self.revoke(vec![0..self.memory.frames()]);
             self.origin = Arc::clone(&checkpoint.layout);
             self.remapped.clear();
         } else if !self.remapped.is_empty() {
-            self.revoke_frames(self.remapped.clone())?;
-            self.remapped.clear();
+            let frames = self.remapped.take();
+            self.revoke(frames);
         }
         if !Arc::ptr_eq(&self.layout, &checkpoint.layout) {
             self.layout = Arc::clone(&checkpoint.layout);
         }
-        Ok(self.memory.restore(vm, slot, &checkpoint.contents)?)
+        self.memory.restore(vm, slot, &checkpoint.contents)
     }
 
     /// An address space as another was at a checkpoint, in memory that shows what that held. The page tables are what they
@@ -71,7 +71,10 @@ impl AddressSpace {
             memory,
             tables,
             windows: Vec::new(),
-            remapped: Vec::new(),
+            remapped: Cover::default(),
+            narrowed: Cover::default(),
+            is_unrevoked: false,
+            watch: None,
             ran_out: false,
         }
     }
@@ -82,13 +85,4 @@ impl SpaceCheckpoint {
     pub(crate) fn contents(&self) -> &Arc<Contents> {
         &self.contents
     }
-}
-
-/// Why an address space could not go back.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum RestoreSpaceError {
-    #[error(transparent)]
-    Map(#[from] MapError),
-    #[error(transparent)]
-    Memory(#[from] MemoryError),
 }

@@ -1,7 +1,7 @@
 //! What can go wrong with a guest's memory.
 
+use ampoule_vmm::GuestVirt;
 use ampoule_vmm::x86_64::paging::OutOfTables;
-use ampoule_vmm::{GuestVirt, RevokeError};
 use thiserror::Error;
 
 /// Why a mapping could not be made or changed. Unless said otherwise nothing has changed then.
@@ -23,9 +23,11 @@ pub(crate) enum MapError {
     TooManyMappings { limit: usize },
     #[error("the guest may not make memory executable")]
     ExecutableRefused,
-    /// The change has been made, but the guest may still be able to do what it no longer may.
-    #[error("a permission was taken away in the page tables, but stays in the hypervisor's cache")]
-    Revoke(#[from] RevokeError),
+    #[error("the guest's memory lies in {limit} pieces, which is the most that it may lie in")]
+    TooFragmented { limit: usize },
+    /// The call is over. What has changed until then is unspecified.
+    #[error("the call was interrupted")]
+    Interrupted,
 }
 
 /// The guest named an address that it cannot access in this way itself.

@@ -1,6 +1,6 @@
 //! The frames of a guest's memory that are not in use.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use super::range_map::Piece;
@@ -27,6 +27,8 @@ impl Piece for FirstFrame {
 pub(super) struct FrameAllocator {
     /// By first frame: how many. Neighbours are joined.
     runs: BTreeMap<u64, u64>,
+    /// The same runs by their length, then by first frame.
+    by_len: BTreeSet<(u64, u64)>,
     free: u64,
     total: u64,
 }
@@ -34,8 +36,9 @@ pub(super) struct FrameAllocator {
 impl FrameAllocator {
     /// `total` frames, all free.
     pub(super) fn new(total: u64) -> Self {
-        let runs = if total > 0 { BTreeMap::from([(0, total)]) } else { BTreeMap::new() };
-        Self { runs, free: total, total }
+        let mut allocator = Self { runs: BTreeMap::new(), by_len: BTreeSet::new(), free: 0, total };
+        allocator.release(0..total);
+        allocator
     }
 
     pub(super) fn free(&self) -> u64 {
@@ -46,25 +49,22 @@ impl FrameAllocator {
         self.total
     }
 
-    /// Takes `count` frames: in one run if there is one, from the lowest runs otherwise. `None`, and nothing is taken, when
-    /// fewer are free.
+    /// Takes `count` frames: from the shortest run that has so many if there is one, from the longest runs otherwise. `None`,
+    /// and nothing is taken, when fewer are free.
     pub(super) fn allocate(&mut self, count: u64) -> Option<Vec<FrameRange>> {
         if count > self.free {
             return None;
         }
         let mut taken = Vec::new();
-        if count == 0 {
-            return Some(taken);
-        }
-        if let Some((start, len)) = self.runs.iter().find(|(_, len)| **len >= count).map(|(start, len)| (*start, *len))
-        {
-            taken.push(self.take(start, len, count));
-            return Some(taken);
-        }
         let mut missing = count;
         while missing > 0 {
-            let (start, len) = self.runs.first_key_value().map(|(start, len)| (*start, *len))?;
-            let run = self.take(start, len, missing.min(len));
+            let (len, start) = match self.by_len.range((missing, 0)..).next() {
+                Some(fitting) => *fitting,
+                None => *self.by_len.last()?,
+            };
+            let run = start..start + missing.min(len);
+            self.remove(start, len);
+            self.insert(run.end, len - (run.end - run.start));
             missing -= run.end - run.start;
             taken.push(run);
         }
@@ -77,92 +77,111 @@ impl FrameAllocator {
         if frames.is_empty() {
             return;
         }
-        self.free += frames.end - frames.start;
         let (mut start, mut end) = (frames.start, frames.end);
         if let Some((before, len)) = self.runs.range(..start).next_back().map(|(before, len)| (*before, *len)) {
             debug_assert!(before + len <= start);
             if before + len == start {
+                self.remove(before, len);
                 start = before;
             }
         }
-        if let Some(len) = self.runs.remove(&end) {
+        if let Some(len) = self.runs.get(&end).copied() {
+            self.remove(end, len);
             end += len;
         }
-        self.runs.insert(start, end - start);
+        self.insert(start, end - start);
     }
 
-    fn take(&mut self, start: u64, len: u64, count: u64) -> FrameRange {
-        self.runs.remove(&start);
-        if len > count {
-            self.runs.insert(start + count, len - count);
+    fn insert(&mut self, start: u64, len: u64) {
+        if len > 0 {
+            self.runs.insert(start, len);
+            self.by_len.insert((len, start));
+            self.free += len;
         }
-        self.free -= count;
-        start..start + count
+    }
+
+    fn remove(&mut self, start: u64, len: u64) {
+        self.runs.remove(&start);
+        self.by_len.remove(&(len, start));
+        self.free -= len;
     }
 }
 
-/// Joins runs of frames that touch, so that the host is asked once for each.
+/// Few runs that cover all frames that were added, and perhaps others between them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Cover {
+    /// In the order in which they were added; they may overlap.
+    runs: Vec<FrameRange>,
+}
+
+impl Cover {
+    pub(super) fn add(&mut self, frames: FrameRange) {
+        if let Some(last) = self.runs.last_mut()
+            && last.end == frames.start
+        {
+            last.end = last.end.max(frames.end);
+            return;
+        }
+        self.runs.push(frames);
+        if self.runs.len() > Self::MOST_KEPT {
+            self.runs = few(coalesce(std::mem::take(&mut self.runs)));
+        }
+    }
+
+    /// Takes frames out, where that costs little.
+    pub(super) fn remove(&mut self, frames: &FrameRange) {
+        if self.runs.len() > Self::MOST_RUNS {
+            return;
+        }
+        for run in std::mem::take(&mut self.runs) {
+            let left = [run.start..run.end.min(frames.start), run.start.max(frames.end)..run.end];
+            self.runs.extend(left.into_iter().filter(|part| !part.is_empty()));
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.runs.is_empty()
+    }
+
+    /// Takes everything out: in ascending order, and at most [`MOST_RUNS`](Self::MOST_RUNS) runs that neither overlap nor touch.
+    pub(super) fn take(&mut self) -> Vec<FrameRange> {
+        few(coalesce(std::mem::take(&mut self.runs)))
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.runs.clear();
+    }
+
+    /// From this many runs on, it is cheaper to ask the host for everything between the first and the last.
+    pub(super) const MOST_RUNS: usize = 64;
+
+    /// They are looked through when there are more than this, so that adding one costs little.
+    const MOST_KEPT: usize = 16 * Self::MOST_RUNS;
+}
+
+/// The same frames in runs that neither overlap nor touch, in ascending order.
 pub(super) fn coalesce(mut frames: Vec<FrameRange>) -> Vec<FrameRange> {
+    frames.retain(|run| !run.is_empty());
     frames.sort_unstable_by_key(|run| run.start);
     frames.dedup_by(|next, run| {
-        let touches = next.start == run.end;
-        if touches {
-            run.end = next.end;
+        let meets = next.start <= run.end;
+        if meets {
+            run.end = run.end.max(next.end);
         }
-        touches
+        meets
     });
     frames
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_run_is_taken_in_one_piece_where_one_is_long_enough() {
-        let mut frames = FrameAllocator::new(10);
-        assert_eq!(frames.allocate(2), one_run(0..2));
-        assert_eq!(frames.allocate(3), one_run(2..5));
-        frames.release(0..2);
-        assert_eq!(frames.allocate(4), one_run(5..9));
-        assert_eq!(frames.allocate(2), one_run(0..2));
+/// Coalesced runs as they are, or everything from the first to the last where they are many.
+fn few(mut runs: Vec<FrameRange>) -> Vec<FrameRange> {
+    if runs.len() > Cover::MOST_RUNS {
+        let end = runs.last().map_or(0, |last| last.end);
+        runs.truncate(1);
+        runs[0].end = end;
     }
-
-    #[test]
-    fn scattered_frames_serve_when_no_run_is_long_enough() {
-        let mut frames = FrameAllocator::new(6);
-        frames.allocate(6).unwrap();
-        frames.release(0..1);
-        frames.release(2..3);
-        frames.release(4..5);
-        assert_eq!(frames.allocate(2), Some(vec![0..1, 2..3]));
-        assert_eq!(frames.free(), 1);
-    }
-
-    #[test]
-    fn too_many_frames_are_refused_and_none_is_taken() {
-        let mut frames = FrameAllocator::new(4);
-        assert_eq!(frames.allocate(5), None);
-        assert_eq!(frames.free(), 4);
-        assert_eq!(frames.allocate(u64::MAX), None);
-    }
-
-    #[test]
-    fn released_neighbours_become_one_run_again() {
-        let mut frames = FrameAllocator::new(6);
-        frames.allocate(6).unwrap();
-        frames.release(0..2);
-        frames.release(4..6);
-        frames.release(2..4);
-        assert_eq!(frames.allocate(6), one_run(0..6));
-    }
-
-    #[test]
-    fn touching_runs_are_joined_before_the_host_is_asked() {
-        assert_eq!(coalesce(vec![4..6, 0..2, 2..4, 8..9]), [0..6, 8..9]);
-    }
-
-    fn one_run(run: FrameRange) -> Option<Vec<FrameRange>> {
-        Some(std::iter::once(run).collect())
-    }
+    runs
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,15 +3,18 @@
 //! Three things are kept in step. The *layout* says what the guest has been given: its mappings, the frames behind them,
 //! the heap and the stack. The *page tables* tell the processor the same. The *memory region* holds the contents. Every
 //! operation checks against the layout first, then changes tables and layout together; one that fails leaves both as they
-//! were.
+//! were, unless it was [interrupted](MapError::Interrupted): then the guest is over, and a restore puts everything in step.
 //!
 //! The rules:
 //!
 //! 1. A frame that is free holds zeros, so a frame handed out does.
 //! 2. A page gets its frame when it first becomes accessible. Reserved address space costs no memory.
 //! 3. A permission is taken away in the page tables first, then from the hypervisor's cache, before the guest runs again.
+//!    Where that cannot be done for its frames, [everything has to be flushed](AddressSpace::needs_flush).
 //! 4. Nothing is writable and executable, and only the image is executable unless the application allows more.
-//! 5. Work and memory are bounded by the guest's frames and by [`MAX_MAPPINGS`], not by a length that it names.
+//! 5. Work and memory are bounded by the guest's frames, by [`MAX_MAPPINGS`] and by [`MAX_RUNS`], not by a length that it
+//!    names; an operation asks the host no more often than [`Cover::MOST_RUNS`] times for each [`PORTION_PAGES`] pages, and
+//!    ends between two portions when the call is [interrupted](Watch).
 
 mod access;
 mod change;
@@ -25,7 +28,8 @@ mod stack;
 #[cfg(test)]
 mod tests;
 
-use std::ops::Range;
+use std::fmt;
+use std::ops::{Deref, DerefMut, Range};
 use std::sync::Arc;
 
 use ampoule_vmm::x86_64::paging::{Access, PageTables};
@@ -34,13 +38,13 @@ use ampoule_vmm::{GuestPhys, GuestVirt, PAGE_SIZE, Region};
 use crate::guest_memory::GuestMemory;
 use crate::image::{USER_END, USER_START};
 
-use self::frames::{FirstFrame, FrameAllocator, FrameRange, coalesce};
+use self::frames::{Cover, FirstFrame, FrameAllocator, FrameRange, coalesce};
 use self::heap::Heap;
 use self::mapping::Mapping;
 use self::range_map::RangeMap;
 use self::stack::Stack;
 
-pub(crate) use self::checkpoint::{RestoreSpaceError, SpaceCheckpoint};
+pub(crate) use self::checkpoint::SpaceCheckpoint;
 pub(crate) use self::error::{BadAddress, MapError, StringError};
 pub(crate) use self::mapping::{MappingKind, Protection};
 pub(crate) use self::stack::FaultResolution;
@@ -54,11 +58,25 @@ pub(crate) struct AddressSpace {
     tables: PageTables,
     windows: Vec<Window>,
     /// Frames that were made reachable, or reachable with other permissions, since the last checkpoint or restore.
-    remapped: Vec<FrameRange>,
+    remapped: Cover,
+    /// Frames of which the hypervisor may know more than the page tables allow.
+    narrowed: Cover,
+    /// Whether that could not be taken from it.
+    is_unrevoked: bool,
+    watch: Option<Arc<dyn Watch>>,
     /// The layout of the last checkpoint or restore.
     origin: Arc<Layout>,
     ran_out: bool,
 }
+
+/// Tells whether the guest is to go on.
+pub(crate) trait Watch: fmt::Debug + Send + Sync {
+    /// Whether the call has been interrupted. Once it has, the guest does not run again before a restore.
+    fn is_interrupted(&self) -> bool;
+}
+
+/// An address space that ends what it is doing when the call is interrupted.
+pub(crate) struct Watched<'a>(&'a mut AddressSpace);
 
 /// What an address space is made of.
 pub(crate) struct Parts {
@@ -154,9 +172,29 @@ impl AddressSpace {
             memory,
             tables,
             windows: Vec::new(),
-            remapped: Vec::new(),
+            remapped: Cover::default(),
+            narrowed: Cover::default(),
+            is_unrevoked: false,
+            watch: None,
             ran_out: false,
         }
+    }
+
+    /// This space, whose operations fail by [`MapError::Interrupted`] as soon as they can when `watch` says so.
+    pub(crate) fn watched(&mut self, watch: Arc<dyn Watch>) -> Watched<'_> {
+        self.watch = Some(watch);
+        Watched(self)
+    }
+
+    /// Whether the guest must not run before all translations have been flushed.
+    pub(crate) fn needs_flush(&self) -> bool {
+        self.is_unrevoked || self.tables.is_stale()
+    }
+
+    /// Notes that all translations have been flushed.
+    pub(crate) fn mark_flushed(&mut self) {
+        self.is_unrevoked = false;
+        self.tables.mark_flushed();
     }
 
     /// Shows the guest memory of the host's.
@@ -262,6 +300,10 @@ impl AddressSpace {
         let Some(runs) = self.layout_mut().frames.allocate(needed) else {
             return Err(self.out_of_frames(needed, free));
         };
+        if self.layout.backing.len() + bare.len() + runs.len() > MAX_RUNS {
+            runs.into_iter().for_each(|run| self.layout_mut().frames.release(run));
+            return Err(MapError::TooFragmented { limit: MAX_RUNS });
+        }
         let mut runs = runs.into_iter();
         let mut run = 0..0;
         for gap in &bare {
@@ -269,6 +311,7 @@ impl AddressSpace {
             while at < gap.end {
                 if run.is_empty() {
                     run = runs.next().expect("as many frames were allocated as the gaps have pages");
+                    self.check_watch()?;
                 }
                 let pages = (gap.end - at).min(run.end - run.start);
                 self.layout_mut().backing.insert(at..at + pages, FirstFrame(run.start));
@@ -298,13 +341,22 @@ impl AddressSpace {
     }
 
     /// Takes pages away from the guest, with what they hold.
-    fn drop_pages(&mut self, range: &Range<u64>) {
-        self.tables.unmap(address(range.start), (range.end - range.start) as usize);
-        let frames = coalesce(frames_of(self.layout_mut().backing.remove(range)).collect());
-        for run in frames {
-            self.clear_frames(&run);
-            self.layout_mut().frames.release(run);
+    fn drop_pages(&mut self, range: &Range<u64>) -> Result<(), MapError> {
+        let mut rest = range.clone();
+        while !rest.is_empty() {
+            let portion = self.layout.backing.portion(&rest, PORTION_RUNS, PORTION_PAGES);
+            self.tables.unmap(address(portion.start), (portion.end - portion.start) as usize);
+            let frames = coalesce(frames_of(self.layout_mut().backing.remove(&portion)).collect());
+            match self.clear_frames(&frames) {
+                Translations::Revoked => frames.iter().for_each(|run| self.remapped.remove(run)),
+                Translations::Kept => frames.iter().for_each(|run| self.narrowed.add(run.clone())),
+            }
+            frames.into_iter().for_each(|run| self.layout_mut().frames.release(run));
+            rest.start = portion.end;
+            self.check_watch()?;
         }
+        self.revoke_narrowed();
+        Ok(())
     }
 
     /// Makes the page tables say `protection` for those pages of `range` that have frames.
@@ -317,27 +369,89 @@ impl AddressSpace {
         for (pages, frame) in self.layout.backing.overlapping(range) {
             let count = pages.end - pages.start;
             self.tables.map(address(pages.start), self.memory.frame_phys(frame.0), count as usize, access)?;
-            self.remapped.push(frame.0..frame.0 + count);
-        }
-        if self.remapped.len() > MAX_REVOCATIONS {
-            self.remapped = few_runs(std::mem::take(&mut self.remapped));
+            self.remapped.add(frame.0..frame.0 + count);
+            check(self.watch.as_deref())?;
         }
         Ok(())
     }
 
-    /// Makes frames hold zeros, and the hypervisor forget what it knew about them.
-    fn clear_frames(&mut self, frames: &FrameRange) {
-        if !frames.is_empty() {
-            self.memory.clear_frames(frames);
+    /// Makes frames, which are coalesced, hold zeros. The hypervisor forgets what it knew about them too, where they are few
+    /// runs. To ask the host for each of many costs more than to write zeros.
+    fn clear_frames(&mut self, frames: &[FrameRange]) -> Translations {
+        if frames.len() > Cover::MOST_RUNS {
+            frames.iter().for_each(|run| self.memory.zero_frames(run));
+            return Translations::Kept;
+        }
+        let mut translations = Translations::Revoked;
+        for run in frames {
+            if let Err(error) = self.memory.clear_frames(run) {
+                tracing::debug!(%error, "frames that were cleared could not be revoked");
+                translations = Translations::Kept;
+            }
+        }
+        translations
+    }
+
+    /// Makes the hypervisor forget what it knew about frames that the guest may no longer use, or not in the same way.
+    fn revoke_narrowed(&mut self) {
+        let frames = self.narrowed.take();
+        self.revoke(frames);
+    }
+
+    /// Makes the hypervisor forget what it knew about frames.
+    fn revoke(&mut self, frames: Vec<FrameRange>) {
+        for run in frames {
+            if let Err(error) = self.memory.revoke_frames(&run) {
+                tracing::debug!(%error, "frames could not be revoked, so all translations will be flushed");
+                self.is_unrevoked = true;
+                return;
+            }
         }
     }
 
-    /// Makes the hypervisor forget what it knew about frames, of which there may be many short runs: their whole span then.
-    fn revoke_frames(&self, frames: Vec<FrameRange>) -> Result<(), MapError> {
-        for run in few_runs(frames) {
-            self.memory.revoke_frames(&run)?;
+    /// Fails when the call has been interrupted. What has been done of an operation until then stays, and since the guest does
+    /// not run again as it is, it need not be in step.
+    fn check_watch(&self) -> Result<(), MapError> {
+        check(self.watch.as_deref())
+    }
+}
+
+impl Deref for Watched<'_> {
+    type Target = AddressSpace;
+
+    fn deref(&self) -> &AddressSpace {
+        self.0
+    }
+}
+
+impl DerefMut for Watched<'_> {
+    fn deref_mut(&mut self) -> &mut AddressSpace {
+        self.0
+    }
+}
+
+impl Drop for Watched<'_> {
+    fn drop(&mut self) {
+        self.0.watch = None;
+        if !self.0.narrowed.is_empty() {
+            // An operation was interrupted before it came to this.
+            self.0.narrowed.clear();
+            self.0.is_unrevoked = true;
         }
-        Ok(())
+    }
+}
+
+/// What has become of the hypervisor's translations of some frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Translations {
+    Revoked,
+    Kept,
+}
+
+fn check(watch: Option<&dyn Watch>) -> Result<(), MapError> {
+    match watch {
+        Some(watch) if watch.is_interrupted() => Err(MapError::Interrupted),
+        _ => Ok(()),
     }
 }
 
@@ -352,18 +466,6 @@ impl Window {
 
 fn frames_of(pieces: Vec<(Range<u64>, FirstFrame)>) -> impl Iterator<Item = FrameRange> {
     pieces.into_iter().map(|(pages, frame)| frame.0..frame.0 + (pages.end - pages.start))
-}
-
-/// The same frames in runs, of which there are not more than [`MAX_REVOCATIONS`], or else everything from the first to the
-/// last.
-fn few_runs(frames: Vec<FrameRange>) -> Vec<FrameRange> {
-    let mut runs = coalesce(frames);
-    if runs.len() > MAX_REVOCATIONS {
-        let end = runs.last().map_or(0, |last| last.end);
-        runs.truncate(1);
-        runs[0].end = end;
-    }
-    runs
 }
 
 /// The pages of a range that the guest named: whole ones, at least one, and all among its own addresses. A length is rounded
@@ -385,10 +487,16 @@ fn address(page: u64) -> GuestVirt {
 /// The most mappings that a guest may have: the default of Linux's `vm.max_map_count`.
 pub(crate) const MAX_MAPPINGS: usize = 65_530;
 
-const PAGE: u64 = PAGE_SIZE as u64;
+/// The most runs of frames behind a guest's pages, holes that it makes afterwards not counted. It takes a guest some trouble
+/// to come to a quarter of this.
+pub(crate) const MAX_RUNS: usize = 1 << 18;
 
-/// From this many runs of frames on, it is cheaper to revoke everything between the first and the last.
-const MAX_REVOCATIONS: usize = 64;
+/// Pages are taken away in portions of at most so many, and of at most so many runs of frames. One of either takes about a
+/// millisecond.
+const PORTION_PAGES: u64 = 8192;
+const PORTION_RUNS: usize = 2048;
+
+const PAGE: u64 = PAGE_SIZE as u64;
 
 /// The first address beyond the lower half of the virtual addresses.
 const LOWER_HALF_END: u64 = 1 << 47;

@@ -50,6 +50,22 @@ impl<V: Piece> RangeMap<V> {
         })
     }
 
+    /// The part of `within`, from its start on, that holds at most `runs` ranges and `pages` pages with a value; at least one
+    /// page of each.
+    pub(super) fn portion(&self, within: &Range<u64>, runs: usize, pages: u64) -> Range<u64> {
+        let mut left = pages;
+        for (count, (part, _)) in self.overlapping(within).enumerate() {
+            if count == runs || left == 0 {
+                return within.start..part.start;
+            }
+            if part.end - part.start > left {
+                return within.start..part.start + left;
+            }
+            left -= part.end - part.start;
+        }
+        within.clone()
+    }
+
     /// Whether no page of `within` has a value.
     pub(super) fn is_vacant(&self, within: &Range<u64>) -> bool {
         self.overlapping(within).next().is_none()
@@ -192,6 +208,17 @@ mod tests {
         assert!(map.gaps(&(3..7)).eq(std::iter::once(4..6)));
         assert!(map.covers(&(2..4)) && !map.covers(&(2..5)));
         assert!(map.is_vacant(&(4..6)) && !map.is_vacant(&(5..7)));
+    }
+
+    #[test]
+    fn a_portion_has_no_more_ranges_and_pages_than_asked_for() {
+        let map = map(&[(2..4, 0), (6..8, 0), (10..20, 0)]);
+        assert_eq!(map.portion(&(0..30), 3, 100), 0..30);
+        assert_eq!(map.portion(&(0..30), 2, 100), 0..10);
+        assert_eq!(map.portion(&(0..30), 9, 3), 0..7);
+        assert_eq!(map.portion(&(0..30), 9, 4), 0..10);
+        assert_eq!(map.portion(&(3..30), 9, 5), 3..12);
+        assert_eq!(map.portion(&(20..30), 1, 1), 20..30);
     }
 
     #[test]

@@ -69,7 +69,9 @@ impl AddressSpace {
         }
         match self.grow_stack(at) {
             Ok(true) => FaultResolution::Resume,
-            Err(MapError::OutOfFrames { .. } | MapError::OutOfTables(_)) => FaultResolution::OutOfMemory,
+            Err(MapError::OutOfFrames { .. } | MapError::OutOfTables(_) | MapError::TooFragmented { .. }) => {
+                FaultResolution::OutOfMemory
+            }
             Ok(false) | Err(_) => FaultResolution::Denied,
         }
     }

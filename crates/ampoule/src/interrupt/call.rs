@@ -15,6 +15,7 @@ use super::linux::clock::Clock;
 use super::linux::signal::{InterruptSignalError, Signal, handle_pending};
 use super::shared::Shared;
 use super::state::{Interruption, Phase};
+use crate::address_space::Watch;
 
 /// How long a call may take.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
@@ -102,6 +103,11 @@ impl Interruptor {
             is_limited: watchdog.is_some(),
             _on_this_thread: PhantomData,
         })
+    }
+
+    /// Tells what serves an exit of the guest, for long perhaps, whether it is to go on.
+    pub(crate) fn watch(&self) -> Arc<dyn Watch> {
+        Arc::clone(&self.shared) as Arc<dyn Watch>
     }
 
     /// Whether the call may go on. To be asked before every run of the guest.

@@ -15,6 +15,7 @@ use super::linux::futex::FutexWord;
 use super::linux::signal::Signal;
 use super::state::{CallNumber, CallState, Interruption, Kick, KillOutcome};
 use super::watchdog::Watchdog;
+use crate::address_space::Watch;
 
 pub(super) struct Shared {
     pub(super) state: CallState<FutexWord>,
@@ -133,6 +134,12 @@ impl Shared {
 
     pub(super) fn interrupt(&self, call: CallNumber, interruption: Interruption) -> KillOutcome {
         self.state.interrupt(call, interruption, self)
+    }
+}
+
+impl Watch for Shared {
+    fn is_interrupted(&self) -> bool {
+        self.state.check().is_err()
     }
 }
 

@@ -8,7 +8,7 @@ use ampoule_vmm::x86_64::shim::{self, Resumption, SystemCheckpoint};
 use thiserror::Error;
 
 use super::{MEMORY_SLOT, Machine, Shape};
-use crate::address_space::{RestoreSpaceError, SpaceCheckpoint};
+use crate::address_space::SpaceCheckpoint;
 use crate::guest_memory::MemoryError;
 use crate::mailbox::Progress;
 use crate::personality::linux::LinuxProcess;
@@ -148,12 +148,11 @@ impl From<MemoryError> for CheckpointError {
     }
 }
 
-impl From<RestoreSpaceError> for RestoreMachineError {
-    fn from(error: RestoreSpaceError) -> Self {
+impl From<MemoryError> for RestoreMachineError {
+    fn from(error: MemoryError) -> Self {
         match error {
-            RestoreSpaceError::Memory(MemoryError::Hypervisor(error)) => error.into(),
-            RestoreSpaceError::Memory(MemoryError::Host(error)) => Self::Memory(error.into()),
-            RestoreSpaceError::Map(error) => Self::Memory(error.into()),
+            MemoryError::Hypervisor(error) => error.into(),
+            MemoryError::Host(error) => Self::Memory(error.into()),
         }
     }
 }

@@ -4,7 +4,7 @@ use ampoule_vmm::Exit;
 use ampoule_vmm::x86_64::registers::SpecialRegs;
 use ampoule_vmm::x86_64::shim::{Trap, syscall_return};
 
-use super::Machine;
+use super::{Machine, SYSTEM_SLOT};
 use crate::fault::FaultKind;
 use crate::mailbox::GuestMessage;
 use crate::personality::{Outcome, Personality, Streams, SystemCall};
@@ -30,6 +30,10 @@ impl Machine {
     fn run_until_doorbell(&mut self) -> Result<GuestMessage, Termination> {
         loop {
             self.interruptor.check().map_err(|interruption| self.budget.interrupted(interruption))?;
+            if self.space.needs_flush() {
+                self.vm.flush_translations(SYSTEM_SLOT)?;
+                self.space.mark_flushed();
+            }
             let port = match self.vcpu.run()? {
                 Exit::IoOut { port, .. } => port,
                 Exit::Interrupted => continue,
@@ -76,7 +80,10 @@ impl Machine {
             SystemCall { number: regs.rax, arguments: [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9] };
         self.budget.system_call()?;
         let mut streams = self.streams.within(&mut self.budget);
-        let result = match self.process.system_call(&call, &mut self.space, &mut streams) {
+        let mut space = self.space.watched(self.interruptor.watch());
+        let outcome = self.process.system_call(&call, &mut space, &mut streams);
+        drop(space);
+        let result = match outcome {
             Outcome::Return(result) => result,
             Outcome::SetFsBase { base } => self.set_special_regs(|special| special.fs.base = base)?,
             Outcome::SetGsBase { base } => self.set_special_regs(|special| special.gs.base = base)?,

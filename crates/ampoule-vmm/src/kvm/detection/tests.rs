@@ -1,5 +1,5 @@
 use super::*;
-use crate::x86_64::capabilities::{PortAccess, SyscallRing};
+use crate::x86_64::capabilities::{Paging, PortAccess, SyscallRing};
 use crate::x86_64::probe::{Outcome, Trials};
 
 /// A kernel that has everything, but answers `found` when it is asked for the capability `number`.
@@ -74,6 +74,7 @@ fn the_processor_and_the_trials_are_listed() {
     trials.end(Outcome::Left);
     trials.syscall(Outcome::Left).ring = Some(SyscallRing::Ring3);
     trials.base_instructions = Some(Outcome::Exception(6));
+    trials.paging = Some(Paging::Shadowed);
     detection.trials = Some(trials);
     let text = detection.to_string();
     let end = "XCR0: 0x7 of 0xe7\n\
@@ -81,7 +82,8 @@ fn the_processor_and_the_trials_are_listed() {
                `out` in ring 3: the I/O bitmap: exit; the I/O bitmap of an available task: not tried; \
                I/O privilege level 3: not tried\n\
                `syscall`: stays in ring 3\n\
-               `wrfsbase` in ring 3: #UD";
+               `wrfsbase` in ring 3: #UD\n\
+               a page table that serves other addresses than before: shadowed page tables";
     assert!(text.ends_with(end), "{text}");
     detection.processor = Some(Processor { fsgsbase: false, xcr0: 0, offered_xcr0: 0 });
     assert!(detection.to_string().contains("XSAVE: absent\nFSGSBASE: absent\n"));

@@ -10,7 +10,8 @@ use crate::page_set::PageSet;
 use crate::x86_64::capabilities::PortAccess;
 use crate::x86_64::registers::{FpuState, SpecialRegs, SyscallEntry};
 
-type Script = Vec<Result<Exit<'static>, HypervisorError>>;
+/// How runs end, each with what is in RAX then.
+type Script = Vec<(Result<Exit<'static>, HypervisorError>, u64)>;
 
 /// Probes a hypervisor whose machines' runs end as one script after another says; `ring` is that in which the guest is found.
 fn probed(scripts: Vec<Script>, ring: u16) -> (Result<Capabilities, ProbeError>, Trials) {
@@ -18,7 +19,7 @@ fn probed(scripts: Vec<Script>, ring: u16) -> (Result<Capabilities, ProbeError>,
     let mut trials = Trials::default();
     let result = probe(Features { fsgsbase: true, xcr0: 7 }, &mut trials, |_| {
         let runs = scripts.borrow_mut().next().expect("no more machines than scripts");
-        Ok(Box::new(Fake { runs, ring }))
+        Ok(Box::new(Fake { runs, ring, rax: 0 }))
     });
     assert!(scripts.into_inner().next().is_none(), "no fewer machines than scripts");
     (result, trials)
@@ -26,7 +27,7 @@ fn probed(scripts: Vec<Script>, ring: u16) -> (Result<Capabilities, ProbeError>,
 
 #[test]
 fn the_first_way_that_works_is_taken() {
-    let (result, trials) = probed(vec![vec![out(0x11), out(0x10), out(0x11), out(0x11)]], 3);
+    let (result, trials) = probed(vec![ready([read(1), read(2), read(1)])], 3);
     let capabilities = result.unwrap();
     assert_eq!((capabilities.ports, capabilities.syscall), (PortAccess::Bitmap, SyscallRing::Ring3));
     assert!(capabilities.base_instructions);
@@ -35,13 +36,46 @@ fn the_first_way_that_works_is_taken() {
         "`out` in ring 3: the I/O bitmap: exit; the I/O bitmap of an available task: not tried; \
          I/O privilege level 3: not tried\n\
          `syscall`: stays in ring 3 and returns\n\
-         `wrfsbase` in ring 3: exit"
+         `wrfsbase` in ring 3: exit\n\
+         a page table that serves other addresses than before: nested paging"
     );
 }
 
 #[test]
+fn tables_that_are_seen_at_once_are_walked_by_the_processor_itself() {
+    let (result, trials) = probed(vec![ready([read(1), read(2), read(1)])], 0);
+    assert_eq!(result.unwrap().paging, Paging::Nested);
+    assert!(trials.to_string().ends_with("than before: nested paging"), "{trials}");
+}
+
+#[test]
+fn tables_that_are_seen_only_after_a_flush_are_shadowed() {
+    for stale in [[read(2), read(2)], [read(1), read(1)]] {
+        let script = ready([read(1)].into_iter().chain(stale).chain([read(2), read(1)]));
+        let (result, trials) = probed(vec![script], 0);
+        assert_eq!(result.unwrap().paging, Paging::Shadowed);
+        assert!(trials.to_string().ends_with("than before: shadowed page tables"), "{trials}");
+    }
+}
+
+#[test]
+fn tables_that_are_not_seen_after_a_flush_either_make_a_hypervisor_unusable() {
+    let (result, trials) = probed(vec![ready([read(1), read(2), read(2), read(2), read(2)])], 0);
+    assert!(matches!(result, Err(ProbeError::PageTables)), "{result:?}");
+    assert!(trials.to_string().ends_with("than before: not tried"), "{trials}");
+}
+
+#[test]
+fn a_guest_that_cannot_read_its_memory_is_told() {
+    let (result, _) = probed(vec![ready([out(0x2e)])], 0);
+    assert!(matches!(result, Err(ProbeError::Read { outcome: Outcome::Exception(14) })), "{result:?}");
+}
+
+#[test]
 fn a_refused_way_is_told_beside_the_one_that_works() {
-    let (result, trials) = probed(vec![vec![out(0x2d)], vec![out(0x11), out(0x10), out(0x11), out(0x26)]], 0);
+    let mut second = ready([read(1), read(2), read(1)]);
+    second[3] = out(0x26);
+    let (result, trials) = probed(vec![vec![out(0x2d)], second], 0);
     let capabilities = result.unwrap();
     assert_eq!(capabilities.ports, PortAccess::BitmapOfAvailableTask);
     assert!(!capabilities.base_instructions);
@@ -50,13 +84,15 @@ fn a_refused_way_is_told_beside_the_one_that_works() {
         "`out` in ring 3: the I/O bitmap: #GP; the I/O bitmap of an available task: exit; \
          I/O privilege level 3: not tried\n\
          `syscall`: enters ring 0 and returns\n\
-         `wrfsbase` in ring 3: #UD"
+         `wrfsbase` in ring 3: #UD\n\
+         a page table that serves other addresses than before: nested paging"
     );
 }
 
 #[test]
 fn where_no_way_works_all_are_told() {
-    let scripts = vec![vec![out(0x2d)], vec![Ok(Exit::Shutdown)], vec![Ok(Exit::InternalError { suberror: 1 })]];
+    let scripts =
+        vec![vec![out(0x2d)], vec![(Ok(Exit::Shutdown), 0)], vec![(Ok(Exit::InternalError { suberror: 1 }), 0)]];
     let (result, trials) = probed(scripts, 3);
     assert!(matches!(result, Err(ProbeError::NoPort)));
     assert_eq!(
@@ -64,14 +100,15 @@ fn where_no_way_works_all_are_told() {
         "`out` in ring 3: the I/O bitmap: #GP; the I/O bitmap of an available task: triple fault; \
          I/O privilege level 3: the hypervisor could not emulate the instruction (suberror 1)\n\
          `syscall`: not tried\n\
-         `wrfsbase` in ring 3: not tried"
+         `wrfsbase` in ring 3: not tried\n\
+         a page table that serves other addresses than before: not tried"
     );
 }
 
 #[test]
 fn a_guest_that_cannot_be_run_is_told_as_such() {
     let refused = HypervisorError::Refused { operation: Operation::Run, source: io::Error::other("broken") };
-    let (result, trials) = probed(vec![vec![out(0x2d)], vec![Err(refused)]], 3);
+    let (result, trials) = probed(vec![vec![out(0x2d)], vec![(Err(refused), 0)]], 3);
     assert!(matches!(result, Err(ProbeError::Hypervisor(_))));
     let text = trials.to_string();
     assert!(text.contains("available task: the guest could not be run; I/O privilege level 3: not tried"), "{text}");
@@ -113,14 +150,25 @@ fn every_outcome_has_words_of_its_own() {
     assert!(texts.iter().any(|text| text.ends_with("(reason 0x7)")));
 }
 
-fn out(port: u16) -> Result<Exit<'static>, HypervisorError> {
-    Ok(Exit::IoOut { port, data: &[0] })
+fn out(port: u16) -> (Result<Exit<'static>, HypervisorError>, u64) {
+    (Ok(Exit::IoOut { port, data: &[0] }), BASE.into())
+}
+
+/// The guest has read a value.
+fn read(value: u64) -> (Result<Exit<'static>, HypervisorError>, u64) {
+    (out(0x11).0, value)
+}
+
+/// Everything works up to the trial of page tables, which goes on like this.
+fn ready(rest: impl IntoIterator<Item = (Result<Exit<'static>, HypervisorError>, u64)>) -> Script {
+    [out(0x11), out(0x10), out(0x11), out(0x11)].into_iter().chain(rest).collect()
 }
 
 /// Virtual machine and vCPU in one.
 struct Fake {
     runs: Script,
     ring: u16,
+    rax: u64,
 }
 
 impl Vm for Fake {
@@ -140,18 +188,24 @@ impl Vm for Fake {
         unreachable!("the probe does not track writes")
     }
 
+    fn flush_translations(&mut self, _: u32) -> Result<(), HypervisorError> {
+        Ok(())
+    }
+
     fn create_vcpu(&mut self, _: &SyscallEntry) -> Result<Box<dyn Vcpu>, HypervisorError> {
-        Ok(Box::new(Fake { runs: std::mem::take(&mut self.runs), ring: self.ring }))
+        Ok(Box::new(Fake { runs: std::mem::take(&mut self.runs), ..*self }))
     }
 }
 
 impl Vcpu for Fake {
     fn run(&mut self) -> Result<Exit<'_>, HypervisorError> {
-        self.runs.remove(0)
+        let (exit, rax) = self.runs.remove(0);
+        self.rax = rax;
+        exit
     }
 
     fn regs(&self) -> Regs {
-        Regs { rax: BASE.into(), rcx: CODE.0 + 4, ..Regs::default() }
+        Regs { rax: self.rax, rcx: START.0 + 4, ..Regs::default() }
     }
 
     fn set_regs(&mut self, _: &Regs) {}

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::hypervisor::Exit;
-use crate::x86_64::capabilities::{PortAccess, SyscallRing};
+use crate::x86_64::capabilities::{Paging, PortAccess, SyscallRing};
 use crate::x86_64::shim::Trap;
 
 /// All that was tried so far.
@@ -16,6 +16,8 @@ pub struct Trials {
     pub syscall: Option<SyscallTrial>,
     /// How setting a segment's base in ring 3 ended, once it was tried.
     pub base_instructions: Option<Outcome>,
+    /// Who was found to walk the guest's page tables, once that was tried.
+    pub paging: Option<Paging>,
 }
 
 /// One way to let ring 3 reach its ports.
@@ -144,8 +146,12 @@ impl fmt::Display for Trials {
             None => f.write_str("\n`syscall`: not tried")?,
         }
         match &self.base_instructions {
-            Some(outcome) => write!(f, "\n`wrfsbase` in ring 3: {outcome}"),
-            None => f.write_str("\n`wrfsbase` in ring 3: not tried"),
+            Some(outcome) => write!(f, "\n`wrfsbase` in ring 3: {outcome}")?,
+            None => f.write_str("\n`wrfsbase` in ring 3: not tried")?,
+        }
+        match &self.paging {
+            Some(paging) => write!(f, "\na page table that serves other addresses than before: {paging}"),
+            None => f.write_str("\na page table that serves other addresses than before: not tried"),
         }
     }
 }

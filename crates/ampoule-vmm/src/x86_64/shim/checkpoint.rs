@@ -25,7 +25,7 @@ impl System {
     }
 
     /// Goes back to a checkpoint of this system, or of one of the same size. `tables` are this system's.
-    /// [`Region::revoke`] the memory that was mapped since.
+    /// [`Region::revoke`] the memory that was mapped since, and look at [`PageTables::is_stale`].
     ///
     /// # Panics
     ///
@@ -40,7 +40,7 @@ impl System {
     ///
     /// What the host reports when it has no memory or mapping for it.
     pub fn of_checkpoint(checkpoint: &SystemCheckpoint) -> io::Result<(System, PageTables)> {
-        let region = Region::of_contents(&checkpoint.tables.contents)?;
+        let region = Region::of_contents(checkpoint.tables.contents())?;
         let tables = PageTables::of_checkpoint(region.clone(), &checkpoint.tables);
         Ok((System { region }, tables))
     }

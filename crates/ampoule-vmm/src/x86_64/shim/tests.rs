@@ -1,5 +1,5 @@
 use super::*;
-use crate::x86_64::capabilities::{PortAccess, SyscallRing};
+use crate::x86_64::capabilities::{Paging, PortAccess, SyscallRing};
 use crate::x86_64::registers::Regs;
 
 const ORDINARY: Capabilities = Capabilities {
@@ -7,6 +7,7 @@ const ORDINARY: Capabilities = Capabilities {
     syscall: SyscallRing::Ring0,
     fsgsbase: true,
     base_instructions: true,
+    paging: Paging::Nested,
     xcr0: 7,
 };
 

@@ -117,6 +117,10 @@ impl Vm for IdleVm {
         Ok(())
     }
 
+    fn flush_translations(&mut self, _: u32) -> Result<(), HypervisorError> {
+        unreachable!("nothing has run that could be flushed")
+    }
+
     fn create_vcpu(&mut self, _: &SyscallEntry) -> Result<Box<dyn Vcpu>, HypervisorError> {
         unreachable!("nothing runs")
     }

@@ -38,11 +38,10 @@ impl From<MapError> for Errno {
             | MapError::NotMapped
             | MapError::OutOfFrames { .. }
             | MapError::OutOfTables(_)
-            | MapError::TooManyMappings { .. } => Self::ENOMEM,
-            MapError::Revoke(error) => {
-                tracing::error!(%error, "a guest keeps a permission that it has given up");
-                Self::ENOMEM
-            }
+            | MapError::TooManyMappings { .. }
+            | MapError::TooFragmented { .. } => Self::ENOMEM,
+            // The guest does not get to see it.
+            MapError::Interrupted => Self::EINTR,
         }
     }
 }
@@ -60,6 +59,7 @@ errors! {
     EPERM = 1
     ENOENT = 2
     ESRCH = 3
+    EINTR = 4
     EBADF = 9
     ECHILD = 10
     EAGAIN = 11

@@ -1,11 +1,12 @@
 use super::*;
-use crate::x86_64::capabilities::{PortAccess, SyscallRing};
+use crate::x86_64::capabilities::{Paging, PortAccess, SyscallRing};
 
 const AVX_GUEST: Capabilities = Capabilities {
     ports: PortAccess::Bitmap,
     syscall: SyscallRing::Ring0,
     fsgsbase: true,
     base_instructions: true,
+    paging: Paging::Nested,
     xcr0: 7,
 };
 
