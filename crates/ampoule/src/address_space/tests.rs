@@ -1,6 +1,7 @@
 //! The address space by itself, without a virtual machine.
 
 mod access;
+mod bounds;
 mod checkpoint;
 mod model;
 mod stack;

@@ -98,7 +98,7 @@ impl Whole {
 }
 
 /// A virtual machine whose guest writes nothing.
-struct IdleVm;
+pub(super) struct IdleVm;
 
 impl Vm for IdleVm {
     fn map(&mut self, _: u32, _: GuestPhys, _: Arc<Region>, _: WriteTracking) -> Result<(), HypervisorError> {

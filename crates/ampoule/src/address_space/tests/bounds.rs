@@ -1,0 +1,92 @@
+//! How much one operation does, and that it ends when the call is interrupted.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::checkpoint::IdleVm;
+use super::*;
+
+/// Interrupts the call after so many looks.
+#[derive(Debug)]
+struct After {
+    looks: AtomicU64,
+    allowed: u64,
+}
+
+impl Watch for After {
+    fn is_interrupted(&self) -> bool {
+        self.looks.fetch_add(1, Ordering::Relaxed) >= self.allowed
+    }
+}
+
+fn after(allowed: u64) -> Arc<After> {
+    Arc::new(After { looks: AtomicU64::new(0), allowed })
+}
+
+/// Two mappings of so many pages each, whose frames alternate.
+fn interleaved(pages: u64) -> (AddressSpace, [GuestVirt; 2]) {
+    let mut space = space(2 * pages + 1, 1024);
+    let at = [0x1000_0000, 0x9000_0000].map(GuestVirt);
+    for at in at {
+        space.map_anonymous(pages * PAGE, Placement::FixedVacant(at), Protection::None).unwrap();
+    }
+    for page in 0..pages {
+        for at in at {
+            space.protect(GuestVirt(at.0 + page * PAGE), PAGE, Protection::ReadWrite).unwrap();
+        }
+    }
+    (space, at)
+}
+
+#[test]
+fn every_operation_on_much_memory_ends_soon_after_an_interruption() {
+    let pages = 4 * PORTION_PAGES;
+    let len = pages * PAGE;
+    type Operation = fn(&mut AddressSpace, GuestVirt, u64) -> Result<(), MapError>;
+    let operations: [(&str, Operation); 4] = [
+        ("unmap", |space, at, len| space.unmap(at, len)),
+        ("discard", |space, at, len| space.discard(at, len)),
+        ("replace", |space, at, len| space.map_anonymous(len, Placement::Fixed(at), Protection::ReadWrite).map(drop)),
+        ("shrink", |space, at, len| space.remap(at, len, PAGE, Movement::Stay).map(drop)),
+    ];
+    for (what, operation) in operations {
+        let mut space = space(pages, 1024);
+        let at = space.map_anonymous(len, Placement::Anywhere, Protection::ReadWrite).unwrap();
+        let watch = after(1);
+        let interrupted = operation(&mut space.watched(watch.clone()), at, len);
+        assert!(matches!(interrupted, Err(MapError::Interrupted)), "{what}: {interrupted:?}");
+        assert_eq!(watch.looks.load(Ordering::Relaxed), 2, "{what}");
+        assert!(space.memory_free() <= 2 * PORTION_PAGES * PAGE, "{what}");
+    }
+}
+
+#[test]
+fn an_operation_on_scattered_memory_ends_soon_after_an_interruption() {
+    let pages = 4 * PORTION_RUNS as u64;
+    let (mut space, [at, _]) = interleaved(pages);
+    let watch = after(1);
+    let interrupted = space.watched(watch).unmap(at, pages * PAGE);
+    assert!(matches!(interrupted, Err(MapError::Interrupted)));
+    assert!(space.memory_free() <= 2 * PORTION_RUNS as u64 * PAGE);
+    assert!(space.needs_flush(), "what was unmapped and not revoked must not be found again");
+}
+
+#[test]
+fn a_guest_that_is_interrupted_half_way_goes_back_to_what_it_was() {
+    let (mut space, [at, other]) = interleaved(2 * PORTION_RUNS as u64);
+    space.write(at, b"tenant").unwrap();
+    let checkpoint = space.checkpoint(&mut IdleVm, 0, 0..0).unwrap();
+    let interrupted = space.watched(after(0)).unmap(at, 2 * PORTION_RUNS as u64 * PAGE);
+    assert!(matches!(interrupted, Err(MapError::Interrupted)));
+    space.restore(&checkpoint, &mut IdleVm, 0).unwrap();
+    assert_eq!((space.read_array(at), space.read_u64(other)), (Ok(*b"tenant"), Ok(0)));
+}
+
+#[test]
+fn memory_in_too_many_pieces_is_refused() {
+    let (mut space, [at, _]) = interleaved(MAX_RUNS as u64 / 2);
+    let far = GuestVirt(0x20_0000_0000);
+    let refused = space.map_anonymous(PAGE, Placement::FixedVacant(far), Protection::ReadWrite);
+    assert!(matches!(refused, Err(MapError::TooFragmented { limit: MAX_RUNS })), "{refused:?}");
+    space.unmap(at, PAGE).unwrap();
+    space.map_anonymous(PAGE, Placement::FixedVacant(far), Protection::ReadWrite).unwrap();
+}
