@@ -47,6 +47,7 @@ pub mod count;
 pub mod hypervisor;
 pub mod inject;
 pub mod kvm;
+mod linux;
 pub mod memory;
 mod page_set;
 mod platform;

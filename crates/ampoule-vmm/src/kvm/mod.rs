@@ -23,6 +23,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use kvm_bindings::{CpuId, KVM_API_VERSION, KVM_MAX_CPUID_ENTRIES};
 
 use crate::hypervisor::{Hypervisor, HypervisorError, Vm};
+use crate::linux::uninterrupted::uninterrupted;
 use crate::x86_64::capabilities::Capabilities;
 use crate::x86_64::probe::{Features, Trials, probe};
 
@@ -139,7 +140,12 @@ impl Device {
                 detection: detection.into(),
             });
         }
-        let ask = || Ok((kvm.get_vcpu_mmap_size()?, kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)?));
+        let ask = || {
+            Ok((
+                uninterrupted(|| kvm.get_vcpu_mmap_size())?,
+                uninterrupted(|| kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES))?,
+            ))
+        };
         let (run_page_len, mut cpuid) = ask().map_err(|errno: kvm_ioctls::Error| OpenError::Undescribed {
             path: path.to_owned(),
             detection: detection.clone().into(),

@@ -14,6 +14,7 @@ use std::sync::atomic::AtomicU8;
 use kvm_bindings::{KVM_DIRTY_LOG_PAGE_OFFSET, kvm_dirty_gfn, kvm_run};
 
 use crate::address::PAGE_SIZE;
+use crate::linux::uninterrupted::uninterrupted;
 
 use super::dirty_ring::DirtyRing;
 use super::run_page::RunPage;
@@ -25,13 +26,13 @@ pub(super) fn map(vcpu: BorrowedFd<'_>, run_len: usize) -> io::Result<(RunPage, 
         return Err(io::ErrorKind::InvalidData.into());
     }
     let len = RING_OFFSET + DirtyRing::BYTES;
-    // SAFETY: a new mapping at an address that the kernel chooses touches no existing memory.
-    let base = unsafe {
-        libc::mmap(ptr::null_mut(), len, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED, vcpu.as_raw_fd(), 0)
-    };
-    if base == libc::MAP_FAILED {
-        return Err(io::Error::last_os_error());
-    }
+    let base = uninterrupted(|| {
+        // SAFETY: a new mapping at an address that the kernel chooses touches no existing memory.
+        let base = unsafe {
+            libc::mmap(ptr::null_mut(), len, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED, vcpu.as_raw_fd(), 0)
+        };
+        if base == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(base) }
+    })?;
     let base = NonNull::new(base.cast()).ok_or(io::ErrorKind::InvalidData)?;
     let shared = Arc::new(SharedMemory { mapping: Arc::new(Mapping { base, len }), run_len });
     Ok((RunPage::new(Arc::clone(&shared)), DirtyRing::new(shared)))

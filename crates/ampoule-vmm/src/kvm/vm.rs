@@ -8,6 +8,7 @@ use kvm_ioctls::VmFd;
 
 use crate::address::GuestPhys;
 use crate::hypervisor::{HypervisorError, Operation, Vcpu, Vm, WriteTracking};
+use crate::linux::uninterrupted::uninterrupted;
 use crate::memory::Region;
 use crate::page_set::PageSet;
 use crate::x86_64::capabilities::Capabilities;
@@ -56,13 +57,13 @@ impl Machine {
 
 impl KvmVm {
     pub(super) fn create(device: Arc<Device>, capabilities: Capabilities) -> Result<KvmVm, HypervisorError> {
-        let fd = device.kvm.create_vm().map_err(|errno| refused(Operation::CreateVm, errno))?;
+        let fd = uninterrupted(|| device.kvm.create_vm()).map_err(|errno| refused(Operation::CreateVm, errno))?;
         let ring = kvm_enable_cap {
             cap: KVM_CAP_DIRTY_LOG_RING,
             args: [DirtyRing::BYTES as u64, 0, 0, 0],
             ..Default::default()
         };
-        fd.enable_cap(&ring).map_err(|errno| refused(Operation::TrackWrites, errno))?;
+        uninterrupted(|| fd.enable_cap(&ring)).map_err(|errno| refused(Operation::TrackWrites, errno))?;
         Ok(KvmVm { machine: Arc::new(Machine { fd, slots: Mutex::default(), device, capabilities }), vcpus: 0 })
     }
 }
@@ -88,7 +89,7 @@ impl Vm for KvmVm {
         };
         // SAFETY: the region is mapped for its whole length and stays so, because `slots` keeps it for as long as the
         // guest can reach it. No reference into it exists that the guest's writes could invalidate.
-        unsafe { self.machine.fd.set_user_memory_region(memory) }
+        uninterrupted(|| unsafe { self.machine.fd.set_user_memory_region(memory) })
             .map_err(|errno| refused(Operation::MapMemory, errno))?;
         slots.insert(slot, region, tracking);
         Ok(())
@@ -101,7 +102,7 @@ impl Vm for KvmVm {
         }
         let nothing = kvm_userspace_memory_region { slot, ..Default::default() };
         // SAFETY: a slot of size zero gives the guest access to nothing.
-        unsafe { self.machine.fd.set_user_memory_region(nothing) }
+        uninterrupted(|| unsafe { self.machine.fd.set_user_memory_region(nothing) })
             .map_err(|errno| refused(Operation::UnmapMemory, errno))?;
         slots.remove(slot);
         Ok(())
