@@ -14,6 +14,7 @@ use std::sync::atomic::AtomicU8;
 use kvm_bindings::{KVM_DIRTY_LOG_PAGE_OFFSET, kvm_dirty_gfn, kvm_run};
 
 use crate::address::PAGE_SIZE;
+use crate::linux::pages::{self, Source};
 use crate::linux::uninterrupted::uninterrupted;
 
 use super::dirty_ring::DirtyRing;
@@ -103,10 +104,12 @@ impl Mapping {
     /// Puts memory of the process in place of what is shared with the kernel, which otherwise keeps the virtual machine as
     /// long as it is mapped. Where there is no mapping to be had for that, it does.
     fn leave_the_kernel(&self) {
-        let flags = libc::MAP_FIXED | libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
         // SAFETY: the range is ours. `SharedMemory`, the only way to all of it but `immediate_exit`, is being dropped; and that
-        // byte can be accessed before, meanwhile and after.
-        unsafe { libc::mmap(self.base.as_ptr().cast(), self.len, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
+        // byte can be accessed before, meanwhile and after, whether the call succeeds or not.
+        let replaced = unsafe { pages::map_over(self.base.as_ptr().cast(), self.len, Source::Zeros) };
+        if let Err(error) = replaced {
+            tracing::debug!(%error, "a virtual machine stays until its last interrupter goes");
+        }
     }
 }
 

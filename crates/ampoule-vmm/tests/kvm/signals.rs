@@ -115,4 +115,4 @@ fn blocked() -> Vec<libc::c_int> {
 }
 
 /// Enough that a signal comes in at every step of some of them.
-const CREATIONS: usize = 300;
+const CREATIONS: usize = 120;
