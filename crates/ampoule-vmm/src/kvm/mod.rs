@@ -23,6 +23,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use kvm_bindings::{CpuId, KVM_API_VERSION, KVM_MAX_CPUID_ENTRIES};
 
 use crate::hypervisor::{Hypervisor, HypervisorError, Vm};
+use crate::linux::process::PerProcess;
 use crate::linux::uninterrupted::uninterrupted;
 use crate::x86_64::capabilities::Capabilities;
 use crate::x86_64::probe::{Features, Trials, probe};
@@ -79,14 +80,19 @@ impl Kvm {
     }
 
     /// The process's own KVM, opened at the first call and kept. A call that fails is not remembered: the next one tries
-    /// again.
+    /// again. A forked child has its parent's: the device can be used by both, each for virtual machines of its own.
     ///
     /// # Errors
     ///
     /// [`OpenError`] says what is wrong and what to do about it.
     pub fn shared() -> Result<Arc<Kvm>, OpenError> {
-        static SHARED: Mutex<Option<Arc<Kvm>>> = Mutex::new(None);
-        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        static SHARED: PerProcess<Mutex<Option<Arc<Kvm>>>> = PerProcess::new();
+        // A child goes on with its parent's, unless that was just being opened.
+        let inherited = |parents: &Mutex<Option<Arc<Kvm>>>| parents.try_lock().ok()?.clone();
+        let shared = SHARED
+            .get(|parents| Mutex::new(parents.and_then(inherited)))
+            .map_err(|source| OpenError::Failed { path: Kvm::DEVICE.into(), source })?;
+        let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(kvm) = &*shared {
             return Ok(kvm.clone());
         }

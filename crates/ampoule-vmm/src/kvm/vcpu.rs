@@ -36,12 +36,13 @@ pub(super) struct KvmVcpu {
 
 impl KvmVcpu {
     pub(super) fn create(machine: Arc<Machine>, id: u64, entry: &SyscallEntry) -> Result<KvmVcpu, HypervisorError> {
+        machine.check()?;
         let fd = uninterrupted(|| machine.fd.create_vcpu(id)).map_err(|errno| refused(Operation::CreateVcpu, errno))?;
         // SAFETY: `fd` stays open during the borrow.
         let borrowed = unsafe { BorrowedFd::borrow_raw(fd.as_raw_fd()) };
-        let (page, ring) = shared::map(borrowed, machine.device.run_page_len)
+        let (page, ring) = shared::map(borrowed, machine.device.run_page_len, machine.made_in)
             .map_err(|source| HypervisorError::Refused { operation: Operation::MapRunPage, source })?;
-        machine.add_ring(ring);
+        machine.add_ring(ring)?;
         let mut vcpu = KvmVcpu {
             fd,
             page,
@@ -108,6 +109,7 @@ impl KvmVcpu {
 
 impl Vcpu for KvmVcpu {
     fn run(&mut self) -> Result<Exit<'_>, HypervisorError> {
+        self.machine.check()?;
         if self.shut_down {
             self.set_fixed_registers()?;
             self.shut_down = false;
@@ -148,6 +150,7 @@ impl Vcpu for KvmVcpu {
     }
 
     fn special_regs(&mut self) -> Result<SpecialRegs, HypervisorError> {
+        self.machine.check()?;
         self.special_wanted = true;
         if !self.special_current {
             self.counters.ioctls += 1;
@@ -160,6 +163,7 @@ impl Vcpu for KvmVcpu {
     }
 
     fn set_special_regs(&mut self, regs: &SpecialRegs) -> Result<(), HypervisorError> {
+        self.machine.check()?;
         let mut regs = *regs;
         if self.capabilities().ports == PortAccess::BitmapOfAvailableTask {
             regs.tr.kind = AVAILABLE_TASK;
@@ -193,12 +197,14 @@ impl Vcpu for KvmVcpu {
     }
 
     fn fpu(&mut self) -> Result<FpuState, HypervisorError> {
+        self.machine.check()?;
         self.counters.ioctls += 1;
         let area = uninterrupted(|| self.fd.get_xsave()).map_err(|errno| refused(Operation::ReadFpu, errno))?;
         Ok(FpuState(Box::new(area.region)))
     }
 
     fn set_fpu(&mut self, state: &FpuState) -> Result<(), HypervisorError> {
+        self.machine.check()?;
         let area = kvm_xsave { region: *state.0, ..Default::default() };
         self.counters.ioctls += 1;
         // SAFETY: the kernel reads more than the 4 KiB that are there only where this process was given leave to use state
@@ -215,6 +221,7 @@ impl Vcpu for KvmVcpu {
     }
 
     fn statistics(&self) -> Result<Option<Box<dyn StatisticsReader>>, HypervisorError> {
+        self.machine.check()?;
         if !self.machine.device.has_statistics {
             return Ok(None);
         }

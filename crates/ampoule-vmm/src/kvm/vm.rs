@@ -8,6 +8,7 @@ use kvm_ioctls::VmFd;
 
 use crate::address::GuestPhys;
 use crate::hypervisor::{HypervisorError, Operation, Vcpu, Vm, WriteTracking};
+use crate::linux::process::Process;
 use crate::linux::uninterrupted::uninterrupted;
 use crate::memory::Region;
 use crate::page_set::PageSet;
@@ -33,20 +34,30 @@ pub(super) struct Machine {
     slots: Mutex<Slots>,
     pub(super) device: Arc<Device>,
     pub(super) capabilities: Capabilities,
+    pub(super) made_in: Process,
 }
 
 impl Machine {
+    /// Makes sure that this process is the one whose machine it is, and no child. To be called first by whatever uses it or its
+    /// vCPUs and can fail; [`slots`](Machine::slots) does.
+    pub(super) fn check(&self) -> Result<(), HypervisorError> {
+        if self.made_in.is_current() { Ok(()) } else { Err(HypervisorError::Forked) }
+    }
+
     /// Reads what the vCPUs' rings say of written pages, and empties them.
     pub(super) fn make_room_in_rings(&self) -> Result<(), HypervisorError> {
-        self.slots().make_room(self.descriptor())
+        self.slots()?.make_room(self.descriptor())
     }
 
-    pub(super) fn add_ring(&self, ring: DirtyRing) {
-        self.slots().add_ring(ring);
+    pub(super) fn add_ring(&self, ring: DirtyRing) -> Result<(), HypervisorError> {
+        self.slots()?.add_ring(ring);
+        Ok(())
     }
 
-    fn slots(&self) -> MutexGuard<'_, Slots> {
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    fn slots(&self) -> Result<MutexGuard<'_, Slots>, HypervisorError> {
+        // In a forked child the lock may be one that nobody releases.
+        self.check()?;
+        Ok(self.slots.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn descriptor(&self) -> BorrowedFd<'_> {
@@ -57,6 +68,8 @@ impl Machine {
 
 impl KvmVm {
     pub(super) fn create(device: Arc<Device>, capabilities: Capabilities) -> Result<KvmVm, HypervisorError> {
+        let made_in =
+            Process::current().map_err(|source| HypervisorError::Refused { operation: Operation::CreateVm, source })?;
         let fd = uninterrupted(|| device.kvm.create_vm()).map_err(|errno| refused(Operation::CreateVm, errno))?;
         let ring = kvm_enable_cap {
             cap: KVM_CAP_DIRTY_LOG_RING,
@@ -64,7 +77,10 @@ impl KvmVm {
             ..Default::default()
         };
         uninterrupted(|| fd.enable_cap(&ring)).map_err(|errno| refused(Operation::TrackWrites, errno))?;
-        Ok(KvmVm { machine: Arc::new(Machine { fd, slots: Mutex::default(), device, capabilities }), vcpus: 0 })
+        Ok(KvmVm {
+            machine: Arc::new(Machine { fd, slots: Mutex::default(), device, capabilities, made_in }),
+            vcpus: 0,
+        })
     }
 }
 
@@ -76,7 +92,7 @@ impl Vm for KvmVm {
         region: Arc<Region>,
         tracking: WriteTracking,
     ) -> Result<(), HypervisorError> {
-        let mut slots = self.machine.slots();
+        let mut slots = self.machine.slots()?;
         if slots.contains(slot) {
             return Err(HypervisorError::SlotInUse { slot });
         }
@@ -96,7 +112,7 @@ impl Vm for KvmVm {
     }
 
     fn unmap(&mut self, slot: u32) -> Result<(), HypervisorError> {
-        let mut slots = self.machine.slots();
+        let mut slots = self.machine.slots()?;
         if !slots.contains(slot) {
             return Err(HypervisorError::SlotEmpty { slot });
         }
@@ -109,11 +125,11 @@ impl Vm for KvmVm {
     }
 
     fn collect_written(&mut self, slot: u32, pages: &mut PageSet) -> Result<(), HypervisorError> {
-        self.machine.slots().collect_written(slot, pages)
+        self.machine.slots()?.collect_written(slot, pages)
     }
 
     fn forget_written(&mut self, slot: u32, pages: &PageSet) -> Result<(), HypervisorError> {
-        self.machine.slots().forget_written(self.machine.descriptor(), slot, pages)
+        self.machine.slots()?.forget_written(self.machine.descriptor(), slot, pages)
     }
 
     fn create_vcpu(&mut self, entry: &SyscallEntry) -> Result<Box<dyn Vcpu>, HypervisorError> {

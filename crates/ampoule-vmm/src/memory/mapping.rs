@@ -12,6 +12,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::address::PAGE_SIZE;
 use crate::linux::pages::{self, Source};
+use crate::linux::process::PerProcess;
 
 use super::contents::Extent;
 
@@ -30,8 +31,8 @@ impl Mapping {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         // Two threads that look for addresses at the same time find the same.
-        static SEARCH: Mutex<()> = Mutex::new(());
-        let _alone = SEARCH.lock().unwrap_or_else(PoisonError::into_inner);
+        static SEARCH: PerProcess<Mutex<()>> = PerProcess::new();
+        let _alone = SEARCH.get(|_| Mutex::default())?.lock().unwrap_or_else(PoisonError::into_inner);
         for _ in 0..ATTEMPTS {
             let start = free_addresses(len)?;
             match Mapping::in_pieces(start, len, extents) {
