@@ -24,7 +24,7 @@ use kvm_bindings::{CpuId, KVM_API_VERSION, KVM_MAX_CPUID_ENTRIES};
 
 use crate::hypervisor::{Hypervisor, HypervisorError, Vm};
 use crate::linux::process::PerProcess;
-use crate::linux::uninterrupted::uninterrupted;
+use crate::linux::uninterrupted::{uninterrupted, without_signals};
 use crate::x86_64::capabilities::Capabilities;
 use crate::x86_64::probe::{Features, Trials, probe};
 
@@ -64,7 +64,10 @@ impl Kvm {
         let device = Arc::new(device);
         let features = Features { fsgsbase: cpuid::has_fsgsbase(&device.cpuid), xcr0: device.xcr0 };
         let trials = detection.trials.insert(Trials::default());
-        let probed = probe(features, trials, |supposed| Ok(Box::new(KvmVm::create(device.clone(), supposed)?)));
+        // A trial that a signal ends would tell nothing, and be taken for what the hypervisor does.
+        let probed = without_signals(|| {
+            probe(features, trials, |supposed| Ok(Box::new(KvmVm::create(device.clone(), supposed)?)))
+        });
         match probed {
             Ok(capabilities) => {
                 tracing::debug!(%capabilities, %detection, "opened KVM");

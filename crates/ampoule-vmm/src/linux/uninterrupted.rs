@@ -1,4 +1,4 @@
-//! Calls into the kernel that a signal makes fail, and that are to be made all the same.
+//! Calls into the kernel that a signal makes fail, and that are to be made all the same, and work that no signal may interrupt.
 //!
 //! To create a virtual machine, and more, is refused by the kernel as long as a signal waits for the thread. One that comes
 //! after each attempt would keep it from succeeding for ever, so only the first attempt is left open to signals.
@@ -13,14 +13,21 @@ pub(crate) fn uninterrupted<T, E: Answer>(mut call: impl FnMut() -> Result<T, E>
     if !is_interruption(&first) {
         return first;
     }
-    let _blocked = SignalsBlocked::new();
-    loop {
-        // What still makes the kernel stop, a debugger for example, is over when the call returns.
-        let answer = call();
-        if !is_interruption(&answer) {
-            return answer;
+    without_signals(|| {
+        loop {
+            // What still makes the kernel stop, a debugger for example, is over when the call returns.
+            let answer = call();
+            if !is_interruption(&answer) {
+                return answer;
+            }
         }
-    }
+    })
+}
+
+/// Works with all signals kept from this thread. A handler that was kept waiting runs when the work is over.
+pub(crate) fn without_signals<T>(work: impl FnOnce() -> T) -> T {
+    let _blocked = SignalsBlocked::new();
+    work()
 }
 
 /// An error of the kernel's.
@@ -44,7 +51,7 @@ fn is_interruption<T, E: Answer>(answer: &Result<T, E>) -> bool {
     answer.as_ref().is_err_and(|error| error.errno() == Some(libc::EINTR))
 }
 
-/// Keeps signals from this thread until it is dropped. A handler that was kept waiting runs then.
+/// Keeps signals from this thread until it is dropped.
 struct SignalsBlocked {
     before: libc::sigset_t,
 }

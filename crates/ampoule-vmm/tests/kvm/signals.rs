@@ -21,9 +21,20 @@ fn signals_of_the_application_do_not_make_a_creation_fail() {
 }
 
 #[test]
+fn signals_of_the_application_do_not_change_what_is_found_out_about_kvm() {
+    let kvm = Kvm::shared().unwrap();
+    in_a_storm(libc::SIGUSR2, || {
+        for opening in 0..OPENINGS {
+            let opened = Kvm::open().unwrap_or_else(|error| panic!("opening {opening}: {error}"));
+            assert_eq!(opened.detection(), kvm.detection());
+        }
+    });
+}
+
+#[test]
 fn a_creation_in_a_storm_of_signals_leaves_the_mask_as_it_was() {
     let kvm = Kvm::shared().unwrap();
-    block(&[libc::SIGUSR2, libc::SIGHUP]);
+    block(&[libc::SIGWINCH, libc::SIGHUP]);
     let before = blocked();
     in_a_storm(libc::SIGURG, || {
         for _ in 0..CREATIONS / 4 {
@@ -116,3 +127,6 @@ fn blocked() -> Vec<libc::c_int> {
 
 /// Enough that a signal comes in at every step of some of them.
 const CREATIONS: usize = 120;
+
+/// Each runs several trial guests.
+const OPENINGS: usize = 20;
