@@ -45,6 +45,9 @@ impl<H: Hypervisor + ?Sized> Hypervisor for Arc<H> {
 /// A virtual machine.
 ///
 /// Its memory and kernel resources live until it and its vCPUs are dropped, in any order.
+///
+/// It belongs to the process that made it. In a child that was forked from that, everything that can fail is
+/// [`HypervisorError::Forked`] for it and its vCPUs, and registers that are set are lost.
 pub trait Vm: Send {
     /// Lets the guest see all of `region` at guest-physical address `at`, under a slot number that is not in use. The
     /// memory is kept alive for as long as a guest could reach it.
@@ -204,15 +207,20 @@ pub trait Vcpu: Send {
 
 /// Ends runs of one vCPU. It may outlive the vCPU and does nothing then.
 ///
-/// Both operations are a single store and safe in a signal handler.
+/// All operations are a load, a comparison and a store at most, and safe in a signal handler.
 pub trait Interrupt: Send + Sync {
     /// From now on until [`clear`](Interrupt::clear) every run returns [`Exit::Interrupted`] before the guest executes
     /// anything. A run in progress notices when its thread handles a signal, so whoever wants to end it sends one after
     /// this call. The flags of the handler do not matter: a run that was restarted would end at once.
+    ///
+    /// Does nothing where the vCPU [is inherited](Interrupt::is_inherited).
     fn request(&self);
 
-    /// Lets runs proceed again.
+    /// Lets runs proceed again. Does nothing where the vCPU [is inherited](Interrupt::is_inherited).
     fn clear(&self);
+
+    /// Whether the vCPU was made in a process from which this one was forked: it belongs to that one, and does not run here.
+    fn is_inherited(&self) -> bool;
 }
 
 /// Why a vCPU stopped.
@@ -323,6 +331,12 @@ pub enum HypervisorError {
         /// The register's number.
         index: u32,
     },
+    /// The virtual machine belongs to the process from which this one was forked. Nothing was done to it.
+    #[error(
+        "the virtual machine was made before this process was forked, and belongs to the process that made it; a child has to \
+         make its own: build or spawn a new sandbox there"
+    )]
+    Forked,
 }
 
 /// What a hypervisor was asked to do.

@@ -47,6 +47,7 @@ pub mod count;
 pub mod hypervisor;
 pub mod inject;
 pub mod kvm;
+mod linux;
 pub mod memory;
 mod page_set;
 mod platform;
@@ -57,6 +58,7 @@ pub use hypervisor::{
     Counters, Exit, Hypervisor, HypervisorError, Interrupt, Statistics, StatisticsReader, Vcpu, Vm, WriteTracking,
 };
 pub use kvm::OpenError;
+pub use linux::process::Process;
 pub use memory::{Contents, OutOfRegion, Region, RevokeError};
 pub use page_set::PageSet;
 pub use platform::default_hypervisor;

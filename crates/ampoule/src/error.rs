@@ -284,6 +284,7 @@ pub(crate) fn remedy(cause: &Termination) -> String {
     match cause {
         // The error says what is left to do.
         Termination::RestoreFailed(error) => error.to_string(),
+        Termination::Hypervisor(error) if matches!(**error, HypervisorError::Forked) => error.to_string(),
         cause => format!("restore a snapshot or reset it; an earlier call ended in {cause}"),
     }
 }
@@ -309,6 +310,9 @@ mod tests {
             assert!(message.contains("build or spawn a new sandbox"), "{message}");
             assert!(!message.contains("reset it") && !message.contains("earlier call"), "{message}");
         }
+        let cause = Termination::Hypervisor(Arc::new(HypervisorError::Forked));
+        let message = CallError::Poisoned { cause }.to_string();
+        assert!(message.contains("build or spawn a new sandbox") && !message.contains("reset it"), "{message}");
         let message = CallError::Poisoned { cause: Termination::Killed }.to_string();
         assert!(message.contains("restore a snapshot or reset it"), "{message}");
     }

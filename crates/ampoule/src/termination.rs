@@ -44,6 +44,7 @@ impl Termination {
         match self {
             Self::Fault(_) | Self::LimitExceeded(_) | Self::Protocol(_) => Blame::Guest,
             Self::Killed | Self::HostFunctionPanicked => Blame::Caller,
+            Self::Hypervisor(error) if matches!(**error, HypervisorError::Forked) => Blame::Caller,
             Self::RestoreFailed(_) | Self::Hypervisor(_) => Blame::Hypervisor,
         }
     }

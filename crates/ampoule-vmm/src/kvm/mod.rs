@@ -23,6 +23,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use kvm_bindings::{CpuId, KVM_API_VERSION, KVM_MAX_CPUID_ENTRIES};
 
 use crate::hypervisor::{Hypervisor, HypervisorError, Vm};
+use crate::linux::process::PerProcess;
+use crate::linux::uninterrupted::{uninterrupted, without_signals};
 use crate::x86_64::capabilities::Capabilities;
 use crate::x86_64::probe::{Features, Trials, probe};
 
@@ -62,7 +64,10 @@ impl Kvm {
         let device = Arc::new(device);
         let features = Features { fsgsbase: cpuid::has_fsgsbase(&device.cpuid), xcr0: device.xcr0 };
         let trials = detection.trials.insert(Trials::default());
-        let probed = probe(features, trials, |supposed| Ok(Box::new(KvmVm::create(device.clone(), supposed)?)));
+        // A trial that a signal ends would tell nothing, and be taken for what the hypervisor does.
+        let probed = without_signals(|| {
+            probe(features, trials, |supposed| Ok(Box::new(KvmVm::create(device.clone(), supposed)?)))
+        });
         match probed {
             Ok(capabilities) => {
                 tracing::debug!(%capabilities, %detection, "opened KVM");
@@ -78,14 +83,19 @@ impl Kvm {
     }
 
     /// The process's own KVM, opened at the first call and kept. A call that fails is not remembered: the next one tries
-    /// again.
+    /// again. A forked child has its parent's: the device can be used by both, each for virtual machines of its own.
     ///
     /// # Errors
     ///
     /// [`OpenError`] says what is wrong and what to do about it.
     pub fn shared() -> Result<Arc<Kvm>, OpenError> {
-        static SHARED: Mutex<Option<Arc<Kvm>>> = Mutex::new(None);
-        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        static SHARED: PerProcess<Mutex<Option<Arc<Kvm>>>> = PerProcess::new();
+        // A child goes on with its parent's, unless that was just being opened.
+        let inherited = |parents: &Mutex<Option<Arc<Kvm>>>| parents.try_lock().ok()?.clone();
+        let shared = SHARED
+            .get(|parents| Mutex::new(parents.and_then(inherited)))
+            .map_err(|source| OpenError::Failed { path: Kvm::DEVICE.into(), source })?;
+        let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(kvm) = &*shared {
             return Ok(kvm.clone());
         }
@@ -139,7 +149,12 @@ impl Device {
                 detection: detection.into(),
             });
         }
-        let ask = || Ok((kvm.get_vcpu_mmap_size()?, kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)?));
+        let ask = || {
+            Ok((
+                uninterrupted(|| kvm.get_vcpu_mmap_size())?,
+                uninterrupted(|| kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES))?,
+            ))
+        };
         let (run_page_len, mut cpuid) = ask().map_err(|errno: kvm_ioctls::Error| OpenError::Undescribed {
             path: path.to_owned(),
             detection: detection.clone().into(),

@@ -9,7 +9,8 @@ use std::sync::atomic::Ordering;
 
 use kvm_bindings::{
     KVM_EXIT_DIRTY_RING_FULL, KVM_EXIT_FAIL_ENTRY, KVM_EXIT_HLT, KVM_EXIT_INTERNAL_ERROR, KVM_EXIT_INTR, KVM_EXIT_IO,
-    KVM_EXIT_IO_OUT, KVM_EXIT_MMIO, KVM_EXIT_SHUTDOWN, KVM_SYNC_X86_REGS, KVM_SYNC_X86_SREGS, kvm_regs, kvm_sregs,
+    KVM_EXIT_IO_OUT, KVM_EXIT_MMIO, KVM_EXIT_SHUTDOWN, KVM_SYNC_X86_REGS, KVM_SYNC_X86_SREGS, kvm_regs, kvm_run,
+    kvm_sregs,
 };
 
 use crate::address::GuestPhys;
@@ -33,12 +34,13 @@ impl RunPage {
 
     /// Asks for the general registers, and for the special ones if `special`, to be there after the next run.
     pub(super) fn request_registers(&mut self, special: bool) {
+        let Some(run) = self.writable() else { return };
         let mut valid = KVM_SYNC_X86_REGS;
         if special {
             valid |= KVM_SYNC_X86_SREGS;
         }
         // SAFETY: see `SharedMemory::run`; the field is plain data.
-        unsafe { (&raw mut (*self.0.run()).kvm_valid_regs).write(valid.into()) };
+        unsafe { (&raw mut (*run).kvm_valid_regs).write(valid.into()) };
     }
 
     pub(super) fn regs(&self) -> kvm_regs {
@@ -47,9 +49,12 @@ impl RunPage {
     }
 
     pub(super) fn set_regs(&mut self, regs: kvm_regs) {
+        let Some(run) = self.writable() else { return };
         // SAFETY: as above.
-        unsafe { (&raw mut (*self.0.run()).s.regs.regs).write(regs) };
-        self.mark_dirty(KVM_SYNC_X86_REGS);
+        unsafe {
+            (&raw mut (*run).s.regs.regs).write(regs);
+            mark_dirty(run, KVM_SYNC_X86_REGS);
+        }
     }
 
     pub(super) fn special_regs(&self) -> kvm_sregs {
@@ -58,14 +63,19 @@ impl RunPage {
     }
 
     pub(super) fn set_special_regs(&mut self, regs: kvm_sregs) {
-        self.store_special_regs(regs);
-        self.mark_dirty(KVM_SYNC_X86_SREGS);
+        let Some(run) = self.writable() else { return };
+        // SAFETY: as above.
+        unsafe {
+            (&raw mut (*run).s.regs.sregs).write(regs);
+            mark_dirty(run, KVM_SYNC_X86_SREGS);
+        }
     }
 
     /// Remembers special registers that the vCPU has already.
     pub(super) fn store_special_regs(&mut self, regs: kvm_sregs) {
+        let Some(run) = self.writable() else { return };
         // SAFETY: as above.
-        unsafe { (&raw mut (*self.0.run()).s.regs.sregs).write(regs) };
+        unsafe { (&raw mut (*run).s.regs.sregs).write(regs) };
     }
 
     /// Whether the last run returned because the vCPU's [`DirtyRing`](super::dirty_ring::DirtyRing) is full.
@@ -127,24 +137,46 @@ impl RunPage {
         }
     }
 
-    fn mark_dirty(&mut self, registers: u32) {
-        // SAFETY: see `SharedMemory::run`; the field is plain data.
-        unsafe {
-            let dirty = &raw mut (*self.0.run()).kvm_dirty_regs;
-            dirty.write(dirty.read() | u64::from(registers));
-        }
+    /// The page, unless a forked child has inherited it: what that wrote would be the parent's registers.
+    fn writable(&mut self) -> Option<*mut kvm_run> {
+        self.0.is_ours().then(|| self.0.run())
+    }
+}
+
+/// Tells the kernel that these registers were set.
+///
+/// # Safety
+///
+/// As for [`SharedMemory::run`].
+unsafe fn mark_dirty(run: *mut kvm_run, registers: u32) {
+    // SAFETY: the caller's promise; the field is plain data.
+    unsafe {
+        let dirty = &raw mut (*run).kvm_dirty_regs;
+        dirty.write(dirty.read() | u64::from(registers));
     }
 }
 
 /// Another thread's access to the page.
 struct Interrupter(Arc<Mapping>);
 
+impl Interrupter {
+    fn store(&self, request: u8) {
+        if let Some(immediate_exit) = self.0.immediate_exit() {
+            immediate_exit.store(request, Ordering::SeqCst);
+        }
+    }
+}
+
 impl Interrupt for Interrupter {
     fn request(&self) {
-        self.0.immediate_exit().store(1, Ordering::SeqCst);
+        self.store(1);
     }
 
     fn clear(&self) {
-        self.0.immediate_exit().store(0, Ordering::SeqCst);
+        self.store(0);
+    }
+
+    fn is_inherited(&self) -> bool {
+        !self.0.is_ours()
     }
 }

@@ -3,6 +3,8 @@
 //!
 //! Two owners go through it, each to its own part: a [`RunPage`], and a [`DirtyRing`]. The byte `immediate_exit` in the run page
 //! belongs to neither: it is only ever accessed as an atomic, by any thread, even when the vCPU is gone.
+//!
+//! A forked child shares the memory too, and writes nothing to it: it belongs to the process that mapped it.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -14,26 +16,29 @@ use std::sync::atomic::AtomicU8;
 use kvm_bindings::{KVM_DIRTY_LOG_PAGE_OFFSET, kvm_dirty_gfn, kvm_run};
 
 use crate::address::PAGE_SIZE;
+use crate::linux::pages::{self, Source};
+use crate::linux::process::Process;
+use crate::linux::uninterrupted::uninterrupted;
 
 use super::dirty_ring::DirtyRing;
 use super::run_page::RunPage;
 
 /// Maps the memory that the kernel shares for a vCPU, whose run page and what belongs to it is `run_len` bytes long. To be
-/// called once per vCPU, of a virtual machine with rings of [`DirtyRing::LEN`] entries.
-pub(super) fn map(vcpu: BorrowedFd<'_>, run_len: usize) -> io::Result<(RunPage, DirtyRing)> {
+/// called once per vCPU, of a virtual machine of `process` with rings of [`DirtyRing::LEN`] entries.
+pub(super) fn map(vcpu: BorrowedFd<'_>, run_len: usize, process: Process) -> io::Result<(RunPage, DirtyRing)> {
     if !(size_of::<kvm_run>()..=RING_OFFSET).contains(&run_len) {
         return Err(io::ErrorKind::InvalidData.into());
     }
     let len = RING_OFFSET + DirtyRing::BYTES;
-    // SAFETY: a new mapping at an address that the kernel chooses touches no existing memory.
-    let base = unsafe {
-        libc::mmap(ptr::null_mut(), len, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED, vcpu.as_raw_fd(), 0)
-    };
-    if base == libc::MAP_FAILED {
-        return Err(io::Error::last_os_error());
-    }
+    let base = uninterrupted(|| {
+        // SAFETY: a new mapping at an address that the kernel chooses touches no existing memory.
+        let base = unsafe {
+            libc::mmap(ptr::null_mut(), len, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED, vcpu.as_raw_fd(), 0)
+        };
+        if base == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(base) }
+    })?;
     let base = NonNull::new(base.cast()).ok_or(io::ErrorKind::InvalidData)?;
-    let shared = Arc::new(SharedMemory { mapping: Arc::new(Mapping { base, len }), run_len });
+    let shared = Arc::new(SharedMemory { mapping: Arc::new(Mapping { base, len, process }), run_len });
     Ok((RunPage::new(Arc::clone(&shared)), DirtyRing::new(shared)))
 }
 
@@ -46,8 +51,8 @@ pub(super) struct SharedMemory {
 }
 
 impl SharedMemory {
-    /// At least `size_of::<kvm_run>()` bytes, aligned to a page, readable and writable as long as `self` lives. Only the one
-    /// `RunPage` may go through this pointer, and not to `immediate_exit`.
+    /// At least `size_of::<kvm_run>()` bytes, aligned to a page, readable as long as `self` lives, and writable where it [is
+    /// ours](Self::is_ours). Only the one `RunPage` may go through this pointer, and not to `immediate_exit`.
     pub(super) fn run(&self) -> *mut kvm_run {
         self.mapping.base.as_ptr()
     }
@@ -63,11 +68,16 @@ impl SharedMemory {
         Some(unsafe { slice::from_raw_parts(self.run().cast::<u8>().add(offset), len) })
     }
 
-    /// The first of [`DirtyRing::LEN`] entries, readable and writable as long as `self` lives. Only the one `DirtyRing` may go
-    /// through this pointer.
+    /// The first of [`DirtyRing::LEN`] entries, readable as long as `self` lives, and writable where it [is
+    /// ours](Self::is_ours). Only the one `DirtyRing` may go through this pointer.
     pub(super) fn ring(&self) -> *mut kvm_dirty_gfn {
         // SAFETY: the mapping is longer than this.
         unsafe { self.run().cast::<u8>().add(RING_OFFSET).cast() }
+    }
+
+    /// Whether the memory is this process's, and not that of one from which this one was forked.
+    pub(super) fn is_ours(&self) -> bool {
+        self.mapping.is_ours()
     }
 
     /// The mapping, for whoever is to reach `immediate_exit`.
@@ -90,22 +100,30 @@ impl Drop for SharedMemory {
 pub(super) struct Mapping {
     base: NonNull<kvm_run>,
     len: usize,
+    process: Process,
 }
 
 impl Mapping {
-    pub(super) fn immediate_exit(&self) -> &AtomicU8 {
+    /// The request to end runs at once; none where it is that of a process from which this one was forked.
+    pub(super) fn immediate_exit(&self) -> Option<&AtomicU8> {
         // SAFETY: the byte lives as long as the mapping, and is accessed by nobody but through this function and by the
         // kernel, which only reads it.
-        unsafe { AtomicU8::from_ptr(&raw mut (*self.base.as_ptr()).immediate_exit) }
+        self.is_ours().then(|| unsafe { AtomicU8::from_ptr(&raw mut (*self.base.as_ptr()).immediate_exit) })
+    }
+
+    pub(super) fn is_ours(&self) -> bool {
+        self.process.is_current()
     }
 
     /// Puts memory of the process in place of what is shared with the kernel, which otherwise keeps the virtual machine as
     /// long as it is mapped. Where there is no mapping to be had for that, it does.
     fn leave_the_kernel(&self) {
-        let flags = libc::MAP_FIXED | libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
         // SAFETY: the range is ours. `SharedMemory`, the only way to all of it but `immediate_exit`, is being dropped; and that
-        // byte can be accessed before, meanwhile and after.
-        unsafe { libc::mmap(self.base.as_ptr().cast(), self.len, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
+        // byte can be accessed before, meanwhile and after, whether the call succeeds or not.
+        let replaced = unsafe { pages::map_over(self.base.as_ptr().cast(), self.len, Source::Zeros) };
+        if let Err(error) = replaced {
+            tracing::debug!(%error, "a virtual machine stays until its last interrupter goes");
+        }
     }
 }
 

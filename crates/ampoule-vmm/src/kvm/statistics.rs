@@ -11,6 +11,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use crate::hypervisor::{HypervisorError, Operation, Statistics, StatisticsReader};
+use crate::linux::uninterrupted::uninterrupted;
 
 use super::vm::Machine;
 
@@ -25,11 +26,12 @@ pub(super) struct KvmStatistics {
 impl KvmStatistics {
     /// Opens those of `vcpu`, which is one of `machine`. To be called only where there is `KVM_CAP_BINARY_STATS_FD`.
     pub(super) fn open(vcpu: BorrowedFd<'_>, machine: Arc<Machine>) -> Result<KvmStatistics, HypervisorError> {
-        // SAFETY: the request has no argument, and makes a new descriptor without touching memory.
-        let fd = unsafe { libc::ioctl(vcpu.as_raw_fd(), KVM_GET_STATS_FD, 0) };
-        if fd < 0 {
-            return Err(refused(io::Error::last_os_error()));
-        }
+        let open = || {
+            // SAFETY: the request has no argument, and makes a new descriptor without touching memory.
+            let fd = unsafe { libc::ioctl(vcpu.as_raw_fd(), KVM_GET_STATS_FD, 0) };
+            if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(fd) }
+        };
+        let fd = uninterrupted(open).map_err(refused)?;
         // SAFETY: the descriptor is new, so nobody else owns it.
         let file = unsafe { File::from_raw_fd(fd) };
         Ok(KvmStatistics { file, _machine: machine })

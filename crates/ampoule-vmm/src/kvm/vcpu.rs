@@ -8,6 +8,7 @@ use kvm_bindings::{Msrs, kvm_msr_entry, kvm_vcpu_events, kvm_xcrs, kvm_xsave};
 use kvm_ioctls::VcpuFd;
 
 use crate::hypervisor::{Counters, Exit, HypervisorError, Interrupt, Operation, StatisticsReader, Vcpu};
+use crate::linux::uninterrupted::uninterrupted;
 use crate::x86_64::capabilities::{Capabilities, PortAccess};
 use crate::x86_64::registers::{FpuState, Regs, SpecialRegs, SyscallEntry};
 
@@ -35,12 +36,13 @@ pub(super) struct KvmVcpu {
 
 impl KvmVcpu {
     pub(super) fn create(machine: Arc<Machine>, id: u64, entry: &SyscallEntry) -> Result<KvmVcpu, HypervisorError> {
-        let fd = machine.fd.create_vcpu(id).map_err(|errno| refused(Operation::CreateVcpu, errno))?;
+        machine.check()?;
+        let fd = uninterrupted(|| machine.fd.create_vcpu(id)).map_err(|errno| refused(Operation::CreateVcpu, errno))?;
         // SAFETY: `fd` stays open during the borrow.
         let borrowed = unsafe { BorrowedFd::borrow_raw(fd.as_raw_fd()) };
-        let (page, ring) = shared::map(borrowed, machine.device.run_page_len)
+        let (page, ring) = shared::map(borrowed, machine.device.run_page_len, machine.made_in)
             .map_err(|source| HypervisorError::Refused { operation: Operation::MapRunPage, source })?;
-        machine.add_ring(ring);
+        machine.add_ring(ring)?;
         let mut vcpu = KvmVcpu {
             fd,
             page,
@@ -60,7 +62,8 @@ impl KvmVcpu {
     /// What the guest sees of the processor.
     fn set_cpuid(&mut self) -> Result<(), HypervisorError> {
         self.counters.ioctls += 1;
-        self.fd.set_cpuid2(&self.machine.device.cpuid).map_err(|errno| refused(Operation::SetCpuid, errno))
+        uninterrupted(|| self.fd.set_cpuid2(&self.machine.device.cpuid))
+            .map_err(|errno| refused(Operation::SetCpuid, errno))
     }
 
     /// What neither the registers of a run nor a guest ever changes.
@@ -78,7 +81,8 @@ impl KvmVcpu {
         let mut registers = kvm_xcrs { nr_xcrs: 1, ..Default::default() };
         registers.xcrs[0].value = xcr0;
         self.counters.ioctls += 1;
-        self.fd.set_xcrs(&registers).map_err(|errno| refused(Operation::SetExtendedControlRegister, errno))
+        uninterrupted(|| self.fd.set_xcrs(&registers))
+            .map_err(|errno| refused(Operation::SetExtendedControlRegister, errno))
     }
 
     fn set_model_specific_registers(&mut self) -> Result<(), HypervisorError> {
@@ -90,7 +94,8 @@ impl KvmVcpu {
         let entries = values.map(|(index, data)| kvm_msr_entry { index, data, ..Default::default() });
         let registers = Msrs::from_entries(&entries).expect("four entries are not too many");
         self.counters.ioctls += 1;
-        let set = self.fd.set_msrs(&registers).map_err(|errno| refused(Operation::SetModelSpecificRegisters, errno))?;
+        let set = uninterrupted(|| self.fd.set_msrs(&registers))
+            .map_err(|errno| refused(Operation::SetModelSpecificRegisters, errno))?;
         match values.get(set) {
             Some((index, _)) => Err(HypervisorError::MsrRefused { index: *index }),
             None => Ok(()),
@@ -104,6 +109,7 @@ impl KvmVcpu {
 
 impl Vcpu for KvmVcpu {
     fn run(&mut self) -> Result<Exit<'_>, HypervisorError> {
+        self.machine.check()?;
         if self.shut_down {
             self.set_fixed_registers()?;
             self.shut_down = false;
@@ -144,10 +150,12 @@ impl Vcpu for KvmVcpu {
     }
 
     fn special_regs(&mut self) -> Result<SpecialRegs, HypervisorError> {
+        self.machine.check()?;
         self.special_wanted = true;
         if !self.special_current {
             self.counters.ioctls += 1;
-            let registers = self.fd.get_sregs().map_err(|errno| refused(Operation::ReadSpecialRegisters, errno))?;
+            let registers = uninterrupted(|| self.fd.get_sregs())
+                .map_err(|errno| refused(Operation::ReadSpecialRegisters, errno))?;
             self.page.store_special_regs(registers);
             self.special_current = true;
         }
@@ -155,6 +163,7 @@ impl Vcpu for KvmVcpu {
     }
 
     fn set_special_regs(&mut self, regs: &SpecialRegs) -> Result<(), HypervisorError> {
+        self.machine.check()?;
         let mut regs = *regs;
         if self.capabilities().ports == PortAccess::BitmapOfAvailableTask {
             regs.tr.kind = AVAILABLE_TASK;
@@ -184,21 +193,23 @@ impl Vcpu for KvmVcpu {
         self.settle()?;
         self.counters.ioctls += 1;
         let none = kvm_vcpu_events::default();
-        self.fd.set_vcpu_events(&none).map_err(|errno| refused(Operation::SetEvents, errno))
+        uninterrupted(|| self.fd.set_vcpu_events(&none)).map_err(|errno| refused(Operation::SetEvents, errno))
     }
 
     fn fpu(&mut self) -> Result<FpuState, HypervisorError> {
+        self.machine.check()?;
         self.counters.ioctls += 1;
-        let area = self.fd.get_xsave().map_err(|errno| refused(Operation::ReadFpu, errno))?;
+        let area = uninterrupted(|| self.fd.get_xsave()).map_err(|errno| refused(Operation::ReadFpu, errno))?;
         Ok(FpuState(Box::new(area.region)))
     }
 
     fn set_fpu(&mut self, state: &FpuState) -> Result<(), HypervisorError> {
+        self.machine.check()?;
         let area = kvm_xsave { region: *state.0, ..Default::default() };
         self.counters.ioctls += 1;
         // SAFETY: the kernel reads more than the 4 KiB that are there only where this process was given leave to use state
         // components that do not fit into them, and this crate asks for none and hides them from guests.
-        unsafe { self.fd.set_xsave(&area) }.map_err(|errno| refused(Operation::SetFpu, errno))
+        uninterrupted(|| unsafe { self.fd.set_xsave(&area) }).map_err(|errno| refused(Operation::SetFpu, errno))
     }
 
     fn interrupter(&self) -> Arc<dyn Interrupt> {
@@ -210,6 +221,7 @@ impl Vcpu for KvmVcpu {
     }
 
     fn statistics(&self) -> Result<Option<Box<dyn StatisticsReader>>, HypervisorError> {
+        self.machine.check()?;
         if !self.machine.device.has_statistics {
             return Ok(None);
         }

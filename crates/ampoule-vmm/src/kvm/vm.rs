@@ -8,6 +8,8 @@ use kvm_ioctls::VmFd;
 
 use crate::address::GuestPhys;
 use crate::hypervisor::{HypervisorError, Operation, Vcpu, Vm, WriteTracking};
+use crate::linux::process::Process;
+use crate::linux::uninterrupted::uninterrupted;
 use crate::memory::Region;
 use crate::page_set::PageSet;
 use crate::x86_64::capabilities::{Capabilities, Paging};
@@ -32,16 +34,24 @@ pub(super) struct Machine {
     slots: Mutex<Slots>,
     pub(super) device: Arc<Device>,
     pub(super) capabilities: Capabilities,
+    pub(super) made_in: Process,
 }
 
 impl Machine {
-    /// Reads what the vCPUs' rings say of written pages, and empties them.
-    pub(super) fn make_room_in_rings(&self) -> Result<(), HypervisorError> {
-        self.slots().make_room(self.descriptor())
+    /// Makes sure that this process is the one whose machine it is, and no child. To be called first by whatever uses it or its
+    /// vCPUs and can fail; [`slots`](Machine::slots) does.
+    pub(super) fn check(&self) -> Result<(), HypervisorError> {
+        if self.made_in.is_current() { Ok(()) } else { Err(HypervisorError::Forked) }
     }
 
-    pub(super) fn add_ring(&self, ring: DirtyRing) {
-        self.slots().add_ring(ring);
+    /// Reads what the vCPUs' rings say of written pages, and empties them.
+    pub(super) fn make_room_in_rings(&self) -> Result<(), HypervisorError> {
+        self.slots()?.make_room(self.descriptor())
+    }
+
+    pub(super) fn add_ring(&self, ring: DirtyRing) -> Result<(), HypervisorError> {
+        self.slots()?.add_ring(ring);
+        Ok(())
     }
 
     /// Shows the guest a region in a slot that shows nothing.
@@ -61,18 +71,22 @@ impl Machine {
         };
         // SAFETY: the region is mapped for its whole length and stays so, because its slot keeps it for as long as the guest
         // can reach it. No reference into it exists that the guest's writes could invalidate.
-        unsafe { self.fd.set_user_memory_region(memory) }.map_err(|errno| refused(Operation::MapMemory, errno))
+        uninterrupted(|| unsafe { self.fd.set_user_memory_region(memory) })
+            .map_err(|errno| refused(Operation::MapMemory, errno))
     }
 
     /// Shows the guest nothing any more in a slot that shows a region.
     fn clear_slot(&self, slot: u32) -> Result<(), HypervisorError> {
         let nothing = kvm_userspace_memory_region { slot, ..Default::default() };
         // SAFETY: a slot of size zero gives the guest access to nothing.
-        unsafe { self.fd.set_user_memory_region(nothing) }.map_err(|errno| refused(Operation::UnmapMemory, errno))
+        uninterrupted(|| unsafe { self.fd.set_user_memory_region(nothing) })
+            .map_err(|errno| refused(Operation::UnmapMemory, errno))
     }
 
-    fn slots(&self) -> MutexGuard<'_, Slots> {
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    fn slots(&self) -> Result<MutexGuard<'_, Slots>, HypervisorError> {
+        // In a forked child the lock may be one that nobody releases.
+        self.check()?;
+        Ok(self.slots.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn descriptor(&self) -> BorrowedFd<'_> {
@@ -83,14 +97,19 @@ impl Machine {
 
 impl KvmVm {
     pub(super) fn create(device: Arc<Device>, capabilities: Capabilities) -> Result<KvmVm, HypervisorError> {
-        let fd = device.kvm.create_vm().map_err(|errno| refused(Operation::CreateVm, errno))?;
+        let made_in =
+            Process::current().map_err(|source| HypervisorError::Refused { operation: Operation::CreateVm, source })?;
+        let fd = uninterrupted(|| device.kvm.create_vm()).map_err(|errno| refused(Operation::CreateVm, errno))?;
         let ring = kvm_enable_cap {
             cap: KVM_CAP_DIRTY_LOG_RING,
             args: [DirtyRing::BYTES as u64, 0, 0, 0],
             ..Default::default()
         };
-        fd.enable_cap(&ring).map_err(|errno| refused(Operation::TrackWrites, errno))?;
-        Ok(KvmVm { machine: Arc::new(Machine { fd, slots: Mutex::default(), device, capabilities }), vcpus: 0 })
+        uninterrupted(|| fd.enable_cap(&ring)).map_err(|errno| refused(Operation::TrackWrites, errno))?;
+        Ok(KvmVm {
+            machine: Arc::new(Machine { fd, slots: Mutex::default(), device, capabilities, made_in }),
+            vcpus: 0,
+        })
     }
 }
 
@@ -102,7 +121,7 @@ impl Vm for KvmVm {
         region: Arc<Region>,
         tracking: WriteTracking,
     ) -> Result<(), HypervisorError> {
-        let mut slots = self.machine.slots();
+        let mut slots = self.machine.slots()?;
         if slots.contains(slot) {
             return Err(HypervisorError::SlotInUse { slot });
         }
@@ -112,7 +131,7 @@ impl Vm for KvmVm {
     }
 
     fn unmap(&mut self, slot: u32) -> Result<(), HypervisorError> {
-        let mut slots = self.machine.slots();
+        let mut slots = self.machine.slots()?;
         if !slots.contains(slot) {
             return Err(HypervisorError::SlotEmpty { slot });
         }
@@ -126,7 +145,7 @@ impl Vm for KvmVm {
     /// With nested paging it is enough to take the tables' pages away for an instant. A kernel that shadows the tables forgets
     /// its copies when their slot goes.
     fn flush_translations(&mut self, slot: u32) -> Result<(), HypervisorError> {
-        let mut slots = self.machine.slots();
+        let mut slots = self.machine.slots()?;
         let tables = slots.in_use(slot)?;
         let is_nested = self.machine.capabilities.paging == Paging::Nested;
         if tables.is_shown && is_nested && tables.region.revoke(0, tables.region.len()).is_ok() {
@@ -142,11 +161,11 @@ impl Vm for KvmVm {
     }
 
     fn collect_written(&mut self, slot: u32, pages: &mut PageSet) -> Result<(), HypervisorError> {
-        self.machine.slots().collect_written(slot, pages)
+        self.machine.slots()?.collect_written(slot, pages)
     }
 
     fn forget_written(&mut self, slot: u32, pages: &PageSet) -> Result<(), HypervisorError> {
-        self.machine.slots().forget_written(self.machine.descriptor(), slot, pages)
+        self.machine.slots()?.forget_written(self.machine.descriptor(), slot, pages)
     }
 
     fn create_vcpu(&mut self, entry: &SyscallEntry) -> Result<Box<dyn Vcpu>, HypervisorError> {

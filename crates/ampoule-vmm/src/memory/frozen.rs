@@ -8,6 +8,7 @@ use std::ptr::{self, NonNull};
 use std::slice;
 
 use crate::address::PAGE_SIZE;
+use crate::linux::uninterrupted::uninterrupted;
 use crate::page_set::PageSet;
 
 use super::Region;
@@ -68,15 +69,17 @@ impl Frozen {
     /// Makes a file of whole pages, `len` bytes long, unchangeable. The pages `zeros` are known to hold zeros.
     fn seal(file: OwnedFd, len: usize, zeros: PageSet) -> io::Result<Frozen> {
         let seals = libc::F_SEAL_WRITE | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
-        // SAFETY: the descriptor is open; the call touches no memory of this process.
-        if unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) } != 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: a new mapping at an address that the kernel chooses touches no existing memory.
-        let view = unsafe { libc::mmap(ptr::null_mut(), len, libc::PROT_READ, libc::MAP_SHARED, file.as_raw_fd(), 0) };
-        if view == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
+        uninterrupted(|| {
+            // SAFETY: the descriptor is open; the call touches no memory of this process.
+            let result = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) };
+            if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+        })?;
+        let view = uninterrupted(|| {
+            // SAFETY: a new mapping at an address that the kernel chooses touches no existing memory.
+            let view =
+                unsafe { libc::mmap(ptr::null_mut(), len, libc::PROT_READ, libc::MAP_SHARED, file.as_raw_fd(), 0) };
+            if view == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(view) }
+        })?;
         let view = NonNull::new(view.cast()).ok_or(io::ErrorKind::InvalidData)?;
         Ok(Frozen { file, view, len, zeros })
     }
@@ -134,11 +137,11 @@ fn create_file() -> io::Result<OwnedFd> {
 }
 
 fn memfd(flags: libc::c_uint) -> io::Result<OwnedFd> {
-    // SAFETY: the name is a string that ends with a zero.
-    let file = unsafe { libc::memfd_create(c"ampoule-snapshot".as_ptr(), flags) };
-    if file < 0 {
-        return Err(io::Error::last_os_error());
-    }
+    let file = uninterrupted(|| {
+        // SAFETY: the name is a string that ends with a zero.
+        let file = unsafe { libc::memfd_create(c"ampoule-snapshot".as_ptr(), flags) };
+        if file < 0 { Err(io::Error::last_os_error()) } else { Ok(file) }
+    })?;
     // SAFETY: the descriptor is new, and nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(file) })
 }

@@ -6,11 +6,13 @@
 
 use std::io;
 use std::ops::Range;
-use std::os::fd::AsRawFd;
+use std::os::fd::AsFd;
 use std::ptr::{self, NonNull};
 use std::sync::{Mutex, PoisonError};
 
 use crate::address::PAGE_SIZE;
+use crate::linux::pages::{self, Source};
+use crate::linux::process::PerProcess;
 
 use super::contents::Extent;
 
@@ -29,8 +31,8 @@ impl Mapping {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         // Two threads that look for addresses at the same time find the same.
-        static SEARCH: Mutex<()> = Mutex::new(());
-        let _alone = SEARCH.lock().unwrap_or_else(PoisonError::into_inner);
+        static SEARCH: PerProcess<Mutex<()>> = PerProcess::new();
+        let _alone = SEARCH.get(|_| Mutex::default())?.lock().unwrap_or_else(PoisonError::into_inner);
         for _ in 0..ATTEMPTS {
             let start = free_addresses(len)?;
             match Mapping::in_pieces(start, len, extents) {
@@ -60,21 +62,11 @@ impl Mapping {
     pub(super) unsafe fn replace(&self, extents: &[Extent]) -> io::Result<()> {
         let start = self.start.as_ptr();
         // SAFETY: the range is this mapping, which the caller lends.
-        unsafe { map(start, self.len, None, libc::MAP_FIXED)? };
+        unsafe { pages::map_over(start, self.len, Source::Zeros)? };
         for extent in extents {
             let bytes = extent.bytes();
             // SAFETY: the extents lie within this mapping, which the caller lends.
-            let mapped = unsafe { map(start.add(bytes.start), bytes.len(), Some(extent), libc::MAP_FIXED) };
-            if let Err(error) = mapped {
-                // The failed call may have left a hole, into which anything could be mapped that the guest would see then.
-                // SAFETY: as above.
-                let filled = unsafe { map(start.add(bytes.start), bytes.len(), None, libc::MAP_FIXED) };
-                if filled.is_err() && !self.has_pages(&bytes) {
-                    eprintln!("guest memory that was unmapped cannot be mapped again ({error}): giving up");
-                    std::process::abort();
-                }
-                return Err(error);
-            }
+            unsafe { pages::map_over(start.add(bytes.start), bytes.len(), source(extent))? };
         }
         Ok(())
     }
@@ -113,35 +105,25 @@ impl Mapping {
         taken
     }
 
-    /// Whether all these bytes, whole pages within the mapping, are mapped.
-    fn has_pages(&self, bytes: &Range<usize>) -> bool {
-        let mut resident = vec![0; bytes.len() / PAGE_SIZE];
-        // SAFETY: the range lies within this mapping, none of which is accessed; the kernel writes one byte for each page.
-        let result =
-            unsafe { libc::mincore(self.start.as_ptr().add(bytes.start).cast(), bytes.len(), resident.as_mut_ptr()) };
-        result == 0
-    }
-
     /// Maps everything to addresses that were free a moment ago; nothing stays mapped on an error.
     fn in_pieces(start: NonNull<u8>, len: usize, extents: &[Extent]) -> io::Result<Mapping> {
         let mut mapping = Mapping { start, len: 0 };
-        let mut add = |bytes: Range<usize>, extent: Option<&Extent>| -> io::Result<()> {
+        let mut add = |bytes: Range<usize>, source: Source<'_>| -> io::Result<()> {
             if bytes.is_empty() {
                 return Ok(());
             }
-            // SAFETY: nothing that is mapped there is touched; the call fails then.
-            unsafe { map(start.as_ptr().wrapping_add(bytes.start), bytes.len(), extent, libc::MAP_FIXED_NOREPLACE)? };
+            pages::map_to_free(start.as_ptr().wrapping_add(bytes.start), bytes.len(), source)?;
             mapping.len = bytes.end;
             Ok(())
         };
         let mut at = 0;
         for extent in extents {
             let bytes = extent.bytes();
-            add(at..bytes.start, None)?;
+            add(at..bytes.start, Source::Zeros)?;
             at = bytes.end;
-            add(bytes, Some(extent))?;
+            add(bytes, source(extent))?;
         }
-        add(at..len, None)?;
+        add(at..len, Source::Zeros)?;
         Ok(mapping)
     }
 }
@@ -160,30 +142,9 @@ unsafe impl Send for Mapping {}
 // SAFETY: as above.
 unsafe impl Sync for Mapping {}
 
-/// Maps `len` bytes at `at`: those of an extent, or zeros.
-///
-/// # Safety
-///
-/// With `MAP_FIXED` the range is the caller's own and nobody accesses it.
-unsafe fn map(at: *mut u8, len: usize, extent: Option<&Extent>, place: libc::c_int) -> io::Result<()> {
-    let private = libc::MAP_PRIVATE | libc::MAP_NORESERVE | place;
-    let (flags, file, offset) = match extent {
-        Some(extent) => (private, extent.frozen.file().as_raw_fd(), extent.first * PAGE_SIZE),
-        None => (private | libc::MAP_ANONYMOUS, -1, 0),
-    };
-    // SAFETY: the caller's promise; without `MAP_FIXED` nothing that exists is touched.
-    let mapped =
-        unsafe { libc::mmap(at.cast(), len, libc::PROT_READ | libc::PROT_WRITE, flags, file, offset as libc::off_t) };
-    if mapped == libc::MAP_FAILED {
-        return Err(io::Error::last_os_error());
-    }
-    if mapped != at.cast() {
-        // A kernel before Linux 4.17 takes MAP_FIXED_NOREPLACE for a hint.
-        // SAFETY: the mapping is new, and nobody knows of it.
-        unsafe { libc::munmap(mapped, len) };
-        return Err(io::Error::from_raw_os_error(libc::EEXIST));
-    }
-    Ok(())
+/// The pages of an extent.
+fn source(extent: &Extent) -> Source<'_> {
+    Source::File(extent.frozen.file().as_fd(), extent.first * PAGE_SIZE)
 }
 
 /// Addresses that are free at this moment, aligned as [`Mapping::new`] says.

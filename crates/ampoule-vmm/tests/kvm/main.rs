@@ -1,5 +1,8 @@
 //! What is special to KVM: how it is opened. That it passes as a backend is tested by `ampoule-conformance`.
 
+mod fork;
+mod signals;
+
 use std::sync::Arc;
 
 use ampoule_vmm::kvm::{Kvm, OpenError};

@@ -300,7 +300,9 @@ impl AddressSpace {
         let Some(runs) = self.layout_mut().frames.allocate(needed) else {
             return Err(self.out_of_frames(needed, free));
         };
-        if self.layout.backing.len() + bare.len() + runs.len() > MAX_RUNS {
+        // A piece ends where a gap or a run of frames does.
+        let pieces = (bare.len() + runs.len()).saturating_sub(1);
+        if self.layout.backing.len() + pieces > MAX_RUNS {
             runs.into_iter().for_each(|run| self.layout_mut().frames.release(run));
             return Err(MapError::TooFragmented { limit: MAX_RUNS });
         }

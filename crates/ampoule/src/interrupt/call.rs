@@ -167,7 +167,7 @@ impl CallGuard {
         if self.is_limited {
             self.shared.lift_limits();
         }
-        let finished = self.shared.state.finish(&*self.shared);
+        let finished = self.shared.finish();
         if finished.is_err() {
             // The interrupter's signal must not hit what the application does next.
             handle_pending();

@@ -47,6 +47,7 @@ use state::{CallNumber, Phase};
 /// | after another kill, a deadline or a CPU time limit has struck | `AlreadyEnding` | ends for the first reason |
 /// | after the call | `NotRunning` | is over; later calls are not affected |
 /// | while the sandbox is dropped, and after that | `NotRunning` | |
+/// | in a child that was forked from the sandbox's process, at any moment | `NotRunning` | is not affected |
 ///
 /// A call for which `Killed` was returned has no result. It ends with a cause that says that it was killed, and poisons
 /// the sandbox, because the guest stands at an instruction where it may have left its own data half changed. If the
@@ -57,6 +58,9 @@ use state::{CallNumber, Phase};
 ///
 /// Time limits behave like a kill at the moment at which they pass: deadlines are noticed by a thread of the library,
 /// which the first call with a time limit starts.
+///
+/// A call belongs to the process that made the sandbox. To a child that is forked during a call, no call is running: neither a
+/// kill nor a time limit of the child's reaches its parent. Handles to sandboxes that the child makes itself work there.
 ///
 /// The signal that this takes, and what happens without it, is described at [`InterruptSignal`].
 ///
@@ -72,7 +76,7 @@ impl InterruptHandle {
     /// Does not wait for the call's end. It waits only where the kernel has no room to queue one more signal, until
     /// there is room or the guest has left by itself.
     pub fn kill(&self) -> KillOutcome {
-        match self.0.state.running() {
+        match self.0.running() {
             Some((call, _)) => self.0.interrupt(call, Interruption::Killed),
             None => KillOutcome::NotRunning,
         }
@@ -80,18 +84,18 @@ impl InterruptHandle {
 
     /// The call that is running at this moment, if there is one: to end this one and no later one.
     pub fn running_call(&self) -> Option<RunningCall> {
-        let (number, _) = self.0.state.running()?;
+        let (number, _) = self.0.running()?;
         Some(RunningCall { shared: Arc::clone(&self.0), number })
     }
 
     /// Whether a call is running.
     pub fn is_running(&self) -> bool {
-        self.0.state.running().is_some()
+        self.0.running().is_some()
     }
 
     /// Whether a call is running and is inside a host function.
     pub fn is_in_host_function(&self) -> bool {
-        matches!(self.0.state.running(), Some((_, Phase::Host)))
+        matches!(self.0.running(), Some((_, Phase::Host)))
     }
 }
 
@@ -127,7 +131,7 @@ impl RunningCall {
     }
 
     fn phase(&self) -> Option<Phase> {
-        let (number, phase) = self.shared.state.running()?;
+        let (number, phase) = self.shared.running()?;
         (number == self.number).then_some(phase)
     }
 }

@@ -13,7 +13,7 @@ use super::call::TimeLimits;
 use super::linux::clock::{AtomicClock, Clock, Moment};
 use super::linux::futex::FutexWord;
 use super::linux::signal::Signal;
-use super::state::{CallNumber, CallState, Interruption, Kick, KillOutcome};
+use super::state::{CallNumber, CallState, Interruption, Kick, KillOutcome, Phase};
 use super::watchdog::Watchdog;
 use crate::address_space::Watch;
 
@@ -54,6 +54,12 @@ impl Shared {
             },
             watchdog: AtomicPtr::new(ptr::null_mut()),
         }
+    }
+
+    /// The number of the call that is running in this process, and what its thread is doing. That of a process from which this
+    /// one was forked is none of ours: what is known of it here is what it was at the fork, for ever.
+    pub(super) fn running(&self) -> Option<(CallNumber, Phase)> {
+        if self.vcpu.is_inherited() { None } else { self.state.running() }
     }
 
     /// Begins a call on the calling thread, without limits.
@@ -133,7 +139,20 @@ impl Shared {
     }
 
     pub(super) fn interrupt(&self, call: CallNumber, interruption: Interruption) -> KillOutcome {
+        if self.vcpu.is_inherited() {
+            // The thread is another process's. To signal it could hang, or hit another thread in its stead.
+            return KillOutcome::NotRunning;
+        }
         self.state.interrupt(call, interruption, self)
+    }
+
+    /// Ends the call; see [`CallState::finish`].
+    pub(super) fn finish(&self) -> Result<(), Interruption> {
+        if self.vcpu.is_inherited() {
+            // Nobody is left who could end it.
+            self.state.forget_kick();
+        }
+        self.state.finish(self)
     }
 }
 
@@ -169,10 +188,7 @@ impl Kick for Shared {
 
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared")
-            .field("running", &self.state.running())
-            .field("signal", &self.signal)
-            .finish_non_exhaustive()
+        f.debug_struct("Shared").field("running", &self.running()).field("signal", &self.signal).finish_non_exhaustive()
     }
 }
 

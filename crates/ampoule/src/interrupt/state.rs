@@ -130,6 +130,12 @@ impl<W: Word> CallState<W> {
             }
         }
     }
+
+    /// Takes a kick for over that is on its way. To be called in a forked child, which has none of the threads that could end
+    /// it, before it [finishes](Self::finish) the call that it has inherited.
+    pub(super) fn forget_kick(&self) {
+        self.word.update(|word| word & !KICKING);
+    }
 }
 
 /// For any thread.

@@ -38,7 +38,7 @@ impl Pool {
         W: FnOnce(&mut Sandbox) -> R + Send + 'static,
         R: Send + 'static,
     {
-        let offer = self.offer().await;
+        let offer = self.offer().await?;
         let cancellation = Arc::new(Cancellation::default());
         let _cancel = CancelOnDrop(Arc::clone(&cancellation));
         let done = task::spawn_blocking(move || {
@@ -70,18 +70,19 @@ impl Pool {
     /// # Panics
     /// Outside of a Tokio runtime, where a sandbox has to be made.
     pub async fn take_async(&self) -> Result<PooledSandbox, PoolError> {
-        match self.offer().await {
+        match self.offer().await? {
             Offer::Ready(sandbox) => Ok(sandbox),
             vacant => task::spawn_blocking(|| vacant.accept()).await.unwrap_or_else(|error| Err(stopped(error))),
         }
     }
 
-    async fn offer(&self) -> Offer {
+    async fn offer(&self) -> Result<Offer, PoolError> {
+        self.0.check()?;
         let slot = match self.0.slots.take_or_queue() {
             Ok(slot) => slot,
             Err(turn) => turn.await,
         };
-        Offer::of(&self.0, slot)
+        Ok(Offer::of(&self.0, slot))
     }
 }
 

@@ -93,7 +93,7 @@ impl PoolBuilder {
         if size == 0 {
             return Err(PoolError::NoSize);
         }
-        let pool = Pool(Arc::new(Shared::new(source, size)));
+        let pool = Pool(Arc::new(Shared::new(source, size)?));
         let made: Vec<_> = (0..ready.min(size)).map(|_| pool.try_take()).collect::<Result<_, _>>()?;
         made.into_iter().for_each(PooledSandbox::put_back);
         Ok(pool)

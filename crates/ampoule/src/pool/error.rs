@@ -39,6 +39,12 @@ pub enum PoolError {
     /// A new sandbox could not go back to the snapshot after it was warmed up.
     #[error("a new sandbox of the pool was warmed up and could not go back to its snapshot: {0}")]
     Restore(#[source] RestoreError),
+    /// The pool belongs to the process from which this one was forked.
+    #[error(
+        "the pool was made before this process was forked, and belongs to the process that made it: make another one here, of \
+         the same snapshot"
+    )]
+    Forked,
     /// A pool was to have no sandboxes.
     #[error("a pool of 0 sandboxes has none to give: make its size 1 or more")]
     NoSize,

@@ -35,7 +35,8 @@ pub use pooled::PooledSandbox;
 /// [`take_timeout`](Self::take_timeout) waits for so long, and [`try_take`](Self::try_take) fails at once. Whoever has waited
 /// longest is served first, be it a thread or a task.
 ///
-/// Clones share the pool; it can be used from any thread. It goes away with its last clone and its last sandbox.
+/// Clones share the pool; it can be used from any thread. It goes away with its last clone and its last sandbox. A child that is
+/// forked cannot use it, but can make one of its own of the same snapshot.
 ///
 /// ```no_run
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -92,8 +93,10 @@ impl Pool {
     /// ever.
     ///
     /// # Errors
-    /// [`PoolError::Spawn`], [`PoolError::WarmUp`] or [`PoolError::Restore`] where one has to be made and that fails.
+    /// [`PoolError::Spawn`], [`PoolError::WarmUp`] or [`PoolError::Restore`] where one has to be made and that fails;
+    /// [`PoolError::Forked`].
     pub fn take(&self) -> Result<PooledSandbox, PoolError> {
+        self.0.check()?;
         let slot = match self.0.slots.take_or_queue() {
             Ok(slot) => Some(slot),
             Err(turn) => turn.wait(None),
@@ -106,6 +109,7 @@ impl Pool {
     /// # Errors
     /// [`PoolError::TimedOut`], and as for [`take`](Self::take).
     pub fn take_timeout(&self, timeout: Duration) -> Result<PooledSandbox, PoolError> {
+        self.0.check()?;
         let start = Instant::now();
         let slot = match self.0.slots.take_or_queue() {
             Ok(slot) => Some(slot),
@@ -119,6 +123,7 @@ impl Pool {
     /// # Errors
     /// [`PoolError::Exhausted`], and as for [`take`](Self::take).
     pub fn try_take(&self) -> Result<PooledSandbox, PoolError> {
+        self.0.check()?;
         self.accept(self.0.slots.try_take().ok_or(PoolError::Exhausted { size: self.0.size })?)
     }
 

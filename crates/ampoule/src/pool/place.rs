@@ -4,11 +4,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use ampoule_vmm::hypervisor::Operation;
+use ampoule_vmm::{HypervisorError, Process};
+
 use super::PooledSandbox;
 use super::error::PoolError;
 use super::slots::{Slot, Slots};
 use super::source::Source;
 use super::upkeep::Upkeep;
+use crate::error::BuildError;
 use crate::sandbox::Sandbox;
 use crate::sandbox::recycle::Recyclable;
 
@@ -22,18 +26,31 @@ pub(super) struct Shared {
     pub(super) recycled: AtomicU64,
     /// How many sandboxes were given up, and others made in their place.
     pub(super) replaced: AtomicU64,
+    /// Whose sandboxes, waiting threads and upkeep these are.
+    process: Process,
 }
 
 impl Shared {
-    pub(super) fn new(source: Source, size: usize) -> Self {
-        Self {
+    pub(super) fn new(source: Source, size: usize) -> Result<Self, PoolError> {
+        let process = Process::current().map_err(|source| {
+            let refused = HypervisorError::Refused { operation: Operation::CreateVm, source };
+            PoolError::Spawn(BuildError::Hypervisor(Arc::new(refused)))
+        })?;
+        Ok(Self {
             slots: Slots::new(size),
             size,
             source,
             upkeep: Upkeep::default(),
             recycled: AtomicU64::new(0),
             replaced: AtomicU64::new(0),
-        }
+            process,
+        })
+    }
+
+    /// Makes sure that this process is the one that made the pool. In one that was forked from it nobody gives back what is
+    /// taken, nor the lock of the places where another thread held it.
+    pub(super) fn check(&self) -> Result<(), PoolError> {
+        if self.process.is_current() { Ok(()) } else { Err(PoolError::Forked) }
     }
 }
 
@@ -70,7 +87,9 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.shared.slots.give_back(self.filled_with.take().map_or(Slot::Vacant, Slot::Idle));
+        if self.shared.check().is_ok() {
+            self.shared.slots.give_back(self.filled_with.take().map_or(Slot::Vacant, Slot::Idle));
+        }
     }
 }
 
@@ -105,8 +124,11 @@ impl Taken {
     }
 
     /// Gives the sandbox back in the state of its snapshot: at once where that takes microseconds, as it does unless the guest
-    /// has ended, and otherwise off the caller's path.
+    /// has ended, and otherwise off the caller's path. In a forked child it just goes.
     pub(super) fn give_back(mut self) {
+        if self.place.shared.check().is_err() {
+            return;
+        }
         let is_sound = self.sandbox.sandbox.poisoned().is_none() && !self.sandbox.needs_refit();
         if is_sound && self.recycle() {
             self.put_back();

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::io;
 use std::mem::MaybeUninit;
 use std::ptr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use thiserror::Error;
@@ -57,13 +57,14 @@ impl InterruptSignal {
     ///
     /// [`InterruptSignalError`]. Nothing is decided or installed then.
     pub fn install(self) -> Result<(), InterruptSignalError> {
-        let mut decision = DECISION.lock().unwrap_or_else(PoisonError::into_inner);
+        let _alone = DECIDING.lock().unwrap_or_else(PoisonError::into_inner);
         let wanted = self.number();
-        match *decision {
+        match DECISION.get() {
             Some(Decision(decided)) if decided.map(|signal| signal.0) == wanted => Ok(()),
             Some(Decision(decided)) => Err(InterruptSignalError::Decided { signal: decided.map(|signal| signal.0) }),
             None => {
-                *decision = Some(Decision(wanted.map(Signal::install).transpose()?));
+                let installed = wanted.map(Signal::install).transpose()?;
+                DECISION.get_or_init(|| Decision(installed));
                 Ok(())
             }
         }
@@ -124,9 +125,8 @@ pub(in crate::interrupt) struct Signal(i32);
 impl Signal {
     /// The signal in use; decides for the default if nothing was decided.
     pub(in crate::interrupt) fn in_use() -> Result<Option<Signal>, InterruptSignalError> {
-        let decided = *DECISION.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(Decision(signal)) = decided {
-            return Ok(signal);
+        if let Some(Decision(signal)) = DECISION.get() {
+            return Ok(*signal);
         }
         match InterruptSignal::Default.install() {
             Ok(()) | Err(InterruptSignalError::Decided { .. }) => Signal::in_use(),
@@ -221,7 +221,11 @@ fn disposition(signal: i32) -> Result<libc::sighandler_t, ()> {
 #[derive(Copy, Clone)]
 struct Decision(Option<Signal>);
 
-static DECISION: Mutex<Option<Decision>> = Mutex::new(None);
+/// Read without a lock, which a child that was forked could find held.
+static DECISION: OnceLock<Decision> = OnceLock::new();
+
+/// Held while a decision is made.
+static DECIDING: Mutex<()> = Mutex::new(());
 
 thread_local! {
     static UNBLOCKED: Cell<bool> = const { Cell::new(false) };

@@ -143,3 +143,27 @@ fn a_wait_ends_at_its_time_or_at_once_where_the_call_has_been_interrupted() {
     state.wait(Moment::NEVER);
     assert_eq!(state.leave(), Err(Interruption::Killed));
 }
+
+#[test]
+fn a_child_ends_a_call_in_whose_kick_it_was_forked() {
+    /// Its signal is sent for ever: the thread that sends it is not there any more.
+    struct Forked<'a>(&'a CallState<FutexWord>, Cell<Option<Result<(), Interruption>>>);
+
+    impl Kick for Forked<'_> {
+        fn request(&self) {}
+
+        fn clear(&self) {}
+
+        fn signal(&self) -> bool {
+            self.0.forget_kick();
+            self.1.set(Some(self.0.finish(self)));
+            true
+        }
+    }
+
+    let (state, _) = state();
+    let call = state.begin();
+    let forked = Forked(&state, Cell::default());
+    state.interrupt(call, Interruption::Killed, &forked);
+    assert_eq!(forked.1.get(), Some(Err(Interruption::Killed)));
+}

@@ -1,10 +1,11 @@
 //! Tests that need a process of their own.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
 use std::time::Duration;
 
-use super::guest::{Guest, NO_LIMITS, Step};
-use crate::interrupt::{Interruption, Interruptor, TimeLimits};
+use super::guest::{Guest, NO_LIMITS, Step, meanwhile, wait_until};
+use crate::interrupt::{Interruption, Interruptor, KillOutcome, TimeLimits};
 
 /// Runs `body` in a process in which no other test runs. `test` is the name of the calling test in `module`.
 pub(super) fn in_own_process(module: &str, test: &str, body: impl FnOnce()) {
@@ -46,12 +47,66 @@ fn limits_work_in_a_child_process_that_is_forked_after_their_first_use() {
     let limits = TimeLimits { deadline: Some(Duration::from_millis(1)), cpu_time: Some(Duration::from_millis(1)) };
     guest.call(limits, &mut [Step::Spin]).unwrap_err();
     let status = in_fork(|| {
-        // A virtual machine does not work in a child, so this thread itself spins.
-        for limits in [TimeLimits { cpu_time: None, ..limits }, TimeLimits { deadline: None, ..limits }] {
-            let call = guest.interruptor.begin(limits).unwrap();
-            while guest.interruptor.check().is_ok() {}
-            call.finish().unwrap_err();
-        }
+        let mut own = Guest::new();
+        let deadline = TimeLimits { cpu_time: None, ..limits };
+        assert_eq!(own.call(deadline, &mut [Step::Spin]), Err(Interruption::Deadline));
+        let cpu_time = TimeLimits { deadline: None, ..limits };
+        assert_eq!(own.call(cpu_time, &mut [Step::Spin]), Err(Interruption::CpuTime));
+    });
+    assert_eq!(status, 0, "wait status");
+}
+
+#[test]
+fn a_kill_in_a_child_does_not_reach_the_parents_guest() {
+    let mut guest = Guest::new();
+    let handle = guest.handle();
+    // Only a guest that is never entered needs it.
+    let limits = TimeLimits { deadline: Some(Duration::from_secs(30)), cpu_time: None };
+    for _ in 0..3 {
+        let call = guest.interruptor.begin(limits).unwrap();
+        let running = handle.running_call().unwrap();
+        let status = in_fork(|| {
+            assert_eq!(handle.kill(), KillOutcome::NotRunning);
+            assert_eq!(running.kill(), KillOutcome::NotRunning);
+            assert!(!handle.is_running() && !running.is_running());
+        });
+        assert!(running.is_running());
+        assert_eq!(guest.ring(), Ok(()));
+        assert_eq!(call.finish(), Ok(()));
+        assert_eq!(status, 0, "wait status");
+    }
+}
+
+#[test]
+fn a_child_that_is_forked_while_another_thread_calls_can_kill_and_returns() {
+    let mut guest = Guest::new();
+    let killer = meanwhile(&guest, |handle| {
+        wait_until(|| handle.is_running());
+        let running = handle.running_call().unwrap();
+        let status = in_fork(|| {
+            assert_eq!(handle.kill(), KillOutcome::NotRunning);
+            assert_eq!(running.kill(), KillOutcome::NotRunning);
+        });
+        assert_eq!(handle.kill(), KillOutcome::Killed);
+        status
+    });
+    assert_eq!(guest.call(NO_LIMITS, &mut [Step::Spin]), Err(Interruption::Killed));
+    assert_eq!(killer.join().unwrap(), 0, "wait status");
+    assert_eq!(guest.call(NO_LIMITS, &mut []), Ok(()));
+}
+
+#[test]
+fn handles_of_a_childs_own_guests_work() {
+    let _parents = Guest::new();
+    let status = in_fork(|| {
+        let mut own = Guest::new();
+        let killer = meanwhile(&own, |handle| {
+            wait_until(|| handle.is_running());
+            handle.kill()
+        });
+        assert_eq!(own.call(NO_LIMITS, &mut [Step::Spin]), Err(Interruption::Killed));
+        assert_eq!(killer.join().unwrap(), KillOutcome::Killed);
+        assert_eq!(own.call(NO_LIMITS, &mut []), Ok(()));
     });
     assert_eq!(status, 0, "wait status");
 }
@@ -83,17 +138,18 @@ fn call_without_guest(interruptor: &Interruptor) {
     assert!(call.finish().is_ok());
 }
 
-/// The wait status of a child process that runs `body` and then exits with status 0.
+/// The wait status of a child process that runs `body` and then exits, with status 0 unless that panics.
 fn in_fork(body: impl FnOnce()) -> libc::c_int {
-    // SAFETY: the child's only thread runs `body`, which uses nothing that another thread may have locked, and never
-    // returns into the test harness. It ends after ten seconds at the latest.
+    // SAFETY: the child's only thread runs `body`, which uses nothing that another thread may have locked but for the C
+    // library's memory, which can be used in a child, and never returns into the test harness. It ends after a minute at the
+    // latest.
     unsafe {
         let child = libc::fork();
         assert!(child >= 0);
         if child == 0 {
-            libc::alarm(10);
-            body();
-            libc::_exit(0);
+            libc::alarm(60);
+            let has_failed = catch_unwind(AssertUnwindSafe(body)).is_err();
+            libc::_exit(has_failed.into());
         }
         let mut status = 0;
         assert_eq!(libc::waitpid(child, &raw mut status, 0), child);

@@ -22,6 +22,9 @@ fn sandbox() -> Arc<Shared> {
     impl Interrupt for NeverRuns {
         fn request(&self) {}
         fn clear(&self) {}
+        fn is_inherited(&self) -> bool {
+            false
+        }
     }
     Arc::new(Shared::new(Arc::new(NeverRuns), None))
 }
