@@ -4,6 +4,8 @@ use std::fmt;
 use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use ampoule_abi::text::printable_line;
+
 /// Where one of a guest's streams goes; set with [`Builder::stdout`](crate::Builder::stdout) and
 /// [`Builder::stderr`](crate::Builder::stderr).
 ///
@@ -194,36 +196,14 @@ impl LineLog {
     }
 
     fn emit(&mut self, stream: Stream) {
-        let text = printable(&self.line);
+        let line = std::mem::take(&mut self.line);
+        let text = String::from_utf8_lossy(&line);
+        let text = printable_line(&text);
         match stream {
             Stream::Stdout => tracing::info!(target: "ampoule::guest", stream = "stdout", "{text}"),
             Stream::Stderr => tracing::warn!(target: "ampoule::guest", stream = "stderr", "{text}"),
         }
-        self.line.clear();
     }
-}
-
-/// A guest's text with its control characters escaped: it must not move the cursor of a terminal that shows the log, nor
-/// forge lines in it.
-pub(crate) fn printable(bytes: &[u8]) -> String {
-    escaped(&String::from_utf8_lossy(bytes), &['\t'])
-}
-
-/// Like [`printable`], but with its line ends: a guest's message within an error's text.
-pub(crate) fn printable_lines(message: &str) -> String {
-    escaped(message, &['\t', '\n'])
-}
-
-fn escaped(text: &str, kept: &[char]) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for character in text.chars() {
-        if character.is_control() && !kept.contains(&character) {
-            safe.extend(character.escape_default());
-        } else {
-            safe.push(character);
-        }
-    }
-    safe
 }
 
 /// Longest line of the log; longer ones are cut into several.
@@ -268,10 +248,5 @@ mod tests {
         assert!(log.line.len() <= MAX_LINE);
         log.write(Stream::Stdout, b"\n");
         assert!(log.line.is_empty());
-    }
-
-    #[test]
-    fn control_characters_of_a_guest_are_escaped() {
-        assert_eq!(printable(b"a\x1b[2Jb\tc\r\xff"), "a\\u{1b}[2Jb\tc\\r\u{fffd}");
     }
 }
