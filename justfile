@@ -11,7 +11,7 @@ ci:
 test:
     cargo test --workspace
 
-# Run the tests on ordinary KVM, in QEMU's emulation of AMD SVM; fetches Debian packages once.
+# Run the tests on ordinary KVM, in QEMU's emulation of AMD SVM, with both kinds of paging; fetches Debian packages once.
 test-svm *arguments:
     scripts/test-svm {{arguments}}
 

@@ -23,4 +23,14 @@ fn printed_lines_are_events_of_the_log() {
     let mut silent = calls_builder().stdout(Output::discard()).build().unwrap();
     silent.call::<()>("print", ("nobody hears this\n",)).unwrap();
     assert_eq!(lines.take(), []);
+
+    // However short its lines are, a guest cannot make more events than text, and the next call has its lines again.
+    sandbox.call::<()>("print", ("\n".repeat(100_000),)).unwrap();
+    let events = lines.take();
+    assert_eq!(events[0].1, "three without an end");
+    assert!(events.len() <= 1000 + 100_000 / 64 + 1, "{}", events.len());
+    let ends: usize = events.iter().map(|(_, text)| 1 + text.matches("\\n").count()).sum();
+    assert_eq!(ends, 100_000);
+    sandbox.call::<()>("print", ("one\ntwo\n",)).unwrap();
+    assert_eq!(lines.take(), [(Level::INFO, "one".to_string()), (Level::INFO, "two".to_string())]);
 }

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use ampoule_abi::codec::{DecodeError, EncodeError};
+use ampoule_abi::text::{printable_lines, printable_name};
 use ampoule_vmm::{HypervisorError, OpenError};
 use thiserror::Error;
 
 use crate::fault::GuestPanic;
 use crate::interrupt::InterruptSignalError;
 use crate::loader::LoadError;
-use crate::output::printable_lines;
 use crate::sandbox::{RestoreError, SnapshotError};
 use crate::signature::{Parameters, Signature};
 use crate::termination::Termination;
@@ -48,7 +48,8 @@ pub enum BuildError {
     },
     /// The guest imports a function that the host does not provide.
     #[error(
-        "guest image `{image}` imports `{function}`, {signature}: provide it with `Builder::host_fn(\"{function}\", …)`"
+        "guest image `{}` imports `{function}`, {signature}: provide it with `Builder::host_fn(\"{function}\", …)`",
+        printable_name(image)
     )]
     MissingHostFunction {
         /// Name of the image.
@@ -69,7 +70,7 @@ pub enum BuildError {
         given: Signature,
     },
     /// Two host functions have the same name.
-    #[error("host function `{function}` is given twice")]
+    #[error("host function `{}` is given twice", printable_name(function))]
     DuplicateHostFunction {
         /// Name of the function.
         function: String,
@@ -101,7 +102,12 @@ pub enum BuildError {
 #[non_exhaustive]
 pub enum CallError {
     /// The image exports no function of this name.
-    #[error("guest image `{image}` exports no function `{function}`; it exports {}", listed(exports))]
+    #[error(
+        "guest image `{}` exports no function `{}`; it exports {}",
+        printable_name(image),
+        printable_name(function),
+        listed(exports)
+    )]
     UnknownFunction {
         /// Name of the image.
         image: String,
@@ -298,6 +304,8 @@ fn ended(function: &str, cause: &Termination) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::error::Error as _;
+
     use super::*;
 
     #[test]
@@ -319,10 +327,32 @@ mod tests {
 
     #[test]
     fn a_guests_message_cannot_play_with_the_terminal_that_shows_it() {
-        let (function, message) = ("decode".to_owned(), "line 1\n\x1b[2Jline 2".to_owned());
+        let (function, message) = ("decode".to_owned(), "line 1\n\x1b[2J\u{202e}line 2".to_owned());
         let refused = CallError::ArgumentsRefused { function: function.clone(), message: message.clone() };
         for error in [refused, CallError::Function { function, message }] {
-            assert!(error.to_string().ends_with("line 1\n\\u{1b}[2Jline 2"), "{error}");
+            assert!(error.to_string().ends_with("line 1\n\\u{1b}[2J\\u{202e}line 2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn names_that_the_host_was_given_cannot_play_with_the_terminal_either() {
+        let (image, function) = ("upload/\x1b[2J.elf".to_owned(), "gr\u{202e}eet\n".to_owned());
+        let duplicate = BuildError::DuplicateHostFunction { function: function.clone() };
+        let unknown = CallError::UnknownFunction { image: image.clone(), function, exports: Vec::new() };
+        let signature: Signature = "fn()".parse().expect("it is a signature");
+        let missing = BuildError::MissingHostFunction { image: image.clone(), function: "log".to_owned(), signature };
+        let foreign = RestoreError::ForeignImage { snapshot: image.clone(), sandbox: image };
+        for error in [duplicate.to_string(), unknown.to_string(), missing.to_string(), foreign.to_string()] {
+            assert!(!error.contains(['\x1b', '\n', '\u{202e}']), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn a_value_that_a_type_rejects_cannot_play_with_the_terminal_either() {
+        let source: DecodeError = serde::de::Error::custom("no such colour: \x1b[31mred");
+        let error = CallError::Decode { function: "colour".to_owned(), source };
+        for error in [&error as &dyn std::error::Error, error.source().expect("it has one")] {
+            assert!(error.to_string().ends_with("no such colour: \\u{1b}[31mred"), "{error}");
         }
     }
 }

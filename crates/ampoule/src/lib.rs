@@ -63,6 +63,8 @@ mod sandbox;
 pub mod signature;
 mod symbols;
 mod termination;
+#[cfg(test)]
+mod test_log;
 
 pub use ampoule_abi::codec::{DecodeError, EncodeError};
 pub use ampoule_vmm::x86_64::registers::Regs;

@@ -49,7 +49,8 @@ impl Limits {
     }
 
     /// How many bytes a call may print, to standard output and standard error together. They are counted when they arrive
-    /// ([`Output`](crate::Output)).
+    /// ([`Output`](crate::Output)). They also bound how many events of the log come of them: 1,000 of each stream, and one
+    /// more for each 64 bytes ([`Output::log`](crate::Output::log)).
     pub const fn output(mut self, bytes: u64) -> Self {
         self.output = Some(bytes);
         self
@@ -62,6 +63,7 @@ impl Limits {
     }
 
     /// How many system calls a call may make. A well-behaved guest needs a few dozen to start, and few or none in a call.
+    /// The log has an event for each at level `TRACE`, and 101 of them in all at level `DEBUG`.
     pub const fn system_calls(mut self, calls: u64) -> Self {
         self.system_calls = Some(calls);
         self

@@ -1,8 +1,11 @@
 //! Where a guest's standard output and standard error go.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
+
+use ampoule_abi::text::printable_line;
 
 /// Where one of a guest's streams goes; set with [`Builder::stdout`](crate::Builder::stdout) and
 /// [`Builder::stderr`](crate::Builder::stderr).
@@ -10,12 +13,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Text arrives on the thread that makes the call: when the guest next calls a host function or makes a system call, and at the
 /// latest when the call ends, in whatever way. The two streams keep their order.
 ///
-/// A guest's text is untrusted: the log escapes control characters, and the host bounds how much a call may print
-/// ([`Limits::output`](crate::Limits::output)).
+/// A guest's text is untrusted: the log escapes control characters and what turns text around or is not seen, and the host
+/// bounds how much a call may print ([`Limits::output`](crate::Limits::output)).
 pub struct Output(Kind);
 
 enum Kind {
-    Log(LineLog),
+    Log(RefCell<LineLog>),
     Discard,
     Writer(Box<dyn Write + Send>),
     Capture(Arc<Mutex<CaptureBuffer>>),
@@ -25,8 +28,12 @@ enum Kind {
 impl Output {
     /// One event of the `tracing` log per line, with the target `ampoule::guest`: standard output at level `INFO`,
     /// standard error at `WARN`. The default for both streams.
+    ///
+    /// A guest cannot make more events than text: the first 1,000 lines that a call prints to a stream have an event each,
+    /// and from then on an event says at least 64 bytes, so that shorter lines share one, with `\n` between them. A line
+    /// longer than 4,096 bytes has several.
     pub fn log() -> Self {
-        Self(Kind::Log(LineLog::default()))
+        Self(Kind::Log(RefCell::default()))
     }
 
     /// Nowhere.
@@ -65,7 +72,7 @@ impl Output {
 
     pub(crate) fn write(&mut self, stream: Stream, bytes: &[u8]) {
         match &mut self.0 {
-            Kind::Log(log) => log.write(stream, bytes),
+            Kind::Log(log) => log.get_mut().write(stream, bytes),
             Kind::Discard => {}
             Kind::Writer(writer) => {
                 if let Err(error) = writer.write_all(bytes) {
@@ -78,10 +85,19 @@ impl Output {
         }
     }
 
+    /// Notes that a call has ended: the next one has events of the log of its own.
+    pub(crate) fn call_ended(&self, stream: Stream) {
+        match &self.0 {
+            Kind::Log(log) => log.borrow_mut().call_ended(stream),
+            Kind::Shared(output) => output.with(|output| output.call_ended(stream)),
+            Kind::Discard | Kind::Writer(_) | Kind::Capture(_) => {}
+        }
+    }
+
     /// Passes on what is held back: a line without its end, a buffering writer's buffer.
     pub(crate) fn flush(&mut self, stream: Stream) {
         match &mut self.0 {
-            Kind::Log(log) => log.flush(stream),
+            Kind::Log(log) => log.get_mut().flush(stream),
             Kind::Writer(writer) => drop(writer.flush()),
             Kind::Shared(output) => output.with(|output| output.flush(stream)),
             Kind::Discard | Kind::Capture(_) => {}
@@ -168,70 +184,72 @@ impl CaptureBuffer {
 /// Cuts a stream into lines for the log. Holds at most [`MAX_LINE`] bytes.
 #[derive(Default)]
 struct LineLog {
-    line: Vec<u8>,
+    /// What the next event will say: the beginning of a line and, once the call has had its [`MAX_LINES`], the short lines
+    /// before it.
+    text: Vec<u8>,
+    /// Events of the call that is being made.
+    events: u64,
 }
 
 impl LineLog {
     fn write(&mut self, stream: Stream, bytes: &[u8]) {
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             for part in piece.chunks(MAX_LINE) {
-                if self.line.len() + part.len() > MAX_LINE {
+                if self.text.len() + part.len() > MAX_LINE {
                     self.flush(stream);
                 }
-                self.line.extend_from_slice(part);
+                self.text.extend_from_slice(part);
             }
-            if self.line.last() == Some(&b'\n') {
-                self.line.pop();
-                self.emit(stream);
+            let line_ends = self.text.last() == Some(&b'\n');
+            if line_ends && (self.events < MAX_LINES || self.text.len() >= SHARED_EVENT) {
+                self.flush(stream);
             }
         }
+    }
+
+    fn call_ended(&mut self, stream: Stream) {
+        if self.events >= MAX_LINES
+            && let Some(end) = self.text.iter().rposition(|byte| *byte == b'\n')
+        {
+            let unfinished = self.text.split_off(end + 1);
+            self.flush(stream);
+            self.text = unfinished;
+        }
+        self.events = 0;
     }
 
     fn flush(&mut self, stream: Stream) {
-        if !self.line.is_empty() {
-            self.emit(stream);
+        if !self.text.is_empty() {
+            log(stream, self.text.strip_suffix(b"\n").unwrap_or(&self.text));
+            self.text.clear();
+            self.events += 1;
         }
-    }
-
-    fn emit(&mut self, stream: Stream) {
-        let text = printable(&self.line);
-        match stream {
-            Stream::Stdout => tracing::info!(target: "ampoule::guest", stream = "stdout", "{text}"),
-            Stream::Stderr => tracing::warn!(target: "ampoule::guest", stream = "stderr", "{text}"),
-        }
-        self.line.clear();
     }
 }
 
-/// A guest's text with its control characters escaped: it must not move the cursor of a terminal that shows the log, nor
-/// forge lines in it.
-pub(crate) fn printable(bytes: &[u8]) -> String {
-    escaped(&String::from_utf8_lossy(bytes), &['\t'])
-}
-
-/// Like [`printable`], but with its line ends: a guest's message within an error's text.
-pub(crate) fn printable_lines(message: &str) -> String {
-    escaped(message, &['\t', '\n'])
-}
-
-fn escaped(text: &str, kept: &[char]) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for character in text.chars() {
-        if character.is_control() && !kept.contains(&character) {
-            safe.extend(character.escape_default());
-        } else {
-            safe.push(character);
-        }
+/// The line ends between lines that share an event are escaped like all that could forge lines in the log.
+fn log(stream: Stream, text: &[u8]) {
+    let text = String::from_utf8_lossy(text);
+    let text = printable_line(&text);
+    match stream {
+        Stream::Stdout => tracing::info!(target: "ampoule::guest", stream = "stdout", "{text}"),
+        Stream::Stderr => tracing::warn!(target: "ampoule::guest", stream = "stderr", "{text}"),
     }
-    safe
 }
 
 /// Longest line of the log; longer ones are cut into several.
 const MAX_LINE: usize = 4096;
 
+/// How many lines of a call have an event each, however short they are.
+const MAX_LINES: u64 = 1000;
+
+/// The least that an event says after that, in bytes. Shorter lines share one.
+const SHARED_EVENT: usize = 64;
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::test_log::events_of;
 
     #[test]
     fn a_capture_keeps_the_first_bytes_up_to_its_limit() {
@@ -263,15 +281,57 @@ mod tests {
     fn the_log_cuts_lines_and_never_holds_more_than_one() {
         let mut log = LineLog::default();
         log.write(Stream::Stdout, b"one\ntwo");
-        assert_eq!(log.line, b"two");
+        assert_eq!(log.text, b"two");
         log.write(Stream::Stdout, &[b'x'; 3 * MAX_LINE]);
-        assert!(log.line.len() <= MAX_LINE);
+        assert!(log.text.len() <= MAX_LINE);
         log.write(Stream::Stdout, b"\n");
-        assert!(log.line.is_empty());
+        assert!(log.text.is_empty());
     }
 
     #[test]
-    fn control_characters_of_a_guest_are_escaped() {
-        assert_eq!(printable(b"a\x1b[2Jb\tc\r\xff"), "a\\u{1b}[2Jb\tc\\r\u{fffd}");
+    fn the_log_has_an_event_for_each_line() {
+        let mut output = Output::log();
+        let events = events_of(|| output.write(Stream::Stdout, b"one\n\ntwo\x1b\nthree"));
+        assert_eq!(events.iter().map(|event| message(event)).collect::<Vec<_>>(), ["one", "", "two\\u{1b}"]);
+        let events = events_of(|| output.flush(Stream::Stdout));
+        assert_eq!(events.iter().map(|event| message(event)).collect::<Vec<_>>(), ["three"]);
+    }
+
+    #[test]
+    fn short_lines_do_not_make_an_event_of_the_log_each_without_end() {
+        for line in ["\n", "a\n"] {
+            let mut output = Output::log();
+            let text = line.repeat(100_000);
+            let events = events_of(|| {
+                for part in text.as_bytes().chunks(7) {
+                    output.write(Stream::Stdout, part);
+                }
+                output.call_ended(Stream::Stdout);
+            });
+            assert!(events.len() as u64 <= MAX_LINES + text.len() as u64 / SHARED_EVENT as u64 + 1, "{}", events.len());
+            let logged: String = events.iter().map(|event| message(event).replace("\\n", "\n") + "\n").collect();
+            assert_eq!(logged, text);
+        }
+    }
+
+    #[test]
+    fn each_call_has_events_of_the_log_for_its_lines() {
+        let mut output = Output::log();
+        for _ in 0..2 {
+            let events = events_of(|| {
+                output.write(Stream::Stdout, "a\n".repeat(MAX_LINES as usize + 2).as_bytes());
+                output.write(Stream::Stdout, b"begun");
+                output.call_ended(Stream::Stdout);
+                output.write(Stream::Stdout, b" and ended\n");
+            });
+            let last: Vec<_> = events[MAX_LINES as usize - 1..].iter().map(|event| message(event)).collect();
+            assert_eq!(last, ["a", "a\\na", "begun and ended"]);
+            output.call_ended(Stream::Stdout);
+        }
+    }
+
+    /// The message of an event of a guest's standard output.
+    fn message(event: &str) -> &str {
+        event.strip_suffix(" stream=\"stdout\"").expect(event)
     }
 }

@@ -6,6 +6,8 @@ use core::fmt::{self, Display, Write};
 
 use serde::{de, ser};
 
+use crate::text::printable_lines;
+
 use super::MAX_DEPTH;
 
 /// Why values could not be written.
@@ -38,7 +40,7 @@ pub enum EncodeError {
         name: &'static str,
     },
     /// The type's own `Serialize` failed, with this message (at most 512 bytes of it).
-    #[error("{0}")]
+    #[error("{}", printable_lines(.0))]
     Custom(Box<str>),
 }
 
@@ -144,7 +146,7 @@ pub enum DecodeError {
     )]
     NotSelfDescribing,
     /// The type's own `Deserialize` rejected the value, with this message (at most 512 bytes of it).
-    #[error("{0}")]
+    #[error("{}", printable_lines(.0))]
     Custom(Box<str>),
 }
 

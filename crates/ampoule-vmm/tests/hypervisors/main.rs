@@ -35,7 +35,8 @@ fn guests_behave_as_documented() {
     assert!(differences.is_empty(), "{differences}\ndocs/hypervisors.md would need a column with:\n{observed}");
 }
 
-/// The column of the hypervisor that this runs on, as far as two of its behaviours tell.
+/// The column of the hypervisor that this runs on, as far as two of its behaviours tell. How `kvm_amd` pages makes none of
+/// its own.
 fn column() -> Option<usize> {
     let kvm = Kvm::shared().expect("these tests need KVM");
     let capabilities = kvm.capabilities();

@@ -3,11 +3,12 @@
 use std::fmt;
 
 use ampoule_abi::layout::PanicRecord;
+use ampoule_abi::text::{printable_lines, printable_name};
 
 use crate::mailbox::{PayloadSource, ProtocolViolation};
-use crate::output::printable_lines;
 
-/// What a panicking guest said. `{}` escapes control characters but line ends and tabs; the fields are as the guest gave them.
+/// What a panicking guest said. `{}` escapes control characters but line ends and tabs, and what turns text around or is
+/// not seen; the fields are as the guest gave them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct GuestPanic {
@@ -31,12 +32,12 @@ impl GuestPanic {
 
 impl fmt::Display for GuestPanic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&printable_lines(&self.message))?;
+        printable_lines(&self.message).fmt(f)?;
         // A panic that was resumed and not begun has no place.
         if self.file.is_empty() {
             return Ok(());
         }
-        write!(f, " at {}:{}:{}", printable_lines(&self.file), self.line, self.column)
+        write!(f, " at {}:{}:{}", printable_name(&self.file), self.line, self.column)
     }
 }
 
@@ -51,12 +52,12 @@ mod tests {
     #[test]
     fn a_panic_cannot_play_with_the_terminal_that_shows_it() {
         let panic = GuestPanic {
-            message: "left: 1\nright: \x1b[2J2".to_owned(),
-            file: "src/\x1b[A.rs".to_owned(),
+            message: "left: 1\nright: \x1b[2J\u{202e}2".to_owned(),
+            file: "src/\n\x1b[A.rs".to_owned(),
             line: 7,
             column: 5,
         };
-        assert_eq!(panic.to_string(), "left: 1\nright: \\u{1b}[2J2 at src/\\u{1b}[A.rs:7:5");
+        assert_eq!(panic.to_string(), "left: 1\nright: \\u{1b}[2J\\u{202e}2 at src/\\n\\u{1b}[A.rs:7:5");
     }
 
     #[test]

@@ -4,6 +4,8 @@ use std::error::Error;
 use std::fmt::{self, Display};
 use std::io;
 
+use ampoule_abi::text::printable_name;
+
 use crate::signature::{Signature, SignatureError};
 
 use super::elf::{ElfPart, ForeignPlatform, NotExecutable};
@@ -37,7 +39,7 @@ impl ImageError {
 
 impl Display for ImageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "guest image `{}` {}", self.name, self.problem)
+        write!(f, "guest image `{}` {}", printable_name(&self.name), self.problem)
     }
 }
 
@@ -214,7 +216,7 @@ pub enum ImageProblem {
         problem: RecordProblem,
     },
     /// A signature cannot be read.
-    #[error("has the function `{name}` with a malformed signature `{signature}`")]
+    #[error("has the function `{name}` with a malformed signature `{}`", printable_name(signature))]
     Signature {
         /// The function.
         name: Box<str>,

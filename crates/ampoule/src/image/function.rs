@@ -23,7 +23,7 @@ impl Function {
         self.number
     }
 
-    /// Its name: 1 to 255 bytes, without control characters.
+    /// Its name: 1 to 255 bytes, without control characters and such that are not seen or play with the text around them.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name

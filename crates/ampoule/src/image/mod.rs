@@ -27,6 +27,7 @@ pub use record::{AbiVersion, RecordProblem};
 pub use segment::{Permissions, Segment, SegmentProblem};
 
 use ampoule_abi::layout::RECORD_ALIGN;
+use ampoule_abi::text::printable_name;
 use ampoule_vmm::Contents as FrozenPages;
 use object::LittleEndian as LE;
 use object::elf::SHF_ALLOC;
@@ -195,7 +196,7 @@ impl Image {
         match Contents::read(&bytes) {
             Ok(contents) => {
                 tracing::debug!(
-                    image = %name,
+                    image = %printable_name(&name),
                     bytes = bytes.len(),
                     exports = contents.interface.exports.len(),
                     imports = contents.interface.imports.len(),

@@ -5,6 +5,7 @@ use std::fmt::{self, Display};
 use ampoule_abi::layout::{
     ABI_MAJOR, ABI_MINOR, MAX_NAME_LEN, MAX_SIGNATURE_LEN, RECORD_ALIGN, RECORD_HEADER_LEN, RecordHeader, RecordKind,
 };
+use ampoule_abi::text::is_printable;
 
 use super::error::ImageProblem;
 
@@ -100,8 +101,8 @@ pub enum RecordProblem {
     /// Its name is not UTF-8.
     #[error("its name is not UTF-8")]
     NameEncoding,
-    /// Its name has a control character.
-    #[error("its name has the control character {character:?}")]
+    /// Its name has a control character, or another one that is not seen or plays with the text around it.
+    #[error("its name has the character '{}', which does not show what it is", character.escape_default())]
     NameCharacter {
         /// The character.
         character: char,
@@ -167,7 +168,7 @@ impl<'section> Record<'section> {
         };
         let text = self.split_text()?;
         let name = str::from_utf8(text.name).map_err(|_| RecordProblem::NameEncoding)?;
-        if let Some(character) = name.chars().find(|c| c.is_control()) {
+        if let Some(character) = name.chars().find(|character| !is_printable(*character)) {
             return Err(RecordProblem::NameCharacter { character });
         }
         let signature = str::from_utf8(text.signature).map_err(|_| RecordProblem::SignatureEncoding)?;

@@ -15,6 +15,7 @@ use crate::interrupt::LimitsUnwatched;
 use crate::limits::Limits;
 use crate::machine::Machine;
 use crate::mailbox::{GuestMessage, ProtocolViolation};
+use crate::output::Stream;
 use crate::termination::Termination;
 
 impl Sandbox {
@@ -110,6 +111,9 @@ pub(super) fn run(
     *poison = Some(Termination::HostFunctionPanicked);
     let had_panicked = std::mem::replace(&mut imports.has_panicked, true);
     let message = run_to_message(machine, imports);
+    let streams = machine.streams_mut();
+    streams.stdout().call_ended(Stream::Stdout);
+    streams.stderr().call_ended(Stream::Stderr);
     (*poison, imports.has_panicked) = (None, had_panicked);
     message
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use ampoule_abi::text::printable_name;
 use ampoule_vmm::HypervisorError;
 use thiserror::Error;
 
@@ -21,8 +22,10 @@ use crate::termination::Termination;
 pub enum RestoreError {
     /// The snapshot is of another image than the sandbox runs.
     #[error(
-        "the snapshot is of image `{snapshot}`, and the sandbox runs image `{sandbox}`, which is not the same or was loaded \
-         separately; restore it into sandboxes that were built from a clone of the same `Image`, or spawn a new one"
+        "the snapshot is of image `{}`, and the sandbox runs image `{}`, which is not the same or was loaded separately; \
+         restore it into sandboxes that were built from a clone of the same `Image`, or spawn a new one",
+        printable_name(snapshot),
+        printable_name(sandbox)
     )]
     ForeignImage {
         /// Name of the snapshot's image.
@@ -53,8 +56,9 @@ pub enum RestoreError {
     },
     /// A host function that was there when the snapshot was taken is missing.
     #[error(
-        "the snapshot was taken with the host function `{function}`, {signature}, which is missing: provide it with \
-         `host_fn(\"{function}\", …)`"
+        "the snapshot was taken with the host function `{name}`, {signature}, which is missing: provide it with \
+         `host_fn(\"{name}\", …)`",
+        name = printable_name(function)
     )]
     MissingHostFunction {
         /// Name of the function.
@@ -63,7 +67,7 @@ pub enum RestoreError {
         signature: Signature,
     },
     /// A host function has another type than when the snapshot was taken.
-    #[error("host function `{function}` is {given}, but was {expected} when the snapshot was taken")]
+    #[error("host function `{}` is {given}, but was {expected} when the snapshot was taken", printable_name(function))]
     HostFunctionMismatch {
         /// Name of the function.
         function: String,

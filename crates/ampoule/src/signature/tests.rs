@@ -278,7 +278,7 @@ fn malformed_signatures_are_rejected_where_they_go_wrong() {
         ("fn() -> u8;", "expected the end of the text at byte 10, found `;`"),
         ("fn() u8", "expected the end of the text at byte 5, found `u8`"),
         ("fn(name: u8)", "unexpected character ':' at byte 7"),
-        ("fn(\0)", "unexpected character '\\0' at byte 3"),
+        ("fn(\0)", "unexpected character '\\u{0}' at byte 3"),
         ("fn(')", "unexpected character '\\'' at byte 3"),
     ] {
         let error = text.parse::<Signature>().expect_err(text);

@@ -2,6 +2,8 @@
 
 use std::fmt::{self, Write};
 
+use ampoule_abi::text::is_printable;
+
 /// A function's name in its language where that is Rust, and as it is otherwise.
 pub(super) fn function_name(symbol: &[u8]) -> String {
     let symbol = String::from_utf8_lossy(&symbol[..symbol.len().min(MAX_SYMBOL)]);
@@ -47,16 +49,10 @@ impl Write for Text {
             if self.text.len() >= MAX_LENGTH {
                 return Err(fmt::Error);
             }
-            self.text.push(if is_harmless(character) { character } else { char::REPLACEMENT_CHARACTER });
+            self.text.push(if is_printable(character) { character } else { char::REPLACEMENT_CHARACTER });
         }
         Ok(())
     }
-}
-
-/// Not a control character, nor one that changes the direction of the text around it.
-fn is_harmless(character: char) -> bool {
-    !character.is_control()
-        && !matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// How much of a symbol is looked at, in bytes.
@@ -84,7 +80,7 @@ mod tests {
     #[test]
     fn text_cannot_play_with_the_terminal() {
         assert_eq!(text(b"a\x1b[31mb\nc"), "a\u{fffd}[31mb\u{fffd}c");
-        assert_eq!(text("a\u{202e}b".as_bytes()), "a\u{fffd}b");
+        assert_eq!(text("a\u{202e}b\u{61c}c\u{feff}".as_bytes()), "a\u{fffd}b\u{fffd}c\u{fffd}");
         assert_eq!(text(b"\xff"), "\u{fffd}");
     }
 

@@ -120,6 +120,14 @@ fn a_missing_file_is_reported_with_its_path_and_cause() {
 }
 
 #[test]
+fn a_path_cannot_play_with_the_terminal_that_shows_it() {
+    let error = Image::from_file("/nowhere/\x1b[2J\n\u{202e}guest").expect_err("there is no such file");
+
+    assert_eq!(error.to_string(), "guest image `/nowhere/\\u{1b}[2J\\n\\u{202e}guest` cannot be read");
+    assert_eq!(error.name(), "/nowhere/\x1b[2J\n\u{202e}guest");
+}
+
+#[test]
 fn what_is_no_regular_file_is_not_opened() {
     for path in ["/", "/dev/null"] {
         let error = Image::from_file(path).expect_err("it is no regular file");

@@ -84,7 +84,41 @@ fn names_and_signatures_are_text() {
     let record = |name, signature| Record::new(2, 0, name, signature);
     assert_eq!(record_refusal(record(b"gr\xffet", b"fn()")), "its name is not UTF-8");
     assert_eq!(record_refusal(record(b"greet", b"fn(\xff)")), "its signature is not UTF-8");
-    assert_eq!(record_refusal(record(b"gr\x1b[31met", b"fn()")), "its name has the control character '\\u{1b}'");
+}
+
+#[test]
+fn names_have_no_characters_that_hide_or_play_with_the_text_around_them() {
+    for character in NOT_PRINTABLE {
+        let name = format!("gr{character}et");
+        assert_eq!(
+            record_refusal(Record::export(&name, "fn()")),
+            format!("its name has the character '{}', which does not show what it is", character.escape_unicode())
+        );
+    }
+    for name in ["grüßen", "挨拶", "greet you"] {
+        assert!(Image::from_bytes(ElfFile::fixed(with_abi(&[Record::export(name, "fn()")])).bytes()).is_ok(), "{name}");
+    }
+}
+
+#[test]
+fn signatures_have_no_characters_that_hide_or_play_with_the_text_around_them() {
+    for character in NOT_PRINTABLE.into_iter().filter(|character| !character.is_ascii_whitespace()) {
+        let shown = character.escape_unicode();
+        let file = ElfFile::fixed(with_abi(&[Record::export("greet", &format!("fn(Na{character}me)"))]));
+        let error = Image::from_bytes(file.bytes()).expect_err("the signature is bad");
+        assert_eq!(
+            error.problem().to_string(),
+            format!("has the function `greet` with a malformed signature `fn(Na{shown}me)`")
+        );
+        assert_eq!(error.source().map(ToString::to_string), Some(format!("unexpected character '{shown}' at byte 5")));
+    }
+}
+
+#[test]
+fn a_signature_that_cannot_be_read_is_shown_without_its_line_ends() {
+    let file = ElfFile::fixed(with_abi(&[Record::export("greet", "fn(\n\t&str")]));
+    let error = Image::from_bytes(file.bytes()).expect_err("the signature is bad");
+    assert_eq!(error.problem().to_string(), "has the function `greet` with a malformed signature `fn(\\n\\t&str`");
 }
 
 #[test]
@@ -205,3 +239,23 @@ fn record_refusal(record: Record) -> String {
         other => panic!("{other}"),
     }
 }
+
+/// Control characters, marks that change the direction of text, ends of lines, and characters that are not seen.
+const NOT_PRINTABLE: [char; 16] = [
+    '\u{1b}',
+    '\u{7f}',
+    '\u{85}',
+    '\u{ad}',
+    '\u{61c}',
+    '\u{200b}',
+    '\u{200d}',
+    '\u{200f}',
+    '\u{2028}',
+    '\u{202e}',
+    '\u{2066}',
+    '\u{3164}',
+    '\u{fe0f}',
+    '\u{feff}',
+    '\u{fff9}',
+    '\u{e0041}',
+];

@@ -8,6 +8,7 @@ use crate::personality::{Outcome, Streams};
 
 use super::errno::Errno;
 use super::int;
+use super::log::Log;
 use super::record::{Record, word};
 
 /// The process's open files.
@@ -100,9 +101,8 @@ pub(super) fn writev(
 }
 
 /// Reads the path at `path` for the log, and refuses it.
-pub(super) fn refuse_path(space: &AddressSpace, call: &str, path: u64) -> Result<u64, Errno> {
-    let path = space.read_c_string(GuestVirt(path), PATH_MAX)?;
-    tracing::debug!(call, path = %path.escape_ascii(), "a guest asks for a path; guests have no files");
+pub(super) fn refuse_path(space: &AddressSpace, log: &mut Log, call: &str, path: u64) -> Result<u64, Errno> {
+    log.path(call, &space.read_c_string(GuestVirt(path), PATH_MAX)?);
     Err(Errno::ENOENT)
 }
 
@@ -132,10 +132,11 @@ pub(super) fn fstat(descriptors: &Descriptors, space: &mut AddressSpace, number:
 pub(super) fn stat_at(
     descriptors: &Descriptors,
     space: &mut AddressSpace,
+    log: &mut Log,
     [number, path, into, flags]: [u64; 4],
 ) -> Result<u64, Errno> {
     if !names_descriptor(space, path, flags)? {
-        return refuse_path(space, "newfstatat", path);
+        return refuse_path(space, log, "newfstatat", path);
     }
     fstat(descriptors, space, number, into)
 }
@@ -144,10 +145,11 @@ pub(super) fn stat_at(
 pub(super) fn statx(
     descriptors: &Descriptors,
     space: &mut AddressSpace,
+    log: &mut Log,
     [number, path, flags, into]: [u64; 4],
 ) -> Result<u64, Errno> {
     if !names_descriptor(space, path, flags)? {
-        return refuse_path(space, "statx", path);
+        return refuse_path(space, log, "statx", path);
     }
     descriptors.get(number)?;
     let statx = Record::<256>::new()

@@ -16,6 +16,7 @@ mod errno;
 mod files;
 mod futex;
 mod host;
+mod log;
 mod memory;
 mod numbers;
 mod poll;
@@ -40,6 +41,7 @@ use super::{Outcome, Personality, Streams, SystemCall};
 use self::counts::Counts;
 use self::errno::Errno;
 use self::files::{Descriptor, Descriptors};
+use self::log::Log;
 use self::numbers as nr;
 use self::process::{NAME_LEN, PARENT_ID, PROCESS_ID};
 use self::segments::SegmentBases;
@@ -60,6 +62,7 @@ pub(crate) struct ProcessConfig {
 pub(crate) struct LinuxProcess {
     state: Arc<State>,
     clock: ProcessClock,
+    log: Log,
 }
 
 #[derive(Clone, Debug)]
@@ -85,29 +88,29 @@ impl LinuxProcess {
             umask: 0o022,
             refused: Counts::new(),
         };
-        Self { state: Arc::new(state), clock: ProcessClock::start() }
+        Self { state: Arc::new(state), clock: ProcessClock::start(), log: Log::new() }
     }
 
     /// The process as it is now, to be [resumed](Self::resume) later.
     pub(crate) fn suspended(&self) -> Self {
-        Self { state: Arc::clone(&self.state), clock: self.clock.suspended() }
+        Self { state: Arc::clone(&self.state), clock: self.clock.suspended(), log: Log::new() }
     }
 
-    /// Goes on, if it was suspended. The time since then is not its own.
+    /// Goes on for a call of the host, if it was suspended. The time since then is not its own.
     pub(crate) fn resume(&mut self) {
         self.clock.resume();
+        self.log = Log::new();
     }
 }
 
 impl Personality for LinuxProcess {
     fn system_call(&mut self, call: &SystemCall, space: &mut AddressSpace, streams: &mut dyn Streams) -> Outcome {
         let state = Arc::make_mut(&mut self.state);
-        let result = match state.serve(self.clock, call, space, streams) {
+        let result = match state.serve(self.clock, call, space, streams, &mut self.log) {
             Ok(outcome) => outcome,
             Err(errno) => {
                 if errno == Errno::ENOSYS && state.refused.record(call.number) == 1 {
-                    let name = nr::name(call.number);
-                    tracing::debug!(number = call.number, name, "a guest makes a system call that guests do not have");
+                    self.log.refused(call.number);
                 }
                 Outcome::Return(errno.result())
             }
@@ -131,6 +134,7 @@ impl State {
         call: &SystemCall,
         space: &mut AddressSpace,
         streams: &mut dyn Streams,
+        log: &mut Log,
     ) -> Result<Outcome, Errno> {
         let [a, b, c, d, ..] = call.arguments;
         match call.number {
@@ -148,12 +152,18 @@ impl State {
             nr::TGKILL => self.signals.kill_thread(a, b, c),
             nr::RT_SIGTIMEDWAIT => signals::wait(space, c, d),
             nr::PAUSE | nr::RT_SIGSUSPEND => Ok(Outcome::Deadlock),
-            _ => self.answer(clock, call, space).map(Outcome::Return),
+            _ => self.answer(clock, call, space, log).map(Outcome::Return),
         }
     }
 
     /// Serves the system calls that come to a number and nothing else.
-    fn answer(&mut self, clock: ProcessClock, call: &SystemCall, space: &mut AddressSpace) -> Result<u64, Errno> {
+    fn answer(
+        &mut self,
+        clock: ProcessClock,
+        call: &SystemCall,
+        space: &mut AddressSpace,
+        log: &mut Log,
+    ) -> Result<u64, Errno> {
         let [a, b, c, d, ..] = call.arguments;
         match call.number {
             nr::BRK => Ok(memory::brk(space, a)),
@@ -179,8 +189,8 @@ impl State {
             nr::DUP3 => files::dup3(&mut self.descriptors, a, b, c),
             nr::FCNTL => files::fcntl(&mut self.descriptors, a, b, c),
             nr::FSTAT => files::fstat(&self.descriptors, space, a, b),
-            nr::NEWFSTATAT => files::stat_at(&self.descriptors, space, [a, b, c, d]),
-            nr::STATX => files::statx(&self.descriptors, space, [a, b, c, call.arguments[4]]),
+            nr::NEWFSTATAT => files::stat_at(&self.descriptors, space, log, [a, b, c, d]),
+            nr::STATX => files::statx(&self.descriptors, space, log, [a, b, c, call.arguments[4]]),
             nr::GETCWD => files::getcwd(space, a, b),
             nr::OPEN
             | nr::STAT
@@ -200,7 +210,7 @@ impl State {
             | nr::CHOWN
             | nr::LCHOWN
             | nr::TRUNCATE
-            | nr::EXECVE => files::refuse_path(space, call_name(call), a),
+            | nr::EXECVE => files::refuse_path(space, log, call_name(call), a),
             nr::OPENAT
             | nr::OPENAT2
             | nr::FACCESSAT
@@ -212,7 +222,7 @@ impl State {
             | nr::RENAMEAT2
             | nr::LINKAT
             | nr::FCHMODAT
-            | nr::EXECVEAT => files::refuse_path(space, call_name(call), b),
+            | nr::EXECVEAT => files::refuse_path(space, log, call_name(call), b),
 
             nr::CLOCK_GETTIME => time::clock_gettime(clock, space, a, b),
             nr::CLOCK_GETRES => time::clock_getres(clock, space, a, b),

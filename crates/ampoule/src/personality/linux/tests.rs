@@ -13,6 +13,7 @@ use proptest::prelude::*;
 use crate::address_space::{Parts, Placement, Protection};
 use crate::output::Stream;
 use crate::personality::OutputLimitReached;
+use crate::test_log::events_of;
 
 use super::*;
 use crate::guest_memory::GuestMemory;

@@ -9,6 +9,8 @@ mod token;
 
 pub(super) use syntax::Syntax;
 
+use ampoule_abi::text::is_printable;
+
 use token::{Located, Token};
 
 /// Reads a type: `Vec<&str>`.
@@ -49,7 +51,7 @@ pub enum SignatureError {
         position: usize,
     },
     /// A character that no type contains.
-    #[error("unexpected character {character:?} at byte {position}")]
+    #[error("unexpected character {} at byte {position}", quoted(*character))]
     UnexpectedCharacter {
         /// Where it stands.
         position: usize,
@@ -72,6 +74,11 @@ pub enum SignatureError {
         /// What may stand there.
         expected: &'static str,
     },
+}
+
+/// As a Rust literal. Rust's own form of it shows letters that are not seen as they are.
+fn quoted(character: char) -> String {
+    if is_printable(character) { format!("{character:?}") } else { format!("'{}'", character.escape_default()) }
 }
 
 /// Longest text of a signature or type, in bytes; the guest ABI's limit for the signature in a function record.

@@ -1,5 +1,7 @@
 //! The words and signs of which the text of a type is made.
 
+use ampoule_abi::text::is_printable;
+
 use super::SignatureError;
 
 /// A token and where it stands.
@@ -11,7 +13,7 @@ pub(super) struct Located<'t> {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Token<'t> {
-    /// An identifier or a keyword.
+    /// An identifier or a keyword, of characters that can be seen.
     Word(&'t str),
     /// A number, in any of Rust's spellings.
     Number(&'t str),
@@ -73,7 +75,7 @@ fn next(text: &str) -> Option<(Token<'_>, &str)> {
 }
 
 fn word(text: &str) -> Option<(&str, &str)> {
-    let end = text.find(|c: char| c != '_' && !c.is_alphanumeric()).unwrap_or(text.len());
+    let end = text.find(|c: char| c != '_' && !(c.is_alphanumeric() && is_printable(c))).unwrap_or(text.len());
     (end > 0).then(|| text.split_at(end))
 }
 

@@ -186,3 +186,40 @@ fn polling_for_nothing_is_sleeping() {
     assert_eq!(guest.call(nr::PPOLL, [0, 0, timeout]), Outcome::Sleep { duration, result: 0 });
     assert_eq!(guest.call(nr::PPOLL, [0, 0, 0]), Outcome::Deadlock);
 }
+
+#[test]
+fn the_log_has_the_beginning_of_a_path() {
+    let mut guest = Guest::new();
+    guest.put(DATA, b"/etc/\x1b[2Jhosts\0");
+    guest.put(DATA + 100, &[&[b'x'; 2000][..], b"\0"].concat());
+    let events = events_of(|| {
+        assert_eq!(guest.errno(nr::OPEN, [DATA]), libc::ENOENT);
+        assert_eq!(guest.errno(nr::OPENAT, [0, DATA + 100]), libc::ENOENT);
+    });
+    let said = "a guest asks for a path; guests have no files";
+    assert_eq!(
+        events,
+        [
+            format!("{said} call=\"open\" path=/etc/\\x1b[2Jhosts"),
+            format!("{said} call=\"openat\" path={}…", "x".repeat(64)),
+        ]
+    );
+}
+
+#[test]
+fn what_a_guest_makes_the_log_say_of_its_system_calls_is_bounded() {
+    let mut guest = Guest::new();
+    guest.put(DATA, b"/etc/hosts\0");
+    // Each call of the host has its own bound.
+    for _ in 0..2 {
+        let events = events_of(|| {
+            for number in 300..800 {
+                guest.errno(nr::OPEN, [DATA]);
+                guest.call(number, []);
+            }
+        });
+        assert_eq!(events.len(), 101);
+        assert_eq!(events[100], "a guest makes more such system calls in this call; they are not logged");
+        guest.process.resume();
+    }
+}

@@ -1,0 +1,52 @@
+//! What the log says of a guest's system calls: a bounded amount for each call that the host makes, because it is the guest
+//! that decides how often there is something to say. Level TRACE has all of them.
+
+use super::numbers as nr;
+
+/// What the log may still say in the call that is being made.
+#[derive(Clone, Debug)]
+pub(super) struct Log {
+    left: u32,
+}
+
+impl Log {
+    pub(super) fn new() -> Self {
+        Self { left: MAX_EVENTS }
+    }
+
+    /// Logs a system call on a path.
+    pub(super) fn path(&mut self, call: &str, path: &[u8]) {
+        if self.admits() {
+            let (shown, cut) = match path.get(..MAX_PATH) {
+                Some(beginning) if path.len() > MAX_PATH => (beginning, "…"),
+                _ => (path, ""),
+            };
+            let path = shown.escape_ascii();
+            tracing::debug!(call, path = %format_args!("{path}{cut}"), "a guest asks for a path; guests have no files");
+        }
+    }
+
+    /// Logs a system call that guests do not have.
+    pub(super) fn refused(&mut self, number: u64) {
+        if self.admits() {
+            let name = nr::name(number);
+            tracing::debug!(number, name, "a guest makes a system call that guests do not have");
+        }
+    }
+
+    /// Whether there may be another event. Instead of the first that may not be, the log says that there are no more.
+    fn admits(&mut self) -> bool {
+        let admitted = self.left > 1;
+        if self.left == 1 {
+            tracing::debug!("a guest makes more such system calls in this call; they are not logged");
+        }
+        self.left = self.left.saturating_sub(1);
+        admitted
+    }
+}
+
+/// The most events of a call, the one included that says that there are no more.
+const MAX_EVENTS: u32 = 101;
+
+/// How much of a path is logged, in bytes. Escaped, each of them is at most four characters.
+const MAX_PATH: usize = 64;
