@@ -101,3 +101,20 @@ const FIXED_ADDRESSES: [u64; 18] = [
 
 /// Of a window's bytes.
 const HALF: u64 = 24 * 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_and_large_areas_overlap_nothing() {
+        const LARGEST: u64 = 256 << 20;
+        let windows = FIXED_ADDRESSES.iter().map(|at| (*at, at + 2 * HALF));
+        let areas = LARGE_AREAS.iter().map(|at| (*at, at + LARGEST));
+        let mut ranges: Vec<_> = windows.chain(areas).collect();
+        ranges.sort_unstable();
+        assert!(ranges.windows(2).all(|pair| pair[0].1 <= pair[1].0), "{ranges:x?}");
+        assert!(ranges[0].0 >= 1 << 32 && ranges[ranges.len() - 1].1 <= 0x7e00_0000_0000);
+        assert!(ranges.iter().all(|range| range.0 % 4096 == 0));
+    }
+}
