@@ -36,8 +36,10 @@ pub(crate) enum Kind {
     Probe {
         times: u32,
     },
-    /// The host reads a page.
-    Show,
+    /// The host reads and writes pages for the guest.
+    UseHost {
+        times: u32,
+    },
     Spawn,
     DropSandbox,
     DropSnapshot,
@@ -54,7 +56,7 @@ impl Step {
             58..66 => Kind::Restore,
             66..70 => Kind::Reset,
             70..86 => Kind::Probe { times: random.within(1..6) as u32 },
-            86..92 => Kind::Show,
+            86..92 => Kind::UseHost { times: random.within(1..10) as u32 },
             92..96 => Kind::Spawn,
             96..98 => Kind::DropSandbox,
             _ => Kind::DropSnapshot,

@@ -4,9 +4,11 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use ampoule::{
-    Call, CallError, Captured, ExceededLimit, FaultAccess, FaultKind, FaultTarget, Sandbox, Snapshot, Termination,
+    Arguments, Call, CallError, Captured, ExceededLimit, FaultAccess, FaultKind, FaultTarget, Sandbox, Snapshot,
+    Termination,
 };
-use ampoule_memory_model::{Model, Place, Random, WINDOWS, Window};
+use ampoule_memory_model::{Model, Page, Place, Random};
+use serde::de::DeserializeOwned;
 
 use crate::once::{Forbidden, Once, any_forbidden};
 
@@ -82,42 +84,47 @@ impl Tenant {
         self.verify()
     }
 
-    /// Goes back without a look at what is there, and then tries to touch what must not be touched.
+    /// Tries to touch what must not be touched: once where the guest is, perhaps, and then where it went back to last, before
+    /// anything else is touched there.
     pub(crate) fn probe(&mut self, random: &mut Random, times: u32) -> Result<(), Difference> {
+        let mut has_gone_back = false;
         for _ in 0..times {
-            self.go_back_unseen()?;
+            if has_gone_back || random.percent(50) {
+                self.go_back_unseen()?;
+                has_gone_back = true;
+            }
+            let lately = if has_gone_back { &self.before } else { &self.recently };
             let forbidden = match random.below(10) {
-                0..7 => self.before.forbidden(&self.model, random),
+                0..7 => lately.forbidden(&self.model, random),
                 7..9 => self.ever.forbidden(&self.model, random),
                 _ => any_forbidden(&self.model, random),
             };
             if let Some(forbidden) = forbidden {
                 self.attempt(&forbidden)?;
+                self.go_back_unseen()?;
+                has_gone_back = true;
             }
         }
-        self.go_back()
+        self.verify()
     }
 
-    /// The host reads a page, as the guest asks it to.
-    pub(crate) fn show(&mut self, random: &mut Random) -> Result<(), Difference> {
-        let window = Window(random.below(WINDOWS));
-        let place = Place { window, page: random.below(window.pages()) };
-        let page = self.model.page(place).filter(|page| page.protection.is_readable());
-        if page.is_none() && window.floats() {
-            return Ok(());
+    /// The host reads and writes pages on the guest's behalf: those that the guest could read or write itself.
+    pub(crate) fn use_host(&mut self, random: &mut Random, times: u32) -> Result<(), Difference> {
+        for _ in 0..times {
+            let places: Vec<_> =
+                self.model.places().filter(|(place, page)| page.is_some() || !place.window.floats()).collect();
+            let (place, page) = match random.below(3) {
+                0 => random.pick(&places),
+                1 => random.pick(&places.iter().copied().filter(|(_, page)| page.is_some()).collect::<Vec<_>>()),
+                _ => random.pick(&places.iter().copied().filter(|(_, page)| is_closed(*page)).collect::<Vec<_>>()),
+            }
+            .unwrap_or(places[0]);
+            self.show(place, page)?;
+            if !page.is_some_and(|page| page.protection.is_writable()) {
+                self.receive(place)?;
+            }
         }
-        let expected = page.map_or((EFAULT, Vec::new()), |page| (PAGE as i64, page.contents.bytes()));
-        let returned = self.sandbox.call::<i64>("show", (window.0 as u32, place.page as u32));
-        let returned = returned.map_err(|error| format!("the host could not be asked for {place:?}: {error}"))?;
-        let shown = self.stdout.take();
-        if (returned, &shown) == (expected.0, &expected.1) {
-            return Ok(());
-        }
-        let at = (0..shown.len().min(expected.1.len())).find(|at| shown[*at] != expected.1[*at]);
-        Err(format!(
-            "the host returns {returned} and {} bytes for {place:?}, which is {page:?}; the first byte that differs is {at:?}",
-            shown.len()
-        ))
+        Ok(())
     }
 
     /// Has the guest compare all memory with its model, and compares that with the host's.
@@ -132,6 +139,34 @@ impl Tenant {
             Ok(_) => Err("guest and host have different models".to_owned()),
             Err(error) => Err(format!("in the guest: {error}")),
         }
+    }
+
+    /// The host reads a page, where the guest can.
+    fn show(&mut self, place: Place, page: Option<Page>) -> Result<(), Difference> {
+        let readable = page.filter(|page| page.protection.is_readable());
+        let expected = readable.map_or((EFAULT, Vec::new()), |page| (PAGE as i64, page.contents.bytes()));
+        let returned = self.call("show", (place.window.0 as u32, place.page as u32))?;
+        let shown = self.stdout.take();
+        if (returned, &shown) == (expected.0, &expected.1) {
+            return Ok(());
+        }
+        let at = (0..shown.len().min(expected.1.len())).find(|at| shown[*at] != expected.1[*at]);
+        Err(format!(
+            "the host returns {returned} and {} bytes for {place:?}, which is {page:?}; the first byte that differs is {at:?}",
+            shown.len()
+        ))
+    }
+
+    /// The host does not write a page that the guest cannot.
+    fn receive(&mut self, place: Place) -> Result<(), Difference> {
+        match self.call("receive", (place.window.0 as u32, place.page as u32))? {
+            EFAULT => Ok(()),
+            other => Err(format!("the host returns {other} where it was to write to {place:?}")),
+        }
+    }
+
+    fn call<R: DeserializeOwned>(&mut self, function: &str, arguments: impl Arguments) -> Result<R, Difference> {
+        self.sandbox.call(function, arguments).map_err(|error| format!("in the guest: {error}"))
     }
 
     fn attempt(&mut self, forbidden: &Forbidden) -> Result<(), Difference> {
@@ -157,10 +192,7 @@ impl Tenant {
     fn address(&mut self, place: Place) -> Result<u64, Difference> {
         let start = match place.window.address() {
             Some(at) => at,
-            None => self
-                .sandbox
-                .call("window_address", (place.window.0 as u32,))
-                .map_err(|error| format!("in the guest: {error}"))?,
+            None => self.call("window_address", (place.window.0 as u32,))?,
         };
         Ok(start + place.page as u64 * PAGE)
     }
@@ -203,6 +235,10 @@ impl Tenant {
             ever.note(model);
         });
     }
+}
+
+fn is_closed(page: Option<Page>) -> bool {
+    page.is_some_and(|page| !page.protection.is_readable())
 }
 
 /// Has a model do what the guest does in a call of `run`; `see` sees what it comes to after each operation.

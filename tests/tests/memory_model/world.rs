@@ -58,7 +58,7 @@ impl World {
             Kind::Restore => snapshot.map_or(Ok(()), |snapshot| sandbox.restore(&snapshot)),
             Kind::Reset => sandbox.reset(),
             Kind::Probe { times } => sandbox.probe(&mut random, times),
-            Kind::Show => sandbox.show(&mut random),
+            Kind::UseHost { times } => sandbox.use_host(&mut random, times),
             Kind::Spawn => snapshot.map_or(Ok(()), |snapshot| self.spawn(&snapshot)),
             Kind::DropSandbox => {
                 if self.sandboxes.len() > 1 {

@@ -3,6 +3,7 @@
 mod perform;
 
 use std::cell::RefCell;
+use std::io;
 use std::ptr;
 
 use ampoule_guest::export;
@@ -38,19 +39,32 @@ fn verify() -> Result<u64, String> {
 /// Has the host print a page, which it reads itself. Returns what the system call returns.
 #[export]
 fn show(window: u32, page: u32) -> i64 {
-    STATE.with_borrow(|state| {
-        let at = state.address(Place { window: Window(window as usize), page: page as usize });
-        // SAFETY: the call reads memory, by what the host knows of it.
-        let shown = unsafe { libc::syscall(libc::SYS_write, libc::STDOUT_FILENO, at, PAGE) };
-        // SAFETY: the location belongs to the thread.
-        if shown < 0 { -i64::from(unsafe { *libc::__errno_location() }) } else { shown }
-    })
+    let at = address(window, page);
+    // SAFETY: the call reads memory, by what the host knows of it.
+    returned(unsafe { libc::syscall(libc::SYS_write, libc::STDOUT_FILENO, at, PAGE) })
+}
+
+/// Has the host write to a page, which cannot be written. Returns what the system call returns.
+#[export]
+fn receive(window: u32, page: u32) -> i64 {
+    let at = address(window, page);
+    // SAFETY: the call writes nothing, since nothing can be written there.
+    returned(unsafe { libc::syscall(libc::SYS_getrandom, at, 8, 0) })
 }
 
 /// Where a window lies; zero for one that is nowhere.
 #[export]
 fn window_address(window: u32) -> u64 {
     STATE.with_borrow(|state| state.addresses[window as usize])
+}
+
+fn address(window: u32, page: u32) -> u64 {
+    STATE.with_borrow(|state| state.address(Place { window: Window(window as usize), page: page as usize }))
+}
+
+/// A system call's result, with its error as a negative number.
+fn returned(result: i64) -> i64 {
+    if result == -1 { -i64::from(io::Error::last_os_error().raw_os_error().unwrap_or_default()) } else { result }
 }
 
 struct State {
