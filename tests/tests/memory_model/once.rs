@@ -51,7 +51,10 @@ fn pick(model: &Model, random: &mut Random, wanted: impl Fn(usize, usize) -> boo
             }
         }
     }
-    random.pick(&forbidden).map(|(place, access, page)| Forbidden { place, access, page })
+    // Pages that are there are few as a rule, beside those that are not.
+    let mapped: Vec<_> = forbidden.iter().copied().filter(|(.., page)| page.is_some()).collect();
+    let among = if mapped.is_empty() || random.percent(50) { forbidden } else { mapped };
+    random.pick(&among).map(|(place, access, page)| Forbidden { place, access, page })
 }
 
 fn allows(page: Option<Page>, access: FaultAccess) -> bool {
