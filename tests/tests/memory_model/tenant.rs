@@ -89,7 +89,7 @@ impl Tenant {
     pub(crate) fn probe(&mut self, random: &mut Random, times: u32) -> Result<(), Difference> {
         let mut has_gone_back = false;
         for _ in 0..times {
-            if has_gone_back || random.percent(50) {
+            if !has_gone_back && random.percent(50) {
                 self.go_back_unseen()?;
                 has_gone_back = true;
             }

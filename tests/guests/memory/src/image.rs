@@ -54,7 +54,7 @@ fn make_writable(at: u64, pages: u64, toggles: u64) {
     toggle(at, toggles);
 }
 
-// Breakpoints.
+// Pages of breakpoints, between the functions of the program.
 global_asm!(
     ".pushsection .text.memory_guest_code, \"ax\"",
     ".balign 4096",
