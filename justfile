@@ -35,6 +35,10 @@ bench:
 soak:
     AMPOULE_SOAK_SECONDS=300 cargo test --release -p ampoule-tests --test soak -- --nocapture
 
+# Random operations on memory in guests, and restores around them, against a model for half an hour.
+soak-memory:
+    AMPOULE_MODEL_SECONDS=1800 cargo test --release -p ampoule-tests --test memory_model -- --nocapture memory_is_what_the_model_says
+
 # The two examples.
 examples:
     cargo run --release --example hello

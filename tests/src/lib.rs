@@ -32,6 +32,14 @@ pub fn tenant_image() -> Image {
     IMAGE.clone()
 }
 
+/// The guest that maps memory everywhere.
+pub fn memory_image() -> Image {
+    static IMAGE: LazyLock<Image> = LazyLock::new(|| {
+        Image::embedded(ampoule::include_guest!("memory")).expect("the image of the guest `memory` is sound")
+    });
+    IMAGE.clone()
+}
+
 /// The host functions that the well-behaved guest imports.
 macro_rules! with_calls_functions {
     ($settings:expr) => {
@@ -104,6 +112,19 @@ pub fn tenant_spawn(snapshot: &Snapshot) -> Spawn {
         .stderr(Output::discard())
         .host_fn("tick", ticks())
         .host_fn("words_of_host", words)
+}
+
+/// Settings for the guest that maps memory everywhere. What it prints is lost.
+pub fn memory_builder() -> Builder {
+    Sandbox::builder(&memory_image()).stdout(Output::discard()).stderr(Output::discard())
+}
+
+/// A sandbox of the guest that maps memory everywhere.
+///
+/// # Panics
+/// Where it cannot be built, for example because there is no `/dev/kvm`.
+pub fn memory_sandbox() -> Sandbox {
+    built(memory_builder())
 }
 
 fn ticks() -> impl FnMut(u64) -> u64 + Send {

@@ -1,0 +1,47 @@
+//! What a guest can do to make the host work for long: many small pieces, or a large one that is never touched.
+
+use ampoule_guest::export;
+
+use crate::PAGE;
+use crate::buffers::{map, map_anywhere, protect, unmap};
+
+/// Maps so many bytes and unmaps them, without a touch.
+#[export]
+fn map_and_unmap(bytes: u64) {
+    let pages = bytes / PAGE;
+    unmap(map_anywhere(pages, libc::PROT_READ | libc::PROT_WRITE), pages);
+}
+
+/// Gives two regions of so many pages their memory page by page in turns, so that neither has two pages in a row. Touches them
+/// where it is told to.
+#[export]
+fn interleave(one: u64, other: u64, pages: u64, touch: bool) {
+    map(one, pages, libc::PROT_NONE);
+    map(other, pages, libc::PROT_NONE);
+    for page in (0..pages).map(|page| page * PAGE) {
+        for at in [one + page, other + page] {
+            protect(at, 1, libc::PROT_READ | libc::PROT_WRITE);
+            if touch {
+                crate::probe_write(at, 1);
+            }
+        }
+    }
+}
+
+/// Maps twice as many pages as there are to be holes, in a row, and unmaps every other one: the memory behind the holes is free,
+/// one page at a time.
+#[export]
+fn punch_holes(at: u64, holes: u64) {
+    map(at, 2 * holes, libc::PROT_READ | libc::PROT_WRITE);
+    for hole in 0..holes {
+        unmap(at + 2 * hole * PAGE, 1);
+    }
+}
+
+/// Maps and unmaps two pages so many times.
+#[export]
+fn map_two_pages_often(times: u64) {
+    for _ in 0..times {
+        map_and_unmap(2 * PAGE);
+    }
+}
