@@ -1,6 +1,6 @@
-//! What a guest finds in memory is what it wrote there, and what it may do with a page is what it was told: whatever was mapped
-//! where the page is now, before a restore too. The processor's translations, and those of a hypervisor that keeps page tables
-//! of its own beside the guest's, follow what the host writes into the page tables.
+//! What a guest finds in memory is what it wrote there, and what it may do with a page is what it was told: whatever
+//! was mapped where the page is now, before a restore too. The processor's translations, and those of a hypervisor that
+//! keeps page tables of its own beside the guest's, follow what the host writes into the page tables.
 
 use ampoule::{CallError, FaultAccess, FaultKind, FaultTarget, Pool, Sandbox, Termination};
 use ampoule_tests::{memory_builder, memory_sandbox};

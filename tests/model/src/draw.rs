@@ -265,7 +265,8 @@ impl Draw<'_> {
         Span { start, end, ..span }
     }
 
-    /// Pages in a row that are mapped, from a random one on, in both directions while each page and the next are `alike`.
+    /// Pages in a row that are mapped, from a random one on, in both directions while each page and the next are
+    /// `alike`.
     fn mapped_run(&mut self, window: Window, alike: fn(&Page, &Page) -> bool) -> Option<Span> {
         let page = self.random.pick(&self.mapped(window))?;
         let pages = &self.windows[window.0];

@@ -1,8 +1,8 @@
 //! What a guest's memory should be: operations that are drawn from a seed, and a model of what they lead to.
 //!
-//! A guest and its host have a [`Model`] each. The guest performs the operations by system calls and accesses, compares what
-//! comes out with what its model says, and has its model in its own memory, so that a snapshot takes both along. The host's
-//! copy is replayed from the same seeds. So each can be asked about the other.
+//! A guest and its host have a [`Model`] each. The guest performs the operations by system calls and accesses, compares
+//! what comes out with what its model says, and has its model in its own memory, so that a snapshot takes both along.
+//! The host's copy is replayed from the same seeds. So each can be asked about the other.
 //!
 //! The memory that is used lies in *windows* of some dozen pages ([`Window`]).
 
@@ -68,8 +68,8 @@ impl Model {
     /// Does what the guest does, and says what the guest's system call returns.
     ///
     /// # Errors
-    /// The number of the error with which the system call fails. It has changed nothing then, but for a `Discard` that passes
-    /// over a hole.
+    /// The number of the error with which the system call fails. It has changed nothing then, but for a `Discard` that
+    /// passes over a hole.
     pub fn apply(&mut self, action: &Action) -> Result<(), Errno> {
         match *action {
             Action::Map { span, protection, replace } => {

@@ -2,8 +2,8 @@
 
 use crate::{Contents, Page, Protection, Span};
 
-/// A number of addresses in a row, in each page of which something can be mapped: first those that lie at fixed addresses, then
-/// those that lie wherever the host puts them, then pages of the image.
+/// A number of addresses in a row, in each page of which something can be mapped: first those that lie at fixed
+/// addresses, then those that lie wherever the host puts them, then pages of the image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window(pub usize);
 
@@ -71,13 +71,13 @@ pub const CODE: Window = Window(FIXED + FLOATING + 1);
 /// All of them.
 pub const WINDOWS: usize = FIXED + FLOATING + 2;
 
-/// Addresses where room for a large mapping is, which overlaps no window: in the middle of a range of 512 GiB, and where two
-/// of them meet.
+/// Addresses where room for a large mapping is, which overlaps no window: in the middle of a range of 512 GiB, and
+/// where two of them meet.
 pub const LARGE_AREAS: [u64; 3] = [0x48_0000_0000, 0x3000_0000_0000 - (24 << 20), 0x7000_7fe0_0000];
 
-/// Windows have tables of their own, or have them in common with another one, at each level: they lie at the start of what a
-/// table covers (2 MiB, 1 GiB, 512 GiB), in the middle of it, and half before and half behind the place where two meet. All of
-/// them lie far from the image and from where the host puts what the guest maps anywhere.
+/// Windows have tables of their own, or have them in common with another one, at each level: they lie at the start of
+/// what a table covers (2 MiB, 1 GiB, 512 GiB), in the middle of it, and half before and half behind the place where
+/// two meet. All of them lie far from the image and from where the host puts what the guest maps anywhere.
 const FIXED_ADDRESSES: [u64; 18] = [
     0x1_0000_0000,
     0x1_0020_0000 - HALF,

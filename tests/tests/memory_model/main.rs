@@ -1,10 +1,10 @@
-//! Random sequences of operations on memory within guests, and of snapshots, restores, spawns and kills around them, against a
-//! model that guest and host follow independently. What the guest finds in memory, what it is refused, and what the host reads
-//! on its behalf must at every moment be what the model says.
+//! Random sequences of operations on memory within guests, and of snapshots, restores, spawns and kills around them,
+//! against a model that guest and host follow independently. What the guest finds in memory, what it is refused, and
+//! what the host reads on its behalf must at every moment be what the model says.
 //!
-//! Some sequences are run, always the same, or as many short ones as `AMPOULE_MODEL_CASES` says; with `AMPOULE_MODEL_SECONDS`,
-//! new ones for so long, as `just soak-memory` does. A failure names the seed of its sequence, which `AMPOULE_MODEL_SEED` repeats
-//! (but for the moments at which calls are killed).
+//! Some sequences are run, always the same, or as many short ones as `AMPOULE_MODEL_CASES` says; with
+//! `AMPOULE_MODEL_SECONDS`, new ones for so long, as `just soak-memory` does. A failure names the seed of its sequence,
+//! which `AMPOULE_MODEL_SEED` repeats (but for the moments at which calls are killed).
 
 mod once;
 mod step;

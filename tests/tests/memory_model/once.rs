@@ -30,7 +30,8 @@ impl Once {
         self.0.is_empty()
     }
 
-    /// An access to a page that was possible once and is not now. Pages that float are left out: others may lie there now.
+    /// An access to a page that was possible once and is not now. Pages that float are left out: others may lie there
+    /// now.
     pub(crate) fn forbidden(&self, model: &Model, random: &mut Random) -> Option<Forbidden> {
         let wanted = |index: usize, access: usize| self.0.get(index).is_some_and(|known| known[access]);
         pick(model, random, wanted)

@@ -84,8 +84,8 @@ impl Tenant {
         self.verify()
     }
 
-    /// Tries to touch what must not be touched: once where the guest is, perhaps, and then where it went back to last, before
-    /// anything else is touched there.
+    /// Tries to touch what must not be touched: once where the guest is, perhaps, and then where it went back to last,
+    /// before anything else is touched there.
     pub(crate) fn probe(&mut self, random: &mut Random, times: u32) -> Result<(), Difference> {
         let mut has_gone_back = false;
         for _ in 0..times {
@@ -152,7 +152,7 @@ impl Tenant {
         }
         let at = (0..shown.len().min(expected.1.len())).find(|at| shown[*at] != expected.1[*at]);
         Err(format!(
-            "the host returns {returned} and {} bytes for {place:?}, which is {page:?}; the first byte that differs is {at:?}",
+            "the host returns {returned} and {} bytes for {place:?}, which is {page:?}; they differ at {at:?}",
             shown.len()
         ))
     }

@@ -7,8 +7,8 @@ use ampoule_guest::export;
 
 use crate::PAGE;
 
-/// Maps fresh memory in place of whatever is there, and writes a byte to each of its pages. Returns how many of them did not
-/// hold zero before.
+/// Maps fresh memory in place of whatever is there, and writes a byte to each of its pages. Returns how many of them
+/// did not hold zero before.
 #[export]
 fn fill(at: u64, pages: u64, value: u8) -> u64 {
     map(at, pages, libc::PROT_READ | libc::PROT_WRITE);
@@ -21,8 +21,8 @@ fn count_others(at: u64, pages: u64, value: u8) -> u64 {
     (at..).step_by(PAGE as usize).take(pages as usize).filter(|page| byte(*page) != value).count() as u64
 }
 
-/// Fills buffers of these sizes in MiB, one after the other, each where there is room. Returns how many pages were not zero
-/// when they were new, and how many did not hold what was written once all were.
+/// Fills buffers of these sizes in MiB, one after the other, each where there is room. Returns how many pages were not
+/// zero when they were new, and how many did not hold what was written once all were.
 #[export]
 fn fill_anywhere(sizes: Vec<u64>) -> (u64, u64) {
     let sizes = sizes.into_iter().map(|mebibytes| (mebibytes << 20) / PAGE);

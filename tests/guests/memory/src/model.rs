@@ -1,4 +1,5 @@
-//! Operations on memory that are drawn from a seed, and a model of what they should lead to, which lies in the memory too.
+//! Operations on memory that are drawn from a seed, and a model of what they should lead to, which lies in the memory
+//! too.
 
 mod perform;
 
@@ -11,8 +12,8 @@ use ampoule_memory_model::{CODE, CONSTANTS, Contents, Model, Page, Place, WINDOW
 
 use crate::PAGE;
 
-/// Performs so many operations that are drawn from a seed, and compares all memory with the model then. Returns the model's digest,
-/// or what is first found to differ.
+/// Performs so many operations that are drawn from a seed, and compares all memory with the model then. Returns the
+/// model's digest, or what is first found to differ.
 #[export]
 fn run(seed: u64, steps: u32) -> Result<u64, String> {
     STATE.with_borrow_mut(|state| {
@@ -150,7 +151,8 @@ fn read_word(at: u64, index: usize) -> u64 {
 /// Writes those words of a page that a stamp is written to.
 fn write_stamp(at: u64, contents: Contents) {
     for index in Contents::STAMPED {
-        // SAFETY: the page can be written, by the model, and holds nothing else. Where it cannot, the write is to fault.
+        // SAFETY: the page can be written, by the model, and holds nothing else. Where it cannot, the write is to
+        // fault.
         unsafe { ptr::write_volatile((at as *mut u64).add(index), contents.word(index)) };
     }
 }

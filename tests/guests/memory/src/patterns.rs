@@ -12,8 +12,8 @@ fn map_and_unmap(bytes: u64) {
     unmap(map_anywhere(pages, libc::PROT_READ | libc::PROT_WRITE), pages);
 }
 
-/// Gives two regions of so many pages their memory page by page in turns, so that neither has two pages in a row. Touches them
-/// where it is told to.
+/// Gives two regions of so many pages their memory page by page in turns, so that neither has two pages in a row.
+/// Touches them where it is told to.
 #[export]
 fn interleave(one: u64, other: u64, pages: u64, touch: bool) {
     map(one, pages, libc::PROT_NONE);
@@ -28,8 +28,8 @@ fn interleave(one: u64, other: u64, pages: u64, touch: bool) {
     }
 }
 
-/// Maps twice as many pages as there are to be holes, in a row, and unmaps every other one: the memory behind the holes is free,
-/// one page at a time.
+/// Maps twice as many pages as there are to be holes, in a row, and unmaps every other one: the memory behind the holes
+/// is free, one page at a time.
 #[export]
 fn punch_holes(at: u64, holes: u64) {
     map(at, 2 * holes, libc::PROT_READ | libc::PROT_WRITE);

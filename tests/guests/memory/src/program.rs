@@ -4,8 +4,8 @@ use std::mem::MaybeUninit;
 
 use ampoule_guest::export;
 
-/// Allocates blocks of up to so many KiB, writes a word to each page of them, and looks for it before they are freed. Returns
-/// how many of the words were not found.
+/// Allocates blocks of up to so many KiB, writes a word to each page of them, and looks for it before they are freed.
+/// Returns how many of the words were not found.
 #[export]
 fn use_the_heap(seed: u64, rounds: u64, largest: u64) -> u64 {
     let mut state = seed | 1;
