@@ -25,11 +25,11 @@ fn memory_is_what_the_model_says() {
     if let Some(seed) = variable("AMPOULE_MODEL_SEED") {
         return run_sequence(seed, STEPS);
     }
-    if let Some(cases) = variable("AMPOULE_MODEL_CASES") {
-        return (0..cases).for_each(|seed| run_sequence(seed, FEW_STEPS));
-    }
     let Some(seconds) = variable("AMPOULE_MODEL_SECONDS") else {
-        return (0..SEQUENCES).for_each(|seed| run_sequence(seed, STEPS));
+        return match variable("AMPOULE_MODEL_CASES") {
+            Some(cases) => (0..cases).for_each(|seed| run_sequence(seed, FEW_STEPS)),
+            None => (0..SEQUENCES).for_each(|seed| run_sequence(seed, STEPS)),
+        };
     };
     let first = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as u64) << 20;
     let (started, mut sequences) = (Instant::now(), 0);
