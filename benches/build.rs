@@ -1,5 +1,6 @@
-//! Builds the guest that is measured.
+//! Builds the guests that are measured.
 
 fn main() {
     ampoule_build::guest("../tests/guests/calls").build();
+    ampoule_build::guest("../tests/guests/memory").build();
 }

@@ -9,6 +9,7 @@
 
 mod faults;
 mod floor;
+mod mappings;
 mod measure;
 mod memory;
 mod pool;
@@ -62,6 +63,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     faults::measure(&mut bench, &image)?;
     snapshots::measure(&mut bench, &image)?;
     pool::measure(&mut bench, &image)?;
+    mappings::measure(&mut bench)?;
     memory::measure(&image)
 }
 

@@ -1,6 +1,13 @@
 //! `reset` goes back to the state after the start, whatever has happened since.
 
+use std::sync::Arc;
+
 use ampoule::{CallError, Sandbox};
+use ampoule_vmm::count::{Counting, Method};
+use ampoule_vmm::kvm::Kvm;
+use ampoule_vmm::x86_64::capabilities::Capabilities;
+use ampoule_vmm::{Hypervisor, HypervisorError, Vm};
+
 use ampoule_tests::{calls_builder, calls_sandbox, hostile_image, hostile_sandbox};
 
 #[test]
@@ -11,6 +18,41 @@ fn state_goes_back_to_what_it_was_after_the_start() {
         assert_eq!(sandbox.call::<u32>("increment", ()).unwrap(), 102);
         assert!(sandbox.call::<bool>("exercise_memory", (3u32,)).unwrap());
         sandbox.reset().unwrap();
+    }
+}
+
+/// A guest that has denied itself its memory could not load its registers itself.
+#[test]
+fn where_guests_can_use_protection_keys_the_hypervisor_restores_the_registers() {
+    let kvm = Kvm::shared().expect("these tests need KVM");
+    let mut capabilities = *kvm.capabilities();
+    capabilities.protection_keys = true;
+    let hypervisor = Arc::new(Counting::new(With { capabilities, kvm }));
+    let mut sandbox = calls_builder().hypervisor(hypervisor.clone()).build().unwrap();
+    let snapshot = sandbox.snapshot().unwrap();
+    for _ in 0..3 {
+        assert_eq!(sandbox.call::<u32>("increment", ()).unwrap(), 101);
+        let before = hypervisor.counts();
+        sandbox.restore(&snapshot).unwrap();
+        assert_eq!(hypervisor.counts().since(&before).of(Method::SetFpu), 1);
+    }
+    let mut spawned = ampoule_tests::calls_spawn(snapshot.builder()).build().unwrap();
+    assert_eq!(spawned.call::<u32>("increment", ()).unwrap(), 101);
+}
+
+/// KVM, said to be able to do other things than it is.
+struct With {
+    capabilities: Capabilities,
+    kvm: Arc<Kvm>,
+}
+
+impl Hypervisor for With {
+    fn create_vm(&self) -> Result<Box<dyn Vm>, HypervisorError> {
+        self.kvm.create_vm()
+    }
+
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
     }
 }
 

@@ -105,6 +105,8 @@ suite! {
     Permissions permissions "What the page tables allow, and no more." {
         each_permission_holds:
             "Each combination of the write, execute and user permissions allows exactly what it says.",
+        protection_keys_are_out_of_reach_unless_promised:
+            "Ring 3 can neither read nor set protection keys, unless the capabilities say that it can.",
         what_belongs_to_ring_0_is_out_of_reach: "Ring 3 can neither read, write nor execute the pages of ring 0.",
         the_stubs_cannot_be_overwritten: "Ring 3 cannot write the stubs that it may execute.",
         a_permission_that_was_narrowed_and_revoked_is_gone:

@@ -24,6 +24,7 @@ fn procedure(hypervisor: &dyn Hypervisor) -> Result<(), HypervisorError> {
     });
     assert!(matches!(vcpu.run()?, Exit::IoOut { .. }));
     vcpu.special_regs()?;
+    vm.flush_translations(0)?;
     vm.unmap(0)
 }
 
@@ -54,6 +55,7 @@ fn every_operation_can_fail() {
         Operation::SetSpecialRegisters,
         Operation::Run,
         Operation::ReadSpecialRegisters,
+        Operation::FlushTranslations,
         Operation::UnmapMemory,
     ];
     assert_eq!(failed, HashSet::from(expected));

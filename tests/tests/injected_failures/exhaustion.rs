@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use ampoule::{BuildError, RestoreError, Sandbox, SnapshotError};
-use ampoule_tests::{tenant_builder, tenant_spawn};
+use ampoule_tests::{memory_builder, tenant_builder, tenant_spawn};
 
 use crate::{MEMORY, alone, assert_refuses_calls, descriptors, disturb, state};
 
@@ -129,6 +129,41 @@ fn without_mappings_a_restore_that_needs_some_fails_and_can_be_repeated() {
             }
         }
         assert!(failures > 0, "no restore needed a mapping");
+    });
+}
+
+#[test]
+fn without_mappings_a_permission_is_taken_away_all_the_same() {
+    in_a_process_of_its_own("exhaustion::without_mappings_a_permission_is_taken_away_all_the_same", || {
+        const AT: u64 = 0x1_0000_0000;
+        const PAGES: u64 = 64;
+        let mut sandbox = memory_builder().memory_limit(MEMORY).build().unwrap();
+        for changed in [0, 1, PAGES / 2, PAGES - 1].map(|page| AT + page * PAGE as u64) {
+            assert_eq!(sandbox.call::<u64>("fill", (AT, PAGES, 1_u8)).unwrap(), 0);
+            let hog = Mappings::leave(0);
+            sandbox.call::<()>("protect", (changed, 1_u64, libc::PROT_READ)).unwrap();
+            let error = sandbox.call::<()>("probe_write", (changed, 2_u8)).unwrap_err();
+            drop(hog);
+            assert!(error.to_string().contains(&format!("write to read-only page at {changed:#x}")), "{error}");
+            sandbox.reset().unwrap();
+        }
+    });
+}
+
+#[test]
+fn without_mappings_a_reset_takes_permissions_away_all_the_same() {
+    in_a_process_of_its_own("exhaustion::without_mappings_a_reset_takes_permissions_away_all_the_same", || {
+        const AT: u64 = 0x1_0000_0000;
+        let mut sandbox = memory_builder().memory_limit(MEMORY).build().unwrap();
+        for _ in 0..3 {
+            assert_eq!(sandbox.call::<u64>("fill", (AT, 64_u64, 1_u8)).unwrap(), 0);
+            let hog = Mappings::leave(0);
+            sandbox.reset().unwrap();
+            let error = sandbox.call::<u8>("probe_read", (AT,)).unwrap_err();
+            drop(hog);
+            assert!(error.to_string().contains(&format!("read of unmapped address {AT:#x}")), "{error}");
+            sandbox.reset().unwrap();
+        }
     });
 }
 

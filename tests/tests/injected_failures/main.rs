@@ -2,6 +2,7 @@
 //! should be, and none leaks.
 
 mod exhaustion;
+mod page_tables;
 mod restore;
 mod snapshot;
 

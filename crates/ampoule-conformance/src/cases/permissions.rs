@@ -30,6 +30,22 @@ pub(crate) fn each_permission_holds(hypervisor: &dyn Hypervisor) -> Result<(), F
     Ok(())
 }
 
+pub(crate) fn protection_keys_are_out_of_reach_unless_promised(hypervisor: &dyn Hypervisor) -> Result<(), Failure> {
+    let mut guest = Guest::new(hypervisor, &[])?;
+    for code in [
+        assemble!("xor ecx, ecx", "rdpkru", "call qword ptr [0x400ff8]"),
+        assemble!("xor ecx, ecx", "xor edx, edx", "xor eax, eax", "wrpkru", "call qword ptr [0x400ff8]"),
+    ] {
+        guest.load(code)?;
+        if guest.capabilities.protection_keys {
+            guest.ring()?;
+        } else {
+            guest.exception(INVALID_OPCODE)?;
+        }
+    }
+    Ok(())
+}
+
 pub(crate) fn what_belongs_to_ring_0_is_out_of_reach(hypervisor: &dyn Hypervisor) -> Result<(), Failure> {
     let mut guest = Guest::new(hypervisor, &[])?;
     for address in pages_of_ring_0(&guest)? {
@@ -155,6 +171,9 @@ fn call() -> &'static [u8] {
 fn jump() -> &'static [u8] {
     assemble!("jmp rdi")
 }
+
+/// The vector of the exception.
+const INVALID_OPCODE: u8 = 6;
 
 /// `ret`
 const RETURN: &[u8] = &[0xc3];

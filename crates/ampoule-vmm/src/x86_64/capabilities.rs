@@ -16,6 +16,9 @@ pub struct Capabilities {
     pub base_instructions: bool,
     /// Who walks the guest's page tables.
     pub paging: Paging,
+    /// Whether ring 3 can use protection keys, and so take from itself what its page tables allow, although the guest's CR4 does
+    /// not enable them.
+    pub protection_keys: bool,
     /// The register state that guests may use, as bits of XCR0; 0 when the processor has no XSAVE.
     pub xcr0: u64,
 }
@@ -66,14 +69,18 @@ impl Capabilities {
 
 impl fmt::Display for Capabilities {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Capabilities { ports, syscall, fsgsbase, base_instructions, paging, xcr0 } = self;
+        let Capabilities { ports, syscall, fsgsbase, base_instructions, paging, protection_keys, xcr0 } = self;
         let fsgsbase = match (fsgsbase, base_instructions) {
             (true, true) => "with FSGSBASE",
             (true, false) => "with FSGSBASE that does not work",
             (false, true) => "with FSGSBASE that is not announced",
             (false, false) => "without FSGSBASE",
         };
-        write!(f, "ring 3 reaches its ports through {ports}; syscall {syscall}; {fsgsbase}; {paging}; XCR0 {xcr0:#x}")
+        let keys = if *protection_keys { "with" } else { "without" };
+        write!(
+            f,
+            "ring 3 reaches its ports through {ports}; syscall {syscall}; {fsgsbase}; {paging}; {keys} protection keys; XCR0 {xcr0:#x}"
+        )
     }
 }
 
@@ -120,12 +127,13 @@ mod tests {
             fsgsbase: true,
             base_instructions: true,
             paging: Paging::Nested,
+            protection_keys: false,
             xcr0: 7,
         };
         assert_eq!(
             capabilities.to_string(),
             "ring 3 reaches its ports through the I/O bitmap of an available task; syscall enters ring 0; with FSGSBASE; \
-             nested paging; XCR0 0x7"
+             nested paging; without protection keys; XCR0 0x7"
         );
     }
 
@@ -135,8 +143,9 @@ mod tests {
             [(PortAccess::Bitmap, 0), (PortAccess::BitmapOfAvailableTask, 0), (PortAccess::PrivilegeLevel, 0x3000)]
         {
             let syscall = SyscallRing::Ring0;
-            let (base_instructions, paging) = (true, Paging::Nested);
-            let capabilities = Capabilities { ports, syscall, fsgsbase: true, base_instructions, paging, xcr0: 7 };
+            let (base_instructions, paging, protection_keys) = (true, Paging::Nested, false);
+            let capabilities =
+                Capabilities { ports, syscall, fsgsbase: true, base_instructions, paging, protection_keys, xcr0: 7 };
             assert_eq!(capabilities.user_flags(), flags);
         }
     }

@@ -30,7 +30,8 @@ pub(crate) fn probe(
     for ports in trial::WAYS {
         let Features { fsgsbase, xcr0 } = features;
         let (syscall, paging) = (SyscallRing::Ring0, Paging::Shadowed);
-        let supposed = Capabilities { ports, syscall, fsgsbase, base_instructions: false, paging, xcr0 };
+        let supposed =
+            Capabilities { ports, syscall, fsgsbase, base_instructions: false, paging, protection_keys: false, xcr0 };
         trials.begin(ports);
         let mut guest = Guest::new(create_vm(supposed)?, &supposed)?;
         let outcome = run(&mut *guest.vcpu, DOORBELL_PORT)?;
@@ -39,7 +40,8 @@ pub(crate) fn probe(
             let syscall = syscall_ring(&mut *guest.vcpu, trials, supposed)?;
             let base_instructions = base_instructions(&mut *guest.vcpu, trials)?;
             let paging = *trials.paging.insert(guest.paging()?);
-            return Ok(Capabilities { syscall, base_instructions, paging, ..supposed });
+            let protection_keys = guest.protection_keys(trials)?;
+            return Ok(Capabilities { syscall, base_instructions, paging, protection_keys, ..supposed });
         }
     }
     Err(ProbeError::NoPort)
@@ -142,6 +144,15 @@ impl Guest {
         if found == expected { Ok(Paging::Shadowed) } else { Err(ProbeError::PageTables) }
     }
 
+    /// Whether the guest can read its protection keys, and so set them.
+    fn protection_keys(&mut self, trials: &mut Trials) -> Result<bool, ProbeError> {
+        let rip = START.0 + READ_KEYS as u64;
+        self.vcpu.set_regs(&Regs { rip, rflags: self.rflags, ..Regs::default() });
+        let outcome = run(&mut *self.vcpu, DOORBELL_PORT)?;
+        trials.protection_keys = Some(outcome);
+        Ok(outcome == Outcome::Left)
+    }
+
     fn map(&mut self, at: GuestVirt, page: usize) {
         let to = GuestPhys(SHARED_PHYS.0 + (page * PAGE_SIZE) as u64);
         self.tables.map(at, to, 1, Access { write: false, execute: false, user: true }).expect(TABLES);
@@ -215,7 +226,7 @@ const DATA: [usize; 2] = [1, 2];
 /// What the trial guest makes the base of FS.
 const BASE: u32 = 0x1234_5000;
 
-const CODE: [u8; 28] = [
+const CODE: [u8; 33] = [
     // out DOORBELL_PORT, al
     0xe6,
     DOORBELL_PORT as u8,
@@ -253,10 +264,20 @@ const CODE: [u8; 28] = [
     // out DOORBELL_PORT, al
     0xe6,
     DOORBELL_PORT as u8,
+    // rdpkru, with RCX 0
+    0x0f,
+    0x01,
+    0xee,
+    // out DOORBELL_PORT, al
+    0xe6,
+    DOORBELL_PORT as u8,
 ];
 
 /// Where the trial guest reads what lies at RDX.
 const READ: usize = 23;
+
+/// Where the trial guest reads its protection keys.
+const READ_KEYS: usize = 28;
 
 #[cfg(test)]
 mod tests;

@@ -19,8 +19,11 @@ impl Machine {
         let registers = Regs { rip: frame.rip, rsp: frame.rsp, rflags: frame.rflags, ..self.vcpu.regs() };
         let kind = if vector == PAGE_FAULT {
             let address = self.vcpu.special_regs()?.cr2;
-            let access = fault_access(frame.error_code.unwrap_or(0));
+            let error_code = frame.error_code.unwrap_or(0);
+            let access = fault_access(error_code);
             match self.space.resolve_fault(GuestVirt(address), access) {
+                // To try again would not help: the guest itself has denied the access, which its page tables allow.
+                FaultResolution::Resume if error_code & PROTECTION_KEY != 0 => self.page_fault(address, access),
                 FaultResolution::Resume => return Ok(()),
                 FaultResolution::OutOfMemory => FaultKind::OutOfMemory { limit: self.space.memory_total() },
                 FaultResolution::Denied => self.page_fault(address, access),
@@ -95,3 +98,4 @@ const MAX_CALLS: usize = 64;
 const PAGE_FAULT: u8 = 14;
 const WRITE: u64 = 1 << 1;
 const FETCH: u64 = 1 << 4;
+const PROTECTION_KEY: u64 = 1 << 5;

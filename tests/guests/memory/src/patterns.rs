@@ -38,6 +38,19 @@ fn punch_holes(at: u64, holes: u64) {
     }
 }
 
+/// Maps a page, writes to it, looks at it and unmaps it, at so many places one after the other, each of which takes page tables
+/// of its own.
+#[export]
+fn wander(at: u64, places: u64) {
+    const APART: u64 = 2 << 20;
+    for at in (0..places).map(|place| at + place * APART) {
+        map(at, 1, libc::PROT_READ | libc::PROT_WRITE);
+        assert_eq!(crate::probe_read(at), 0, "{at:#x} is not fresh");
+        crate::probe_write(at, 1);
+        unmap(at, 1);
+    }
+}
+
 /// Maps and unmaps two pages so many times.
 #[export]
 fn map_two_pages_often(times: u64) {

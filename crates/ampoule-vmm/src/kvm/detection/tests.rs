@@ -75,6 +75,7 @@ fn the_processor_and_the_trials_are_listed() {
     trials.syscall(Outcome::Left).ring = Some(SyscallRing::Ring3);
     trials.base_instructions = Some(Outcome::Exception(6));
     trials.paging = Some(Paging::Shadowed);
+    trials.protection_keys = Some(Outcome::Exception(13));
     detection.trials = Some(trials);
     let text = detection.to_string();
     let end = "XCR0: 0x7 of 0xe7\n\
@@ -83,7 +84,8 @@ fn the_processor_and_the_trials_are_listed() {
                I/O privilege level 3: not tried\n\
                `syscall`: stays in ring 3\n\
                `wrfsbase` in ring 3: #UD\n\
-               a page table that serves other addresses than before: shadowed page tables";
+               a page table that serves other addresses than before: shadowed page tables\n\
+               `rdpkru` in ring 3: #GP";
     assert!(text.ends_with(end), "{text}");
     detection.processor = Some(Processor { fsgsbase: false, xcr0: 0, offered_xcr0: 0 });
     assert!(detection.to_string().contains("XSAVE: absent\nFSGSBASE: absent\n"));

@@ -27,7 +27,7 @@ fn probed(scripts: Vec<Script>, ring: u16) -> (Result<Capabilities, ProbeError>,
 
 #[test]
 fn the_first_way_that_works_is_taken() {
-    let (result, trials) = probed(vec![ready([read(1), read(2), read(1)])], 3);
+    let (result, trials) = probed(vec![ready([read(1), read(2), read(1), out(0x26)])], 3);
     let capabilities = result.unwrap();
     assert_eq!((capabilities.ports, capabilities.syscall), (PortAccess::Bitmap, SyscallRing::Ring3));
     assert!(capabilities.base_instructions);
@@ -37,24 +37,25 @@ fn the_first_way_that_works_is_taken() {
          I/O privilege level 3: not tried\n\
          `syscall`: stays in ring 3 and returns\n\
          `wrfsbase` in ring 3: exit\n\
-         a page table that serves other addresses than before: nested paging"
+         a page table that serves other addresses than before: nested paging\n\
+         `rdpkru` in ring 3: #UD"
     );
 }
 
 #[test]
 fn tables_that_are_seen_at_once_are_walked_by_the_processor_itself() {
-    let (result, trials) = probed(vec![ready([read(1), read(2), read(1)])], 0);
+    let (result, trials) = probed(vec![ready([read(1), read(2), read(1), out(0x26)])], 0);
     assert_eq!(result.unwrap().paging, Paging::Nested);
-    assert!(trials.to_string().ends_with("than before: nested paging"), "{trials}");
+    assert!(trials.to_string().contains("than before: nested paging\n"), "{trials}");
 }
 
 #[test]
 fn tables_that_are_seen_only_after_a_flush_are_shadowed() {
     for stale in [[read(2), read(2)], [read(1), read(1)]] {
-        let script = ready([read(1)].into_iter().chain(stale).chain([read(2), read(1)]));
+        let script = ready([read(1)].into_iter().chain(stale).chain([read(2), read(1), out(0x26)]));
         let (result, trials) = probed(vec![script], 0);
         assert_eq!(result.unwrap().paging, Paging::Shadowed);
-        assert!(trials.to_string().ends_with("than before: shadowed page tables"), "{trials}");
+        assert!(trials.to_string().contains("than before: shadowed page tables\n"), "{trials}");
     }
 }
 
@@ -62,7 +63,15 @@ fn tables_that_are_seen_only_after_a_flush_are_shadowed() {
 fn tables_that_are_not_seen_after_a_flush_either_make_a_hypervisor_unusable() {
     let (result, trials) = probed(vec![ready([read(1), read(2), read(2), read(2), read(2)])], 0);
     assert!(matches!(result, Err(ProbeError::PageTables)), "{result:?}");
-    assert!(trials.to_string().ends_with("than before: not tried"), "{trials}");
+    assert!(trials.to_string().contains("than before: not tried\n"), "{trials}");
+}
+
+#[test]
+fn protection_keys_are_there_where_a_guest_can_read_them() {
+    for (last, there) in [(out(0x26), false), (out(0x2d), false), (out(0x11), true)] {
+        let (result, trials) = probed(vec![ready([read(1), read(2), read(1), last])], 0);
+        assert_eq!(result.unwrap().protection_keys, there, "{trials}");
+    }
 }
 
 #[test]
@@ -73,7 +82,7 @@ fn a_guest_that_cannot_read_its_memory_is_told() {
 
 #[test]
 fn a_refused_way_is_told_beside_the_one_that_works() {
-    let mut second = ready([read(1), read(2), read(1)]);
+    let mut second = ready([read(1), read(2), read(1), out(0x26)]);
     second[3] = out(0x26);
     let (result, trials) = probed(vec![vec![out(0x2d)], second], 0);
     let capabilities = result.unwrap();
@@ -85,7 +94,8 @@ fn a_refused_way_is_told_beside_the_one_that_works() {
          I/O privilege level 3: not tried\n\
          `syscall`: enters ring 0 and returns\n\
          `wrfsbase` in ring 3: #UD\n\
-         a page table that serves other addresses than before: nested paging"
+         a page table that serves other addresses than before: nested paging\n\
+         `rdpkru` in ring 3: #UD"
     );
 }
 
@@ -101,7 +111,8 @@ fn where_no_way_works_all_are_told() {
          I/O privilege level 3: the hypervisor could not emulate the instruction (suberror 1)\n\
          `syscall`: not tried\n\
          `wrfsbase` in ring 3: not tried\n\
-         a page table that serves other addresses than before: not tried"
+         a page table that serves other addresses than before: not tried\n\
+         `rdpkru` in ring 3: not tried"
     );
 }
 

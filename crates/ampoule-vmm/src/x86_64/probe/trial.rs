@@ -18,6 +18,8 @@ pub struct Trials {
     pub base_instructions: Option<Outcome>,
     /// Who was found to walk the guest's page tables, once that was tried.
     pub paging: Option<Paging>,
+    /// How reading protection keys in ring 3 ended, once it was tried.
+    pub protection_keys: Option<Outcome>,
 }
 
 /// One way to let ring 3 reach its ports.
@@ -150,8 +152,12 @@ impl fmt::Display for Trials {
             None => f.write_str("\n`wrfsbase` in ring 3: not tried")?,
         }
         match &self.paging {
-            Some(paging) => write!(f, "\na page table that serves other addresses than before: {paging}"),
-            None => f.write_str("\na page table that serves other addresses than before: not tried"),
+            Some(paging) => write!(f, "\na page table that serves other addresses than before: {paging}")?,
+            None => f.write_str("\na page table that serves other addresses than before: not tried")?,
+        }
+        match &self.protection_keys {
+            Some(outcome) => write!(f, "\n`rdpkru` in ring 3: {outcome}"),
+            None => f.write_str("\n`rdpkru` in ring 3: not tried"),
         }
     }
 }

@@ -21,6 +21,11 @@ pub enum ResumeError {
     /// [`Capabilities::xcr0`] is 0: guests have no `xrstor` instruction.
     #[error("the guest's processor has no XSAVE: restore its floating-point registers through the hypervisor")]
     NoXsave,
+    /// [`Capabilities::protection_keys`]: the guest may have left keys that deny the stub the state that it loads.
+    #[error(
+        "the guest can use protection keys: restore its floating-point registers, and those, through the hypervisor"
+    )]
+    ProtectionKeys,
     /// The header of the XSAVE area announces something other than the standard format.
     #[error(
         "the floating-point state is not in XSAVE's standard format (its header has {word:#x} at byte {at}): restore it \
@@ -55,6 +60,9 @@ pub enum ResumeError {
 pub(super) fn xsave_area(capabilities: &Capabilities, fpu: &FpuState) -> Result<[u8; AREA], ResumeError> {
     if capabilities.xcr0 == 0 {
         return Err(ResumeError::NoXsave);
+    }
+    if capabilities.protection_keys {
+        return Err(ResumeError::ProtectionKeys);
     }
     for at in (8..HEADER.len()).step_by(8) {
         let word = fpu.word(HEADER.start + at);

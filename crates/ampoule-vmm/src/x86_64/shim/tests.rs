@@ -8,6 +8,7 @@ const ORDINARY: Capabilities = Capabilities {
     fsgsbase: true,
     base_instructions: true,
     paging: Paging::Nested,
+    protection_keys: false,
     xcr0: 7,
 };
 
@@ -203,6 +204,8 @@ fn what_cannot_be_resumed_changes_nothing() {
     let without_xsave = Capabilities { xcr0: 0, ..ORDINARY };
     let other = Regs { rax: 2, ..regs };
     assert_eq!(system.set_resume_state(&without_xsave, &state, &other, &special), Err(ResumeError::NoXsave));
+    let with_keys = Capabilities { protection_keys: true, ..ORDINARY };
+    assert_eq!(system.set_resume_state(&with_keys, &state, &other, &special), Err(ResumeError::ProtectionKeys));
     let stepping = Regs { rflags: 0x102, ..other };
     assert_eq!(system.set_resume_state(&ORDINARY, &state, &stepping, &special), Err(ResumeError::SingleStep));
     for rsp in [1 << 47, 1 << 63, 0xffff_7fff_ffff_ffff] {

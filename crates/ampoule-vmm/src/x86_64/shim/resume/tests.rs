@@ -7,6 +7,7 @@ const AVX_GUEST: Capabilities = Capabilities {
     fsgsbase: true,
     base_instructions: true,
     paging: Paging::Nested,
+    protection_keys: false,
     xcr0: 7,
 };
 

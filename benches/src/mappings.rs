@@ -1,0 +1,54 @@
+//! What it costs a guest to map memory and give it back, and to go back to a snapshot after that.
+
+use std::error::Error;
+use std::time::Instant;
+
+use ampoule::{Image, Sandbox};
+
+use crate::measure::Bench;
+use crate::snapshots::settings;
+
+pub(crate) fn measure(bench: &mut Bench) -> Result<(), Box<dyn Error>> {
+    let image = Image::embedded(ampoule::include_guest!("memory"))?;
+    let mut sandbox = settings(Sandbox::builder(&image).memory_limit(128 << 20)).build()?;
+    for megabytes in [1_u64, 64] {
+        let name = |what: &str| format!("{what} that maps {megabytes} MiB and unmaps it, untouched");
+        call_and_reset(bench, &mut sandbox, &name, 20, |sandbox| {
+            sandbox.call("map_and_unmap", (megabytes << 20,)).map(|()| 0)
+        })?;
+    }
+    let name = |what: &str| format!("{what} that maps 1 MiB, fills it and leaves it");
+    call_and_reset(bench, &mut sandbox, &name, 4, |sandbox| sandbox.call("fill", (FAR, 256_u64, 1_u8)))?;
+    for largest in [256_u64, 1024, 4096] {
+        let name = |what: &str| format!("{what} of a program that allocates 60 blocks of up to {largest} KiB");
+        call_and_reset(bench, &mut sandbox, &name, 2, |sandbox| {
+            sandbox.call("use_the_heap", (7_u64, 120_u64, largest))
+        })?;
+    }
+    Ok(())
+}
+
+fn call_and_reset(
+    bench: &mut Bench,
+    sandbox: &mut Sandbox,
+    name: &dyn Fn(&str) -> String,
+    turn: usize,
+    call: impl Fn(&mut Sandbox) -> Result<u64, ampoule::CallError>,
+) -> Result<(), Box<dyn Error>> {
+    bench.times(&name("call"), turn, sandbox, |sandbox| {
+        let start = Instant::now();
+        let wrong = call(sandbox)?;
+        let time = start.elapsed();
+        sandbox.reset()?;
+        if wrong == 0 { Ok(time) } else { Err("the guest's memory does not hold what was written".into()) }
+    })?;
+    bench.times(&name("reset after a call"), turn, sandbox, |sandbox| {
+        call(sandbox)?;
+        let start = Instant::now();
+        sandbox.reset()?;
+        Ok(start.elapsed())
+    })
+}
+
+/// Where nothing else is mapped.
+const FAR: u64 = 0x10_0000_0000;
