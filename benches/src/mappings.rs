@@ -32,7 +32,7 @@ fn call_and_reset(
     bench: &mut Bench,
     sandbox: &mut Sandbox,
     name: &dyn Fn(&str) -> String,
-    turn: usize,
+    turn: u32,
     call: impl Fn(&mut Sandbox) -> Result<u64, ampoule::CallError>,
 ) -> Result<(), Box<dyn Error>> {
     bench.times(&name("call"), turn, sandbox, |sandbox| {
