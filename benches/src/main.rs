@@ -1,8 +1,10 @@
 //! What calls cost, as ratios to the bare exit of the same machine in the same run.
 //!
 //! ```text
-//! cargo run --release -p ampoule-bench
+//! cargo run --release -p ampoule-bench [PART ...]
 //! ```
+//!
+//! Parts are `calls`, `faults`, `snapshots`, `pool`, `mappings`, `share` and `memory`; without any, all are measured.
 //!
 //! Every row is measured in short turns that alternate with turns of the floor, so that both see the same machine; the
 //! ratio is that of their medians. Exits and vCPU ioctls are counted, and do not depend on the machine.
@@ -13,7 +15,9 @@ mod mappings;
 mod measure;
 mod memory;
 mod pool;
+mod share;
 mod snapshots;
+mod timed;
 
 use std::error::Error;
 use std::time::Duration;
@@ -23,12 +27,40 @@ use floor::Floor;
 use measure::Bench;
 
 fn main() -> Result<(), Box<dyn Error>> {
+    let parts: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(unknown) = parts.iter().find(|part| PARTS.iter().all(|(known, _)| part != known)) {
+        return Err(
+            format!("there is no part `{unknown}`; there are {}", PARTS.map(|(part, _)| part).join(", ")).into()
+        );
+    }
     let image = Image::embedded(ampoule::include_guest!("calls"))?;
     let mut bench = Bench::new(Floor::new()?);
     bench.print_header();
     bench.floor_row();
 
-    let mut sandbox = build(&image)?;
+    for (part, measure) in PARTS {
+        if parts.is_empty() || parts.iter().any(|wanted| wanted == part) {
+            measure(&mut bench, &image)?;
+        }
+    }
+    Ok(())
+}
+
+type Measure = fn(&mut Bench, &Image) -> Result<(), Box<dyn Error>>;
+
+/// What can be measured, in this order.
+const PARTS: [(&str, Measure); 7] = [
+    ("calls", calls),
+    ("faults", faults::measure),
+    ("snapshots", snapshots::measure),
+    ("pool", pool::measure),
+    ("mappings", |bench, _| mappings::measure(bench)),
+    ("share", |_, image| share::measure(image)),
+    ("memory", |_, image| memory::measure(image)),
+];
+
+fn calls(bench: &mut Bench, image: &Image) -> Result<(), Box<dyn Error>> {
+    let mut sandbox = build(image)?;
     let empty = sandbox.typed_fn::<(), ()>("empty")?;
     bench.calls("empty call", 40, &mut sandbox, |sandbox| empty.call(sandbox, ()))?;
     bench.calls("empty call with a deadline", 40, &mut sandbox, |sandbox| {
@@ -56,15 +88,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
 
     bench.creations("creation to first result", 4, || {
-        let mut sandbox = build(&image)?;
+        let mut sandbox = build(image)?;
         empty.call(&mut sandbox, ())?;
         Ok(sandbox)
-    })?;
-    faults::measure(&mut bench, &image)?;
-    snapshots::measure(&mut bench, &image)?;
-    pool::measure(&mut bench, &image)?;
-    mappings::measure(&mut bench)?;
-    memory::measure(&image)
+    })
 }
 
 fn build(image: &Image) -> Result<Sandbox, Box<dyn Error>> {

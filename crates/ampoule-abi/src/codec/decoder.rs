@@ -108,6 +108,7 @@ impl<'de, S: Source<'de>> Decoder<S> {
     }
 
     /// Reads what has a fixed size.
+    #[inline]
     pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
         let remaining = self.remaining();
         if N > remaining {
