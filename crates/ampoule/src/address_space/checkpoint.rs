@@ -1,5 +1,6 @@
 //! An address space as it was at one moment, to go back to.
 
+use std::iter;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -49,7 +50,7 @@ impl AddressSpace {
         slot: u32,
     ) -> Result<Restored, MemoryError> {
         if !Arc::ptr_eq(&self.origin, &checkpoint.layout) {
-            self.revoke(vec![0..self.memory.frames()]);
+            self.revoke(iter::once(0..self.memory.frames()));
             self.origin = Arc::clone(&checkpoint.layout);
             self.remapped.clear();
         } else if !self.remapped.is_empty() {

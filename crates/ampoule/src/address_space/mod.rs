@@ -401,7 +401,7 @@ impl AddressSpace {
     }
 
     /// Makes the hypervisor forget what it knew about frames.
-    fn revoke(&mut self, frames: Vec<FrameRange>) {
+    fn revoke(&mut self, frames: impl IntoIterator<Item = FrameRange>) {
         for run in frames {
             if let Err(error) = self.memory.revoke_frames(&run) {
                 tracing::debug!(%error, "frames could not be revoked, so all translations will be flushed");
