@@ -89,8 +89,10 @@ impl AddressSpace {
                 return Err(error);
             }
             for (pages, mapping) in &pieces {
-                self.set_entries(pages, mapping.protection)
-                    .expect("entries that were there a moment ago have their tables still");
+                match self.set_entries(pages, mapping.protection) {
+                    Err(MapError::Interrupted) => return Err(MapError::Interrupted),
+                    restored => restored.expect("entries that were there a moment ago have their tables still"),
+                }
             }
             self.return_unused_frames(&fresh);
             return Err(error);

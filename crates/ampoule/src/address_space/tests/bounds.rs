@@ -71,6 +71,23 @@ fn an_operation_on_scattered_memory_ends_soon_after_an_interruption() {
 }
 
 #[test]
+fn a_protection_that_cannot_be_ends_also_when_the_call_is_interrupted_while_it_is_put_back() {
+    let outcomes = (0..9).map(|allowed| {
+        let mut space = space(520, 5);
+        let low = GuestVirt(0x10_0000);
+        space.map_anonymous(101 * PAGE, Placement::FixedVacant(low), Protection::ReadWrite).unwrap();
+        space.unmap(low, 100 * PAGE).unwrap();
+        // A page that can be read, and others that are only reserved and need two tables more, of which one can be made.
+        let (readable, reserved) = (GuestVirt(0x1f_f000), GuestVirt(0x20_0000));
+        space.map_anonymous(PAGE, Placement::FixedVacant(readable), Protection::Read).unwrap();
+        space.map_anonymous(513 * PAGE, Placement::FixedVacant(reserved), Protection::None).unwrap();
+        space.watched(after(allowed)).protect(readable, 514 * PAGE, Protection::ReadWrite).unwrap_err()
+    });
+    let interrupted = outcomes.filter(|outcome| matches!(outcome, MapError::Interrupted)).count();
+    assert!((4..9).contains(&interrupted), "{interrupted}");
+}
+
+#[test]
 fn a_guest_that_is_interrupted_half_way_goes_back_to_what_it_was() {
     let (mut space, [at, other]) = interleaved(2 * PORTION_RUNS as u64);
     space.write(at, b"tenant").unwrap();
