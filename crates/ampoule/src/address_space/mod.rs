@@ -413,7 +413,7 @@ impl AddressSpace {
 
     /// Fails when the call has been interrupted. What has been done of an operation until then stays, and since the guest does
     /// not run again as it is, it need not be in step.
-    fn check_watch(&self) -> Result<(), MapError> {
+    pub(crate) fn check_watch(&self) -> Result<(), MapError> {
         check(self.watch.as_deref())
     }
 }

@@ -111,6 +111,7 @@ pub(super) fn mincore(space: &mut AddressSpace, at: u64, len: u64, into: u64) ->
     while left > 0 {
         let part = left.min(PAGE);
         space.write(into, &resident[..part as usize])?;
+        space.check_watch()?;
         into = into.checked_add(part).ok_or(Errno::EFAULT)?;
         left -= part;
     }

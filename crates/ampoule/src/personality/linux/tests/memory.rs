@@ -1,4 +1,6 @@
+use super::super::memory::mincore;
 use super::*;
+use crate::address_space::Watch;
 
 const RW: u64 = (libc::PROT_READ | libc::PROT_WRITE) as u64;
 const ANONYMOUS: u64 = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS) as u64;
@@ -143,6 +145,24 @@ fn mincore_tells_mapped_from_unmapped() {
     assert_eq!(guest.errno(nr::MINCORE, [DATA, 3 * PAGE, DATA]), libc::ENOMEM);
     assert_eq!(guest.errno(nr::MINCORE, [DATA, PAGE, READ_ONLY]), libc::EFAULT);
     assert_eq!(guest.errno(nr::MINCORE, [DATA + 1, PAGE, DATA]), libc::EINVAL);
+}
+
+#[test]
+fn mincore_of_much_memory_ends_when_the_call_is_interrupted() {
+    #[derive(Debug)]
+    struct Interrupted;
+
+    impl Watch for Interrupted {
+        fn is_interrupted(&self) -> bool {
+            true
+        }
+    }
+
+    let mut guest = Guest::new();
+    let len = 1 << 46;
+    let at = guest.ok(nr::MMAP, [0, len, 0, ANONYMOUS, NO_FILE, 0]);
+    let mut space = guest.space.watched(Arc::new(Interrupted));
+    assert_eq!(mincore(&mut space, at, len, DATA), Err(Errno::EINTR));
 }
 
 #[test]
