@@ -60,6 +60,8 @@ pub(super) struct TableMemory {
     linked: usize,
     /// Whether a place has changed hands since translations were last flushed.
     is_stale: bool,
+    /// Whether a place has been given up since the last checkpoint or restore.
+    has_given_up: bool,
     /// The pages of the region that may differ from `current`.
     written: PageSet,
     current: Arc<Contents>,
@@ -88,6 +90,7 @@ impl TableMemory {
             placeless: Vec::new(),
             linked: 0,
             is_stale: false,
+            has_given_up: false,
             written: PageSet::new(pages),
             current: Contents::zero(pages),
             region,
@@ -192,6 +195,7 @@ impl TableMemory {
                 self.by_place.remove(&place);
                 self.placeless.push(Table(index as u32));
                 self.is_stale = true;
+                self.has_given_up = true;
             }
         }
     }
@@ -201,6 +205,7 @@ impl TableMemory {
         beside.into_iter().for_each(|page| self.written.insert(page));
         self.current = self.current.updated(&self.region, self.written.iter())?;
         self.written.clear();
+        self.has_given_up = false;
         Ok(MemoryCheckpoint {
             contents: Arc::clone(&self.current),
             base: self.base,
@@ -212,15 +217,21 @@ impl TableMemory {
 
     /// Goes back to a checkpoint of this memory, or of memory of the same size.
     pub(super) fn restore(&mut self, checkpoint: &MemoryCheckpoint) {
-        if !Arc::ptr_eq(&self.current, &checkpoint.contents) {
+        let is_current = Arc::ptr_eq(&self.current, &checkpoint.contents);
+        if !is_current {
             self.current.differences(&checkpoint.contents, &mut self.written);
             self.current = Arc::clone(&checkpoint.contents);
         } else if self.written.is_empty() {
             return;
         }
         self.current.write_back(&self.region, self.written.iter());
+        if is_current && !self.has_given_up {
+            self.readopt(&checkpoint.states);
+        } else {
+            self.adopt(&checkpoint.states);
+        }
         self.written.clear();
-        self.adopt(&checkpoint.states);
+        self.has_given_up = false;
     }
 
     /// The memory of a checkpoint, in a region that shows its contents.
@@ -234,6 +245,7 @@ impl TableMemory {
             placeless: Vec::new(),
             linked: 0,
             is_stale: false,
+            has_given_up: false,
             written: PageSet::new(checkpoint.contents.pages()),
             current: Arc::clone(&checkpoint.contents),
             region,
@@ -279,6 +291,19 @@ impl TableMemory {
         let tables = || self.states.iter().enumerate().map(|(index, state)| (state.place, Table(index as u32)));
         self.by_place = tables().filter_map(|(place, table)| Some((place?, table))).collect();
         self.placeless = tables().filter(|(place, _)| place.is_none()).map(|(_, table)| table).collect();
+    }
+
+    /// Like [`adopt`](Self::adopt), where only tables that were written since can be in another state, and all that were linked
+    /// then have their places still.
+    fn readopt(&mut self, states: &[State]) {
+        let first = self.offset / PAGE_SIZE;
+        for index in self.written.iter().filter_map(|page| page.checked_sub(first)) {
+            let Some(state) = self.states.get_mut(index) else { continue };
+            let State { place, is_linked, present } = states.get(index).copied().unwrap_or_default();
+            debug_assert!(place.is_none() || place == state.place);
+            self.linked = self.linked + usize::from(is_linked) - usize::from(state.is_linked);
+            *state = State { is_linked, present, ..*state };
+        }
     }
 
     /// Takes into account that so many of some entries were present, and how many of them are.
