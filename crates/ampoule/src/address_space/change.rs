@@ -60,7 +60,8 @@ impl AddressSpace {
     ///
     /// # Errors
     ///
-    /// `InvalidRange`, and `TooManyMappings` when a hole would make one mapping too many of one.
+    /// `InvalidRange`, and `TooManyMappings` or `TooFragmented` when a hole would make one mapping, or one run of frames, too
+    /// many of one.
     pub(crate) fn unmap(&mut self, at: GuestVirt, len: u64) -> Result<(), MapError> {
         self.unmap_pages(&user_pages(at, len)?)
     }
@@ -218,6 +219,12 @@ impl AddressSpace {
         {
             self.check_mapping_count(1)?;
         }
+        if let Some((whole, _)) = self.layout.backing.get(range.start)
+            && whole.start < range.start
+            && range.end < whole.end
+        {
+            self.check_run_count(1)?;
+        }
         self.layout_mut().mappings.remove(range);
         self.drop_pages(range)
     }
@@ -226,6 +233,7 @@ impl AddressSpace {
     /// is fresh; what `old` has more goes.
     fn move_pages(&mut self, old: Range<u64>, target: Range<u64>, mapping: Mapping) -> Result<(), MapError> {
         self.check_mapping_count(2)?;
+        self.check_run_count(2)?;
         let moved = (old.end - old.start).min(target.end - target.start);
         let grown = target.start + moved..target.end;
         if mapping.protection.is_readable() {

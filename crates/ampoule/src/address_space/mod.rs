@@ -302,9 +302,9 @@ impl AddressSpace {
         };
         // A piece ends where a gap or a run of frames does.
         let pieces = (bare.len() + runs.len()).saturating_sub(1);
-        if self.layout.backing.len() + pieces > MAX_RUNS {
+        if let Err(error) = self.check_run_count(pieces) {
             runs.into_iter().for_each(|run| self.layout_mut().frames.release(run));
-            return Err(MapError::TooFragmented { limit: MAX_RUNS });
+            return Err(error);
         }
         let mut runs = runs.into_iter();
         let mut run = 0..0;
@@ -322,6 +322,14 @@ impl AddressSpace {
             }
         }
         Ok(bare)
+    }
+
+    /// Fails when so many runs of frames more would be too many.
+    fn check_run_count(&self, more: usize) -> Result<(), MapError> {
+        if self.layout.backing.len() + more > MAX_RUNS {
+            return Err(MapError::TooFragmented { limit: MAX_RUNS });
+        }
+        Ok(())
     }
 
     /// Remembers that the guest was refused memory.
@@ -489,8 +497,7 @@ fn address(page: u64) -> GuestVirt {
 /// The most mappings that a guest may have: the default of Linux's `vm.max_map_count`.
 pub(crate) const MAX_MAPPINGS: usize = 65_530;
 
-/// The most runs of frames behind a guest's pages, holes that it makes afterwards not counted. It takes a guest some trouble
-/// to come to a quarter of this.
+/// The most runs of frames behind a guest's pages. It takes a guest some trouble to come to a quarter of this.
 pub(crate) const MAX_RUNS: usize = 1 << 18;
 
 /// Pages are taken away in portions of at most so many, and of at most so many runs of frames. One of either takes about a

@@ -24,7 +24,12 @@ fn after(allowed: u64) -> Arc<After> {
 
 /// Two mappings of so many pages each, whose frames alternate.
 fn interleaved(pages: u64) -> (AddressSpace, [GuestVirt; 2]) {
-    let mut space = space(2 * pages as usize + 1, 1024);
+    interleaved_beside(pages, 1)
+}
+
+/// The same, beside so many free frames.
+fn interleaved_beside(pages: u64, free: usize) -> (AddressSpace, [GuestVirt; 2]) {
+    let mut space = space(2 * pages as usize + free, 1024);
     let at = [0x1000_0000, 0x9000_0000].map(GuestVirt);
     for at in at {
         space.map_anonymous(pages * PAGE, Placement::FixedVacant(at), Protection::None).unwrap();
@@ -106,4 +111,21 @@ fn memory_in_too_many_pieces_is_refused() {
     assert!(matches!(refused, Err(MapError::TooFragmented { limit: MAX_RUNS })), "{refused:?}");
     space.unmap(at, PAGE).unwrap();
     space.map_anonymous(PAGE, Placement::FixedVacant(far), Protection::ReadWrite).unwrap();
+}
+
+#[test]
+fn neither_holes_nor_moves_bring_memory_into_too_many_pieces() {
+    let (mut space, _) = interleaved_beside(MAX_RUNS as u64 / 2 - 1, 10);
+    // Reserved pages are one mapping, whatever lies behind them.
+    let [large, single, far] = [0x20_0000_0000, 0x30_0000_0000, 0x40_0000_0000].map(GuestVirt);
+    space.map_anonymous(9 * PAGE, Placement::FixedVacant(large), Protection::Read).unwrap();
+    space.protect(large, 9 * PAGE, Protection::None).unwrap();
+    space.map_anonymous(PAGE, Placement::FixedVacant(single), Protection::Read).unwrap();
+    let middle = GuestVirt(large.0 + 4 * PAGE);
+    let hole = space.map_anonymous(PAGE, Placement::Fixed(middle), Protection::None);
+    assert!(matches!(hole, Err(MapError::TooFragmented { limit: MAX_RUNS })), "{hole:?}");
+    let moved = space.remap(middle, PAGE, PAGE, Movement::To(far));
+    assert!(matches!(moved, Err(MapError::TooFragmented { limit: MAX_RUNS })), "{moved:?}");
+    space.unmap(single, PAGE).unwrap();
+    space.map_anonymous(PAGE, Placement::Fixed(middle), Protection::None).unwrap();
 }
