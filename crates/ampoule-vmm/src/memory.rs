@@ -7,8 +7,7 @@
 //! 3. The copying is done by instructions that the compiler cannot see into (`arch::copy`), so a guest or another host
 //!    thread that touches the same bytes yields torn data at worst, never undefined behaviour.
 //! 4. A region keeps its address and size for life; whoever has handed its address to a hypervisor keeps it alive.
-//! 5. While a region is write-protected for an instant ([`Region::revoke`]) or shows something else ([`Contents::show_in`]),
-//!    host writes wait.
+//! 5. While a region comes to show something else ([`Contents::show_in`]), host writes wait.
 
 mod contents;
 mod frozen;
@@ -34,8 +33,8 @@ pub use contents::Contents;
 #[derive(Debug)]
 pub struct Region {
     mapping: Mapping,
-    /// The parts that show frozen pages, in ascending order. Held shared by writers, exclusively while a range is
-    /// write-protected or mapped anew.
+    /// The parts that show frozen pages, in ascending order. Held shared by writers, exclusively while the region is mapped
+    /// anew.
     shown: RwLock<Vec<Extent>>,
 }
 
@@ -139,10 +138,6 @@ impl Region {
     ///
     /// [`RevokeError::OutOfRegion`] when the range does not lie within the region; nothing changes then.
     /// [`RevokeError::Protect`] when the range reads as zero, but translations may be left.
-    ///
-    /// # Panics
-    ///
-    /// Like [`revoke`](Self::revoke).
     pub fn discard(&self, offset: usize, len: usize) -> Result<(), RevokeError> {
         self.bounded(offset, len)?;
         let end = offset + len;
@@ -156,7 +151,7 @@ impl Region {
         for (part, shows) in self.parts(&pages) {
             if shows || !self.drop_pages(&part) {
                 self.zero_pages(part.start / PAGE_SIZE..part.end / PAGE_SIZE);
-                revoked = self.write_protect_briefly(&part).and(revoked);
+                revoked = self.unread_briefly(&part).and(revoked);
             }
         }
         revoked.map_err(RevokeError::Protect)
@@ -190,15 +185,12 @@ impl Region {
     /// it after narrowing a permission in the guest's page tables, while no vCPU of the guest runs: a vCPU that runs may
     /// fail with an error in this instant.
     ///
-    /// It write-protects the range and lifts that again, which zaps the translations of the whole range at once.
+    /// It takes the permission to read from the range and gives it back, which zaps the translations of the whole range at once.
+    /// The host can access the range meanwhile.
     ///
     /// # Errors
     ///
     /// [`RevokeError`]; translations may be left then.
-    ///
-    /// # Panics
-    ///
-    /// When the kernel cannot lift the protection again, which needs no resource that it does not already hold.
     pub fn revoke(&self, offset: usize, len: usize) -> Result<(), RevokeError> {
         self.bounded(offset, len)?;
         if len == 0 {
@@ -206,7 +198,7 @@ impl Region {
         }
         let start = offset - offset % PAGE_SIZE;
         let end = (offset + len).next_multiple_of(PAGE_SIZE);
-        self.write_protect_briefly(&(start..end)).map_err(RevokeError::Protect)
+        self.unread_briefly(&(start..end)).map_err(RevokeError::Protect)
     }
 
     /// The host address of the first byte, for a hypervisor to map. It stays valid as long as the region lives.
@@ -288,11 +280,9 @@ impl Region {
         PageWriter { region: self, _writer: self.writer() }
     }
 
-    fn write_protect_briefly(&self, pages: &Range<usize>) -> io::Result<()> {
-        let _alone = self.shown.write().unwrap_or_else(PoisonError::into_inner);
-        // SAFETY: nobody writes to the pages: host writers hold `shown` shared, and it is held exclusively here. Reading stays
-        // allowed.
-        unsafe { self.mapping.write_protect_briefly(pages) }
+    fn unread_briefly(&self, pages: &Range<usize>) -> io::Result<()> {
+        // SAFETY: the callers name whole pages of the region.
+        unsafe { self.mapping.unread_briefly(pages) }
     }
 
     fn writer(&self) -> RwLockReadGuard<'_, Vec<Extent>> {
@@ -336,7 +326,7 @@ impl PageWriter<'_> {
 }
 
 // SAFETY: all access goes through `arch::copy`, for which concurrent access yields torn data at worst (rule 3), and
-// protection changes exclude writers (rule 5).
+// mapping it anew excludes writers (rule 5).
 unsafe impl Sync for Region {}
 
 /// An access that does not lie within its region.
@@ -359,6 +349,6 @@ pub enum RevokeError {
     #[error(transparent)]
     OutOfRegion(#[from] OutOfRegion),
     /// The host kernel refused to change the protection, most often because the process has too many mappings.
-    #[error("the host cannot write-protect guest memory (is vm.max_map_count reached?)")]
+    #[error("the host cannot change the protection of guest memory (is vm.max_map_count reached?)")]
     Protect(#[source] io::Error),
 }

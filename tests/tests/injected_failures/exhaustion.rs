@@ -151,6 +151,30 @@ fn without_mappings_a_permission_is_taken_away_all_the_same() {
 }
 
 #[test]
+fn a_limit_of_data_below_what_is_in_use_keeps_no_permission_from_being_taken_away() {
+    let name = "exhaustion::a_limit_of_data_below_what_is_in_use_keeps_no_permission_from_being_taken_away";
+    in_a_process_of_its_own(name, || {
+        const AT: u64 = 0x1_0000_0000;
+        let mut sandbox = memory_builder().memory_limit(MEMORY).build().unwrap();
+        assert_eq!(sandbox.call::<u64>("fill", (AT, 64_u64, 1_u8)).unwrap(), 0);
+        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: writes the limit.
+        assert_eq!(unsafe { libc::getrlimit(libc::RLIMIT_DATA, &mut limit) }, 0);
+        let low = libc::rlimit { rlim_cur: 1 << 20, ..limit };
+        // SAFETY: reads the limit.
+        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_DATA, &low) }, 0);
+        let protected = sandbox.call::<()>("protect", (AT, 64_u64, libc::PROT_READ));
+        let error = sandbox.call::<()>("probe_write", (AT, 2_u8)).unwrap_err();
+        // SAFETY: reads the limit.
+        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_DATA, &limit) }, 0);
+        protected.unwrap();
+        assert!(error.to_string().contains(&format!("write to read-only page at {AT:#x}")), "{error}");
+        sandbox.reset().unwrap();
+        assert_eq!(sandbox.call::<u64>("fill", (AT, 64_u64, 1_u8)).unwrap(), 0);
+    });
+}
+
+#[test]
 fn without_mappings_a_reset_takes_permissions_away_all_the_same() {
     in_a_process_of_its_own("exhaustion::without_mappings_a_reset_takes_permissions_away_all_the_same", || {
         const AT: u64 = 0x1_0000_0000;

@@ -69,7 +69,8 @@ fn while_quiet_pages_are_given_back() {
         }
         (prepared, hypervisor)
     };
-    let operations = check_each(2, prepare);
+    // To forget pages is the second operation. It spares later restores some work, and this one is complete without it.
+    let operations = check_each_but(Some(1), 2, prepare);
     assert!(operations >= 2, "no pages were given back: {operations} operations");
 }
 
@@ -103,6 +104,11 @@ fn own_snapshot(number: u64) -> (Prepared, Failing) {
 
 /// Checks the restore after each of its operations has failed; there are at least so many.
 fn check_each(least: u64, prepare: impl Fn(u64) -> (Prepared, Failing)) -> u64 {
+    check_each_but(None, least, prepare)
+}
+
+/// Like [`check_each`], but for one operation whose failure makes no difference to who goes back.
+fn check_each_but(needless: Option<u64>, least: u64, prepare: impl Fn(u64) -> (Prepared, Failing)) -> u64 {
     type Cure = fn(&mut Prepared);
     let cures: [Cure; 3] = [
         |prepared| prepared.sandbox.restore(&prepared.target).unwrap(),
@@ -125,8 +131,13 @@ fn check_each(least: u64, prepare: impl Fn(u64) -> (Prepared, Failing)) -> u64 {
             &prepare,
             |prepared| prepared.sandbox.restore(&prepared.target),
             |number, mut prepared, result| {
-                assert_failed(result, number);
-                assert_refuses_calls(&mut prepared.sandbox);
+                if needless == Some(number) {
+                    result.unwrap();
+                    assert_eq!(state(&mut prepared.sandbox), prepared.expected);
+                } else {
+                    assert_failed(result, number);
+                    assert_refuses_calls(&mut prepared.sandbox);
+                }
                 cure(&mut prepared);
                 assert_eq!(state(&mut prepared.sandbox), prepared.expected, "operation {number}");
             },

@@ -83,26 +83,27 @@ impl Mapping {
         result == 0
     }
 
-    /// Takes write permission away from whole pages and gives it back, so that hypervisors drop their translations of them.
+    /// Takes the permission to read from whole pages and gives it back, so that hypervisors drop their translations of them.
     ///
-    /// # Panics
-    ///
-    /// When the permission cannot be given back, which needs no resource that the kernel does not already hold.
+    /// The host can go on reading and writing meanwhile: no processor has pages that can be written and not read. Nor do such
+    /// pages count otherwise for the process's limits, as pages that cannot be written would: to give the permission to write
+    /// back can fail (`RLIMIT_DATA`). Where that to read cannot be given back, the hypervisor refuses to show the pages to a guest
+    /// that reads them, until it is.
     ///
     /// # Safety
     ///
-    /// `bytes` are whole pages within the mapping, and no thread of the host writes to them.
-    pub(super) unsafe fn write_protect_briefly(&self, bytes: &Range<usize>) -> io::Result<()> {
+    /// `bytes` are whole pages within the mapping.
+    pub(super) unsafe fn unread_briefly(&self, bytes: &Range<usize>) -> io::Result<()> {
         let protect = |protection| {
-            // SAFETY: the caller's promise; reading stays allowed.
+            // SAFETY: the range is the caller's, and stays as accessible as it was.
             let result =
                 unsafe { libc::mprotect(self.start.as_ptr().add(bytes.start).cast(), bytes.len(), protection) };
             if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
         };
         // One that fails may have changed a part of the range.
-        let taken = protect(libc::PROT_READ);
-        protect(libc::PROT_READ | libc::PROT_WRITE).expect("write permission that was just taken can be given back");
-        taken
+        let taken = protect(libc::PROT_WRITE);
+        let given_back = protect(libc::PROT_READ | libc::PROT_WRITE);
+        taken.and(given_back)
     }
 
     /// Maps everything to addresses that were free a moment ago; nothing stays mapped on an error.

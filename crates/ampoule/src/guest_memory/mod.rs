@@ -249,7 +249,10 @@ impl GuestMemory {
         let pages = target.write_back(&self.region, self.guest_written.union(&self.host_written));
         self.last_restored = pages;
         self.host_written.clear();
-        self.release_quiet(vm, slot)?;
+        if let Err(error) = self.release_quiet(vm, slot) {
+            // The memory is what it should be, and the pages stay in the note.
+            tracing::debug!(%error, "pages that are no longer written are written back all the same");
+        }
         Ok(Restored { pages })
     }
 
