@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
+use super::PORTION_RUNS;
 use super::range_map::Piece;
 
 /// A run of frames: pages of the memory region, counted from its start.
@@ -50,17 +51,28 @@ impl FrameAllocator {
     }
 
     /// Takes `count` frames: from the shortest run that has so many if there is one, from the longest runs otherwise. `None`,
-    /// and nothing is taken, when fewer are free.
-    pub(super) fn allocate(&mut self, count: u64) -> Option<Vec<FrameRange>> {
+    /// and nothing is taken, when fewer are free. `look` is asked now and then whether to go on.
+    ///
+    /// # Errors
+    ///
+    /// That of `look`. What was taken until then is lost.
+    pub(super) fn allocate<E>(
+        &mut self,
+        count: u64,
+        mut look: impl FnMut() -> Result<(), E>,
+    ) -> Result<Option<Vec<FrameRange>>, E> {
         if count > self.free {
-            return None;
+            return Ok(None);
         }
         let mut taken = Vec::new();
         let mut missing = count;
         while missing > 0 {
+            if taken.len() % PORTION_RUNS == PORTION_RUNS - 1 {
+                look()?;
+            }
             let (len, start) = match self.by_len.range((missing, 0)..).next() {
                 Some(fitting) => *fitting,
-                None => *self.by_len.last()?,
+                None => *self.by_len.last().expect("as many frames are free as were counted"),
             };
             let run = start..start + missing.min(len);
             self.remove(start, len);
@@ -68,7 +80,7 @@ impl FrameAllocator {
             missing -= run.end - run.start;
             taken.push(run);
         }
-        Some(taken)
+        Ok(Some(taken))
     }
 
     /// Gives frames back, which hold zeros again.

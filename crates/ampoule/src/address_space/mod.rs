@@ -297,7 +297,8 @@ impl AddressSpace {
         let bare: Vec<_> = self.layout.backing.gaps(range).collect();
         let needed = bare.iter().map(|gap| gap.end - gap.start).sum();
         let free = self.layout.frames.free();
-        let Some(runs) = self.layout_mut().frames.allocate(needed) else {
+        let watch = self.watch.as_deref();
+        let Some(runs) = Arc::make_mut(&mut self.layout).frames.allocate(needed, || check(watch))? else {
             return Err(self.out_of_frames(needed, free));
         };
         // A piece ends where a gap or a run of frames does.

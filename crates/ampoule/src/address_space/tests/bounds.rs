@@ -93,6 +93,19 @@ fn a_protection_that_cannot_be_ends_also_when_the_call_is_interrupted_while_it_i
 }
 
 #[test]
+fn memory_from_many_holes_is_looked_for_no_longer_than_the_call_lasts() {
+    let pages = 4 * PORTION_RUNS as u64;
+    let (mut space, [at, other]) = interleaved(pages);
+    space.unmap(at, pages * PAGE).unwrap();
+    let watch = after(1);
+    let interrupted =
+        space.watched(watch.clone()).map_anonymous(pages * PAGE, Placement::Fixed(at), Protection::ReadWrite);
+    assert!(matches!(interrupted, Err(MapError::Interrupted)), "{interrupted:?}");
+    assert_eq!(watch.looks.load(Ordering::Relaxed), 2);
+    assert_eq!(space.read_u64(other), Ok(0));
+}
+
+#[test]
 fn a_guest_that_is_interrupted_half_way_goes_back_to_what_it_was() {
     let (mut space, [at, other]) = interleaved(2 * PORTION_RUNS as u64);
     space.write(at, b"tenant").unwrap();
