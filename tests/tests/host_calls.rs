@@ -14,6 +14,9 @@ use ampoule_tests::memory_builder;
 /// A call of the guest's on memory of this size costs at most so many: one for each of 64 pieces, and two for the span of many.
 const MOST: u64 = 64 + 2;
 
+/// As many where each piece can lie partly in one of 96 extents of the snapshot.
+const MOST_OF_A_SNAPSHOT: u64 = 512;
+
 const ONE: u64 = 0x1_0000_0000;
 const OTHER: u64 = 0x2_0000_0000;
 
@@ -27,6 +30,28 @@ fn memory_in_many_pieces_costs_no_more_calls_than_memory_in_few() {
                 let calls = calls_of(|| sandbox.call::<()>(function, (ONE, pieces as u64)).unwrap());
                 assert!(calls <= MOST, "{what} of {pieces} pieces: {calls} calls of the host's kernel");
                 assert_eq!(sandbox.call::<u64>("count_others", (OTHER, pieces as u64, 1_u8)).unwrap(), 0);
+            }
+        }
+    });
+}
+
+#[test]
+fn memory_of_a_snapshot_in_many_pieces_costs_a_bounded_number_of_calls_too() {
+    counting(|| {
+        const PIECES: u64 = 200;
+        let mut origin = sandbox();
+        origin.call::<()>("interleave", (ONE, OTHER, PIECES, true)).unwrap();
+        let snapshot = origin.snapshot().unwrap();
+        for (function, what) in [("unmap", "munmap"), ("discard", "madvise(MADV_DONTNEED)")] {
+            for pieces in [1, 60, PIECES] {
+                let mut spawned = snapshot.spawn().unwrap();
+                let calls = calls_of(|| spawned.call::<()>(function, (ONE, pieces)).unwrap());
+                assert!(calls <= MOST_OF_A_SNAPSHOT, "{what} of {pieces} pieces: {calls} calls of the host's kernel");
+                assert_eq!(spawned.call::<u64>("count_others", (OTHER, PIECES, 1_u8)).unwrap(), 0);
+                assert_eq!(
+                    spawned.call::<u64>("count_others", (ONE + pieces * 4096, PIECES - pieces, 1_u8)).unwrap(),
+                    0
+                );
             }
         }
     });
