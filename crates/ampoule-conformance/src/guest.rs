@@ -183,7 +183,7 @@ impl Guest {
         Ok(self.told.clone())
     }
 
-    /// Takes pages of RAM for unwritten.
+    /// Marks pages of RAM as unwritten.
     pub(crate) fn forget_written(&mut self, pages: &PageSet) -> Result<(), HypervisorError> {
         self.vm.forget_written(RAM_SLOT, pages)?;
         pages.iter().for_each(|page| self.told.remove(page));

@@ -72,12 +72,12 @@ pub trait Vm: Send {
     fn unmap(&mut self, slot: u32) -> Result<(), HypervisorError>;
 
     /// Adds to `pages` those of a slot that the guest has written since the slot was mapped with [`WriteTracking::On`] and that
-    /// have not been told yet.
+    /// have not been reported yet.
     ///
-    /// A page is told once, however often the guest writes it then, so that it pays for its first write to a page only; it is
-    /// told again when it is written after it was [forgotten](Vm::forget_written). It may be told again without that. Writes of
-    /// the host to the slot's region are not seen. Pages may be told too that the guest has only read, or that hold its page
-    /// tables.
+    /// A page is reported once, however often the guest writes it then, so that it pays for its first write to a page only; it
+    /// is reported again when it is written after it was [forgotten](Vm::forget_written). It may be reported again without
+    /// that. Writes of the host to the slot's region are not seen. Pages that the guest has only read, or that hold its page
+    /// tables, may be reported too.
     ///
     /// # Errors
     ///
@@ -85,7 +85,7 @@ pub trait Vm: Send {
     /// for a slot of another size, or what the hypervisor reports. Nothing is lost then.
     fn collect_written(&mut self, slot: u32, pages: &mut PageSet) -> Result<(), HypervisorError>;
 
-    /// Takes these pages of a slot for unwritten. To be called while no vCPU runs.
+    /// Marks these pages of a slot as unwritten. To be called while no vCPU runs.
     ///
     /// # Errors
     ///
@@ -97,7 +97,7 @@ pub trait Vm: Send {
     ///
     /// This is for edits that no smaller step makes known ([`PageTables::is_stale`](crate::x86_64::paging::PageTables::is_stale)).
     /// It costs a call into the kernel or two, and the guest a fault for each page that it uses from then on. Pages that the
-    /// guest has written may be [told](Vm::collect_written) again.
+    /// guest has written may be [reported](Vm::collect_written) again.
     ///
     /// # Errors
     ///
@@ -139,8 +139,8 @@ pub trait Vcpu: Send {
 
     /// Sets the general registers for the next run. Costs no call into the kernel.
     ///
-    /// After an exit by `out`, a guest whose instruction pointer is set to neither that instruction nor the one after it goes
-    /// on there: the `out` is over, and nothing of it touches these registers.
+    /// After an exit by `out`, setting the instruction pointer to anything but that instruction or the one after it abandons
+    /// the pending `out`: the guest continues there, and nothing of the `out` touches these registers.
     fn set_regs(&mut self, regs: &Regs);
 
     /// The special registers as of the last exit or the last [`set_special_regs`](Vcpu::set_special_regs). At most one

@@ -90,7 +90,7 @@ pub enum BuildError {
     #[error(transparent)]
     Snapshot(RestoreError),
     /// The state in which the guest is ready for calls could not be remembered.
-    #[error("the guest is ready, but: {0}")]
+    #[error("could not take the initial snapshot: {0}")]
     Initial(#[source] SnapshotError),
     /// The guest ended before it was ready for calls.
     #[error("the guest ended before it was ready: {0}")]

@@ -126,7 +126,7 @@ impl fmt::Display for DeviceGroup {
         if self.effective {
             f.write_str(", which this process is in: the group needs permission to read and write it")
         } else if self.listed {
-            f.write_str(", which your user is in since after this session began: log in again")
+            f.write_str(", to which your user was added after this session began: log in again")
         } else {
             write!(f, ": add your user to it (`sudo usermod -aG {name} $USER`) and log in again")
         }

@@ -30,7 +30,7 @@ pub(super) struct Slot {
     /// Whether the kernel shows the region to the guest: not after it could not be shown again for a flush.
     pub(super) is_shown: bool,
     pub(super) tracking: WriteTracking,
-    /// Pages that were read out of a ring and have not been told.
+    /// Pages that were read out of a ring and have not been reported.
     untold: Option<PageSet>,
     /// Pages that the guest can write, unnoticed, whose entries have gone back to the kernel.
     unprotected: Option<PageSet>,

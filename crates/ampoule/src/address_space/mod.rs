@@ -215,7 +215,7 @@ impl AddressSpace {
         Ok(())
     }
 
-    /// Takes windows for added that the page tables show already.
+    /// Registers windows that the page tables already map.
     pub(crate) fn adopt_windows(&mut self, windows: impl IntoIterator<Item = Window>) {
         self.windows.extend(windows);
     }

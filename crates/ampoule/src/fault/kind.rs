@@ -13,7 +13,7 @@ pub enum FaultKind {
         /// The address that it touched, in the guard below the stack.
         address: u64,
     },
-    /// It touched memory that it has not, or not in this way (vector 14).
+    /// It accessed memory that is unmapped or forbids the access (vector 14).
     PageFault {
         /// The address that it touched.
         address: u64,
@@ -140,7 +140,7 @@ impl fmt::Display for FaultKind {
             Self::Exited { code } => write!(f, "exit with status {code}; a guest waits for calls and does not exit"),
             Self::Deadlocked => f.write_str("wait on a lock that no other thread can release: a guest has one thread"),
             Self::SystemCallReturn { address } => write!(f, "system call with return address {address:#x}"),
-            Self::ForgedExit { port } => write!(f, "use of I/O port {port:#x}, which is not its own"),
+            Self::ForgedExit { port } => write!(f, "use of I/O port {port:#x} outside the host's stubs"),
             Self::Shutdown => f.write_str("the processor shut down"),
             Self::UnexpectedExit { exit } => write!(f, "unexpected exit from the virtual machine: {exit}"),
         }

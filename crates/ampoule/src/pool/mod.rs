@@ -89,8 +89,8 @@ impl Pool {
         PoolBuilder::new(snapshot)
     }
 
-    /// Takes a sandbox, and waits for one where all are taken. A thread that waits for a sandbox which it has itself waits for
-    /// ever.
+    /// Takes a sandbox, and waits for one where all are taken. A thread that waits while holding the last sandbox
+    /// deadlocks.
     ///
     /// # Errors
     /// [`PoolError::Spawn`], [`PoolError::WarmUp`] or [`PoolError::Restore`] where one has to be made and that fails;
