@@ -25,7 +25,28 @@ pub(crate) fn measure(bench: &mut Bench) -> Result<(), Box<dyn Error>> {
             sandbox.call("use_the_heap", (7_u64, 120_u64, largest))
         })?;
     }
-    Ok(())
+    places(bench, &image)
+}
+
+/// The same call where its page table has its place, and where all have one and change it each time.
+fn places(bench: &mut Bench, image: &Image) -> Result<(), Box<dyn Error>> {
+    let mut sandbox = settings(Sandbox::builder(image).memory_limit(16 << 20)).build()?;
+    let place = |number: u64| FAR + number * (2 << 20);
+    let full = (0..).find(|number| sandbox.call::<()>("map", (place(*number), 1_u64, READ_WRITE)).is_err());
+    // One table is spare. An upper table has room for more places than these.
+    let last = full.ok_or("page tables never ran out")? - 1;
+    let others = (last + 1..last + 200).cycle();
+    sandbox.call::<()>("unmap", (place(last), 1_u64))?;
+    let mut wander = |name: &str, numbers: &mut dyn Iterator<Item = u64>| {
+        bench.times(name, 20, &mut sandbox, |sandbox| {
+            let at = place(numbers.next().expect("there are always more"));
+            let start = Instant::now();
+            sandbox.call::<()>("wander", (at, 1_u64))?;
+            Ok(start.elapsed())
+        })
+    };
+    wander("call that maps a page, writes to it and unmaps it", &mut std::iter::repeat(last))?;
+    wander("the same, with page tables that change their places", &mut { others })
 }
 
 fn call_and_reset(
@@ -49,6 +70,9 @@ fn call_and_reset(
         Ok(start.elapsed())
     })
 }
+
+/// For `mmap`.
+const READ_WRITE: i32 = 3;
 
 /// Where nothing else is mapped.
 const FAR: u64 = 0x10_0000_0000;
