@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ampoule_abi::codec::{DecodeError, EncodeError};
 use ampoule_abi::text::{printable_lines, printable_name};
-use ampoule_vmm::{HypervisorError, OpenError};
+use ampoule_vmm::{HypervisorError, OpenError, WithAdvice};
 use thiserror::Error;
 
 use crate::fault::GuestPanic;
@@ -25,7 +25,7 @@ pub enum BuildError {
     #[error("the virtual machine could not be created: {0}")]
     Hypervisor(#[source] Arc<HypervisorError>),
     /// The host has no memory for the guest.
-    #[error("no memory for the {what} of {bytes} bytes: {source}")]
+    #[error("no memory for the {what} of {bytes} bytes: {}", WithAdvice(source))]
     Memory {
         /// What the memory is for.
         what: &'static str,
