@@ -8,7 +8,7 @@ use ampoule_vmm::{HypervisorError, OpenError, WithAdvice};
 use thiserror::Error;
 
 use crate::fault::GuestPanic;
-use crate::interrupt::InterruptSignalError;
+use crate::interrupt::{InterruptSignalError, why_unwatched};
 use crate::loader::LoadError;
 use crate::sandbox::{RestoreError, SnapshotError};
 use crate::signature::{Parameters, Signature};
@@ -82,9 +82,7 @@ pub enum BuildError {
     #[error(transparent)]
     Signal(#[from] InterruptSignalError),
     /// The time limit of the guest's start cannot be watched.
-    #[error(
-        "the time limit of the guest's start cannot be watched, since no thread could be started for it: {0}; free some of the process's threads or memory"
-    )]
+    #[error("the time limit of the guest's start cannot be watched, since {}", why_unwatched(.0))]
     LimitsUnwatched(#[source] std::io::Error),
     /// The sandbox does not fit the snapshot that it was to be made from.
     #[error(transparent)]
@@ -200,7 +198,8 @@ pub enum CallError {
     },
     /// The call's time limit cannot be watched. The guest has not run.
     #[error(
-        "guest function `{function}` was not called: its time limit cannot be watched, since no thread could be started for it: {source}; free some of the process's threads or memory"
+        "guest function `{function}` was not called: its time limit cannot be watched, since {}",
+        why_unwatched(source)
     )]
     LimitsUnwatched {
         /// Name of the function.

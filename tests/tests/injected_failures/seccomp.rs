@@ -15,6 +15,15 @@ pub(crate) fn without<R: Send>(call: libc::c_long, errno: i32, body: impl FnOnce
 
 /// Has this thread, and those that it starts from now on, refused a system call.
 pub(crate) fn refuse(call: libc::c_long, errno: i32) {
+    install(call, errno, 0);
+}
+
+/// Has all threads of the process refused a system call.
+pub(crate) fn refuse_to_all(call: libc::c_long, errno: i32) {
+    install(call, errno, libc::SECCOMP_FILTER_FLAG_TSYNC);
+}
+
+fn install(call: libc::c_long, errno: i32, flags: libc::c_ulong) {
     let step = |code: u32, k: u32, (jt, jf): (u8, u8)| libc::sock_filter { code: code as u16, jt, jf, k };
     let mut filter = [
         step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, (0, 0)),
@@ -27,6 +36,6 @@ pub(crate) fn refuse(call: libc::c_long, errno: i32) {
     unsafe {
         assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
         let mode = libc::SECCOMP_SET_MODE_FILTER;
-        assert_eq!(libc::syscall(libc::SYS_seccomp, mode, 0, &raw const program), 0);
+        assert_eq!(libc::syscall(libc::SYS_seccomp, mode, flags, &raw const program), 0);
     }
 }
