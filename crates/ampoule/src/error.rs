@@ -34,6 +34,9 @@ pub enum BuildError {
         /// What the operating system said.
         source: std::io::Error,
     },
+    /// The host gives no random bytes, with which a guest starts.
+    #[error("the host gives no random bytes for the guest: {0}; let the process's seccomp filter allow `getrandom`")]
+    Random(#[source] std::io::Error),
     /// A setting is out of its range.
     #[error("`Builder::{setting}` of {given} bytes is out of range: {least} to {most}")]
     Setting {

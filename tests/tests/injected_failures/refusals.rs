@@ -31,6 +31,18 @@ fn a_filter_that_refuses_files_in_memory_is_told_as_such() {
 }
 
 #[test]
+fn a_filter_that_refuses_random_bytes_is_an_error_of_the_build() {
+    in_a_process_of_its_own("refusals::a_filter_that_refuses_random_bytes_is_an_error_of_the_build", || {
+        for errno in [libc::EPERM, libc::ENOSYS] {
+            let error = without(libc::SYS_getrandom, errno, || calls_builder().build().unwrap_err());
+            assert!(matches!(error, BuildError::Random(_)), "{error}");
+            assert!(error.to_string().contains("`getrandom`"), "{error}");
+        }
+        calls_builder().build().unwrap();
+    });
+}
+
+#[test]
 fn without_the_right_to_signal_nothing_is_installed_and_no_sandbox_is_built() {
     in_a_process_of_its_own(
         "refusals::without_the_right_to_signal_nothing_is_installed_and_no_sandbox_is_built",
