@@ -1,6 +1,10 @@
 //! Snapshots: going back to them, and making other sandboxes from them.
 
-use ampoule::{Builder, CallError, Output, RestoreError, Sandbox, Setting, Snapshot, SnapshotError};
+use std::thread;
+
+use ampoule::{
+    Builder, CallError, KillOutcome, Output, RestoreError, Sandbox, Setting, Snapshot, SnapshotError, Termination,
+};
 use ampoule_tests::{calls_builder, calls_functions, calls_sandbox, calls_spawn, hostile_image, hostile_sandbox};
 
 #[test]
@@ -153,14 +157,39 @@ fn a_spawned_sandbox_has_its_own_host_functions_and_sinks() {
 }
 
 #[test]
-fn a_killed_and_a_faulted_sandbox_go_back_to_a_snapshot() {
+fn a_faulted_sandbox_goes_back_to_a_snapshot() {
     let mut sandbox = Sandbox::builder(&hostile_image()).build().unwrap();
     let snapshot = sandbox.snapshot().unwrap();
     for _ in 0..3 {
         let error = sandbox.call::<()>("write", (0u64, 1u8)).unwrap_err();
-        assert!(matches!(error, CallError::Terminated { .. }), "{error}");
+        assert!(matches!(error, CallError::Terminated { cause: Termination::Fault(_), .. }), "{error}");
         sandbox.restore(&snapshot).unwrap();
         assert!(sandbox.call::<bool>("alive", ()).unwrap());
+    }
+}
+
+#[test]
+fn a_killed_sandbox_goes_back_to_a_snapshot_and_not_only_to_its_start() {
+    let mut sandbox = calls_sandbox();
+    let first = increment(&mut sandbox);
+    let snapshot = sandbox.snapshot().unwrap();
+    let handle = sandbox.interrupt_handle();
+    for function in ["spin", "read_the_clock_for_ever", "notify_for_ever"] {
+        assert_eq!(increment(&mut sandbox), first + 1);
+        let error = thread::scope(|scope| {
+            let killer = scope.spawn(|| while handle.kill() != KillOutcome::Killed {});
+            let error = sandbox.call::<()>(function, ()).unwrap_err();
+            killer.join().unwrap();
+            error
+        });
+        assert!(matches!(error, CallError::Terminated { cause: Termination::Killed, .. }), "{error}");
+        let refused = sandbox.call::<u32>("increment", ()).unwrap_err();
+        assert!(matches!(refused, CallError::Poisoned { cause: Termination::Killed }), "{refused}");
+        sandbox.restore(&snapshot).unwrap();
+        assert_eq!(increment(&mut sandbox), first + 1);
+        sandbox.restore(&snapshot).unwrap();
+        // The snapshot is not of what the kill left.
+        assert_eq!(increment(&mut spawn(&snapshot)), first + 1);
     }
 }
 

@@ -30,6 +30,18 @@ fn numbers_of_every_width() {
 }
 
 #[test]
+fn thirty_two_arguments_arrive_each_in_its_place() {
+    let mut sandbox = calls_sandbox();
+    #[rustfmt::skip]
+    let arguments = (
+        1u32, 2u32, 3u32, 4u32, 5u32, 6u32, 7u32, 8u32, 9u32, 10u32, 11u32, 12u32, 13u32, 14u32, 15u32, 16u32,
+        17u32, 18u32, 19u32, 20u32, 21u32, 22u32, 23u32, 24u32, 25u32, 26u32, 27u32, 28u32, 29u32, 30u32, 31u32, 32u32,
+    );
+    let order: [u32; 32] = std::array::from_fn(|index| index as u32 + 1);
+    assert_eq!(sandbox.call::<[u32; 32]>("in_order", arguments).unwrap(), order);
+}
+
+#[test]
 fn text_and_bytes_of_all_sizes() {
     let mut sandbox = calls_sandbox();
     for text in ["", "plain", "Grüße, 世界 🦀"] {

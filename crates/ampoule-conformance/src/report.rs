@@ -70,16 +70,20 @@ impl fmt::Display for Report {
     }
 }
 
-/// An error with its sources.
+/// An error with its sources. One that its error's own text has told is not told again.
 pub(crate) struct Chain<'a>(pub(crate) &'a dyn std::error::Error);
 
 impl fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)?;
+        let mut told = self.0.to_string();
+        f.write_str(&told)?;
         let mut error = self.0;
         while let Some(source) = error.source() {
-            write!(f, ": {source}")?;
-            error = source;
+            let text = source.to_string();
+            if !told.contains(&text) {
+                write!(f, ": {text}")?;
+            }
+            (told, error) = (text, source);
         }
         Ok(())
     }

@@ -35,7 +35,7 @@ use crate::restore;
 
 /// Has a closure answer calls of the import `name`, on this thread, until the guard is dropped.
 ///
-/// The closure has up to six parameters. It takes the place of the one that the import had before, which gets it back
+/// The closure has up to 32 parameters. It takes the place of the one that the import had before, which gets it back
 /// afterwards.
 ///
 /// ```
@@ -76,7 +76,7 @@ where
 
 /// A closure that can stand in for a function of the host: one whose arguments can be decoded.
 ///
-/// It is implemented for closures of up to six parameters.
+/// It is implemented for closures of up to 32 parameters.
 pub trait HostFunction<Arguments, R>: sealed::Call<Arguments, R> {}
 
 impl<Arguments, R, F: sealed::Call<Arguments, R>> HostFunction<Arguments, R> for F {}
@@ -195,31 +195,34 @@ mod sealed {
     }
 }
 
+/// For this many parameters, and for each one more until there are 32.
 macro_rules! callable {
-    ($(($($argument:ident: $Argument:ident),*))*) => {
-        $(impl<F, R, $($Argument),*> sealed::Call<($($Argument,)*), R> for F
+    ([$($Argument:ident)*] $($rest:ident)*) => {
+        impl<F, R, $($Argument),*> sealed::Call<($($Argument,)*), R> for F
         where
             F: FnMut($($Argument),*) -> R,
             $($Argument: DeserializeOwned,)*
         {
+            #[allow(non_snake_case, reason = "a value is named like its type parameter")]
             fn call(&mut self, arguments: &[u8]) -> Result<R, DecodeError> {
                 let decoder = Decoder::new(arguments);
-                $(let ($argument, decoder) = next(decoder)?;)*
+                $(let ($Argument, decoder) = next(decoder)?;)*
                 decoder.finish()?;
-                Ok(self($($argument),*))
+                Ok(self($($Argument),*))
             }
-        })*
+        }
+        callable!(after [$($Argument)*] $($rest)*);
     };
+    (after [$($Argument:ident)*] $next:ident $($rest:ident)*) => {
+        callable!([$($Argument)* $next] $($rest)*);
+    };
+    (after [$($Argument:ident)*]) => {};
 }
 
 callable! {
-    ()
-    (a: A)
-    (a: A, b: B)
-    (a: A, b: B, c: C)
-    (a: A, b: B, c: C, d: D)
-    (a: A, b: B, c: C, d: D, e: E)
-    (a: A, b: B, c: C, d: D, e: E, g: G)
+    []
+    P1 P2 P3 P4 P5 P6 P7 P8 P9 P10 P11 P12 P13 P14 P15 P16 P17 P18 P19 P20 P21 P22 P23 P24 P25 P26 P27 P28
+    P29 P30 P31 P32
 }
 
 fn next<T: DeserializeOwned>(mut decoder: Decoder<&[u8]>) -> Result<(T, Decoder<&[u8]>), DecodeError> {

@@ -20,6 +20,16 @@ fn read(path: &str, at: u64) -> io::Result<Vec<u8>>;
 #[import]
 fn mix(a: u8, b: &[u8], c: Option<&str>, d: bool, e: (i32, i32), f: &[String]) -> Result<String, String>;
 
+#[import]
+#[rustfmt::skip]
+#[expect(clippy::too_many_arguments, reason = "that is what is tried")]
+fn in_order(
+    p1: u32, p2: u32, p3: u32, p4: u32, p5: u32, p6: u32, p7: u32, p8: u32,
+    p9: u32, p10: u32, p11: u32, p12: u32, p13: u32, p14: u32, p15: u32, p16: u32,
+    p17: u32, p18: u32, p19: u32, p20: u32, p21: u32, p22: u32, p23: u32, p24: u32,
+    p25: u32, p26: u32, p27: u32, p28: u32, p29: u32, p30: u32, p31: u32, p32: u32,
+) -> [u32; 32];
+
 fn panic_of(function: impl FnOnce() + panic::UnwindSafe) -> String {
     let payload = panic::catch_unwind(function).expect_err("it panics");
     *payload.downcast::<String>().expect("a text")
@@ -60,7 +70,7 @@ fn a_closure_may_keep_what_it_was_called_with() {
 }
 
 #[test]
-fn closures_have_up_to_six_parameters() {
+fn a_closure_gets_each_parameter_in_its_place() {
     let _mix = provide("mix", |a: u8, b: Vec<u8>, c: Option<String>, d: bool, e: (i32, i32), f: Vec<String>| {
         format!("{a} {b:?} {c:?} {d} {e:?} {f:?}")
     });
@@ -121,4 +131,23 @@ fn functions_are_provided_to_their_own_thread_only() {
     let _weekday = provide("weekday", || "Monday");
     let other = std::thread::spawn(|| panic_of(|| drop(weekday())));
     assert!(other.join().expect("a message").contains("outside a sandbox"));
+}
+
+#[test]
+#[rustfmt::skip]
+fn a_function_with_32_parameters_can_be_provided() {
+    let _in_order = provide("in_order", |
+        p1: u32, p2: u32, p3: u32, p4: u32, p5: u32, p6: u32, p7: u32, p8: u32,
+        p9: u32, p10: u32, p11: u32, p12: u32, p13: u32, p14: u32, p15: u32, p16: u32,
+        p17: u32, p18: u32, p19: u32, p20: u32, p21: u32, p22: u32, p23: u32, p24: u32,
+        p25: u32, p26: u32, p27: u32, p28: u32, p29: u32, p30: u32, p31: u32, p32: u32,
+    | {
+        [p1, p2, p3, p4, p5, p6, p7, p8, p9, p10, p11, p12, p13, p14, p15, p16,
+         p17, p18, p19, p20, p21, p22, p23, p24, p25, p26, p27, p28, p29, p30, p31, p32,]
+    });
+    let order: [u32; 32] = std::array::from_fn(|index| index as u32 + 1);
+    assert_eq!(in_order(
+        1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16,
+        17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32,
+    ), order);
 }

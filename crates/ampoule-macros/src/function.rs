@@ -57,6 +57,10 @@ impl Function {
     pub(crate) fn new(signature: &Signature) -> syn::Result<Self> {
         let mut errors = Errors::default();
         refuse_qualifiers(signature, &mut errors);
+        errors.refuse(
+            signature.inputs.iter().nth(MAX_PARAMETERS),
+            "a function that is called from the other side has at most 32 parameters: put some of them together in a struct",
+        );
 
         let mut spelling = vec![Piece::text("fn(")];
         let mut parameters = Vec::new();
@@ -214,3 +218,6 @@ impl Errors {
         }
     }
 }
+
+/// Hosts call, and are called by, functions of as many.
+const MAX_PARAMETERS: usize = 32;

@@ -42,7 +42,7 @@ use proc_macro::TokenStream;
 /// A parameter is an identifier and a type that implements `serde::Deserialize`. Strings and byte strings are borrowed
 /// from the mailbox and not copied where they are taken as `&str` and `&[u8]`, alone or within another type
 /// (`Option<&str>`, a struct with a lifetime). Any other `&T` is decoded as a `T`, and `&[T]` as a `Vec<T>`, and lent to
-/// the function.
+/// the function. There are at most 32.
 ///
 /// # Result
 ///
@@ -90,8 +90,8 @@ pub fn export(options: TokenStream, item: TokenStream) -> TokenStream {
 ///
 /// # Parameters and result
 ///
-/// A parameter is an identifier and a type that implements `serde::Serialize`; references are fine. The result is owned
-/// and implements `serde::de::DeserializeOwned`.
+/// A parameter is an identifier and a type that implements `serde::Serialize`; references are fine. There are at most 32.
+/// The result is owned and implements `serde::de::DeserializeOwned`.
 ///
 /// # Failure
 ///

@@ -12,6 +12,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::address::GuestPhys;
+use crate::linux::advice::WithAdvice;
 use crate::memory::Region;
 use crate::page_set::PageSet;
 use crate::x86_64::capabilities::Capabilities;
@@ -289,7 +290,7 @@ pub struct Counters {
 #[non_exhaustive]
 pub enum HypervisorError {
     /// The kernel refused.
-    #[error("the hypervisor could not {operation}")]
+    #[error("the hypervisor could not {operation}: {}", WithAdvice(source))]
     Refused {
         /// What was asked of it.
         operation: Operation,

@@ -58,6 +58,7 @@ pub use hypervisor::{
     Counters, Exit, Hypervisor, HypervisorError, Interrupt, Statistics, StatisticsReader, Vcpu, Vm, WriteTracking,
 };
 pub use kvm::OpenError;
+pub use linux::advice::WithAdvice;
 pub use linux::process::Process;
 pub use memory::{Contents, OutOfRegion, Region, RevokeError};
 pub use page_set::PageSet;

@@ -8,9 +8,14 @@ use serde::Serialize;
 use crate::arity::for_each_arity;
 use crate::signature::Type;
 
-/// The arguments of a guest function: a tuple with one [`Serialize`] value for each parameter, `()` for none.
+/// The arguments of a guest function: a tuple with one [`Serialize`] value for each parameter, `()` for none, 32 at most.
 ///
 /// Byte slices and byte vectors travel as one block copy, wherever they stand in a value.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be the arguments of a guest function",
+    note = "arguments are a tuple, also where there is one, as in `(5,)`; it has at most 32 values, each of which implements \
+            `serde::Serialize`"
+)]
 pub trait Arguments: sealed::Sealed {
     #[doc(hidden)]
     fn types() -> Vec<Type>;

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use ampoule_abi::codec::{DecodeError, EncodeError};
 use ampoule_abi::text::{printable_lines, printable_name};
-use ampoule_vmm::{HypervisorError, OpenError};
+use ampoule_vmm::{HypervisorError, OpenError, WithAdvice};
 use thiserror::Error;
 
 use crate::fault::GuestPanic;
-use crate::interrupt::InterruptSignalError;
+use crate::interrupt::{InterruptSignalError, why_unwatched};
 use crate::loader::LoadError;
 use crate::sandbox::{RestoreError, SnapshotError};
 use crate::signature::{Parameters, Signature};
@@ -25,7 +25,7 @@ pub enum BuildError {
     #[error("the virtual machine could not be created: {0}")]
     Hypervisor(#[source] Arc<HypervisorError>),
     /// The host has no memory for the guest.
-    #[error("no memory for the {what} of {bytes} bytes: {source}")]
+    #[error("no memory for the {what} of {bytes} bytes: {}", WithAdvice(source))]
     Memory {
         /// What the memory is for.
         what: &'static str,
@@ -34,6 +34,9 @@ pub enum BuildError {
         /// What the operating system said.
         source: std::io::Error,
     },
+    /// The host gives no random bytes, with which a guest starts.
+    #[error("the host gives no random bytes for the guest: {0}; let the process's seccomp filter allow `getrandom`")]
+    Random(#[source] std::io::Error),
     /// A setting is out of its range.
     #[error("`Builder::{setting}` of {given} bytes is out of range: {least} to {most}")]
     Setting {
@@ -82,9 +85,7 @@ pub enum BuildError {
     #[error(transparent)]
     Signal(#[from] InterruptSignalError),
     /// The time limit of the guest's start cannot be watched.
-    #[error(
-        "the time limit of the guest's start cannot be watched, since no thread could be started for it: {0}; free some of the process's threads or memory"
-    )]
+    #[error("the time limit of the guest's start cannot be watched, since {}", why_unwatched(.0))]
     LimitsUnwatched(#[source] std::io::Error),
     /// The sandbox does not fit the snapshot that it was to be made from.
     #[error(transparent)]
@@ -200,7 +201,8 @@ pub enum CallError {
     },
     /// The call's time limit cannot be watched. The guest has not run.
     #[error(
-        "guest function `{function}` was not called: its time limit cannot be watched, since no thread could be started for it: {source}; free some of the process's threads or memory"
+        "guest function `{function}` was not called: its time limit cannot be watched, since {}",
+        why_unwatched(source)
     )]
     LimitsUnwatched {
         /// Name of the function.

@@ -9,9 +9,14 @@ use serde::de::DeserializeOwned;
 use crate::mailbox::{PayloadSink, PayloadSource};
 use crate::signature::{Signature, Type};
 
-/// A closure that can be a host function: up to twelve owned [`DeserializeOwned`] parameters, a [`Serialize`] result.
+/// A closure that can be a host function: up to 32 owned [`DeserializeOwned`] parameters, a [`Serialize`] result.
 ///
 /// `Parameters` is only there to tell closures of different arities apart and is always inferred.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be a host function",
+    note = "a host function is `Send + 'static` and has at most 32 parameters, which own what they hold and implement \
+            `serde::Deserialize`; to give it more, put some of them together in a struct"
+)]
 pub trait HostFunction<Parameters, R>: sealed::Sealed<Parameters, R> + Send + 'static {
     #[doc(hidden)]
     fn parameter_types() -> Vec<Type>;
@@ -119,3 +124,6 @@ macro_rules! host_function {
 }
 
 crate::arity::for_each_arity!(host_function);
+
+#[cfg(test)]
+mod tests;

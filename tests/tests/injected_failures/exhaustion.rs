@@ -21,7 +21,7 @@ fn without_descriptors_a_snapshot_fails_and_changes_nothing() {
             let limit = Descriptors::leave(left);
             let error = sandbox.snapshot().unwrap_err();
             assert!(matches!(error, SnapshotError::Memory(_)), "{error}");
-            assert!(error.to_string().contains("limit of open files"), "{error}");
+            assert!(error.to_string().contains("RLIMIT_NOFILE"), "{error}");
             assert_eq!(state(&mut sandbox), disturbed);
             sandbox.restore(&first).unwrap();
             assert_eq!(state(&mut sandbox), at_first);
@@ -80,6 +80,7 @@ fn without_descriptors_a_spawn_fails() {
                 Err(error) => {
                     assert!(matches!(error, BuildError::Hypervisor(_) | BuildError::Memory { .. }), "{error}");
                     assert!(full_text(&error).contains("Too many open files"), "{}", full_text(&error));
+                    assert!(error.to_string().contains("RLIMIT_NOFILE"), "{error}");
                 }
                 Ok(mut spawned) => {
                     assert!(left > 0);
@@ -192,7 +193,7 @@ fn without_mappings_a_reset_takes_permissions_away_all_the_same() {
 }
 
 /// Runs `test`, the test of this name, in a process of its own.
-fn in_a_process_of_its_own(name: &str, test: impl FnOnce()) {
+pub(crate) fn in_a_process_of_its_own(name: &str, test: impl FnOnce()) {
     if std::env::var_os(INNER).is_some() {
         return test();
     }
@@ -204,17 +205,17 @@ fn in_a_process_of_its_own(name: &str, test: impl FnOnce()) {
     assert!(output.status.success() && text.contains("1 passed"), "{}\n{text}", output.status);
 }
 
-fn full_text(error: &dyn std::error::Error) -> String {
+pub(crate) fn full_text(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// A limit of open files, until it is dropped.
-struct Descriptors(libc::rlimit);
+pub(crate) struct Descriptors(libc::rlimit);
 
 impl Descriptors {
     /// Lets so many more be opened.
-    fn leave(more: usize) -> Self {
+    pub(crate) fn leave(more: usize) -> Self {
         // SAFETY: asks whether a descriptor is open.
         let free = (0..).filter(|number| unsafe { libc::fcntl(*number, libc::F_GETFD) } == -1);
         let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };

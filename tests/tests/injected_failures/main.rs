@@ -2,8 +2,11 @@
 //! should be, and none leaks.
 
 mod exhaustion;
+mod limits;
 mod page_tables;
+mod refusals;
 mod restore;
+mod seccomp;
 mod snapshot;
 
 use std::fs;

@@ -154,6 +154,16 @@ fn all_errors_of_a_function_are_reported_together() {
 }
 
 #[test]
+fn a_function_has_at_most_32_parameters() {
+    let function = |count: usize| {
+        let names = (0..count).map(|index| format_ident!("a{index}"));
+        quote!(fn f(#(#names: u8),*) {})
+    };
+    assert!(refusal(function(33)).contains("at most 32 parameters: put some of them together in a struct"));
+    assert!(!expansion(function(32)).contains("compile_error"));
+}
+
+#[test]
 fn options_are_checked() {
     let refusal = |options| {
         errors(

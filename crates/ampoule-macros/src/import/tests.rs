@@ -18,6 +18,16 @@ fn an_import_has_no_body() {
 }
 
 #[test]
+fn an_import_has_at_most_32_parameters() {
+    let declaration = |count: usize| {
+        let names = (0..count).map(|index| format_ident!("a{index}"));
+        quote!(fn f(#(#names: u8),*);)
+    };
+    assert!(refusal(declaration(33)).contains("at most 32 parameters: put some of them together in a struct"));
+    assert!(syn::parse2(declaration(32)).and_then(|it| import(TokenStream::new(), &it)).is_ok());
+}
+
+#[test]
 fn what_the_host_cannot_give_is_refused() {
     for (item, reason) in [
         (

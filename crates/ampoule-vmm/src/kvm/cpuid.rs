@@ -1,4 +1,5 @@
-//! What guests see of the processor: everything that KVM supports, but for features whose registers are not enabled.
+//! What guests see of the processor: everything that KVM supports, but for features whose registers are not enabled, and for
+//! those that need a ring 0 which uses or enables them: virtualization, the interrupt controller, shadow stacks.
 //!
 //! A guest's extended register state is x87, SSE and AVX. Larger state (AVX-512, AMX) would have to be saved, restored and
 //! scrubbed for every guest.
@@ -12,6 +13,7 @@ pub(super) fn restrict(cpuid: &mut CpuId) -> u64 {
     let area = state_area(cpuid, xcr0);
     for entry in cpuid.as_mut_slice() {
         match (entry.function, entry.index) {
+            (0x1, _) => entry.ecx &= !LEAF_1_ECX,
             (0x7, 0) => {
                 entry.ebx &= !LEAF_7_EBX;
                 entry.ecx &= !LEAF_7_ECX;
@@ -34,7 +36,9 @@ pub(super) fn restrict(cpuid: &mut CpuId) -> u64 {
             (0xd, component) if component > 63 || xcr0 >> component & 1 == 0 => clear(entry),
             // AMX tiles and tile arithmetic, AVX10.
             (0x1d | 0x1e | 0x24, _) => clear(entry),
-            (0x8000_0001, _) => entry.ecx &= !LIGHTWEIGHT_PROFILING,
+            (0x8000_0001, _) => entry.ecx &= !(SVM | LIGHTWEIGHT_PROFILING),
+            // SVM's revision and features.
+            (0x8000_000a, _) => clear(entry),
             _ => {}
         }
     }
@@ -80,23 +84,29 @@ const X87_SSE_AVX: u64 = 0b111;
 /// The legacy region and header of an XSAVE area, in bytes.
 const LEGACY_AREA: u32 = 512 + 64;
 
+/// VMX, x2APIC, in leaf 1.
+const LEAF_1_ECX: u32 = 1 << 5 | 1 << 21;
+
 // Bits of leaf 7 (Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2, CPUID).
 const FSGSBASE: u32 = 1 << 0;
 
 /// MPX; AVX512F, DQ, IFMA, PF, ER, CD, BW, VL.
 const LEAF_7_EBX: u32 = 1 << 14 | 1 << 16 | 1 << 17 | 1 << 21 | 1 << 26 | 1 << 27 | 1 << 28 | 1 << 30 | 1 << 31;
 
-/// AVX512_VBMI, PKU, OSPKE, AVX512_VBMI2, VNNI, BITALG, VPOPCNTDQ.
-const LEAF_7_ECX: u32 = 1 << 1 | 1 << 3 | 1 << 4 | 1 << 6 | 1 << 11 | 1 << 12 | 1 << 14;
+/// AVX512_VBMI, PKU, OSPKE, AVX512_VBMI2, CET_SS, VNNI, BITALG, VPOPCNTDQ.
+const LEAF_7_ECX: u32 = 1 << 1 | 1 << 3 | 1 << 4 | 1 << 6 | 1 << 7 | 1 << 11 | 1 << 12 | 1 << 14;
 
-/// AVX512_4VNNIW, 4FMAPS, VP2INTERSECT; AMX-BF16; AVX512-FP16; AMX-TILE, AMX-INT8.
-const LEAF_7_EDX: u32 = 1 << 2 | 1 << 3 | 1 << 8 | 1 << 22 | 1 << 23 | 1 << 24 | 1 << 25;
+/// AVX512_4VNNIW, 4FMAPS, VP2INTERSECT; CET_IBT; AMX-BF16; AVX512-FP16; AMX-TILE, AMX-INT8.
+const LEAF_7_EDX: u32 = 1 << 2 | 1 << 3 | 1 << 8 | 1 << 20 | 1 << 22 | 1 << 23 | 1 << 24 | 1 << 25;
 
 /// AVX512_BF16, AMX-FP16.
 const LEAF_7_1_EAX: u32 = 1 << 5 | 1 << 21;
 
 /// AMX-COMPLEX, AVX10, APX.
 const LEAF_7_1_EDX: u32 = 1 << 8 | 1 << 19 | 1 << 21;
+
+/// AMD's virtualization.
+const SVM: u32 = 1 << 2;
 
 /// LWP, an AMD feature with extended state of its own.
 const LIGHTWEIGHT_PROFILING: u32 = 1 << 15;

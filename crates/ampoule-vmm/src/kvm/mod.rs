@@ -16,8 +16,8 @@ mod vcpu;
 mod vm;
 
 use std::fs::OpenOptions;
-use std::os::fd::{FromRawFd, IntoRawFd};
-use std::path::Path;
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kvm_bindings::{CpuId, KVM_API_VERSION, KVM_MAX_CPUID_ENTRIES};
@@ -29,7 +29,7 @@ use crate::x86_64::capabilities::Capabilities;
 use crate::x86_64::probe::{Features, Trials, probe};
 
 pub use detection::{Detection, Extension, Needed, Processor};
-pub use open_error::{DeviceGroup, OpenError};
+pub use open_error::{DeviceAccess, DeviceGroup, OpenError};
 
 use vm::KvmVm;
 
@@ -60,7 +60,43 @@ impl Kvm {
     ///
     /// [`OpenError`] says what is wrong and what to do about it.
     pub fn open_path(path: &Path) -> Result<Kvm, OpenError> {
-        let (device, mut detection) = Device::open(path)?;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(path)
+            .map_err(|source| open_error::diagnose(path, source))?;
+        Kvm::try_out(path, file.into())
+    }
+
+    /// Uses a device that is open already, and tries it out like [`open`](Kvm::open): for a process that may not open it itself
+    /// any more, and was handed the descriptor by another one, or has opened it before it gave up the right to. Errors name it by
+    /// its path under `/proc/self/fd`.
+    ///
+    /// The sandboxes of `ampoule` are to be told of it by `Builder::hypervisor`. A program that the process executes inherits the
+    /// descriptor, unless it was opened with `O_CLOEXEC`.
+    ///
+    /// ```no_run
+    /// use std::os::fd::OwnedFd;
+    ///
+    /// use ampoule_vmm::kvm::Kvm;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device: OwnedFd = std::fs::File::options().read(true).write(true).open(Kvm::DEVICE)?.into();
+    /// // From here on the process may open nothing any more.
+    /// let kvm = Kvm::from_fd(device)?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`] says what is wrong and what to do about it.
+    pub fn from_fd(device: OwnedFd) -> Result<Kvm, OpenError> {
+        let path = PathBuf::from(format!("/proc/self/fd/{}", device.as_raw_fd()));
+        Kvm::try_out(&path, device)
+    }
+
+    fn try_out(path: &Path, device: OwnedFd) -> Result<Kvm, OpenError> {
+        let (device, mut detection) = Device::ask(path, device)?;
         let device = Arc::new(device);
         let features = Features { fsgsbase: cpuid::has_fsgsbase(&device.cpuid), xcr0: device.xcr0 };
         let trials = detection.trials.insert(Trials::default());
@@ -73,6 +109,7 @@ impl Kvm {
                 tracing::debug!(%capabilities, %detection, "opened KVM");
                 Ok(Kvm { device, capabilities, detection })
             }
+            Err(source) if source.is_shortage() => Err(OpenError::Exhausted { path: path.to_owned(), source }),
             Err(source) => Err(OpenError::Unusable { path: path.to_owned(), detection: detection.into(), source }),
         }
     }
@@ -131,15 +168,11 @@ struct Device {
 }
 
 impl Device {
-    fn open(path: &Path) -> Result<(Device, Detection), OpenError> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(path)
-            .map_err(|source| open_error::diagnose(path, source))?;
+    /// Asks what was opened as `path`.
+    fn ask(path: &Path, device: OwnedFd) -> Result<(Device, Detection), OpenError> {
         // SAFETY: the descriptor is open, and nobody else owns it any more. That it is KVM's is checked next; until then
         // it is only asked for its version, which other devices answer by an error.
-        let kvm = unsafe { kvm_ioctls::Kvm::from_raw_fd(file.into_raw_fd()) };
+        let kvm = unsafe { kvm_ioctls::Kvm::from_raw_fd(device.into_raw_fd()) };
         let api_version = check_version(path, kvm.get_api_version())?;
         let mut detection = Detection::begin(api_version, |number| kvm.check_extension_raw(number.into()));
         if let Some(capability) = detection.missing() {

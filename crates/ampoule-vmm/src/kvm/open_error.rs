@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::ptr;
 
+use crate::linux::advice::WithAdvice;
 use crate::x86_64::probe::ProbeError;
 
 use super::detection::Detection;
@@ -27,12 +28,12 @@ pub enum OpenError {
         path: PathBuf,
     },
     /// The user may not open the device.
-    #[error("{}: permission denied; {group}", path.display())]
+    #[error("{}: permission denied; {}", path.display(), Remedy { path, access })]
     PermissionDenied {
         /// The device's path.
         path: PathBuf,
-        /// The group that owns the device, and how the process stands to it.
-        group: DeviceGroup,
+        /// Who may open the device, and how the process stands to it.
+        access: DeviceAccess,
     },
     /// The device is something else.
     #[error("{}: not a KVM device", path.display())]
@@ -73,8 +74,17 @@ pub enum OpenError {
         #[source]
         source: ProbeError,
     },
+    /// KVM is there, but the process or the system has too little left of something to try it out. KVM may be usable.
+    #[error("{}: KVM could not be tried out: {source}", path.display())]
+    Exhausted {
+        /// The device's path.
+        path: PathBuf,
+        /// What could not be had.
+        #[source]
+        source: ProbeError,
+    },
     /// KVM is there, but does not tell what it offers to guests.
-    #[error("{}: KVM does not tell what it offers to guests{}", path.display(), Findings(detection))]
+    #[error("{}: KVM does not tell what it offers to guests: {source}{}", path.display(), Findings(detection))]
     Undescribed {
         /// The device's path.
         path: PathBuf,
@@ -85,7 +95,7 @@ pub enum OpenError {
         source: io::Error,
     },
     /// Anything else.
-    #[error("{}: cannot be used", path.display())]
+    #[error("{}: cannot be used: {}", path.display(), WithAdvice(source))]
     Failed {
         /// The device's path.
         path: PathBuf,
@@ -95,37 +105,103 @@ pub enum OpenError {
     },
 }
 
-/// The group that owns a device which the process may not open.
+/// Who may open a device that the process may not open.
+#[derive(Clone, Eq, PartialEq, Debug)]
+#[non_exhaustive]
+pub struct DeviceAccess {
+    /// The permission bits of the device's mode.
+    pub mode: u32,
+    /// The name of the user who owns the device, or the number of one without a name.
+    pub owner: String,
+    /// The group that owns the device.
+    pub group: DeviceGroup,
+    /// Whether owner, group and mode let the process read and write the device, so that something else refuses.
+    pub permitted: bool,
+}
+
+/// The group that owns a device, and how the process stands to it.
 #[derive(Clone, Eq, PartialEq, Debug)]
 #[non_exhaustive]
 pub struct DeviceGroup {
     /// The group's name, or its number when it has none.
     pub name: String,
+    /// The group's number.
+    pub id: u32,
     /// Whether the process runs with this group.
     pub effective: bool,
     /// Whether the group database lists the process's user in it.
     pub listed: bool,
 }
 
+impl DeviceAccess {
+    fn of(path: &Path) -> io::Result<DeviceAccess> {
+        let metadata = path.metadata()?;
+        let (mode, owner) = (metadata.mode() & 0o777, metadata.uid());
+        let group = DeviceGroup::of(metadata.gid())?;
+        // SAFETY: has no preconditions.
+        let user = unsafe { libc::geteuid() };
+        // The kernel looks at the first that fits, and at no other; the superuser passes.
+        let needed = match () {
+            () if user == 0 => 0,
+            () if user == owner => READ_AND_WRITE << 6,
+            () if group.effective => GROUP_READ_AND_WRITE,
+            () => READ_AND_WRITE,
+        };
+        let permitted = mode & needed == needed;
+        Ok(DeviceAccess { mode, owner: user_name(owner).unwrap_or_else(|| owner.to_string()), group, permitted })
+    }
+}
+
 impl DeviceGroup {
-    fn of(path: &Path) -> io::Result<DeviceGroup> {
-        let gid = path.metadata()?.gid();
+    fn of(gid: libc::gid_t) -> io::Result<DeviceGroup> {
         let (name, members) = group_entry(gid).unwrap_or_default();
+        // SAFETY: has no preconditions.
+        let user = user_name(unsafe { libc::geteuid() });
         Ok(DeviceGroup {
             name: if name.is_empty() { gid.to_string() } else { name },
+            id: gid,
             effective: process_groups()?.contains(&gid),
-            listed: user_name().is_some_and(|user| members.contains(&user)),
+            listed: user.is_some_and(|user| members.contains(&user)),
         })
     }
 }
 
-impl fmt::Display for DeviceGroup {
+/// What to do about a device that the process may not open. To join its group helps only where the mode lets the group in.
+struct Remedy<'a> {
+    path: &'a Path,
+    access: &'a DeviceAccess,
+}
+
+impl fmt::Display for Remedy<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = &self.name;
+        let DeviceAccess { mode, owner, group, permitted } = self.access;
+        let DeviceGroup { name, id, effective, listed } = group;
+        let path = self.path.display();
+        let own_group = |f: &mut fmt::Formatter<'_>| {
+            write!(
+                f,
+                ": let a group of its own in (`sudo chgrp kvm {path} && sudo chmod 660 {path}`, and a rule for udev to keep it \
+                 so), add your user to it (`sudo usermod -aG kvm $USER`) and log in again"
+            )
+        };
+        if *permitted {
+            return write!(
+                f,
+                "its mode {mode:04o} lets this process read and write it, so something else refuses: in a container, pass the \
+                 device in; otherwise look into the log of the security module"
+            );
+        }
+        if mode & GROUP_READ_AND_WRITE != GROUP_READ_AND_WRITE {
+            write!(f, "its mode {mode:04o} lets nobody but its owner `{owner}` read and write it")?;
+            return own_group(f);
+        }
         write!(f, "the device belongs to group `{name}`")?;
-        if self.effective {
-            f.write_str(", which this process is in: the group needs permission to read and write it")
-        } else if self.listed {
+        if *id == 0 {
+            f.write_str(", which no user should be added to")?;
+            own_group(f)
+        } else if *effective {
+            write!(f, ", which this process is in, but its owner `{owner}` has no permission to read and write it")
+        } else if *listed {
             f.write_str(", to which your user was added after this session began: log in again")
         } else {
             write!(f, ": add your user to it (`sudo usermod -aG {name} $USER`) and log in again")
@@ -148,8 +224,8 @@ pub(super) fn diagnose(path: &Path, source: io::Error) -> OpenError {
     let path = path.to_owned();
     match source.kind() {
         io::ErrorKind::NotFound => OpenError::Missing { path },
-        io::ErrorKind::PermissionDenied => match DeviceGroup::of(&path) {
-            Ok(group) => OpenError::PermissionDenied { path, group },
+        io::ErrorKind::PermissionDenied => match DeviceAccess::of(&path) {
+            Ok(access) => OpenError::PermissionDenied { path, access },
             Err(_) => OpenError::Failed { path, source },
         },
         // The device node is there, but no driver behind it.
@@ -195,14 +271,13 @@ fn group_entry(gid: libc::gid_t) -> Option<(String, Vec<String>)> {
     }
 }
 
-/// The name of the process's user, if the user database has it.
-fn user_name() -> Option<String> {
+/// The name of a user, if the user database has it.
+fn user_name(uid: libc::uid_t) -> Option<String> {
     let mut buffer = [0; DATABASE_BUFFER];
     let mut entry = MaybeUninit::<libc::passwd>::uninit();
     let mut found = ptr::null_mut();
     // SAFETY: all pointers are to live objects of the sizes stated.
-    let result =
-        unsafe { libc::getpwuid_r(libc::geteuid(), entry.as_mut_ptr(), buffer.as_mut_ptr(), buffer.len(), &mut found) };
+    let result = unsafe { libc::getpwuid_r(uid, entry.as_mut_ptr(), buffer.as_mut_ptr(), buffer.len(), &mut found) };
     if result != 0 || found.is_null() {
         return None;
     }
@@ -218,6 +293,10 @@ unsafe fn string(text: *const libc::c_char) -> String {
     let text = unsafe { CStr::from_ptr(text) };
     text.to_string_lossy().into_owned()
 }
+
+// Bits of a mode: for all others, and for the group.
+const READ_AND_WRITE: u32 = 0o6;
+const GROUP_READ_AND_WRITE: u32 = READ_AND_WRITE << 3;
 
 /// Room for one entry of the user or group database; more members than fit are as good as none.
 const DATABASE_BUFFER: usize = 16 << 10;

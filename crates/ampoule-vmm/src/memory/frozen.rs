@@ -1,13 +1,16 @@
 //! Pages that never change again, and that any number of regions can show copy-on-write.
 
 use std::fs::File;
-use std::io::{self, Seek, SeekFrom, Write};
+use std::io;
 use std::ops::Range;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::ptr::{self, NonNull};
 use std::slice;
 
 use crate::address::PAGE_SIZE;
+use crate::linux::advice::named;
+use crate::linux::file_size;
 use crate::linux::uninterrupted::uninterrupted;
 use crate::page_set::PageSet;
 
@@ -25,18 +28,24 @@ pub(super) struct Frozen {
 impl Frozen {
     /// Copies these runs of a region's pages. There is at least one page.
     pub(super) fn copy(region: &Region, runs: &[Range<usize>]) -> io::Result<Frozen> {
-        let file = File::from(create_file()?);
         let pages: usize = runs.iter().map(ExactSizeIterator::len).sum();
-        file.set_len((pages * PAGE_SIZE) as u64)?;
-        let file = OwnedFd::from(file);
         let mut zeros = PageSet::new(pages);
+        let file = create_file(pages * PAGE_SIZE, |file| {
+            Self::copy_to(&file, region, runs, &mut zeros)?;
+            Ok(file)
+        })?;
+        Self::seal(file, pages * PAGE_SIZE, zeros)
+    }
+
+    /// Writes these runs of a region's pages to a file of zeros, but for those that hold zeros themselves; `zeros` is told which.
+    fn copy_to(file: &OwnedFd, region: &Region, runs: &[Range<usize>], zeros: &mut PageSet) -> io::Result<()> {
         let mut first = 0;
         for run in runs {
             // Where the pages begin that are to be copied next, and not copied yet.
             let mut rest = run.start;
             let copy = |from: usize, to: usize| {
                 let at = (first + from - run.start) * PAGE_SIZE;
-                region.write_to_file(from * PAGE_SIZE, (to - from) * PAGE_SIZE, &file, at)
+                region.write_to_file(from * PAGE_SIZE, (to - from) * PAGE_SIZE, file, at)
             };
             for page in run.clone() {
                 if region.leading_zeros(page) == PAGE_SIZE {
@@ -48,32 +57,36 @@ impl Frozen {
             copy(rest, run.end)?;
             first += run.len();
         }
-        Self::seal(file, pages * PAGE_SIZE, zeros)
+        Ok(())
     }
 
     /// Copies pieces of bytes, each to whole pages and the first byte at the offset that it says; zeros are around them.
     pub(super) fn of_bytes(pieces: &[(usize, &[u8])]) -> io::Result<Frozen> {
-        let mut file = File::from(create_file()?);
         let mut len = 0;
+        let mut placed = Vec::new();
         for (at, bytes) in pieces.iter().filter(|(_, bytes)| !bytes.is_empty()) {
-            file.seek(SeekFrom::Start((len + at) as u64))?;
-            file.write_all(bytes)?;
+            placed.push((len + at, *bytes));
             len += (at + bytes.len()).next_multiple_of(PAGE_SIZE);
         }
         // A file without a byte could not be mapped.
         len = len.max(PAGE_SIZE);
-        file.set_len(len as u64)?;
-        Self::seal(file.into(), len, PageSet::new(len / PAGE_SIZE))
+        let file = create_file(len, |file| {
+            let file = File::from(file);
+            placed.iter().try_for_each(|(at, bytes)| file.write_all_at(bytes, *at as u64))?;
+            Ok(file.into())
+        })?;
+        Self::seal(file, len, PageSet::new(len / PAGE_SIZE))
     }
 
     /// Makes a file of whole pages, `len` bytes long, unchangeable. The pages `zeros` are known to hold zeros.
     fn seal(file: OwnedFd, len: usize, zeros: PageSet) -> io::Result<Frozen> {
         let seals = libc::F_SEAL_WRITE | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
-        uninterrupted(|| {
+        let sealed = uninterrupted(|| {
             // SAFETY: the descriptor is open; the call touches no memory of this process.
             let result = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) };
             if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-        })?;
+        });
+        named("fcntl", sealed)?;
         let view = uninterrupted(|| {
             // SAFETY: a new mapping at an address that the kernel chooses touches no existing memory.
             let view =
@@ -127,12 +140,18 @@ unsafe impl Send for Frozen {}
 // SAFETY: as above.
 unsafe impl Sync for Frozen {}
 
-/// An empty file without a name that can be sealed, and that can never be executed where the kernel knows of that (Linux 6.3).
-fn create_file() -> io::Result<OwnedFd> {
+/// A file without a name that can be sealed, and that can never be executed where the kernel knows of that (Linux 6.3). It is
+/// `len` bytes long, zeros before it is filled.
+fn create_file(len: usize, fill: impl FnOnce(OwnedFd) -> io::Result<OwnedFd>) -> io::Result<OwnedFd> {
     let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
-    memfd(flags | libc::MFD_NOEXEC_SEAL).or_else(|error| match error.raw_os_error() {
+    let file = memfd(flags | libc::MFD_NOEXEC_SEAL).or_else(|error| match error.raw_os_error() {
         Some(libc::EINVAL) => memfd(flags),
         _ => Err(error),
+    });
+    let file = File::from(named("memfd_create", file)?);
+    file_size::grow(len as u64, || {
+        named("ftruncate", file.set_len(len as u64))?;
+        named("pwrite64", fill(file.into()))
     })
 }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use crate::address::{GuestPhys, GuestVirt, PAGE_SIZE};
 use crate::hypervisor::{HypervisorError, Vcpu, Vm, WriteTracking};
+use crate::linux::advice::{WithAdvice, is_shortage};
 use crate::memory::{Region, RevokeError};
 use crate::x86_64::capabilities::{Capabilities, Paging, SyscallRing};
 use crate::x86_64::paging::{Access, PageTables};
@@ -59,10 +60,10 @@ pub(crate) struct Features {
 #[non_exhaustive]
 pub enum ProbeError {
     /// The trial guest could not be set up or run.
-    #[error("a trial guest could not be run")]
+    #[error("a trial guest could not be run: {0}")]
     Hypervisor(#[from] HypervisorError),
     /// There was no memory for the trial guest.
-    #[error("there is no memory for a trial guest")]
+    #[error("there is no memory for a trial guest: {}", WithAdvice(.0))]
     Memory(#[source] io::Error),
     /// Nothing makes an `out` in ring 3 leave the guest.
     #[error("ring 3 of a guest cannot reach its I/O ports in any way")]
@@ -86,11 +87,23 @@ pub enum ProbeError {
         outcome: Outcome,
     },
     /// The trial guest's memory could not be revoked.
-    #[error("translations of a trial guest's memory could not be revoked")]
+    #[error("translations of a trial guest's memory could not be revoked: {0}")]
     Revoke(#[source] RevokeError),
     /// A guest is shown what its page tables said before they were edited, and a flush does not help.
     #[error("a guest sees outdated page tables, even after a flush of all translations")]
     PageTables,
+}
+
+impl ProbeError {
+    /// Whether it is for lack of something that the host could not try the hypervisor out, which says nothing about that.
+    pub(crate) fn is_shortage(&self) -> bool {
+        match self {
+            ProbeError::Hypervisor(HypervisorError::Refused { source, .. }) | ProbeError::Memory(source) => {
+                is_shortage(source)
+            }
+            _ => false,
+        }
+    }
 }
 
 /// A guest about to execute [`CODE`].

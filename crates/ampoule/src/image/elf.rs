@@ -161,7 +161,7 @@ impl<'image> Executable<'image> {
         }
         let sections = self.header.section_headers(LE, bytes).map_err(|_| truncated(ElfPart::SectionHeaders, bytes))?;
         if sections.is_empty() {
-            return Err(ImageProblem::NotAGuest);
+            return Err(ImageProblem::NoSectionHeaders);
         }
         let names = self
             .header
@@ -186,7 +186,10 @@ impl<'image> Executable<'image> {
             (Some(dynamic), None) => Linkage::read(dynamic, self.bytes)?,
             (Some(_), Some(_)) => return Err(ImageProblem::TwoDynamicSections),
         };
-        if self.kind == ImageKind::PositionIndependent && !interpreter && !linkage.executable {
+        // Not all linkers mark an executable. What has nothing to link to, and a place to start, can be run.
+        let runs_by_itself = !linkage.needs_libraries && !linkage.has_library_name && self.entry() != 0;
+        let is_executable = interpreter || linkage.executable || runs_by_itself;
+        if self.kind == ImageKind::PositionIndependent && !is_executable {
             return Err(not_executable(NotExecutable::SharedLibrary));
         }
         if interpreter || linkage.needs_libraries {
@@ -207,7 +210,9 @@ impl<'image> Executable<'image> {
 struct Linkage {
     needs_libraries: bool,
     relocates_text: bool,
-    /// Linkers mark a position-independent executable, to tell it from a shared library.
+    /// The name under which others link to a shared library.
+    has_library_name: bool,
+    /// Most linkers mark a position-independent executable, to tell it from a shared library.
     executable: bool,
 }
 
@@ -221,6 +226,7 @@ impl Linkage {
             match entry.d_tag.get(LE) {
                 elf::DT_NULL => break,
                 elf::DT_NEEDED => linkage.needs_libraries = true,
+                elf::DT_SONAME => linkage.has_library_name = true,
                 elf::DT_TEXTREL => linkage.relocates_text = true,
                 elf::DT_FLAGS => linkage.relocates_text |= value & elf::DF_TEXTREL.0 != 0,
                 elf::DT_FLAGS_1 => linkage.executable |= value & elf::DF_1_PIE.0 != 0,

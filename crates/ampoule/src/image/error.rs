@@ -156,6 +156,12 @@ pub enum ImageProblem {
         ampoule_abi::layout::FUNCTIONS_SECTION
     )]
     NotAGuest,
+    /// The executable has no section headers, by which its function records would be found.
+    #[error(
+        "has no section headers, so the functions of a guest cannot be found in it; leave out what removes them: `strip \
+         --strip-section-headers`, `sstrip`, or a packer such as `upx` (`strip` alone keeps them)"
+    )]
+    NoSectionHeaders,
     /// More than one section holds function records.
     #[error("has two sections `{}`", ampoule_abi::layout::FUNCTIONS_SECTION)]
     TwoFunctionsSections,

@@ -29,12 +29,21 @@ pub(crate) struct TimeLimits {
 
 /// The time limits of the call could not be watched. The guest has not run.
 #[derive(Debug, Error)]
-#[error(
-    "the thread that watches the time limits of calls could not be started; free some of the process's threads or memory"
-)]
+#[error("the time limits of calls cannot be watched, since {}", why_unwatched(source))]
 pub(crate) struct LimitsUnwatched {
     #[source]
     pub(crate) source: io::Error,
+}
+
+/// Why time limits cannot be watched, and what to do about it: the rest of a sentence.
+pub(crate) fn why_unwatched(source: &io::Error) -> String {
+    match source.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES | libc::ENOSYS) => format!(
+            "the kernel refuses to start a thread for it, or to send the signal that ends a call: {source}; let the process's \
+             seccomp filter allow `clone`, `clone3` and `tgkill`"
+        ),
+        _ => format!("no thread could be started for it: {source}; free some of the process's threads or memory"),
+    }
 }
 
 /// Makes a sandbox's calls interruptible. Calls are begun, checked and finished on the thread that makes them.

@@ -19,7 +19,7 @@ mod tests;
 mod watchdog;
 mod word;
 
-pub(crate) use call::{CallGuard, Interruptor, LimitsUnwatched, TimeLimits};
+pub(crate) use call::{CallGuard, Interruptor, LimitsUnwatched, TimeLimits, why_unwatched};
 pub use linux::signal::{InterruptSignal, InterruptSignalError};
 pub(crate) use state::Interruption;
 pub use state::KillOutcome;
@@ -46,6 +46,7 @@ use state::{CallNumber, Phase};
 /// | after that, while the result is decoded | `NotRunning` | returns its result |
 /// | after another kill, a deadline or a CPU time limit has struck | `AlreadyEnding` | ends for the first reason |
 /// | after the call | `NotRunning` | is over; later calls are not affected |
+/// | while the guest runs, and the kernel refuses to send a signal | `Unreachable` | ends at the guest's next exit |
 /// | while the sandbox is dropped, and after that | `NotRunning` | |
 /// | in a child that was forked from the sandbox's process, at any moment | `NotRunning` | is not affected |
 ///

@@ -13,7 +13,7 @@ use super::call::TimeLimits;
 use super::linux::clock::{AtomicClock, Clock, Moment};
 use super::linux::futex::FutexWord;
 use super::linux::signal::Signal;
-use super::state::{CallNumber, CallState, Interruption, Kick, KillOutcome, Phase};
+use super::state::{CallNumber, CallState, Interruption, Kick, KillOutcome, Phase, Sent};
 use super::watchdog::Watchdog;
 use crate::address_space::Watch;
 
@@ -72,9 +72,14 @@ impl Shared {
     /// Sees to it that the limits of calls are watched.
     pub(super) fn be_watched(self: &Arc<Shared>) -> io::Result<&'static Watchdog> {
         let watchdog = Watchdog::of_process();
+        watchdog.check()?;
         let pointer = ptr::from_ref(watchdog).cast_mut();
         // Changed by the one thread that is about to make a call.
         if self.watchdog.load(Ordering::Relaxed) != pointer {
+            if let Some(signal) = self.signal {
+                // What this thread may send, the watchdog's may send too, as a rule: its filter is that of its starter.
+                signal.check()?;
+            }
             watchdog.watch(self)?;
             self.watchdog.store(pointer, Ordering::Relaxed);
         }
@@ -115,7 +120,13 @@ impl Shared {
     ///
     /// Everything that is read here may be out of date, up to the clock of a thread that has ended; but then the call
     /// is over, and its number does not match any more.
-    pub(super) fn enforce_limits(&self) -> Moment {
+    pub(super) fn enforce_limits(&self, watchdog: &Watchdog) -> Moment {
+        let strike = |call, limit| {
+            if self.interrupt(call, limit) == KillOutcome::Unreachable {
+                watchdog.note_refusal();
+            }
+            Moment::NEVER
+        };
         let Some(call) = self.state.open() else {
             return Moment::NEVER;
         };
@@ -124,14 +135,12 @@ impl Shared {
         let mut next = deadline;
         let now = Clock::MONOTONIC.now();
         if now >= deadline {
-            self.interrupt(call, Interruption::Deadline);
-            return Moment::NEVER;
+            return strike(call, Interruption::Deadline);
         }
         if cpu_time != Moment::NEVER {
             let used = self.limits.cpu_clock.load().now();
             if used >= cpu_time {
-                self.interrupt(call, Interruption::CpuTime);
-                return Moment::NEVER;
+                return strike(call, Interruption::CpuTime);
             }
             next = next.min(now.after(cpu_time.since(used).max(CPU_TIME_GRANULARITY)));
         }
@@ -171,15 +180,15 @@ impl Kick for Shared {
         self.vcpu.clear();
     }
 
-    fn signal(&self) -> bool {
+    fn signal(&self) -> Sent {
         let Some(signal) = self.signal else {
-            return true;
+            return Sent::Yes;
         };
         let thread = self.thread.load(Ordering::Relaxed);
         // SAFETY: has no preconditions.
         if thread == unsafe { libc::pthread_self() } {
             // The calling thread is here, not in the guest; if this is a signal handler, its signal has ended the run.
-            return true;
+            return Sent::Yes;
         }
         // SAFETY: a kick happens while the call is running, so its thread has not ended.
         unsafe { signal.send(thread) }

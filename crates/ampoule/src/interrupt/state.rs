@@ -49,6 +49,10 @@ pub enum KillOutcome {
     AlreadyEnding,
     /// No call was running, or no longer the one that was meant. Nothing happened, and no later call is affected.
     NotRunning,
+    /// The call was running and will end without a result, but not before the guest leaves by itself: the kernel refuses to send
+    /// the [signal](crate::InterruptSignal) that would take it out, as a seccomp filter without `tgkill` makes it do. A kill from
+    /// a thread that may send it still takes the guest out.
+    Unreachable,
 }
 
 /// What a call's thread is doing.
@@ -70,8 +74,18 @@ pub(super) trait Kick {
 
     fn clear(&self);
 
-    /// Sends the calling thread a signal. Returns `false`, after a pause, if that is impossible for the moment.
-    fn signal(&self) -> bool;
+    /// Sends the calling thread a signal. Pauses if that is impossible for the moment.
+    fn signal(&self) -> Sent;
+}
+
+/// What became of a signal.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Sent {
+    Yes,
+    /// Another attempt may succeed.
+    NotYet,
+    /// No attempt of this thread will succeed.
+    Refused,
 }
 
 /// For the calling thread.
@@ -146,44 +160,59 @@ impl<W: Word> CallState<W> {
         (word & RUNNING != 0).then(|| (number(word), phase(word)))
     }
 
-    /// The number of the call that is running, if it has not been interrupted.
+    /// The number of the call that is running, if it has not been interrupted, or if that did not reach its thread.
     pub(super) fn open(&self) -> Option<CallNumber> {
         let word = self.word.load();
-        is_open(word).then(|| number(word))
+        (is_open(word) || is_unreached(word)).then(|| number(word))
     }
 
-    /// Interrupts this call, if it is running and has not been interrupted, and makes its thread notice.
+    /// Interrupts this call, if it is running and has not been interrupted, and makes its thread notice. Where it has been, and
+    /// the interrupter was not allowed to reach its thread, this one tries.
     pub(super) fn interrupt(&self, call: CallNumber, interruption: Interruption, kick: &impl Kick) -> KillOutcome {
         let interrupted = self.word.try_update(|word| {
             let kicking = if phase(word) == Phase::Guest { KICKING } else { 0 };
-            (is_open(word) && number(word) == call).then_some(word | cause_bits(interruption) | kicking)
+            match () {
+                () if number(word) != call => None,
+                () if is_open(word) => Some(word | cause_bits(interruption) | kicking),
+                () if is_unreached(word) => Some((word & !UNREACHED) | KICKING),
+                () => None,
+            }
         });
-        match interrupted {
-            Ok(word) => match phase(word) {
-                Phase::Guest => self.kick(call, kick),
-                Phase::Host => {}
-                Phase::Asleep => self.word.wake(),
-            },
+        let before = match interrupted {
+            Ok(before) => before,
             Err(word) if word & RUNNING != 0 && number(word) == call => return KillOutcome::AlreadyEnding,
             Err(_) => return KillOutcome::NotRunning,
+        };
+        match phase(before) {
+            Phase::Guest if !self.kick(call, kick) => return KillOutcome::Unreachable,
+            Phase::Guest | Phase::Host => {}
+            Phase::Asleep => self.word.wake(),
         }
-        KillOutcome::Killed
+        if is_open(before) { KillOutcome::Killed } else { KillOutcome::AlreadyEnding }
     }
 
-    /// Makes the thread leave the guest. [`KICKING`] is set: the call cannot end before it is cleared here.
-    fn kick(&self, call: CallNumber, kick: &impl Kick) {
+    /// Makes the thread leave the guest. [`KICKING`] is set: the call cannot end before it is cleared here. Returns whether the
+    /// thread leaves, or has left by itself.
+    fn kick(&self, call: CallNumber, kick: &impl Kick) -> bool {
         // A run that begins after the request ends because of it, one that began before ends because of the signal.
         kick.request();
-        while !kick.signal() {
-            if self.running().is_none_or(|(running, _)| running != call) {
-                // The guest has left by itself, and `finish` is waiting.
-                break;
+        let sent = loop {
+            let sent = kick.signal();
+            // The guest may leave by itself, and `finish` wait.
+            if sent != Sent::NotYet || self.running().is_none_or(|(running, _)| running != call) {
+                break sent;
             }
-        }
-        let before = self.word.update(|word| word & !KICKING);
+        };
+        let unreached = if sent == Sent::Refused { UNREACHED } else { 0 };
+        let before = self.word.update(|word| {
+            let left = word & RUNNING == 0;
+            (word & !KICKING) | if left { 0 } else { unreached }
+        });
         if before & RUNNING == 0 {
             self.word.wake();
+            return true;
         }
+        unreached == 0
     }
 }
 
@@ -197,6 +226,11 @@ fn number(word: u64) -> CallNumber {
 
 fn is_open(word: u64) -> bool {
     word & (RUNNING | CAUSE) == RUNNING
+}
+
+/// Whether the call has been interrupted, and its thread may be in the guest all the same.
+fn is_unreached(word: u64) -> bool {
+    word & (RUNNING | UNREACHED) == RUNNING | UNREACHED && phase(word) == Phase::Guest
 }
 
 fn phase(word: u64) -> Phase {
@@ -243,6 +277,8 @@ const DEADLINE: u64 = 2 << 3;
 const CPU_TIME: u64 = 3 << 3;
 /// A kick is on its way. Only the one interrupter that has interrupted the call sets and clears it.
 const KICKING: u64 = 1 << 5;
-const NUMBER_SHIFT: u32 = 6;
+/// The last interrupter was not allowed to send the signal. Set and cleared like [`KICKING`].
+const UNREACHED: u64 = 1 << 6;
+const NUMBER_SHIFT: u32 = 7;
 const ONE_CALL: u64 = 1 << NUMBER_SHIFT;
 const NUMBER: u64 = !(ONE_CALL - 1);

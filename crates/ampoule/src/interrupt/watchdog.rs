@@ -6,7 +6,7 @@
 
 use std::io;
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicPtr, Ordering};
 use std::sync::{Arc, Mutex, Once, PoisonError, Weak};
 use std::thread;
 
@@ -21,6 +21,8 @@ use super::shared::Shared;
 pub(super) struct Watchdog {
     watched: Mutex<Watched>,
     alarm: Alarm<FutexWord>,
+    /// Why its thread was not allowed to take another one out of its guest: an error number, or 0.
+    refusal: AtomicI32,
 }
 
 #[derive(Debug, Default)]
@@ -62,6 +64,19 @@ impl Watchdog {
         Ok(())
     }
 
+    /// Whether calls that have passed a limit can be ended.
+    pub(super) fn check(&self) -> io::Result<()> {
+        match self.refusal.load(Ordering::Relaxed) {
+            0 => Ok(()),
+            refusal => Err(io::Error::from_raw_os_error(refusal)),
+        }
+    }
+
+    /// Notes that a call has passed a limit, and its thread may be in the guest all the same.
+    pub(super) fn note_refusal(&self) {
+        self.refusal.store(signal::last_refusal(), Ordering::Relaxed);
+    }
+
     /// Tells that a call of a watched sandbox has a limit that it cannot reach before that moment.
     pub(super) fn look_by(&self, moment: Moment) {
         self.alarm.look_by(moment);
@@ -81,7 +96,7 @@ impl Watchdog {
         watched.sandboxes.retain(|sandbox| {
             let sandbox = sandbox.upgrade();
             if let Some(sandbox) = &sandbox {
-                next = next.min(sandbox.enforce_limits());
+                next = next.min(sandbox.enforce_limits(self));
             }
             sandbox.is_some()
         });
@@ -101,7 +116,8 @@ impl Watchdog {
         });
 
         let alarm = Alarm::new(FutexWord::new(Moment::NEVER.nanoseconds()), FutexWord::new(0));
-        let created = Box::into_raw(Box::new(Watchdog { watched: Mutex::default(), alarm }));
+        let created =
+            Box::into_raw(Box::new(Watchdog { watched: Mutex::default(), alarm, refusal: AtomicI32::new(0) }));
         match CURRENT.compare_exchange(ptr::null_mut(), created, Ordering::AcqRel, Ordering::Acquire) {
             // SAFETY: `created` comes from a box, and is never freed from now on.
             Ok(_) => unsafe { &*created },

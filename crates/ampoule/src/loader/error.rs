@@ -2,14 +2,16 @@
 
 use std::fmt;
 
+use ampoule_vmm::WithAdvice;
 use thiserror::Error;
 
 /// Why an image could not be loaded into a guest's memory.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum LoadError {
-    /// The host has no memory, file descriptor or mapping left for the image's pages.
-    #[error("the host cannot hold the image's pages: {0}; free some memory or file descriptors")]
+    /// The host cannot hold the image's pages, for lack of memory, files or mappings, or because a limit of the process's forbids
+    /// it.
+    #[error("the host cannot hold the image's pages: {}", WithAdvice(.0))]
     Memory(#[source] std::io::Error),
     /// The image does not fit the guest's memory.
     #[error(

@@ -106,7 +106,7 @@ impl Machine {
             &StartInfo {
                 arguments: &config.arguments,
                 environment: &config.environment,
-                random: random_bytes(),
+                random: random_bytes()?,
                 info_page: Mailbox::info_page(shim::SHARED_BASE),
                 stack_size: shape.stack_size,
                 fsgsbase: capabilities.fsgsbase,
@@ -320,6 +320,6 @@ const LOWEST_TABLE_SPAN: usize = 512 * PAGE_SIZE;
 const SPARE_TABLES: usize = 64;
 
 /// Bytes of the host's random source, for the guest's `AT_RANDOM`.
-fn random_bytes() -> [u8; 16] {
-    crate::personality::linux::random::bytes()
+fn random_bytes() -> Result<[u8; 16], BuildError> {
+    crate::personality::linux::random::bytes().map_err(BuildError::Random)
 }

@@ -82,7 +82,7 @@ impl Builder {
 
     /// Lets the guest call a function of the host.
     ///
-    /// The closure takes up to twelve owned [`Deserialize`](serde::Deserialize) values and returns a [`Serialize`] one.
+    /// The closure takes up to 32 owned [`Deserialize`](serde::Deserialize) values and returns a [`Serialize`] one.
     /// It runs on the thread that called into the sandbox, while the guest waits. It cannot call into the same sandbox,
     /// which is borrowed by the call that it serves:
     ///

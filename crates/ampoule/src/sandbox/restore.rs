@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use ampoule_abi::text::printable_name;
-use ampoule_vmm::HypervisorError;
+use ampoule_vmm::{HypervisorError, WithAdvice};
 use thiserror::Error;
 
 use super::Sandbox;
@@ -80,8 +80,15 @@ pub enum RestoreError {
     #[error("the virtual machine could not be put back: {0}; build or spawn a new sandbox")]
     Hypervisor(#[source] Arc<HypervisorError>),
     /// The guest's memory could not be made what it was.
-    #[error("the guest's memory could not be put back: {0}; build or spawn a new sandbox")]
+    #[error("the guest's memory could not be put back: {}; build or spawn a new sandbox", with_advice(.0))]
     Memory(#[source] Arc<dyn std::error::Error + Send + Sync>),
+}
+
+fn with_advice(error: &Arc<dyn std::error::Error + Send + Sync>) -> String {
+    match error.downcast_ref() {
+        Some(error) => WithAdvice(error).to_string(),
+        None => error.to_string(),
+    }
 }
 
 impl RestoreError {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::ptr;
 use std::sync::{Arc, Weak};
 
-use ampoule_vmm::{Hypervisor, HypervisorError, PAGE_SIZE};
+use ampoule_vmm::{Hypervisor, HypervisorError, PAGE_SIZE, WithAdvice};
 use thiserror::Error;
 
 use super::Sandbox;
@@ -64,8 +64,8 @@ pub enum SnapshotError {
     /// The hypervisor failed.
     #[error("the virtual machine's state could not be read: {0}")]
     Hypervisor(#[source] Arc<HypervisorError>),
-    /// The host has no memory for the snapshot.
-    #[error("the host cannot hold the snapshot: {0}; free some memory, or raise the limit of open files")]
+    /// The host cannot hold the snapshot, for lack of memory, files or mappings, or because a limit of the process's forbids it.
+    #[error("the host cannot hold the snapshot: {}", WithAdvice(.0))]
     Memory(#[source] std::io::Error),
 }
 

@@ -23,6 +23,22 @@ enum Shape {
 
 type Bytes = Vec<u8>;
 
+/// As many parameters as a function may have.
+#[export]
+#[rustfmt::skip]
+#[expect(clippy::too_many_arguments, reason = "that is what is tried")]
+fn in_order(
+    p1: u32, p2: u32, p3: u32, p4: u32, p5: u32, p6: u32, p7: u32, p8: u32,
+    p9: u32, p10: u32, p11: u32, p12: u32, p13: u32, p14: u32, p15: u32, p16: u32,
+    p17: u32, p18: u32, p19: u32, p20: u32, p21: u32, p22: u32, p23: u32, p24: u32,
+    p25: u32, p26: u32, p27: u32, p28: u32, p29: u32, p30: u32, p31: u32, p32: u32,
+) -> [u32; 32] {
+    [p1, p2, p3, p4, p5, p6, p7, p8,
+     p9, p10, p11, p12, p13, p14, p15, p16,
+     p17, p18, p19, p20, p21, p22, p23, p24,
+     p25, p26, p27, p28, p29, p30, p31, p32,]
+}
+
 #[export]
 fn echo_number(a: i8, b: u64, c: i128, d: f32, e: bool, f: char) -> (i8, u64, i128, f32, bool, char) {
     (a, b, c, d, e, f)

@@ -41,6 +41,26 @@ fn large_register_state_is_hidden_consistently() {
 }
 
 #[test]
+fn what_only_ring_0_could_use_is_hidden() {
+    let mut cpuid = CpuId::from_entries(&[
+        entry(0x1, 0, [0, 0, u32::MAX, u32::MAX]),
+        entry(0x7, 0, [1, u32::MAX, u32::MAX, u32::MAX]),
+        entry(0x8000_0001, 0, [0, 0, u32::MAX, u32::MAX]),
+        entry(0x8000_000a, 0, [1, 8, 0, u32::MAX]),
+    ])
+    .unwrap();
+    restrict(&mut cpuid);
+    let basic = find(&cpuid, 0x1, 0).unwrap();
+    assert_eq!(basic.ecx, !(1 << 5 | 1 << 21), "all but VMX and x2APIC");
+    let extended = find(&cpuid, 0x7, 0).unwrap();
+    assert_eq!((extended.ecx & 1 << 7, extended.edx & 1 << 20), (0, 0), "CET_SS, CET_IBT");
+    assert_ne!(extended.ecx & 1 << 8, 0, "GFNI stays");
+    let amd = find(&cpuid, 0x8000_0001, 0).unwrap();
+    assert_eq!((amd.ecx & 1 << 2, amd.ecx & 1 << 5), (0, 1 << 5), "SVM goes, and LZCNT stays");
+    assert_eq!(find(&cpuid, 0x8000_000a, 0).unwrap(), &entry(0x8000_000a, 0, [0; 4]));
+}
+
+#[test]
 fn the_vendor_stays() {
     let mut cpuid = large();
     restrict(&mut cpuid);

@@ -1,15 +1,19 @@
 use super::*;
 use crate::x86_64::probe::Trials;
 
-fn denied(effective: bool, listed: bool) -> String {
-    let group = DeviceGroup { name: "kvm".to_owned(), effective, listed };
-    OpenError::PermissionDenied { path: "/dev/kvm".into(), group }.to_string()
+fn denied(mode: u32, group: DeviceGroup) -> String {
+    let access = DeviceAccess { mode, owner: "root".to_owned(), group, permitted: false };
+    OpenError::PermissionDenied { path: "/dev/kvm".into(), access }.to_string()
+}
+
+fn kvm(effective: bool, listed: bool) -> DeviceGroup {
+    DeviceGroup { name: "kvm".to_owned(), id: 104, effective, listed }
 }
 
 #[test]
 fn a_stranger_to_the_group_is_told_to_join_it() {
     assert_eq!(
-        denied(false, false),
+        denied(0o660, kvm(false, false)),
         "/dev/kvm: permission denied; the device belongs to group `kvm`: \
          add your user to it (`sudo usermod -aG kvm $USER`) and log in again"
     );
@@ -17,30 +21,53 @@ fn a_stranger_to_the_group_is_told_to_join_it() {
 
 #[test]
 fn a_new_member_of_the_group_is_told_to_log_in_again() {
-    let message = denied(false, true);
+    let message = denied(0o660, kvm(false, true));
     assert!(message.ends_with("log in again"), "{message}");
     assert!(!message.contains("usermod"), "{message}");
 }
 
 #[test]
-fn a_member_of_the_group_is_told_about_the_mode() {
-    let message = denied(true, true);
-    assert!(message.contains("permission to read and write"), "{message}");
+fn nobody_is_sent_into_a_group_that_the_mode_keeps_out() {
+    let root = |effective| DeviceGroup { name: "root".to_owned(), id: 0, effective, listed: false };
+    for group in [root(false), root(true), kvm(true, true), kvm(false, false)] {
+        let message = denied(0o600, group);
+        assert!(message.contains("mode 0600 lets nobody but its owner `root`"), "{message}");
+        assert!(message.contains("chmod 660 /dev/kvm") && !message.contains("-aG root"), "{message}");
+    }
+    // Where the mode lets the group in, root's is still none to be in.
+    let message = denied(0o660, root(false));
+    assert!(message.contains("chgrp kvm /dev/kvm") && !message.contains("-aG root"), "{message}");
 }
 
 #[test]
-fn a_refused_open_names_the_group_that_owns_the_device() {
-    let refused = io::Error::from_raw_os_error(libc::EACCES);
+fn where_the_mode_lets_the_process_in_something_else_is_looked_for() {
+    let group = kvm(true, true);
+    let access = DeviceAccess { mode: 0o660, owner: "root".to_owned(), group, permitted: true };
+    let message = OpenError::PermissionDenied { path: "/dev/kvm".into(), access }.to_string();
+    assert!(message.contains("something else refuses") && !message.contains("usermod"), "{message}");
+}
+
+#[test]
+fn a_refused_open_names_owner_group_and_mode_of_the_device() {
     let device = std::env::current_exe().unwrap();
-    let gid = device.metadata().unwrap().gid();
-    let error = diagnose(&device, refused);
-    let OpenError::PermissionDenied { path, group } = error else {
+    let metadata = device.metadata().unwrap();
+    let error = diagnose(&device, io::Error::from_raw_os_error(libc::EACCES));
+    let OpenError::PermissionDenied { path, access } = error else {
         panic!("{error:?}");
     };
     assert_eq!(path, device);
-    let name = group_entry(gid).map_or_else(|| gid.to_string(), |(name, _)| name);
-    assert_eq!(group.name, name);
-    assert_eq!(group.effective, process_groups().unwrap().contains(&gid));
+    let name = group_entry(metadata.gid()).map_or_else(|| metadata.gid().to_string(), |(name, _)| name);
+    assert_eq!(access.group.name, name);
+    assert_eq!(access.group.effective, process_groups().unwrap().contains(&metadata.gid()));
+    assert_eq!(access.mode, metadata.mode() & 0o777);
+    // Whoever runs this has made the file.
+    assert!(access.permitted, "{access:?}");
+}
+
+#[test]
+fn a_refusal_comes_with_its_reason_and_with_what_to_do() {
+    let error = diagnose(Path::new("/dev/kvm"), io::Error::from_raw_os_error(libc::EMFILE)).to_string();
+    assert!(error.contains("Too many open files") && error.contains("`ulimit -n`"), "{error}");
 }
 
 #[test]

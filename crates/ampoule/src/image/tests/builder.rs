@@ -175,7 +175,7 @@ impl ElfFile {
         put(&mut headers, 1u32);
         put(&mut headers, self.entry);
         put(&mut headers, self.program_header_offset);
-        put(&mut headers, section_header_offset);
+        put(&mut headers, if self.sections.is_empty() { 0 } else { section_header_offset });
         put(&mut headers, 0u32);
         put(&mut headers, 64u16);
         put(&mut headers, self.program_header_size);
@@ -312,6 +312,7 @@ pub(super) const PF_X: u32 = 1;
 pub(super) const PF_W: u32 = 2;
 pub(super) const PF_R: u32 = 4;
 pub(super) const DT_NEEDED: u64 = 1;
+pub(super) const DT_SONAME: u64 = 14;
 pub(super) const DT_TEXTREL: u64 = 22;
 pub(super) const DT_FLAGS: u64 = 30;
 pub(super) const DF_TEXTREL: u64 = 4;

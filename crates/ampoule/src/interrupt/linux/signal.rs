@@ -4,10 +4,13 @@ use std::cell::Cell;
 use std::io;
 use std::mem::MaybeUninit;
 use std::ptr;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use thiserror::Error;
+
+use crate::interrupt::state::Sent;
 
 /// The signal by which the library takes a thread out of its guest, for [kills](crate::InterruptHandle) and time
 /// limits.
@@ -32,6 +35,10 @@ use thiserror::Error;
 ///   ever.
 /// - It sends the signal to threads that run a guest, and only to end that guest's call. No host function and nothing
 ///   else of the application is ever interrupted by it.
+/// - Whether it may send it (`tgkill`, which a seccomp filter can forbid) is tried when it is installed, for every sandbox
+///   that is built, and before a sandbox's first call with a time limit: an error where it may not. With a filter that comes
+///   later, a kill is [`Unreachable`](crate::KillOutcome::Unreachable), and once that has happened to a time limit, no more calls
+///   with one are begun.
 ///
 /// A signal of this number from elsewhere has no effect (its handler has `SA_RESTART`). No other signal is touched, and
 /// a guest that is interrupted by one of the application's signals goes on after the application's handler.
@@ -107,6 +114,18 @@ pub enum InterruptSignalError {
         #[source]
         source: io::Error,
     },
+    /// The kernel refuses to send the signal, so that no call could be taken out of its guest.
+    #[error(
+        "signal {signal} cannot be sent to the process's own threads: {source}; let its seccomp filter allow `tgkill`, or, before \
+         the first sandbox is built, do without the signal by `InterruptSignal::None.install()`"
+    )]
+    Refused {
+        /// The signal's number.
+        signal: i32,
+        /// The system's answer.
+        #[source]
+        source: io::Error,
+    },
     /// The process has decided before.
     #[error(
         "the signal that ends calls was chosen before ({}); choose it once, before the first sandbox is built",
@@ -123,10 +142,13 @@ pub enum InterruptSignalError {
 pub(in crate::interrupt) struct Signal(i32);
 
 impl Signal {
-    /// The signal in use; decides for the default if nothing was decided.
+    /// The signal in use, which this thread may send; decides for the default if nothing was decided.
     pub(in crate::interrupt) fn in_use() -> Result<Option<Signal>, InterruptSignalError> {
-        if let Some(Decision(signal)) = DECISION.get() {
-            return Ok(*signal);
+        if let Some(Decision(decided)) = DECISION.get() {
+            if let Some(signal) = decided {
+                signal.check().map_err(|source| InterruptSignalError::Refused { signal: signal.0, source })?;
+            }
+            return Ok(*decided);
         }
         match InterruptSignal::Default.install() {
             Ok(()) | Err(InterruptSignalError::Decided { .. }) => Signal::in_use(),
@@ -142,6 +164,7 @@ impl Signal {
         if disposition(signal).map_err(unusable)? != libc::SIG_DFL {
             return Err(InterruptSignalError::InUse { signal });
         }
+        Signal(signal).check().map_err(|source| InterruptSignalError::Refused { signal, source })?;
         let handler: extern "C" fn(libc::c_int) = on_signal;
         // SAFETY: a `sigaction` of zeros is valid: an empty mask, no flags, the default disposition.
         let mut action: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
@@ -174,24 +197,44 @@ impl Signal {
         }
     }
 
-    /// Sends the signal to a thread. Returns `false`, after a pause, if the kernel has no room to queue it.
+    /// Whether this thread may send signals to threads of the process. A filter looks at the number of the call, or at all of
+    /// it, as for a signal that arrives; this one does not.
+    pub(in crate::interrupt) fn check(self) -> io::Result<()> {
+        // SAFETY: this thread has not ended, and a signal of number 0 is none.
+        match unsafe { libc::pthread_kill(libc::pthread_self(), 0) } {
+            0 => Ok(()),
+            refusal => Err(io::Error::from_raw_os_error(refusal)),
+        }
+    }
+
+    /// Sends the signal to a thread. Pauses if the kernel has no room to queue it.
     ///
     /// # Safety
     ///
     /// The thread must not have ended.
-    pub(in crate::interrupt) unsafe fn send(self, thread: libc::pthread_t) -> bool {
+    pub(in crate::interrupt) unsafe fn send(self, thread: libc::pthread_t) -> Sent {
         // SAFETY: the caller answers for the thread.
-        let result = unsafe { libc::pthread_kill(thread, self.0) };
-        if result != libc::EAGAIN {
-            return true;
+        match unsafe { libc::pthread_kill(thread, self.0) } {
+            0 => Sent::Yes,
+            libc::EAGAIN => {
+                std::thread::sleep(PAUSE);
+                Sent::NotYet
+            }
+            refusal => {
+                LAST_REFUSAL.store(refusal, Ordering::Relaxed);
+                Sent::Refused
+            }
         }
-        std::thread::sleep(PAUSE);
-        false
     }
 }
 
 /// That a signal came is all that matters: it has ended the run of a guest.
 extern "C" fn on_signal(_: libc::c_int) {}
+
+/// The kernel's last reason to refuse a signal: an error number, or 0 as long as there was none.
+pub(in crate::interrupt) fn last_refusal() -> i32 {
+    LAST_REFUSAL.load(Ordering::Relaxed)
+}
 
 /// Keeps all signals from the calling thread.
 pub(in crate::interrupt) fn block_all() {
@@ -226,6 +269,8 @@ static DECISION: OnceLock<Decision> = OnceLock::new();
 
 /// Held while a decision is made.
 static DECIDING: Mutex<()> = Mutex::new(());
+
+static LAST_REFUSAL: AtomicI32 = AtomicI32::new(0);
 
 thread_local! {
     static UNBLOCKED: Cell<bool> = const { Cell::new(false) };

@@ -8,7 +8,7 @@ use loom::sync::atomic::{AtomicBool, Ordering};
 use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
 
-use super::{CallNumber, CallState, Interruption, Kick, KillOutcome, Phase};
+use super::{CallNumber, CallState, Interruption, Kick, KillOutcome, Phase, Sent};
 use crate::interrupt::linux::clock::Moment;
 use crate::interrupt::word::model::ModelWord;
 
@@ -190,10 +190,10 @@ impl Kick for Sandbox {
         self.request.store(false, Ordering::Release);
     }
 
-    fn signal(&self) -> bool {
+    fn signal(&self) -> Sent {
         *self.pending.lock().unwrap() = true;
         self.sent.notify_all();
-        true
+        Sent::Yes
     }
 }
 

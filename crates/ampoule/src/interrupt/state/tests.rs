@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use super::{CallNumber, CallState, Interruption, Kick, KillOutcome, Phase};
+use super::{CallNumber, CallState, Interruption, Kick, KillOutcome, Phase, Sent};
 use crate::interrupt::linux::clock::{Clock, Moment};
 use crate::interrupt::linux::futex::FutexWord;
 
@@ -12,6 +12,7 @@ struct Kicks {
     requested: Cell<bool>,
     signals: Cell<u32>,
     refusals: Cell<u32>,
+    is_forbidden: Cell<bool>,
 }
 
 impl Kick for Kicks {
@@ -23,14 +24,17 @@ impl Kick for Kicks {
         self.requested.set(false);
     }
 
-    fn signal(&self) -> bool {
+    fn signal(&self) -> Sent {
         assert!(self.requested.get(), "the request comes before the signal");
         if self.refusals.get() > 0 {
             self.refusals.set(self.refusals.get() - 1);
-            return false;
+            return Sent::NotYet;
+        }
+        if self.is_forbidden.get() {
+            return Sent::Refused;
         }
         self.signals.set(self.signals.get() + 1);
-        true
+        Sent::Yes
     }
 }
 
@@ -154,10 +158,10 @@ fn a_child_ends_a_call_in_whose_kick_it_was_forked() {
 
         fn clear(&self) {}
 
-        fn signal(&self) -> bool {
+        fn signal(&self) -> Sent {
             self.0.forget_kick();
             self.1.set(Some(self.0.finish(self)));
-            true
+            Sent::Yes
         }
     }
 
@@ -166,4 +170,35 @@ fn a_child_ends_a_call_in_whose_kick_it_was_forked() {
     let forked = Forked(&state, Cell::default());
     state.interrupt(call, Interruption::Killed, &forked);
     assert_eq!(forked.1.get(), Some(Err(Interruption::Killed)));
+}
+
+#[test]
+fn where_a_signal_may_not_be_sent_the_call_is_left_to_whoever_may() {
+    let (state, kicks) = state();
+    kicks.is_forbidden.set(true);
+    let call = state.begin();
+    assert_eq!(state.interrupt(call, Interruption::Killed, &kicks), KillOutcome::Unreachable);
+    assert_eq!((state.check(), state.open()), (Err(Interruption::Killed), Some(call)));
+    assert_eq!(state.interrupt(call, Interruption::Deadline, &kicks), KillOutcome::Unreachable);
+    kicks.is_forbidden.set(false);
+    assert_eq!(state.interrupt(call, Interruption::CpuTime, &kicks), KillOutcome::AlreadyEnding);
+    assert_eq!((kicks.signals.get(), state.open()), (1, None));
+    assert_eq!(state.interrupt(call, Interruption::CpuTime, &kicks), KillOutcome::AlreadyEnding);
+    assert_eq!(kicks.signals.get(), 1);
+    assert_eq!(state.finish(&kicks), Err(Interruption::Killed));
+    assert!(!kicks.requested.get());
+    let call = state.begin();
+    assert_eq!((state.check(), state.open()), (Ok(()), Some(call)));
+    assert_eq!(state.finish(&kicks), Ok(()));
+}
+
+#[test]
+fn a_call_that_could_not_be_reached_ends_at_the_guests_next_exit() {
+    let (state, kicks) = state();
+    kicks.is_forbidden.set(true);
+    let call = state.begin();
+    assert_eq!(state.interrupt(call, Interruption::Killed, &kicks), KillOutcome::Unreachable);
+    assert_eq!(state.enter(Phase::Host), Err(Interruption::Killed));
+    assert_eq!(state.finish(&kicks), Err(Interruption::Killed));
+    assert_eq!(state.interrupt(call, Interruption::Killed, &kicks), KillOutcome::NotRunning);
 }
