@@ -1,7 +1,7 @@
 //! What an ordinary Rust program finds inside: `std` works, and nothing of the host is reachable.
 
-use ampoule::{CallError, ExceededLimit, Limits, Output, Termination};
-use ampoule_tests::{calls_builder, calls_sandbox, hostile_image};
+use ampoule::{CallError, ExceededLimit, Limits, Output, Sandbox, Termination};
+use ampoule_tests::{calls_builder, calls_sandbox, calls_spawn, hostile_image};
 
 #[test]
 fn printed_text_goes_where_the_builder_says() {
@@ -58,6 +58,11 @@ fn nothing_of_the_host_is_reachable() {
         ("open_file", "/etc/passwd"),
         ("open_file", "/dev/kvm"),
         ("open_file", "/proc/self/mem"),
+        ("open_file", "/dev/../etc/passwd"),
+        ("open_file", "/dev/null/../kvm"),
+        ("open_file", "/"),
+        ("open_file", "/dev"),
+        ("create_file", "/dev/escaped"),
         ("create_file", "/tmp/escaped"),
         ("connect", "127.0.0.1:80"),
         ("start_process", "/bin/true"),
@@ -90,4 +95,142 @@ fn memory_can_be_used_up_to_the_limit_and_running_out_is_an_error_in_the_guest()
 fn random_numbers_differ_between_sandboxes() {
     let seed = || calls_sandbox().call::<u64>("hasher_seed", ()).unwrap();
     assert_ne!(seed(), seed());
+}
+
+/// What programs open that have no other source of random bytes: `getrandom` and everything on top of it in a static program.
+#[test]
+fn random_devices_give_fresh_bytes() {
+    let mut sandbox = calls_sandbox();
+    for device in ["/dev/urandom", "/dev/random"] {
+        let mut read = |len: u32| sandbox.call::<Vec<u8>>("read_file", (device, len)).unwrap();
+        assert_ne!(read(16), read(16));
+        let many = read(300_000);
+        assert!(many.chunks(1000).all(|part| part.iter().any(|byte| *byte != part[0])), "{device}");
+    }
+}
+
+#[test]
+fn the_other_devices_are_linuxs() {
+    let mut sandbox = calls_sandbox();
+    for device in ["/dev/zero", "/dev/full"] {
+        assert_eq!(sandbox.call::<Vec<u8>>("read_file", (device, 5000u32)).unwrap(), [0; 5000]);
+    }
+    let error = sandbox.call::<Vec<u8>>("read_file", ("/dev/null", 1u32)).unwrap_err();
+    assert!(matches!(error, CallError::Function { .. }), "{error}");
+    for device in ["/dev/null", "/dev/zero", "/dev/urandom", "/dev/random"] {
+        sandbox.call::<()>("write_file", (device, "text")).unwrap();
+        assert_eq!(sandbox.call::<String>("kind_of", (device,)).unwrap(), "character device");
+    }
+    let error = sandbox.call::<()>("write_file", ("/dev/full", "text")).unwrap_err();
+    assert!(error.to_string().contains("No space left on device"), "{error}");
+}
+
+#[test]
+fn a_guest_that_keeps_everything_open_is_refused_more() {
+    let mut sandbox = calls_sandbox();
+    let error = loop {
+        match sandbox.call::<usize>("keep_open", ("/dev/null",)) {
+            Ok(open) => assert!(open < 1000),
+            Err(error) => break error,
+        }
+    };
+    assert!(error.to_string().contains("Too many open files"), "{error}");
+    sandbox.reset().unwrap();
+    assert_eq!(sandbox.call::<usize>("keep_open", ("/dev/null",)).unwrap(), 1);
+}
+
+#[test]
+fn open_files_are_part_of_a_snapshot() {
+    let mut sandbox = calls_sandbox();
+    assert_eq!(sandbox.call::<usize>("keep_open", ("/dev/urandom",)).unwrap(), 1);
+    let snapshot = sandbox.snapshot().unwrap();
+    let first = sandbox.call::<[u8; 8]>("read_kept", ()).unwrap();
+    let mut spawned = calls_spawn(snapshot.builder()).build().unwrap();
+    assert_ne!(spawned.call::<[u8; 8]>("read_kept", ()).unwrap(), first);
+    sandbox.restore(&snapshot).unwrap();
+    assert_ne!(sandbox.call::<[u8; 8]>("read_kept", ()).unwrap(), first);
+}
+
+#[test]
+fn the_working_directory_can_be_looked_at_and_entered() {
+    let mut sandbox = calls_sandbox();
+    assert_eq!(sandbox.call::<String>("kind_of", ("/",)).unwrap(), "directory");
+    assert_eq!(sandbox.call::<String>("kind_of", (".",)).unwrap(), "directory");
+    assert_eq!(sandbox.call::<String>("enter", ("/",)).unwrap(), "/");
+    assert_eq!(sandbox.call::<String>("enter", ("dev",)).unwrap(), "/dev");
+    sandbox.call::<()>("open_file", ("null",)).unwrap();
+    assert!(sandbox.call::<String>("enter", ("/tmp",)).is_err());
+}
+
+/// A program that makes its seed from the second and its process number makes another one in each sandbox. All that comes
+/// from one snapshot has one number, as C libraries remember it.
+#[test]
+fn sandboxes_are_different_processes_and_stay_who_they_are() {
+    let mut sandbox = calls_sandbox();
+    let id: u32 = sandbox.call("process_id", ()).unwrap();
+    let others: Vec<u32> = (0..3).map(|_| calls_sandbox().call("process_id", ()).unwrap()).collect();
+    assert!(others.iter().any(|other| *other != id), "{id} {others:?}");
+    let snapshot = sandbox.snapshot().unwrap();
+    sandbox.reset().unwrap();
+    assert_eq!(sandbox.call::<u32>("process_id", ()).unwrap(), id);
+    let mut spawned = calls_spawn(snapshot.builder()).build().unwrap();
+    assert_eq!(spawned.call::<u32>("process_id", ()).unwrap(), id);
+}
+
+#[test]
+fn the_c_library_knows_where_the_stack_is() {
+    let mut sandbox = calls_builder().stack_size(1 << 20).build().unwrap();
+    let (start, size, on_it): (u64, u64, u64) = sandbox.call("stack_bounds", ()).unwrap();
+    assert!((start..start + size).contains(&on_it), "{start:#x} {size:#x} {on_it:#x}");
+    assert!(size > (1 << 20) - (64 << 10) && size <= 1 << 20, "{size:#x}");
+}
+
+#[test]
+fn select_sleeps() {
+    let mut sandbox = calls_sandbox();
+    let (results, slept): ([i32; 2], [bool; 2]) = sandbox.call("select_as_sleep", (5u64,)).unwrap();
+    assert_eq!((results, slept), ([0, 0], [true, true]));
+}
+
+#[test]
+fn the_end_by_a_signal_says_that_handlers_are_not_run() {
+    let fault = ending(calls_sandbox(), "raise_handled", libc::SIGUSR1);
+    assert_eq!(fault, "SIGUSR1, for which it has a handler: the handlers of signals are not run in a guest");
+    let fault = ending(calls_sandbox(), "raise_handled", libc::SIGABRT);
+    assert_eq!(fault, "SIGABRT, for which it has a handler: the handlers of signals are not run in a guest");
+}
+
+#[test]
+fn a_blocked_signal_waits_until_it_is_waited_for() {
+    let mut sandbox = calls_sandbox();
+    let found: (i32, i32) = sandbox.call("raise_blocked", (libc::SIGUSR1,)).unwrap();
+    assert_eq!(found, (1, libc::SIGUSR1));
+}
+
+#[test]
+fn waiting_for_an_alarm_is_told_as_what_it_is() {
+    let (stdout, out) = Output::capture(1 << 10);
+    let fault = ending(calls_builder().stdout(stdout).build().unwrap(), "alarm_and_pause", 1);
+    assert_eq!(
+        fault,
+        "wait for a signal that never comes: a guest gets no signals but its own, and its timers do not run"
+    );
+    assert_eq!(out.take_string(), "alarm returned 0\n");
+}
+
+#[test]
+fn small_wishes_are_answered() {
+    let mut sandbox = calls_sandbox();
+    assert!(sandbox.call::<bool>("stays_non_blocking", ()).unwrap());
+    assert_eq!(sandbox.call::<(i32, i32)>("nice", (3,)).unwrap(), (3, 3));
+    assert_eq!(sandbox.call::<u64>("discard_static", ()).unwrap(), 0);
+}
+
+/// What a guest did to end itself in the call of a function.
+#[track_caller]
+fn ending(mut sandbox: Sandbox, function: &str, argument: i32) -> String {
+    match sandbox.call::<i32>(function, (argument,)).unwrap_err() {
+        CallError::Terminated { cause: Termination::Fault(fault), .. } => fault.kind().to_string(),
+        error => panic!("{error}"),
+    }
 }

@@ -71,7 +71,7 @@ pub use ampoule_vmm::x86_64::registers::Regs;
 pub use ampoule_vmm::{Counters, HypervisorError, OpenError};
 pub use arguments::{Arguments, Borrowed, Parameter, Parameters};
 pub use error::{Blame, BuildError, CallError, Payload};
-pub use fault::{Fault, FaultAccess, FaultKind, FaultTarget, GuestPanic};
+pub use fault::{EndlessWait, Fault, FaultAccess, FaultKind, FaultTarget, GuestPanic};
 pub use host_function::HostFunction;
 pub use image::{Image, ImageError};
 pub use interrupt::{InterruptHandle, InterruptSignal, InterruptSignalError, KillOutcome, RunningCall};

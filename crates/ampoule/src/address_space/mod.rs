@@ -232,6 +232,12 @@ impl AddressSpace {
         self.layout.stack.describe(page)
     }
 
+    /// The guest's own mappings, from the lowest on.
+    pub(crate) fn mappings(&self) -> impl Iterator<Item = (Range<GuestVirt>, MappingKind, Protection)> {
+        let all = self.layout.mappings.overlapping(&(0..page(USER_END)));
+        all.map(|(pages, mapping)| (address(pages.start)..address(pages.end), mapping.kind, mapping.protection))
+    }
+
     /// The root of the page tables: the value for CR3.
     pub(crate) fn root(&self) -> GuestPhys {
         self.tables.root()

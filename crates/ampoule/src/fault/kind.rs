@@ -41,13 +41,18 @@ pub enum FaultKind {
         /// The Linux signal number.
         signal: i32,
     },
+    /// It sent itself a signal for which it has installed a handler, and handlers are not run in a guest.
+    HandlerNotRun {
+        /// The Linux signal number.
+        signal: i32,
+    },
     /// It called `exit`.
     Exited {
         /// The exit status.
         code: i32,
     },
-    /// It waits for another thread, and it has none.
-    Deadlocked,
+    /// It waits for something that can never come.
+    Deadlocked(EndlessWait),
     /// It returned from a system call to an address that is not its own.
     SystemCallReturn {
         /// The address.
@@ -65,6 +70,20 @@ pub enum FaultKind {
         /// The hypervisor's word for the exit.
         exit: &'static str,
     },
+}
+
+/// What a guest can wait for that never comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EndlessWait {
+    /// Another thread is to release a lock or to notify it, and it has none.
+    Lock,
+    /// A signal is to come, and a guest gets none but those that it sends itself. Timers such as `alarm` do not run.
+    Signal,
+    /// Files are to become ready, and those that it has will not be.
+    Files,
+    /// It has stopped itself, and nothing is there to let it go on.
+    Stopped,
 }
 
 /// How memory was touched.
@@ -138,12 +157,34 @@ impl fmt::Display for FaultKind {
             Self::Panicked(panic) => write!(f, "panic that could not unwind: {panic}"),
             Self::Aborted { signal } => write!(f, "abort ({})", SignalName(*signal)),
             Self::Exited { code } => write!(f, "exit with status {code}; a guest waits for calls and does not exit"),
-            Self::Deadlocked => f.write_str("wait on a lock that no other thread can release: a guest has one thread"),
+            Self::HandlerNotRun { signal } => {
+                write!(
+                    f,
+                    "{}, for which it has a handler: the handlers of signals are not run in a guest",
+                    SignalName(*signal)
+                )
+            }
+            Self::Deadlocked(wait) => wait.fmt(f),
             Self::SystemCallReturn { address } => write!(f, "system call with return address {address:#x}"),
             Self::ForgedExit { port } => write!(f, "use of I/O port {port:#x} outside the host's stubs"),
             Self::Shutdown => f.write_str("the processor shut down"),
             Self::UnexpectedExit { exit } => write!(f, "unexpected exit from the virtual machine: {exit}"),
         }
+    }
+}
+
+impl fmt::Display for EndlessWait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Lock => "wait on a lock that no other thread can release: a guest has one thread",
+            Self::Signal => {
+                "wait for a signal that never comes: a guest gets no signals but its own, and its timers do not run"
+            }
+            Self::Files => {
+                "wait without a limit for files that never become ready: nothing comes to a guest from outside"
+            }
+            Self::Stopped => "stop by a signal: nothing can let a guest go on",
+        })
     }
 }
 
@@ -204,12 +245,21 @@ struct SignalName(i32);
 impl fmt::Display for SignalName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            libc::SIGABRT => f.write_str("SIGABRT"),
-            libc::SIGSEGV => f.write_str("SIGSEGV"),
-            libc::SIGKILL => f.write_str("SIGKILL"),
-            libc::SIGTERM => f.write_str("SIGTERM"),
+            libc::SIGHUP => f.write_str("SIGHUP"),
+            libc::SIGINT => f.write_str("SIGINT"),
+            libc::SIGQUIT => f.write_str("SIGQUIT"),
             libc::SIGILL => f.write_str("SIGILL"),
             libc::SIGTRAP => f.write_str("SIGTRAP"),
+            libc::SIGABRT => f.write_str("SIGABRT"),
+            libc::SIGBUS => f.write_str("SIGBUS"),
+            libc::SIGFPE => f.write_str("SIGFPE"),
+            libc::SIGKILL => f.write_str("SIGKILL"),
+            libc::SIGUSR1 => f.write_str("SIGUSR1"),
+            libc::SIGSEGV => f.write_str("SIGSEGV"),
+            libc::SIGUSR2 => f.write_str("SIGUSR2"),
+            libc::SIGPIPE => f.write_str("SIGPIPE"),
+            libc::SIGALRM => f.write_str("SIGALRM"),
+            libc::SIGTERM => f.write_str("SIGTERM"),
             signal => write!(f, "signal {signal}"),
         }
     }

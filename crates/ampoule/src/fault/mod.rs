@@ -12,7 +12,7 @@ use crate::image::Image;
 use crate::loader;
 use crate::symbols::{Backtrace, CallStack, ImagePlace, Symbols};
 
-pub use kind::{FaultAccess, FaultKind, FaultTarget};
+pub use kind::{EndlessWait, FaultAccess, FaultKind, FaultTarget};
 pub use panic::GuestPanic;
 
 /// How a guest ended itself: what it did, with which registers, and the calls that led there.

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use ampoule_abi::layout::AT_AMPOULE;
 use ampoule_vmm::{Contents, GuestVirt, PAGE_SIZE};
 
-use crate::address_space::{AddressSpace, MapError, Protection};
+use crate::address_space::{AddressSpace, MapError, Placement, Protection};
 use crate::image::{Image, ImageKind, Permissions, Segment};
 
 use self::start_block::StartBlock;
@@ -73,15 +73,31 @@ pub(crate) fn load(image: &Image, space: &mut AddressSpace, start: &StartInfo<'_
     Ok(Start { entry: GuestVirt(bias(image) + image.entry()), stack_pointer })
 }
 
+/// Maps a segment. The pages at its end of which the file has nothing are anonymous memory, as on Linux, if they can be.
 fn map_segment(segment: &Segment<'_>, bias: u64, space: &mut AddressSpace) -> Result<(), LoadError> {
     let at = GuestVirt(bias + segment.address());
-    let pages = at.page_start();
-    let len = at.page_offset() as u64 + segment.memory_size();
-    let size = segment.memory_size();
-    space.map_image(pages, len, protection(segment.permissions())).map_err(|error| match error {
+    let (first, size) = (at.page_start(), segment.memory_size());
+    let len = (at.page_offset() as u64 + size).next_multiple_of(PAGE);
+    let protection = protection(segment.permissions());
+    let of_file = match at.page_offset() as u64 + segment.bytes().len() as u64 {
+        of_file if protection == Protection::ReadWrite => of_file.next_multiple_of(PAGE),
+        _ => len,
+    };
+    let error = |error| match error {
         MapError::OutOfTables(_) => LoadError::PageTables { address: at.0, size },
         _ => LoadError::NoRoom { address: at.0, size },
-    })
+    };
+    if of_file > 0 {
+        space.map_image(first, of_file, protection).map_err(error)?;
+    }
+    if of_file < len {
+        let zeros = GuestVirt(first.0 + of_file);
+        let placed = space.map_anonymous(len - of_file, Placement::Hint(zeros), protection).map_err(error)?;
+        if placed != zeros {
+            return Err(error(MapError::Occupied));
+        }
+    }
+    Ok(())
 }
 
 /// Says how much memory is missing before anything is mapped.

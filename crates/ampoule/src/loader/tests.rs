@@ -6,7 +6,7 @@ use ampoule_vmm::x86_64::paging::PageTables;
 use ampoule_vmm::{GuestPhys, Region};
 
 use super::*;
-use crate::address_space::{Location, MappingKind, Parts};
+use crate::address_space::{Location, MapError, MappingKind, Parts};
 use crate::guest_memory::GuestMemory;
 use crate::image::USER_END;
 
@@ -69,6 +69,13 @@ fn segments_are_where_the_image_says_with_their_permissions() {
     let data = GuestVirt(0x50_0000 + DATA);
     assert_eq!(describe(&space, data), (MappingKind::Image, Protection::ReadWrite));
     assert_eq!(space.read_u32(data), Ok(32));
+    // What the file has nothing of can be given back, and what it has something of cannot.
+    let zeros = GuestVirt(data.0 + PAGE_SIZE as u64);
+    assert_eq!(describe(&space, zeros), (MappingKind::Anonymous, Protection::ReadWrite));
+    assert_eq!(space.write(zeros, b"x"), Ok(()));
+    space.discard(zeros, 0x2000).unwrap();
+    assert_eq!(space.read_array(zeros), Ok([0]));
+    assert!(matches!(space.discard(data, 0x1000), Err(MapError::InvalidRange)));
     let bss_end = GuestVirt(data.0 + 0x3000);
     assert_eq!(space.read_array(GuestVirt(bss_end.0 - 8)), Ok([0; 8]));
     assert_eq!(space.describe(bss_end), Location::Unmapped);

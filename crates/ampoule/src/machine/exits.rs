@@ -93,8 +93,8 @@ impl Machine {
                 result
             }
             Outcome::Exit { code } => return Err(self.fault_in_system_call(FaultKind::Exited { code })),
-            Outcome::Abort { signal } => return Err(self.aborted(signal)),
-            Outcome::Deadlock => return Err(self.fault_in_system_call(FaultKind::Deadlocked)),
+            Outcome::Abort { signal, handled } => return Err(self.aborted(signal, handled)),
+            Outcome::Deadlock(wait) => return Err(self.fault_in_system_call(FaultKind::Deadlocked(wait))),
             Outcome::OutputLimit => return Err(self.budget.output_exceeded().into()),
         };
         let resumed = syscall_return(&self.capabilities, &regs, result)

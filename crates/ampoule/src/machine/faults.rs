@@ -35,12 +35,13 @@ impl Machine {
     }
 
     /// An abort, with the panic or the shortage of memory that led to it.
-    pub(super) fn aborted(&self, signal: i32) -> Termination {
+    pub(super) fn aborted(&self, signal: i32, handled: bool) -> Termination {
         let kind = match self.mailbox.staged_panic().map(GuestPanic::read) {
             Some(Ok(panic)) => FaultKind::Panicked(panic),
             Some(Err(violation)) => return violation.into(),
             // An allocator that is refused memory aborts, as a rule.
             None if self.space.ran_out_of_memory() => FaultKind::OutOfMemory { limit: self.space.memory_total() },
+            None if handled => FaultKind::HandlerNotRun { signal },
             None => FaultKind::Aborted { signal },
         };
         self.fault_in_system_call(kind)

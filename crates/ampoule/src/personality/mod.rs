@@ -10,6 +10,7 @@ use std::time::Duration;
 use ampoule_abi::layout::OutputStream;
 
 use crate::address_space::AddressSpace;
+use crate::fault::EndlessWait;
 use crate::output::Stream;
 
 /// An operating system's system calls, with the state of the process that makes them.
@@ -41,10 +42,10 @@ pub(crate) enum Outcome {
     Sleep { duration: Duration, result: u64 },
     /// The guest has ended with this status.
     Exit { code: i32 },
-    /// The guest has ended itself by this signal.
-    Abort { signal: i32 },
+    /// The guest has ended itself by this signal, which was to call a handler of its own where it is `handled`.
+    Abort { signal: i32, handled: bool },
     /// The guest waits for something that can never come.
-    Deadlock,
+    Deadlock(EndlessWait),
     /// The guest has printed more than it may.
     OutputLimit,
 }

@@ -142,6 +142,198 @@ fn create_file(path: &str) -> Result<(), std::io::Error> {
     std::fs::File::create(path).map(drop)
 }
 
+/// Reads exactly so many bytes of a file.
+#[export]
+fn read_file(path: &str, len: u32) -> Result<Vec<u8>, std::io::Error> {
+    let mut bytes = vec![0xaa; len as usize];
+    std::io::Read::read_exact(&mut std::fs::File::open(path)?, &mut bytes)?;
+    Ok(bytes)
+}
+
+/// Writes a text to a file that is there already.
+#[export]
+fn write_file(path: &str, text: &str) -> Result<(), std::io::Error> {
+    let mut file = std::fs::File::options().write(true).truncate(true).open(path)?;
+    std::io::Write::write_all(&mut file, text.as_bytes())
+}
+
+thread_local! {
+    static KEPT_OPEN: std::cell::RefCell<Vec<std::fs::File>> = const { std::cell::RefCell::new(Vec::new()) };
+}
+
+/// Opens a file, keeps it open, and says how many are kept open.
+#[export]
+fn keep_open(path: &str) -> Result<usize, std::io::Error> {
+    let file = std::fs::File::open(path)?;
+    Ok(KEPT_OPEN.with_borrow_mut(|files| {
+        files.push(file);
+        files.len()
+    }))
+}
+
+/// Eight bytes from the file that was opened last of those that are kept open.
+#[export]
+fn read_kept() -> Result<[u8; 8], std::io::Error> {
+    let mut bytes = [0; 8];
+    KEPT_OPEN.with_borrow_mut(|files| match files.last_mut() {
+        Some(file) => std::io::Read::read_exact(file, &mut bytes),
+        None => Err(std::io::ErrorKind::NotFound.into()),
+    })?;
+    Ok(bytes)
+}
+
+/// Goes to a directory, and returns what the working directory is called then.
+#[export]
+fn enter(directory: &str) -> Result<String, std::io::Error> {
+    std::env::set_current_dir(directory)?;
+    Ok(std::env::current_dir()?.display().to_string())
+}
+
+/// The kind of what a path leads to.
+#[export]
+fn kind_of(path: &str) -> Result<&'static str, std::io::Error> {
+    use std::os::unix::fs::FileTypeExt;
+    let kind = std::fs::metadata(path)?.file_type();
+    Ok(match kind {
+        _ if kind.is_dir() => "directory",
+        _ if kind.is_char_device() => "character device",
+        _ if kind.is_file() => "file",
+        _ => "other",
+    })
+}
+
+#[export]
+fn process_id() -> u32 {
+    std::process::id()
+}
+
+/// The lowest address and the size of this thread's stack as the C library tells them, and an address on it.
+#[export]
+fn stack_bounds() -> Result<(u64, u64, u64), std::io::Error> {
+    let mut attributes = std::mem::MaybeUninit::uninit();
+    let mut start = std::ptr::null_mut();
+    let mut size = 0;
+    // SAFETY: the attributes are read and destroyed only where they have been made.
+    let error = unsafe {
+        let error = libc::pthread_getattr_np(libc::pthread_self(), attributes.as_mut_ptr());
+        if error == 0 {
+            libc::pthread_attr_getstack(attributes.as_ptr(), &mut start, &mut size);
+            libc::pthread_attr_destroy(attributes.as_mut_ptr());
+        }
+        error
+    };
+    match error {
+        0 => Ok((start.addr() as u64, size as u64, (&raw const error).addr() as u64)),
+        error => Err(std::io::Error::from_raw_os_error(error)),
+    }
+}
+
+/// What `select` and `pselect` return for no files and this many milliseconds, and whether so much time has passed for each.
+#[export]
+fn select_as_sleep(milliseconds: u64) -> ([i32; 2], [bool; 2]) {
+    let null = std::ptr::null_mut();
+    let timed = |wait: &dyn Fn() -> i32| {
+        let start = Instant::now();
+        (wait(), start.elapsed() >= Duration::from_millis(milliseconds))
+    };
+    // SAFETY: there are no sets, and the time lives during the call.
+    let (first, first_slept) = timed(&|| unsafe {
+        let mut time = libc::timeval { tv_sec: 0, tv_usec: 1000 * milliseconds as i64 };
+        libc::select(0, null, null, null, &mut time)
+    });
+    // SAFETY: as above.
+    let (second, second_slept) = timed(&|| unsafe {
+        let time = libc::timespec { tv_sec: 0, tv_nsec: 1_000_000 * milliseconds as i64 };
+        libc::pselect(0, null, null, null, &time, std::ptr::null())
+    });
+    ([first, second], [first_slept, second_slept])
+}
+
+extern "C" fn handler(_: i32) {}
+
+/// Raises a signal after a handler was installed for it.
+#[export]
+fn raise_handled(signal: i32) -> i32 {
+    // SAFETY: the handler does nothing.
+    unsafe {
+        libc::signal(signal, handler as *const () as libc::sighandler_t);
+        libc::raise(signal)
+    }
+}
+
+/// Raises a signal that is blocked and returns whether it is pending, and which signal a wait for it finds.
+#[export]
+fn raise_blocked(signal: i32) -> (i32, i32) {
+    let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    let mut pending = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: the sets are made by the C library before they are used.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        libc::sigaddset(set.as_mut_ptr(), signal);
+        libc::sigprocmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut());
+        libc::raise(signal);
+        libc::sigpending(pending.as_mut_ptr());
+        let is_pending = libc::sigismember(pending.as_ptr(), signal);
+        (is_pending, libc::sigwaitinfo(set.as_ptr(), std::ptr::null_mut()))
+    }
+}
+
+/// What `alarm` returns; then waits for its signal.
+#[export]
+fn alarm_and_pause(seconds: i32) -> i32 {
+    // SAFETY: no memory is touched.
+    let before = unsafe { libc::alarm(seconds.unsigned_abs()) } as i32;
+    println!("alarm returned {before}");
+    // SAFETY: as above.
+    unsafe { libc::pause() };
+    before
+}
+
+/// Whether standard output stays non-blocking when it was made so.
+#[export]
+fn stays_non_blocking() -> bool {
+    // SAFETY: no memory is touched.
+    unsafe {
+        let before = libc::fcntl(libc::STDOUT_FILENO, libc::F_GETFL);
+        libc::fcntl(libc::STDOUT_FILENO, libc::F_SETFL, before | libc::O_NONBLOCK);
+        libc::fcntl(libc::STDOUT_FILENO, libc::F_GETFL) == before | libc::O_NONBLOCK
+    }
+}
+
+/// How nice the process is after it has become so much nicer.
+#[export]
+fn nice(more: i32) -> Result<(i32, i32), std::io::Error> {
+    // SAFETY: no memory is touched but `errno`, which is this thread's own.
+    unsafe {
+        let nice = libc::nice(more);
+        *libc::__errno_location() = 0;
+        let found = libc::getpriority(libc::PRIO_PROCESS, 0);
+        match *libc::__errno_location() {
+            0 => Ok((nice, found)),
+            error => Err(std::io::Error::from_raw_os_error(error)),
+        }
+    }
+}
+
+/// Fills a large static, tells the kernel that its whole pages are no longer needed, and returns the sum of what they hold
+/// then.
+#[export]
+fn discard_static() -> Result<u64, std::io::Error> {
+    const PAGE: usize = 4096;
+    static PAGES: [std::sync::atomic::AtomicU8; 8 * PAGE] = [const { std::sync::atomic::AtomicU8::new(0) }; 8 * PAGE];
+    for byte in &PAGES {
+        byte.store(1, std::sync::atomic::Ordering::Relaxed);
+    }
+    let skipped = PAGES.as_ptr().align_offset(PAGE);
+    let whole = &PAGES[skipped..skipped + 7 * PAGE];
+    // SAFETY: the bytes are atomic, so others than the program may change them.
+    let result = unsafe { libc::madvise(whole.as_ptr().cast_mut().cast(), whole.len(), libc::MADV_DONTNEED) };
+    if result != 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    Ok(whole.iter().map(|byte| u64::from(byte.load(std::sync::atomic::Ordering::Relaxed))).sum())
+}
+
 #[export]
 fn connect(address: &str) -> Result<(), std::io::Error> {
     std::net::TcpStream::connect(address).map(drop)

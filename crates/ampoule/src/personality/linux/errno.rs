@@ -60,6 +60,7 @@ errors! {
     ENOENT = 2
     ESRCH = 3
     EINTR = 4
+    EIO = 5
     EBADF = 9
     ECHILD = 10
     EAGAIN = 11
@@ -68,9 +69,12 @@ errors! {
     EFAULT = 14
     EEXIST = 17
     ENODEV = 19
+    ENOTDIR = 20
+    EISDIR = 21
     EINVAL = 22
     EMFILE = 24
     ENOTTY = 25
+    ENOSPC = 28
     ESPIPE = 29
     ERANGE = 34
     ENAMETOOLONG = 36

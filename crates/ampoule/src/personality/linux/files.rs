@@ -1,208 +1,214 @@
-//! System calls on files. There is no file: a guest has its three standard streams, and every path leads nowhere.
+//! System calls on open files: reading and writing, and what can be asked of them or changed.
 
-use ampoule_vmm::GuestVirt;
+use ampoule_vmm::{GuestVirt, PAGE_SIZE};
 
 use crate::address_space::AddressSpace;
 use crate::output::Stream;
 use crate::personality::{Outcome, Streams};
 
+use super::descriptors::{Descriptors, OPEN_MAX, Object};
 use super::errno::Errno;
-use super::int;
-use super::log::Log;
-use super::record::{Record, word};
+use super::maps;
+use super::paths::O_CLOEXEC;
+use super::record::word;
 
-/// The process's open files.
-#[derive(Clone, Debug)]
-pub(super) struct Descriptors([Option<Descriptor>; OPEN_MAX]);
-
-/// An open file. All of them are pipes to the guest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Descriptor {
-    /// Standard input, which is at its end.
-    Input,
-    /// Standard output or standard error.
-    Output(Stream),
+/// Memory of the guest's that a call reads into or writes from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    pub(super) at: u64,
+    pub(super) len: u64,
 }
 
-impl Descriptors {
-    pub(super) fn standard() -> Self {
-        Self([Descriptor::Input, Descriptor::Output(Stream::Stdout), Descriptor::Output(Stream::Stderr)].map(Some))
+/// The places that `readv` and its kin name.
+pub(super) fn places(space: &AddressSpace, vector: u64, count: u64) -> Result<Vec<Place>, Errno> {
+    if count > IOV_MAX {
+        return Err(Errno::EINVAL);
     }
-
-    pub(super) fn get(&self, number: u64) -> Result<Descriptor, Errno> {
-        self.0.get(number as u32 as usize).copied().flatten().ok_or(Errno::EBADF)
-    }
-
-    pub(super) fn close(&mut self, number: u64) -> Result<u64, Errno> {
-        self.get(number)?;
-        self.0[number as u32 as usize] = None;
-        Ok(0)
-    }
-
-    /// Gives an open file a second number: the lowest free one from `least` on.
-    pub(super) fn duplicate(&mut self, number: u64, least: usize) -> Result<u64, Errno> {
-        let file = self.get(number)?;
-        let free = (least..OPEN_MAX).find(|number| self.0[*number].is_none()).ok_or(Errno::EMFILE)?;
-        self.0[free] = Some(file);
-        Ok(free as u64)
-    }
-
-    /// Gives an open file this second number.
-    pub(super) fn duplicate_to(&mut self, number: u64, to: u64) -> Result<u64, Errno> {
-        let file = self.get(number)?;
-        let place = self.0.get_mut(to as u32 as usize).ok_or(Errno::EBADF)?;
-        *place = Some(file);
-        Ok(u64::from(to as u32))
-    }
+    let place = |index: u64| {
+        let at = GuestVirt(vector).checked_add(index * IOVEC_LEN as u64).ok_or(Errno::EFAULT)?;
+        let place: [u8; IOVEC_LEN] = space.read_array(at)?;
+        Ok(Place { at: word(&place, 0), len: word(&place, 1) })
+    };
+    (0..count).map(place).collect()
 }
 
-pub(super) fn read(descriptors: &Descriptors, number: u64) -> Result<u64, Errno> {
-    match descriptors.get(number)? {
-        Descriptor::Input => Ok(0),
-        Descriptor::Output(_) => Err(Errno::EBADF),
+/// Reads at most [`MAX_TRANSFER`] bytes and says how many, as Linux may.
+pub(super) fn read(
+    descriptors: &mut Descriptors,
+    space: &mut AddressSpace,
+    number: u64,
+    places: &[Place],
+) -> Result<u64, Errno> {
+    let file = descriptors.get_mut(number)?;
+    if !file.is_readable() {
+        return Err(Errno::EBADF);
     }
+    let done = read_from(file.object, file.position, space, places)?;
+    // Devices and pipes have no places.
+    if file.object == Object::Maps {
+        file.position = file.position.saturating_add(done);
+    }
+    Ok(done)
 }
 
-/// Writes at most [`MAX_WRITE`] bytes and says how many, as Linux may.
+/// Like [`read`], from a place in the file.
+pub(super) fn pread(
+    descriptors: &Descriptors,
+    space: &mut AddressSpace,
+    [number, position]: [u64; 2],
+    places: &[Place],
+) -> Result<u64, Errno> {
+    check_position(descriptors, number, position)?;
+    let file = descriptors.get(number)?;
+    if !file.is_readable() {
+        return Err(Errno::EBADF);
+    }
+    read_from(file.object, position, space, places)
+}
+
+/// Writes at most [`MAX_TRANSFER`] bytes and says how many, as Linux may.
 pub(super) fn write(
     descriptors: &Descriptors,
     space: &AddressSpace,
     streams: &mut dyn Streams,
-    [number, from, len]: [u64; 3],
+    number: u64,
+    places: &[Place],
 ) -> Result<Outcome, Errno> {
-    let stream = output(descriptors, number)?;
-    let mut printer = Printer { streams, stream, printed: 0 };
-    Ok(printer.print(space, from, len).unwrap_or_else(|stop| stop.outcome(printer.printed)))
-}
-
-/// Like [`write`], from several places.
-pub(super) fn writev(
-    descriptors: &Descriptors,
-    space: &AddressSpace,
-    streams: &mut dyn Streams,
-    [number, vector, count]: [u64; 3],
-) -> Result<Outcome, Errno> {
-    let stream = output(descriptors, number)?;
-    if count > IOV_MAX as u64 {
-        return Err(Errno::EINVAL);
+    let file = descriptors.get(number)?;
+    if !file.is_writable() {
+        return Err(Errno::EBADF);
     }
-    let mut vectors = [0; IOV_MAX * IOVEC_LEN];
-    let vectors = &mut vectors[..count as usize * IOVEC_LEN];
-    space.read(GuestVirt(vector), vectors)?;
-    let mut printer = Printer { streams, stream, printed: 0 };
-    let mut outcome = Outcome::Return(0);
-    for vector in vectors.chunks_exact(IOVEC_LEN) {
-        match printer.print(space, word(vector, 0), word(vector, 1)) {
-            Ok(printed) => outcome = printed,
-            Err(stop) => return Ok(stop.outcome(printer.printed)),
+    match file.object {
+        Object::Output(stream) => {
+            let mut printer = Printer { streams, stream, printed: 0 };
+            for place in places {
+                if let Err(stop) = printer.print(space, *place) {
+                    return Ok(stop.outcome(printer.printed));
+                }
+            }
+            Ok(Outcome::Return(printer.printed))
         }
+        Object::Device(device) => device.write(total(places)).map(Outcome::Return),
+        Object::Input | Object::Maps => Err(Errno::EBADF),
     }
-    Ok(outcome)
 }
 
-/// Reads the path at `path` for the log, and refuses it.
-pub(super) fn refuse_path(space: &AddressSpace, log: &mut Log, call: &str, path: u64) -> Result<u64, Errno> {
-    log.path(call, &space.read_c_string(GuestVirt(path), PATH_MAX)?);
-    Err(Errno::ENOENT)
-}
-
-pub(super) fn getcwd(space: &mut AddressSpace, into: u64, len: u64) -> Result<u64, Errno> {
-    let path = b"/\0";
-    if len < path.len() as u64 {
-        return Err(Errno::ERANGE);
+/// Like [`write`], to a place in the file. What has places cannot be written.
+pub(super) fn pwrite(descriptors: &Descriptors, [number, position]: [u64; 2], places: &[Place]) -> Result<u64, Errno> {
+    check_position(descriptors, number, position)?;
+    let file = descriptors.get(number)?;
+    match file.object {
+        Object::Device(device) if file.is_writable() => device.write(total(places)),
+        _ => Err(Errno::EBADF),
     }
-    space.write(GuestVirt(into), path)?;
-    Ok(path.len() as u64)
 }
 
-pub(super) fn fstat(descriptors: &Descriptors, space: &mut AddressSpace, number: u64, into: u64) -> Result<u64, Errno> {
-    descriptors.get(number)?;
-    let stat = Record::<144>::new()
-        .u64(8, 1 + number)
-        .u64(16, 1)
-        .u32(24, PIPE_MODE)
-        .u32(28, super::process::USER_ID)
-        .u32(32, super::process::USER_ID)
-        .u64(56, BLOCK_SIZE);
-    space.write(GuestVirt(into), stat.as_bytes())?;
-    Ok(0)
-}
-
-/// `newfstatat`: of an open file when the path is empty and the flags allow it.
-pub(super) fn stat_at(
-    descriptors: &Descriptors,
-    space: &mut AddressSpace,
-    log: &mut Log,
-    [number, path, into, flags]: [u64; 4],
-) -> Result<u64, Errno> {
-    if !names_descriptor(space, path, flags)? {
-        return refuse_path(space, log, "newfstatat", path);
-    }
-    fstat(descriptors, space, number, into)
-}
-
-/// `statx`, likewise.
-pub(super) fn statx(
-    descriptors: &Descriptors,
-    space: &mut AddressSpace,
-    log: &mut Log,
-    [number, path, flags, into]: [u64; 4],
-) -> Result<u64, Errno> {
-    if !names_descriptor(space, path, flags)? {
-        return refuse_path(space, log, "statx", path);
-    }
-    descriptors.get(number)?;
-    let statx = Record::<256>::new()
-        .u32(0, STATX_BASIC_STATS)
-        .u32(4, BLOCK_SIZE as u32)
-        .u32(16, 1)
-        .u32(20, super::process::USER_ID)
-        .u32(24, super::process::USER_ID)
-        .u16(28, PIPE_MODE as u16)
-        .u64(32, 1 + number);
-    space.write(GuestVirt(into), statx.as_bytes())?;
-    Ok(0)
+pub(super) fn lseek(descriptors: &mut Descriptors, number: u64, offset: u64, whence: u64) -> Result<u64, Errno> {
+    let file = descriptors.get_mut(number)?;
+    let start = match (file.object, whence as u32) {
+        (Object::Input | Object::Output(_), _) => return Err(Errno::ESPIPE),
+        (Object::Device(_), SEEK_SET..=SEEK_HOLE) => return Ok(0),
+        (Object::Maps, SEEK_SET) => 0,
+        (Object::Maps, SEEK_CUR) => file.position,
+        _ => return Err(Errno::EINVAL),
+    };
+    let position = start.checked_add_signed(offset as i64).filter(|position| i64::try_from(*position).is_ok());
+    file.position = position.ok_or(Errno::EINVAL)?;
+    Ok(file.position)
 }
 
 pub(super) fn fcntl(descriptors: &mut Descriptors, number: u64, command: u64, argument: u64) -> Result<u64, Errno> {
-    let file = descriptors.get(number)?;
+    let file = descriptors.get_mut(number)?;
     match command {
         F_DUPFD | F_DUPFD_CLOEXEC if argument >= OPEN_MAX as u64 => Err(Errno::EINVAL),
-        F_DUPFD | F_DUPFD_CLOEXEC => descriptors.duplicate(number, argument as usize),
-        F_GETFD | F_SETFD | F_SETFL => Ok(0),
-        F_GETFL => Ok(match file {
-            Descriptor::Input => O_RDONLY,
-            Descriptor::Output(_) => O_WRONLY,
-        }),
+        F_DUPFD | F_DUPFD_CLOEXEC => descriptors.duplicate(number, argument as usize, command == F_DUPFD_CLOEXEC),
+        F_GETFD => descriptors.closes_on_exec(number).map(u64::from),
+        F_SETFD => descriptors.set_close_on_exec(number, argument & FD_CLOEXEC != 0).map(|()| 0),
+        F_GETFL => Ok(file.flags.into()),
+        F_SETFL => {
+            file.flags = file.flags & !CHANGEABLE | argument as u32 & CHANGEABLE;
+            Ok(0)
+        }
         _ => Err(Errno::EINVAL),
     }
 }
 
-pub(super) fn dup3(descriptors: &mut Descriptors, number: u64, to: u64, flags: u64) -> Result<u64, Errno> {
-    if number as u32 == to as u32 || int(flags) & !O_CLOEXEC != 0 {
-        return Err(Errno::EINVAL);
+/// Those that say what `fcntl` says too; no other works on what can be open.
+pub(super) fn ioctl(
+    descriptors: &mut Descriptors,
+    space: &AddressSpace,
+    [number, command, argument]: [u64; 3],
+) -> Result<u64, Errno> {
+    let file = descriptors.get_mut(number)?;
+    match command as u32 {
+        FIOCLEX => descriptors.set_close_on_exec(number, true)?,
+        FIONCLEX => descriptors.set_close_on_exec(number, false)?,
+        FIONBIO if space.read_u32(GuestVirt(argument))? == 0 => file.flags &= !O_NONBLOCK,
+        FIONBIO => file.flags |= O_NONBLOCK,
+        _ => return Err(Errno::ENOTTY),
     }
-    descriptors.duplicate_to(number, to)
+    Ok(0)
 }
 
-/// For calls that no pipe supports.
+pub(super) fn dup3(descriptors: &mut Descriptors, number: u64, to: u64, flags: u64) -> Result<u64, Errno> {
+    let flags = flags as u32;
+    if number as u32 == to as u32 || flags & !O_CLOEXEC != 0 {
+        return Err(Errno::EINVAL);
+    }
+    descriptors.duplicate_to(number, to, flags & O_CLOEXEC != 0)
+}
+
+/// For calls that nothing supports that can be open.
 pub(super) fn refuse_open(descriptors: &Descriptors, number: u64, errno: Errno) -> Result<u64, Errno> {
     descriptors.get(number)?;
     Err(errno)
 }
 
-fn output(descriptors: &Descriptors, number: u64) -> Result<Stream, Errno> {
-    match descriptors.get(number)? {
-        Descriptor::Output(stream) => Ok(stream),
-        Descriptor::Input => Err(Errno::EBADF),
+/// Fails where a file has no places, or not this one.
+fn check_position(descriptors: &Descriptors, number: u64, position: u64) -> Result<(), Errno> {
+    match descriptors.get(number)?.object {
+        _ if i64::try_from(position).is_err() => Err(Errno::EINVAL),
+        Object::Input | Object::Output(_) => Err(Errno::ESPIPE),
+        Object::Device(_) | Object::Maps => Ok(()),
     }
 }
 
-fn names_descriptor(space: &AddressSpace, path: u64, flags: u64) -> Result<bool, Errno> {
-    if flags & AT_EMPTY_PATH == 0 {
-        return Ok(false);
+fn total(places: &[Place]) -> u64 {
+    places.iter().fold(0, |total, place| total.saturating_add(place.len))
+}
+
+/// Reads from a place in what is open, until it is at its end. An error is not reported when something was read before it.
+fn read_from(object: Object, position: u64, space: &mut AddressSpace, places: &[Place]) -> Result<u64, Errno> {
+    let mut buffer = [0; BUFFER_LEN];
+    let mut done = 0;
+    for place in places {
+        let mut at = GuestVirt(place.at);
+        let mut left = place.len.min(MAX_TRANSFER - done);
+        while left > 0 {
+            // No part goes beyond a page, so that it can be written as a whole or not at all.
+            let part = left.min((BUFFER_LEN - at.page_offset()) as u64);
+            let bytes = &mut buffer[..part as usize];
+            let filled = match object {
+                Object::Input | Object::Output(_) => 0,
+                Object::Device(device) => device.read(bytes)?,
+                Object::Maps => maps::read(space, position.saturating_add(done), bytes),
+            };
+            match space.write(at, &bytes[..filled]) {
+                Ok(()) => done += filled as u64,
+                Err(_) if done > 0 => return Ok(done),
+                Err(bad) => return Err(bad.into()),
+            }
+            if filled < part as usize {
+                return Ok(done);
+            }
+            left -= part;
+            at = match at.checked_add(part) {
+                Some(at) => at,
+                None => return Ok(done),
+            };
+        }
     }
-    Ok(path == 0 || space.read_array(GuestVirt(path))? == [0])
+    Ok(done)
 }
 
 /// One system call's output.
@@ -219,10 +225,10 @@ enum Stop {
 }
 
 impl Printer<'_> {
-    /// Prints what lies at `from`, as far as the call's bound allows; returns how much the call has printed in all.
-    fn print(&mut self, space: &AddressSpace, from: u64, len: u64) -> Result<Outcome, Stop> {
-        let end = self.printed + len.min(MAX_WRITE - self.printed);
-        let mut from = GuestVirt(from);
+    /// Prints what lies at a place, as far as the call's bound allows.
+    fn print(&mut self, space: &AddressSpace, place: Place) -> Result<(), Stop> {
+        let end = self.printed + place.len.min(MAX_TRANSFER - self.printed);
+        let mut from = GuestVirt(place.at);
         let mut buffer = [0; BUFFER_LEN];
         while self.printed < end {
             let part = (end - self.printed).min(BUFFER_LEN as u64);
@@ -232,7 +238,7 @@ impl Printer<'_> {
             self.printed += part;
             from = from.checked_add(part).ok_or(Stop::BadAddress)?;
         }
-        Ok(Outcome::Return(self.printed))
+        Ok(())
     }
 }
 
@@ -247,31 +253,30 @@ impl Stop {
     }
 }
 
-/// How many files the process can have open: its standard streams.
-pub(super) const OPEN_MAX: usize = 3;
+/// The most bytes that one call reads or prints.
+pub(super) const MAX_TRANSFER: u64 = 64 << 10;
 
-/// The most bytes that one call prints.
-pub(super) const MAX_WRITE: u64 = 64 << 10;
+const BUFFER_LEN: usize = PAGE_SIZE;
 
-const BUFFER_LEN: usize = 4096;
+/// What `F_SETFL` can change.
+const CHANGEABLE: u32 = O_APPEND | O_NONBLOCK | O_NOATIME;
 
-/// Size of a pipe's blocks, in bytes.
-const BLOCK_SIZE: u64 = 4096;
-
-// Linux's `include/uapi/linux/limits.h`, `uio.h`, `fcntl.h` and `stat.h`, and `include/uapi/asm-generic/fcntl.h`.
-const PATH_MAX: usize = 4096;
-const IOV_MAX: usize = 1024;
+// Linux's `include/uapi/linux/uio.h` and `fs.h`, and `include/uapi/asm-generic/fcntl.h` and `ioctls.h`.
+const IOV_MAX: u64 = 1024;
 const IOVEC_LEN: usize = 16;
-const AT_EMPTY_PATH: u64 = 0x1000;
-const STATX_BASIC_STATS: u32 = 0x7ff;
-/// A named pipe that its owner may read and write.
-const PIPE_MODE: u32 = 0o010_600;
+const SEEK_SET: u32 = 0;
+const SEEK_CUR: u32 = 1;
+const SEEK_HOLE: u32 = 4;
 const F_DUPFD: u64 = 0;
 const F_GETFD: u64 = 1;
 const F_SETFD: u64 = 2;
 const F_GETFL: u64 = 3;
 const F_SETFL: u64 = 4;
 const F_DUPFD_CLOEXEC: u64 = 1030;
-const O_RDONLY: u64 = 0;
-const O_WRONLY: u64 = 1;
-const O_CLOEXEC: i32 = 0o2_000_000;
+const FD_CLOEXEC: u64 = 1;
+const O_APPEND: u32 = 0o2000;
+const O_NONBLOCK: u32 = 0o4000;
+const O_NOATIME: u32 = 0o1_000_000;
+const FIONBIO: u32 = 0x5421;
+const FIONCLEX: u32 = 0x5450;
+const FIOCLEX: u32 = 0x5451;

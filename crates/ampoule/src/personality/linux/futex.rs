@@ -5,6 +5,7 @@ use std::time::Duration;
 use ampoule_vmm::GuestVirt;
 
 use crate::address_space::AddressSpace;
+use crate::fault::EndlessWait;
 use crate::personality::Outcome;
 
 use super::errno::Errno;
@@ -41,7 +42,7 @@ fn wait(space: &AddressSpace, word: u64, value: u64, timeout: Option<Duration>) 
     }
     Ok(match timeout {
         Some(duration) => time::sleep(duration, Errno::ETIMEDOUT.result()),
-        None => Outcome::Deadlock,
+        None => Outcome::Deadlock(EndlessWait::Lock),
     })
 }
 

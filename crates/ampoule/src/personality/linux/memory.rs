@@ -5,14 +5,15 @@ use ampoule_vmm::{GuestVirt, PAGE_SIZE};
 use crate::address_space::{AddressSpace, MapError, Movement, Placement, Protection};
 use crate::image::USER_START;
 
+use super::descriptors::{Descriptors, Object};
 use super::errno::Errno;
-use super::files::Descriptors;
+use super::paths::Device;
 
 pub(super) fn brk(space: &mut AddressSpace, end: u64) -> u64 {
     space.move_heap_end(GuestVirt(end)).0
 }
 
-/// Memory of no file only. Shared memory is private memory in a process that cannot fork.
+/// Memory of no file only, or of `/dev/zero`, which is the same. Shared memory is private memory in a process that cannot fork.
 pub(super) fn mmap(space: &mut AddressSpace, descriptors: &Descriptors, arguments: &[u64; 6]) -> Result<u64, Errno> {
     let [at, len, protection, flags, descriptor, offset] = *arguments;
     let at = GuestVirt(at);
@@ -20,8 +21,13 @@ pub(super) fn mmap(space: &mut AddressSpace, descriptors: &Descriptors, argument
         return Err(Errno::EINVAL);
     }
     if flags & MAP_ANONYMOUS == 0 {
-        descriptors.get(descriptor)?;
-        return Err(Errno::ENODEV);
+        let file = descriptors.get(descriptor)?;
+        let shares_writes = flags & MAP_TYPE != MAP_PRIVATE && protection & PROT_WRITE != 0;
+        match file.object {
+            _ if !file.is_readable() || shares_writes && !file.is_writable() => return Err(Errno::EACCES),
+            Object::Device(Device::Zero) => {}
+            _ => return Err(Errno::ENODEV),
+        }
     }
     if flags & (MAP_32BIT | MAP_HUGETLB) != 0 {
         return Err(Errno::ENOMEM);
@@ -153,6 +159,7 @@ const PROT_WRITE: u64 = 0x2;
 const PROT_EXEC: u64 = 0x4;
 const PROT_SEM: u64 = 0x8;
 const MAP_SHARED: u64 = 0x1;
+const MAP_PRIVATE: u64 = 0x2;
 const MAP_SHARED_VALIDATE: u64 = 0x3;
 const MAP_TYPE: u64 = 0xf;
 const MAP_FIXED: u64 = 0x10;

@@ -48,6 +48,7 @@ system_calls! {
     DUP2 = 33, "dup2";
     PAUSE = 34, "pause";
     NANOSLEEP = 35, "nanosleep";
+    ALARM = 37, "alarm";
     GETPID = 39, "getpid";
     SOCKET = 41, "socket";
     SOCKETPAIR = 53, "socketpair";
@@ -106,6 +107,8 @@ system_calls! {
     RT_SIGSUSPEND = 130, "rt_sigsuspend";
     SIGALTSTACK = 131, "sigaltstack";
     STATFS = 137, "statfs";
+    GETPRIORITY = 140, "getpriority";
+    SETPRIORITY = 141, "setpriority";
     SCHED_GETPARAM = 143, "sched_getparam";
     SCHED_GETSCHEDULER = 145, "sched_getscheduler";
     SCHED_GET_PRIORITY_MAX = 146, "sched_get_priority_max";
@@ -142,6 +145,7 @@ system_calls! {
     READLINKAT = 267, "readlinkat";
     FCHMODAT = 268, "fchmodat";
     FACCESSAT = 269, "faccessat";
+    PSELECT6 = 270, "pselect6";
     PPOLL = 271, "ppoll";
     SET_ROBUST_LIST = 273, "set_robust_list";
     EVENTFD = 284, "eventfd";

@@ -1,14 +1,17 @@
-//! Waiting for files. What a guest has open is always ready, so only time can make it wait.
+//! Waiting for files. What a guest has open is always ready for what it can ever do, so only time can make it wait.
 
 use std::time::Duration;
 
 use ampoule_vmm::GuestVirt;
 
 use crate::address_space::AddressSpace;
+use crate::fault::EndlessWait;
 use crate::personality::Outcome;
 
+use super::descriptors::{Descriptors, OPEN_MAX, Object};
 use super::errno::Errno;
-use super::files::{Descriptor, Descriptors, OPEN_MAX};
+use super::record::{Record, word};
+use super::signals::SET_SIZE;
 use super::{int, time};
 
 /// `timeout` is in milliseconds; a negative one never ends.
@@ -33,6 +36,72 @@ pub(super) fn ppoll(
     wait(descriptors, space, files, count, timeout)
 }
 
+/// `timeout` is a `struct timeval`, and none never ends.
+pub(super) fn select(
+    descriptors: &Descriptors,
+    space: &mut AddressSpace,
+    [count, readable, writable, exceptional, timeout]: [u64; 5],
+) -> Result<Outcome, Errno> {
+    let duration = if timeout == 0 { None } else { Some(time::read_timeval(space, timeout)?) };
+    wait_for_sets(descriptors, space, count, [readable, writable, exceptional], timeout, duration)
+}
+
+/// `timeout` is a `struct timespec`; `mask` is a set of signals and its size. No signal comes while the guest waits.
+pub(super) fn pselect(
+    descriptors: &Descriptors,
+    space: &mut AddressSpace,
+    [count, readable, writable, exceptional, timeout, mask]: [u64; 6],
+) -> Result<Outcome, Errno> {
+    if mask != 0 {
+        let mask: [u8; 16] = space.read_array(GuestVirt(mask))?;
+        if word(&mask, 0) != 0 && word(&mask, 1) != SET_SIZE {
+            return Err(Errno::EINVAL);
+        }
+    }
+    let duration = if timeout == 0 { None } else { Some(time::read_timespec(space, timeout)?) };
+    wait_for_sets(descriptors, space, count, [readable, writable, exceptional], timeout, duration)
+}
+
+/// Waits for files in three sets. As there are no more files than a word has bits, a set is a word; Linux does not touch
+/// what a set has beyond its table of files either.
+fn wait_for_sets(
+    descriptors: &Descriptors,
+    space: &mut AddressSpace,
+    count: u64,
+    places: [u64; 3],
+    timeout: u64,
+    duration: Option<Duration>,
+) -> Result<Outcome, Errno> {
+    let count = u32::try_from(int(count)).map_err(|_| Errno::EINVAL)?.min(u64::BITS);
+    let among = if count == 0 { 0 } else { u64::MAX >> (u64::BITS - count) };
+    let mut sets = [0; 3];
+    for (set, place) in sets.iter_mut().zip(places) {
+        if place != 0 && count > 0 {
+            *set = space.read_u64(GuestVirt(place))? & among;
+        }
+    }
+    let mut found = [0; 3];
+    for number in (0..u64::from(count)).filter(|number| sets.iter().any(|set| set >> number & 1 != 0)) {
+        let events = readiness(descriptors.get(number)?.object);
+        for (index, wanted) in [READABLE, WRITABLE, EXCEPTIONAL].into_iter().enumerate() {
+            if events & wanted != 0 {
+                found[index] |= sets[index] & 1 << number;
+            }
+        }
+    }
+    for (set, place) in found.iter().zip(places) {
+        if place != 0 && count > 0 {
+            space.write(GuestVirt(place), &set.to_le_bytes())?;
+        }
+    }
+    let ready = found.iter().map(|set| u64::from(set.count_ones())).sum();
+    if ready == 0 && timeout != 0 {
+        // Linux tells how much time is left, and that is none. It does not mind where that cannot be written.
+        space.write(GuestVirt(timeout), Record::<16>::new().as_bytes()).ok();
+    }
+    Ok(outcome(ready, duration))
+}
+
 fn wait(
     descriptors: &Descriptors,
     space: &mut AddressSpace,
@@ -53,18 +122,32 @@ fn wait(
         let found = match u64::try_from(number).map(|number| descriptors.get(number)) {
             Err(_) => 0,
             Ok(Err(_)) => POLLNVAL,
-            Ok(Ok(Descriptor::Input)) => POLLHUP | wanted & (POLLIN | POLLRDNORM),
-            Ok(Ok(Descriptor::Output(_))) => wanted & (POLLOUT | POLLWRNORM),
+            Ok(Ok(file)) => readiness(file.object) & (wanted | POLLHUP),
         };
         entry[6..].copy_from_slice(&found.to_le_bytes());
         ready += u64::from(found != 0);
     }
     space.write(GuestVirt(files), entries)?;
-    Ok(match timeout {
+    Ok(outcome(ready, timeout))
+}
+
+/// What a file is ready for.
+fn readiness(object: Object) -> u16 {
+    match object {
+        Object::Input => POLLHUP | POLLIN | POLLRDNORM,
+        Object::Output(_) => POLLOUT | POLLWRNORM,
+        // As Linux has it for all files that do not say anything else, however they were opened.
+        Object::Device(_) | Object::Maps => POLLIN | POLLRDNORM | POLLOUT | POLLWRNORM,
+    }
+}
+
+/// Where nothing is ready, nothing will be.
+fn outcome(ready: u64, timeout: Option<Duration>) -> Outcome {
+    match timeout {
         _ if ready > 0 => Outcome::Return(ready),
-        None => Outcome::Deadlock,
+        None => Outcome::Deadlock(EndlessWait::Files),
         Some(duration) => time::sleep(duration, 0),
-    })
+    }
 }
 
 // `struct pollfd` and the events of Linux's `include/uapi/asm-generic/poll.h`.
@@ -75,3 +158,8 @@ const POLLHUP: u16 = 0x010;
 const POLLNVAL: u16 = 0x020;
 const POLLRDNORM: u16 = 0x040;
 const POLLWRNORM: u16 = 0x100;
+
+// What `select` takes for which of its sets (Linux's `fs/select.c`), of the events that there are here.
+const READABLE: u16 = POLLIN | POLLRDNORM | POLLHUP;
+const WRITABLE: u16 = POLLOUT | POLLWRNORM;
+const EXCEPTIONAL: u16 = 0;

@@ -1,17 +1,45 @@
-//! What a process learns and says about itself and its system. All of it is the same on every host.
+//! What a process learns and says about itself and its system. All of it but its number is the same on every host.
 
 use ampoule_vmm::GuestVirt;
 
 use crate::address_space::{AddressSpace, StringError};
 
+use super::descriptors::OPEN_MAX;
 use super::errno::Errno;
-use super::files::OPEN_MAX;
 use super::record::Record;
-use super::{int, time};
+use super::{int, random, time};
 
-/// Whether a process number, as an argument, means the guest itself.
-pub(super) fn is_own(process: i32) -> bool {
-    process == 0 || process == PROCESS_ID
+/// The number of the process and of its only thread. Programs make seeds from it, so it is by chance.
+///
+/// A snapshot keeps it, and so has all that comes from one the same: a C library remembers the number of its thread and names
+/// it when the program raises a signal, and a program that finds another number takes itself for a forked child.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ProcessId(i32);
+
+impl ProcessId {
+    pub(super) fn by_chance() -> Self {
+        let number = u32::from_le_bytes(random::bytes()) % (PID_MAX_LIMIT - RESERVED_PIDS);
+        Self((RESERVED_PIDS + number) as i32)
+    }
+
+    pub(super) fn number(self) -> u32 {
+        self.0 as u32
+    }
+
+    /// Whether a process number, as an argument, means the guest itself.
+    pub(super) fn is(self, process: i32) -> bool {
+        process == 0 || process == self.0
+    }
+
+    /// Whether the number of a process or of a group of processes, as an argument of `kill`, means the guest itself.
+    pub(super) fn is_reached_by(self, process: i32) -> bool {
+        self.is(process) || process == -self.0
+    }
+
+    /// For calls that name a process: `result` if it is the guest itself.
+    pub(super) fn about_self(self, process: u64, result: u64) -> Result<u64, Errno> {
+        if self.is(int(process)) { Ok(result) } else { Err(Errno::ESRCH) }
+    }
 }
 
 /// Becoming who one is, or nobody new, is allowed.
@@ -26,11 +54,6 @@ pub(super) fn read_ids(space: &mut AddressSpace, places: [u64; 3]) -> Result<u64
         space.write(GuestVirt(place), &USER_ID.to_le_bytes())?;
     }
     Ok(0)
-}
-
-/// For calls that name a process: `result` if it is the guest itself.
-pub(super) fn about_self(process: u64, result: u64) -> Result<u64, Errno> {
-    if is_own(int(process)) { Ok(result) } else { Err(Errno::ESRCH) }
 }
 
 pub(super) fn uname(space: &mut AddressSpace, into: u64) -> Result<u64, Errno> {
@@ -53,13 +76,8 @@ pub(super) fn sysinfo(space: &mut AddressSpace, into: u64) -> Result<u64, Errno>
     Ok(0)
 }
 
-/// `prlimit64`: limits can be read, and set to what they are.
-pub(super) fn prlimit(
-    space: &mut AddressSpace,
-    stack_size: u64,
-    [process, resource, new, old]: [u64; 4],
-) -> Result<u64, Errno> {
-    about_self(process, 0)?;
+/// Limits can be read, and set to what they are.
+pub(super) fn prlimit(space: &mut AddressSpace, stack_size: u64, [resource, new, old]: [u64; 3]) -> Result<u64, Errno> {
     let limit = limit(int(resource), stack_size)?.to_le_bytes();
     let limits = Record::<16>::new().bytes(0, &limit).bytes(8, &limit);
     if new != 0 && space.read_array::<16>(GuestVirt(new))? != limits.as_bytes() {
@@ -72,8 +90,7 @@ pub(super) fn prlimit(
 }
 
 /// The only processor is number 0.
-pub(super) fn sched_getaffinity(space: &mut AddressSpace, process: u64, len: u64, into: u64) -> Result<u64, Errno> {
-    about_self(process, 0)?;
+pub(super) fn sched_getaffinity(space: &mut AddressSpace, len: u64, into: u64) -> Result<u64, Errno> {
     if len == 0 || !len.is_multiple_of(8) {
         return Err(Errno::EINVAL);
     }
@@ -81,16 +98,40 @@ pub(super) fn sched_getaffinity(space: &mut AddressSpace, process: u64, len: u64
     Ok(8)
 }
 
-pub(super) fn sched_setaffinity(space: &AddressSpace, process: u64, len: u64, from: u64) -> Result<u64, Errno> {
-    about_self(process, 0)?;
+pub(super) fn sched_setaffinity(space: &AddressSpace, len: u64, from: u64) -> Result<u64, Errno> {
     let first = if len == 0 { 0 } else { space.read_array::<1>(GuestVirt(from))?[0] };
     if first & 1 == 0 { Err(Errno::EINVAL) } else { Ok(0) }
 }
 
-pub(super) fn sched_getparam(space: &mut AddressSpace, process: u64, into: u64) -> Result<u64, Errno> {
-    about_self(process, 0)?;
+pub(super) fn sched_getparam(space: &mut AddressSpace, into: u64) -> Result<u64, Errno> {
     space.write(GuestVirt(into), &[0; 4])?;
     Ok(0)
+}
+
+/// How nice the process is, as the kernel tells it: from 40 down to 1.
+pub(super) fn getpriority(process: ProcessId, nice: i32, [kind, who]: [u64; 2]) -> Result<u64, Errno> {
+    check_priority_of(process, kind, who)?;
+    Ok((20 - nice) as u64)
+}
+
+/// It can become nicer, and not less nice again.
+pub(super) fn setpriority(process: ProcessId, nice: &mut i32, [kind, who, wanted]: [u64; 3]) -> Result<u64, Errno> {
+    check_priority_of(process, kind, who)?;
+    let wanted = int(wanted).clamp(-20, 19);
+    if wanted < *nice {
+        return Err(Errno::EACCES);
+    }
+    *nice = wanted;
+    Ok(0)
+}
+
+fn check_priority_of(process: ProcessId, kind: u64, who: u64) -> Result<(), Errno> {
+    let is_own = match int(kind) {
+        PRIO_PROCESS | PRIO_PGRP => process.is(int(who)),
+        PRIO_USER => matches!(who as u32, 0 | USER_ID),
+        _ => return Err(Errno::EINVAL),
+    };
+    if is_own { Ok(()) } else { Err(Errno::ESRCH) }
 }
 
 /// The priorities of a scheduling policy: `real_time` is that of the policies that have any.
@@ -158,9 +199,6 @@ fn limit(resource: i32, stack_size: u64) -> Result<u64, Errno> {
     }
 }
 
-/// The process and its only thread.
-pub(super) const PROCESS_ID: i32 = 1000;
-
 pub(super) const PARENT_ID: u64 = 1;
 
 /// The user and the group: nobody special.
@@ -174,7 +212,11 @@ const UTSNAME: [&[u8]; 6] = [b"Linux", b"ampoule", b"6.1.0", b"#1", b"x86_64", b
 
 const UTSNAME_FIELD: usize = 65;
 
-// Linux's `include/uapi/asm-generic/resource.h`, `include/uapi/linux/sched.h`, `prctl.h` and `membarrier.h`.
+// Linux's `include/linux/threads.h` and `kernel/pid.c`.
+const PID_MAX_LIMIT: u32 = 4 << 20;
+const RESERVED_PIDS: u32 = 300;
+
+// Linux's `include/uapi/asm-generic/resource.h`, `include/uapi/linux/resource.h`, `sched.h`, `prctl.h` and `membarrier.h`.
 const RLIM_INFINITY: u64 = u64::MAX;
 const RLIMIT_CPU: i32 = 0;
 const RLIMIT_STACK: i32 = 3;
@@ -186,6 +228,9 @@ const RLIMIT_MSGQUEUE: i32 = 12;
 const RLIMIT_NICE: i32 = 13;
 const RLIMIT_RTPRIO: i32 = 14;
 const RLIMIT_RTTIME: i32 = 15;
+const PRIO_PROCESS: i32 = 0;
+const PRIO_PGRP: i32 = 1;
+const PRIO_USER: i32 = 2;
 const SCHED_OTHER: i32 = 0;
 const SCHED_FIFO: i32 = 1;
 const SCHED_RR: i32 = 2;

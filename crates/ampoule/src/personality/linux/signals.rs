@@ -1,13 +1,15 @@
 //! Signals. What a guest sets up is remembered and told on request, but no handler is ever called: a fault ends the guest,
-//! and so does a signal that it sends itself, unless it ignores it.
+//! and so does a signal that it sends itself, unless it ignores it. One that it blocks waits until it is unblocked or waited
+//! for, and then means the same.
 
 use ampoule_vmm::GuestVirt;
 
 use crate::address_space::AddressSpace;
+use crate::fault::EndlessWait;
 use crate::personality::Outcome;
 
 use super::errno::Errno;
-use super::process::{PROCESS_ID, is_own};
+use super::process::{ProcessId, USER_ID};
 use super::record::{Record, word};
 use super::{int, time};
 
@@ -17,6 +19,8 @@ pub(super) struct Signals {
     /// By signal number less one.
     actions: [Action; SIGNALS],
     blocked: u64,
+    /// Signals that were sent while they were blocked.
+    pending: u64,
     alternate_stack: AlternateStack,
 }
 
@@ -41,6 +45,7 @@ impl Signals {
         Self {
             actions: [Action::default(); SIGNALS],
             blocked: 0,
+            pending: 0,
             alternate_stack: AlternateStack { start: 0, flags: SS_DISABLE, size: 0 },
         }
     }
@@ -64,6 +69,9 @@ impl Signals {
                 restorer: word(&action, 2),
                 mask: word(&action, 3) & !UNBLOCKABLE,
             };
+            if self.meaning(signal) == Meaning::Nothing {
+                self.pending &= !bit(signal);
+            }
         }
         if old != 0 {
             let Action { handler, flags, restorer, mask } = before;
@@ -73,7 +81,12 @@ impl Signals {
         Ok(0)
     }
 
-    pub(super) fn mask(&mut self, space: &mut AddressSpace, [how, new, old, set_size]: [u64; 4]) -> Result<u64, Errno> {
+    /// `rt_sigprocmask`. What waits and is not blocked any more comes before the call returns.
+    pub(super) fn mask(
+        &mut self,
+        space: &mut AddressSpace,
+        [how, new, old, set_size]: [u64; 4],
+    ) -> Result<Outcome, Errno> {
         if set_size != SET_SIZE {
             return Err(Errno::EINVAL);
         }
@@ -91,7 +104,7 @@ impl Signals {
         if old != 0 {
             space.write(GuestVirt(old), &before.to_le_bytes())?;
         }
-        Ok(0)
+        Ok(self.deliver(self.blocked).unwrap_or(Outcome::Return(0)))
     }
 
     pub(super) fn alternate_stack(&mut self, space: &mut AddressSpace, new: u64, old: u64) -> Result<u64, Errno> {
@@ -115,59 +128,125 @@ impl Signals {
     }
 
     /// `kill`: a process or a group of processes, of which there is only the guest's own.
-    pub(super) fn kill(&self, process: u64, signal: u64) -> Result<Outcome, Errno> {
-        let process = int(process);
-        if !is_own(process) && process != -PROCESS_ID {
+    pub(super) fn kill(&mut self, own: ProcessId, process: u64, signal: u64) -> Result<Outcome, Errno> {
+        if !own.is_reached_by(int(process)) {
             return Err(Errno::ESRCH);
         }
         self.send(int(signal))
     }
 
     /// `tkill` and `tgkill`.
-    pub(super) fn kill_thread(&self, group: u64, thread: u64, signal: u64) -> Result<Outcome, Errno> {
+    pub(super) fn kill_thread(&mut self, own: ProcessId, [group, thread, signal]: [u64; 3]) -> Result<Outcome, Errno> {
         if int(group) <= 0 || int(thread) <= 0 {
             return Err(Errno::EINVAL);
         }
-        if int(group) != PROCESS_ID || int(thread) != PROCESS_ID {
+        if !own.is(int(group)) || !own.is(int(thread)) {
             return Err(Errno::ESRCH);
         }
         self.send(int(signal))
     }
 
-    /// A signal that has a handler ends the guest too: to go on without the handler would be something else than what the
-    /// guest has asked for. Neither does blocking a signal put it off.
-    fn send(&self, signal: i32) -> Result<Outcome, Errno> {
+    /// `rt_sigpending`.
+    pub(super) fn pending(&self, space: &mut AddressSpace, into: u64, set_size: u64) -> Result<u64, Errno> {
+        if set_size > SET_SIZE {
+            return Err(Errno::EINVAL);
+        }
+        space.write(GuestVirt(into), &self.pending.to_le_bytes()[..set_size as usize])?;
+        Ok(0)
+    }
+
+    /// `rt_sigtimedwait`: takes a signal that waits. No other ever comes.
+    pub(super) fn wait(
+        &mut self,
+        own: ProcessId,
+        space: &mut AddressSpace,
+        [set, info, timeout, set_size]: [u64; 4],
+    ) -> Result<Outcome, Errno> {
+        if set_size != SET_SIZE {
+            return Err(Errno::EINVAL);
+        }
+        let wanted = space.read_u64(GuestVirt(set))?;
+        let timeout = if timeout == 0 { None } else { Some(time::read_timespec(space, timeout)?) };
+        if let Some(signal) = lowest(self.pending & wanted) {
+            self.pending &= !bit(signal);
+            if info != 0 {
+                let info_of_user = Record::<128>::new()
+                    .u32(0, signal as u32)
+                    .u32(8, SI_TKILL as u32)
+                    .u32(16, own.number())
+                    .u32(20, USER_ID);
+                space.write(GuestVirt(info), info_of_user.as_bytes())?;
+            }
+            return Ok(Outcome::Return(signal as u64));
+        }
+        Ok(match timeout {
+            Some(duration) => time::sleep(duration, Errno::EAGAIN.result()),
+            None => Outcome::Deadlock(EndlessWait::Signal),
+        })
+    }
+
+    /// `rt_sigsuspend`: only what waits can come.
+    pub(super) fn suspend(&mut self, space: &AddressSpace, mask: u64, set_size: u64) -> Result<Outcome, Errno> {
+        if set_size != SET_SIZE {
+            return Err(Errno::EINVAL);
+        }
+        let blocked = space.read_u64(GuestVirt(mask))? & !UNBLOCKABLE;
+        Ok(self.deliver(blocked).unwrap_or(Outcome::Deadlock(EndlessWait::Signal)))
+    }
+
+    fn send(&mut self, signal: i32) -> Result<Outcome, Errno> {
         if signal == 0 {
             return Ok(Outcome::Return(0));
         }
-        let action = self.actions[index(signal).ok_or(Errno::EINVAL)?];
-        Ok(match (signal, action.handler) {
-            (SIGSTOP, _) => Outcome::Deadlock,
-            (_, SIG_IGN) | (SIGCHLD | SIGCONT | SIGURG | SIGWINCH, SIG_DFL) => Outcome::Return(0),
-            (SIGTSTP | SIGTTIN | SIGTTOU, SIG_DFL) => Outcome::Deadlock,
-            _ => Outcome::Abort { signal },
-        })
+        index(signal).ok_or(Errno::EINVAL)?;
+        self.pending |= bit(signal);
+        Ok(self.deliver(self.blocked).unwrap_or(Outcome::Return(0)))
+    }
+
+    /// Takes the signals that wait and are not `blocked`, and returns what they come to if that is anything.
+    fn deliver(&mut self, blocked: u64) -> Option<Outcome> {
+        while let Some(signal) = lowest(self.pending & !blocked) {
+            self.pending &= !bit(signal);
+            match self.meaning(signal) {
+                Meaning::Nothing => {}
+                Meaning::Stop => return Some(Outcome::Deadlock(EndlessWait::Stopped)),
+                Meaning::End => return Some(Outcome::Abort { signal, handled: false }),
+                Meaning::Handler => return Some(Outcome::Abort { signal, handled: true }),
+            }
+        }
+        None
+    }
+
+    /// What a signal comes to, whose number is valid.
+    fn meaning(&self, signal: i32) -> Meaning {
+        let handler = index(signal).map_or(SIG_DFL, |index| self.actions[index].handler);
+        match (signal, handler) {
+            (_, SIG_IGN) | (SIGCHLD | SIGCONT | SIGURG | SIGWINCH, SIG_DFL) => Meaning::Nothing,
+            (SIGSTOP | SIGTSTP | SIGTTIN | SIGTTOU, SIG_DFL) => Meaning::Stop,
+            (_, SIG_DFL) => Meaning::End,
+            _ => Meaning::Handler,
+        }
     }
 }
 
-/// `rt_sigtimedwait`: no signal ever comes.
-pub(super) fn wait(space: &AddressSpace, timeout: u64, set_size: u64) -> Result<Outcome, Errno> {
-    if set_size != SET_SIZE {
-        return Err(Errno::EINVAL);
-    }
-    if timeout == 0 {
-        return Ok(Outcome::Deadlock);
-    }
-    Ok(time::sleep(time::read_timespec(space, timeout)?, Errno::EAGAIN.result()))
+/// What a signal comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Meaning {
+    Nothing,
+    /// The guest stops, and nobody is there who could let it go on.
+    Stop,
+    End,
+    /// The guest ends too: to go on without the handler would be something else than what it has asked for.
+    Handler,
 }
 
-/// `rt_sigpending`: no signal is ever pending.
-pub(super) fn pending(space: &mut AddressSpace, into: u64, set_size: u64) -> Result<u64, Errno> {
-    if set_size > SET_SIZE {
-        return Err(Errno::EINVAL);
-    }
-    space.write(GuestVirt(into), &[0; SET_SIZE as usize][..set_size as usize])?;
-    Ok(0)
+fn lowest(set: u64) -> Option<i32> {
+    (set != 0).then(|| set.trailing_zeros() as i32 + 1)
+}
+
+/// A set of one signal, whose number is valid.
+fn bit(signal: i32) -> u64 {
+    1 << (signal - 1)
 }
 
 fn index(signal: i32) -> Option<usize> {
@@ -177,12 +256,12 @@ fn index(signal: i32) -> Option<usize> {
 const SIGNALS: usize = 64;
 
 /// Size of a set of signals, in bytes.
-const SET_SIZE: u64 = 8;
+pub(super) const SET_SIZE: u64 = 8;
 
 /// The set of `SIGKILL` and `SIGSTOP`.
 const UNBLOCKABLE: u64 = 1 << (SIGKILL - 1) | 1 << (SIGSTOP - 1);
 
-// Linux's `arch/x86/include/uapi/asm/signal.h`, `include/uapi/linux/signal.h` and `asm-generic/signal-defs.h`.
+// Linux's `arch/x86/include/uapi/asm/signal.h`, `include/uapi/linux/signal.h`, `asm-generic/signal-defs.h` and `siginfo.h`.
 const SIGKILL: i32 = 9;
 const SIGCHLD: i32 = 17;
 const SIGCONT: i32 = 18;
@@ -192,6 +271,7 @@ const SIGTTIN: i32 = 21;
 const SIGTTOU: i32 = 22;
 const SIGURG: i32 = 23;
 const SIGWINCH: i32 = 28;
+const SI_TKILL: i32 = -6;
 const SIG_DFL: u64 = 0;
 const SIG_IGN: u64 = 1;
 const SIG_BLOCK: i32 = 0;

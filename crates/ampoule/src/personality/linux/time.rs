@@ -156,6 +156,18 @@ pub(super) fn read_timespec(space: &AddressSpace, at: u64) -> Result<Duration, E
     }
 }
 
+/// A length of time that `select` is given. More microseconds than a second has are taken too.
+pub(super) fn read_timeval(space: &AddressSpace, at: u64) -> Result<Duration, Errno> {
+    let seconds = space.read_u64(GuestVirt(at))? as i64;
+    let microseconds = space.read_u64(GuestVirt(at.wrapping_add(8)))? as i64;
+    match (u64::try_from(seconds), u64::try_from(microseconds)) {
+        (Ok(seconds), Ok(microseconds)) => {
+            Ok(Duration::from_secs(seconds).saturating_add(Duration::from_micros(microseconds)))
+        }
+        _ => Err(Errno::EINVAL),
+    }
+}
+
 fn write_timespec(space: &mut AddressSpace, into: u64, time: Duration) -> Result<u64, Errno> {
     let timespec = Record::<16>::new().u64(0, time.as_secs()).u64(8, time.subsec_nanos().into());
     space.write(GuestVirt(into), timespec.as_bytes())?;

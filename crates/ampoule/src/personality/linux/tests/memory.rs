@@ -28,7 +28,7 @@ fn mmap_refuses_with_linuxs_error_numbers() {
         ([0, PAGE, RW, ANONYMOUS, NO_FILE, 1], libc::EINVAL),
         ([DATA + 1, PAGE, RW, FIXED, NO_FILE, 0], libc::EINVAL),
         ([0, PAGE, RW, libc::MAP_PRIVATE as u64, NO_FILE, 0], libc::EBADF),
-        ([0, PAGE, RW, libc::MAP_PRIVATE as u64, 1, 0], libc::ENODEV),
+        ([0, PAGE, RW, libc::MAP_PRIVATE as u64, 0, 0], libc::ENODEV),
         ([0, PAGE, exec, ANONYMOUS, NO_FILE, 0], libc::EACCES),
         ([0, PAGE, RW | exec, ANONYMOUS, NO_FILE, 0], libc::EACCES),
         ([0, u64::MAX, RW, ANONYMOUS, NO_FILE, 0], libc::ENOMEM),
@@ -182,4 +182,16 @@ fn locking_memory_is_not_permitted_and_unlocking_does_nothing() {
     let mut guest = Guest::new();
     assert_eq!(guest.errno(nr::MLOCK, [DATA, PAGE]), libc::EPERM);
     assert_eq!(guest.ok(nr::MUNLOCK, [DATA, PAGE]), 0);
+}
+
+#[test]
+fn mapping_the_device_of_zeros_gives_memory() {
+    let mut guest = Guest::new();
+    guest.put(DATA, b"/dev/zero\0");
+    let file = guest.ok(nr::OPEN, [DATA, libc::O_RDONLY as u64]);
+    let at = guest.ok(nr::MMAP, [0, PAGE, RW, libc::MAP_PRIVATE as u64, file, 0]);
+    guest.put(at, b"own");
+    assert_eq!(&guest.bytes(at), b"own\0");
+    assert_eq!(guest.errno(nr::MMAP, [0, PAGE, RW, libc::MAP_SHARED as u64, file, 0]), libc::EACCES);
+    assert_eq!(guest.errno(nr::MMAP, [0, PAGE, RW, libc::MAP_PRIVATE as u64, 1, 0]), libc::EACCES);
 }

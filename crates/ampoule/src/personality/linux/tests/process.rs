@@ -36,6 +36,36 @@ fn the_process_is_nobody_special() {
 }
 
 #[test]
+fn processes_have_different_numbers_and_keep_them() {
+    let mut guest = Guest::new();
+    let id = guest.id();
+    assert!((300..1 << 22).contains(&id));
+    assert!((0..3).any(|_| Guest::new().id() != id));
+    guest.process = guest.process.suspended();
+    guest.process.resume();
+    assert_eq!((guest.id(), guest.ok(nr::GETTID, []), guest.ok(nr::GETPGID, [0])), (id, id, id));
+    assert_eq!(guest.ok(nr::GETSID, [id]), id);
+    assert_eq!(guest.errno(nr::GETSID, [id + 1]), libc::ESRCH);
+}
+
+#[test]
+fn the_process_can_become_nicer() {
+    let mut guest = Guest::new();
+    let id = guest.id();
+    let user = guest.ok(nr::GETUID, []);
+    let (process, group, of_user) = (0, 1, 2);
+    assert_eq!(guest.ok(nr::GETPRIORITY, [process, 0]), 20);
+    assert_eq!(guest.ok(nr::SETPRIORITY, [process, id, 5]), 0);
+    assert_eq!(guest.ok(nr::GETPRIORITY, [group, 0]), 15);
+    assert_eq!(guest.errno(nr::SETPRIORITY, [process, 0, 4]), libc::EACCES);
+    assert_eq!(guest.ok(nr::SETPRIORITY, [of_user, user, 100]), 0);
+    assert_eq!(guest.ok(nr::GETPRIORITY, [process, id]), 1);
+    assert_eq!(guest.errno(nr::GETPRIORITY, [process, id + 1]), libc::ESRCH);
+    assert_eq!(guest.errno(nr::GETPRIORITY, [of_user, 12_345]), libc::ESRCH);
+    assert_eq!(guest.errno(nr::GETPRIORITY, [3, 0]), libc::EINVAL);
+}
+
+#[test]
 fn the_system_calls_itself_linux() {
     let mut guest = Guest::new();
     guest.ok(nr::UNAME, [DATA]);

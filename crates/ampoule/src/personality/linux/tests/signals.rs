@@ -1,47 +1,54 @@
 use super::*;
-
-const ME: u64 = 1000;
+use crate::fault::EndlessWait;
 
 #[test]
 fn an_abort_ends_the_guest_by_its_signal() {
     let mut guest = Guest::new();
+    let me = guest.id();
     let signal = libc::SIGABRT;
-    assert_eq!(guest.call(nr::TGKILL, [ME, ME, signal as u64]), Outcome::Abort { signal });
-    assert_eq!(guest.call(nr::TKILL, [ME, signal as u64]), Outcome::Abort { signal });
-    for process in [ME, 0, (ME as i64).wrapping_neg() as u64] {
-        assert_eq!(guest.call(nr::KILL, [process, signal as u64]), Outcome::Abort { signal });
+    let end = Outcome::Abort { signal, handled: false };
+    assert_eq!(guest.call(nr::TGKILL, [me, me, signal as u64]), end);
+    assert_eq!(guest.call(nr::TKILL, [me, signal as u64]), end);
+    for process in [me, 0, (me as i64).wrapping_neg() as u64] {
+        assert_eq!(guest.call(nr::KILL, [process, signal as u64]), end);
     }
 }
 
 #[test]
 fn other_processes_are_not_there() {
     let mut guest = Guest::new();
-    for process in [1, ME + 1, -1_i64 as u64] {
+    let me = guest.id();
+    for process in [1, me + 1, -1_i64 as u64] {
         assert_eq!(guest.errno(nr::KILL, [process, libc::SIGKILL as u64]), libc::ESRCH);
     }
-    assert_eq!(guest.errno(nr::TGKILL, [ME, ME + 1, 9]), libc::ESRCH);
-    assert_eq!(guest.errno(nr::TGKILL, [ME, 0, 9]), libc::EINVAL);
-    assert_eq!(guest.errno(nr::KILL, [ME, 65]), libc::EINVAL);
+    assert_eq!(guest.errno(nr::TGKILL, [me, me + 1, 9]), libc::ESRCH);
+    assert_eq!(guest.errno(nr::TGKILL, [me, 0, 9]), libc::EINVAL);
+    assert_eq!(guest.errno(nr::KILL, [me, 65]), libc::EINVAL);
     assert_eq!(guest.errno(nr::WAIT4, [u64::MAX]), libc::ECHILD);
 }
 
 #[test]
 fn signals_that_do_nothing_do_nothing() {
     let mut guest = Guest::new();
-    assert_eq!(guest.ok(nr::KILL, [ME, 0]), 0);
-    assert_eq!(guest.ok(nr::KILL, [ME, libc::SIGCHLD as u64]), 0);
+    let me = guest.id();
+    assert_eq!(guest.ok(nr::KILL, [me, 0]), 0);
+    assert_eq!(guest.ok(nr::KILL, [me, libc::SIGCHLD as u64]), 0);
     let ignore = guest.put_words(DATA, &[libc::SIG_IGN as u64, 0, 0, 0]);
     assert_eq!(guest.ok(nr::RT_SIGACTION, [libc::SIGTERM as u64, ignore, 0, 8]), 0);
-    assert_eq!(guest.ok(nr::KILL, [ME, libc::SIGTERM as u64]), 0);
-    assert_eq!(guest.call(nr::KILL, [ME, libc::SIGSTOP as u64]), Outcome::Deadlock);
+    assert_eq!(guest.ok(nr::KILL, [me, libc::SIGTERM as u64]), 0);
+    assert_eq!(guest.call(nr::KILL, [me, libc::SIGSTOP as u64]), Outcome::Deadlock(EndlessWait::Stopped));
 }
 
 #[test]
 fn a_signal_with_a_handler_ends_the_guest_too() {
     let mut guest = Guest::new();
+    let me = guest.id();
     let handler = guest.put_words(DATA, &[0x40_0000, 0, 0, 0]);
     guest.ok(nr::RT_SIGACTION, [libc::SIGUSR1 as u64, handler, 0, 8]);
-    assert_eq!(guest.call(nr::KILL, [ME, libc::SIGUSR1 as u64]), Outcome::Abort { signal: libc::SIGUSR1 });
+    assert_eq!(
+        guest.call(nr::KILL, [me, libc::SIGUSR1 as u64]),
+        Outcome::Abort { signal: libc::SIGUSR1, handled: true }
+    );
 }
 
 #[test]
@@ -91,12 +98,60 @@ fn the_alternate_stack_is_remembered() {
 }
 
 #[test]
+fn a_blocked_signal_waits() {
+    let mut guest = Guest::new();
+    let me = guest.id();
+    let (one, two) = (libc::SIGUSR1, libc::SIGUSR2);
+    let bit = |signal: i32| 1_u64 << (signal - 1);
+    let set = guest.put_words(DATA, &[bit(one) | bit(two)]);
+    guest.ok(nr::RT_SIGPROCMASK, [libc::SIG_BLOCK as u64, set, 0, 8]);
+    for signal in [two, one] {
+        assert_eq!(guest.ok(nr::TGKILL, [me, me, signal as u64]), 0);
+    }
+    guest.ok(nr::RT_SIGPENDING, [DATA + 8, 8]);
+    assert_eq!(guest.word(DATA + 8), bit(one) | bit(two));
+
+    assert_eq!(guest.ok(nr::RT_SIGTIMEDWAIT, [set, DATA + 64, 0, 8]), one as u64);
+    assert_eq!((guest.half(DATA + 64), u64::from(guest.half(DATA + 80))), (one as u32, me));
+    guest.ok(nr::RT_SIGPENDING, [DATA + 8, 8]);
+    assert_eq!(guest.word(DATA + 8), bit(two));
+
+    let end = Outcome::Abort { signal: two, handled: false };
+    let nothing = guest.put_words(DATA + 16, &[0]);
+    let before = guest.process.clone();
+    assert_eq!(guest.call(nr::RT_SIGSUSPEND, [nothing, 8]), end);
+    guest.process = before;
+    assert_eq!(guest.call(nr::RT_SIGPROCMASK, [libc::SIG_SETMASK as u64, nothing, 0, 8]), end);
+}
+
+#[test]
+fn a_signal_that_waits_is_forgotten_when_it_is_ignored() {
+    let mut guest = Guest::new();
+    let me = guest.id();
+    let set = guest.put_words(DATA, &[u64::MAX]);
+    guest.ok(nr::RT_SIGPROCMASK, [libc::SIG_BLOCK as u64, set, 0, 8]);
+    guest.ok(nr::KILL, [me, libc::SIGTERM as u64]);
+    let ignore = guest.put_words(DATA + 64, &[libc::SIG_IGN as u64, 0, 0, 0]);
+    guest.ok(nr::RT_SIGACTION, [libc::SIGTERM as u64, ignore, 0, 8]);
+    guest.ok(nr::RT_SIGPENDING, [DATA, 8]);
+    assert_eq!(guest.word(DATA), 0);
+    let kill = Outcome::Abort { signal: libc::SIGKILL, handled: false };
+    assert_eq!(guest.call(nr::KILL, [me, libc::SIGKILL as u64]), kill);
+}
+
+#[test]
 fn waiting_for_a_signal_is_waiting_forever() {
     let mut guest = Guest::new();
-    assert_eq!(guest.call(nr::PAUSE, []), Outcome::Deadlock);
-    assert_eq!(guest.call(nr::RT_SIGTIMEDWAIT, [DATA, 0, 0, 8]), Outcome::Deadlock);
+    let forever = Outcome::Deadlock(EndlessWait::Signal);
+    let set = guest.put_words(DATA + 64, &[u64::MAX]);
+    assert_eq!(guest.ok(nr::ALARM, [1]), 0);
+    assert_eq!(guest.call(nr::PAUSE, []), forever);
+    assert_eq!(guest.call(nr::RT_SIGSUSPEND, [set, 8]), forever);
+    assert_eq!(guest.call(nr::RT_SIGTIMEDWAIT, [set, 0, 0, 8]), forever);
     let timeout = guest.put_words(DATA, &[1, 0]);
-    let outcome = guest.call(nr::RT_SIGTIMEDWAIT, [DATA, 0, timeout, 8]);
+    let outcome = guest.call(nr::RT_SIGTIMEDWAIT, [set, 0, timeout, 8]);
     let result = -i64::from(libc::EAGAIN) as u64;
     assert_eq!(outcome, Outcome::Sleep { duration: std::time::Duration::from_secs(1), result });
+    assert_eq!(guest.errno(nr::RT_SIGTIMEDWAIT, [UNMAPPED, 0, 0, 8]), libc::EFAULT);
+    assert_eq!(guest.errno(nr::RT_SIGSUSPEND, [set, 4]), libc::EINVAL);
 }

@@ -1,6 +1,7 @@
 use std::time::{Duration, SystemTime};
 
 use super::*;
+use crate::fault::EndlessWait;
 
 #[test]
 fn clocks_are_the_hosts() {
@@ -73,7 +74,7 @@ fn waiting_on_a_futex_is_a_deadlock_unless_it_times_out() {
     let word = guest.put_words(DATA, &[7]);
     let private = libc::FUTEX_PRIVATE_FLAG as u64;
     let wait = libc::FUTEX_WAIT as u64 | private;
-    assert_eq!(guest.call(nr::FUTEX, [word, wait, 7, 0]), Outcome::Deadlock);
+    assert_eq!(guest.call(nr::FUTEX, [word, wait, 7, 0]), Outcome::Deadlock(EndlessWait::Lock));
     assert_eq!(guest.errno(nr::FUTEX, [word, wait, 8, 0]), libc::EAGAIN);
     assert_eq!(guest.errno(nr::FUTEX, [word + 1, wait, 7, 0]), libc::EINVAL);
     assert_eq!(guest.errno(nr::FUTEX, [UNMAPPED, wait, 7, 0]), libc::EFAULT);
