@@ -128,7 +128,7 @@ impl Machine {
             capabilities,
             system,
             space,
-            process: LinuxProcess::new(ProcessConfig { stack_size: shape.stack_size as u64 }),
+            process: LinuxProcess::new(ProcessConfig { stack_size: shape.stack_size as u64, chance: random_bytes()? }),
             streams,
             at_rest: false,
             resumes: None,
@@ -319,7 +319,7 @@ const LOWEST_TABLE_SPAN: usize = 512 * PAGE_SIZE;
 /// Page tables beyond those that the memory needs: for the upper levels, and for a guest that maps here and there.
 const SPARE_TABLES: usize = 64;
 
-/// Bytes of the host's random source, for the guest's `AT_RANDOM`.
-fn random_bytes() -> Result<[u8; 16], BuildError> {
+/// Bytes of the host's random source, for the guest's start.
+fn random_bytes<const N: usize>() -> Result<[u8; N], BuildError> {
     crate::personality::linux::random::bytes().map_err(BuildError::Random)
 }

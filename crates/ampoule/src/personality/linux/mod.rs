@@ -65,6 +65,8 @@ pub(crate) use self::process::USER_ID;
 pub(crate) struct ProcessConfig {
     /// The most that its stack may grow to, in bytes.
     pub(crate) stack_size: u64,
+    /// What decides its number.
+    pub(crate) chance: [u8; 4],
 }
 
 /// A Linux process with one thread. Its memory is the [`AddressSpace`]; the rest is here. Clones share what neither has changed.
@@ -95,7 +97,7 @@ impl LinuxProcess {
     pub(crate) fn new(config: ProcessConfig) -> Self {
         let state = State {
             config,
-            id: ProcessId::by_chance(),
+            id: ProcessId::by_chance(config.chance),
             descriptors: Descriptors::standard(),
             directory: Directory::Root,
             signals: Signals::new(),

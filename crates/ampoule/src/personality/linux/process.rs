@@ -7,7 +7,7 @@ use crate::address_space::{AddressSpace, StringError};
 use super::descriptors::OPEN_MAX;
 use super::errno::Errno;
 use super::record::Record;
-use super::{int, random, time};
+use super::{int, time};
 
 /// The number of the process and of its only thread. Programs make seeds from it, so it is by chance.
 ///
@@ -17,8 +17,8 @@ use super::{int, random, time};
 pub(super) struct ProcessId(i32);
 
 impl ProcessId {
-    pub(super) fn by_chance() -> Self {
-        let number = u32::from_le_bytes(random::bytes()) % (PID_MAX_LIMIT - RESERVED_PIDS);
+    pub(super) fn by_chance(chance: [u8; 4]) -> Self {
+        let number = u32::from_le_bytes(chance) % (PID_MAX_LIMIT - RESERVED_PIDS);
         Self((RESERVED_PIDS + number) as i32)
     }
 

@@ -99,7 +99,7 @@ impl Guest {
         for (at, protection) in [(DATA, Protection::ReadWrite), (READ_ONLY, Protection::Read)] {
             space.map_anonymous(PAGE, Placement::FixedVacant(GuestVirt(at)), protection).unwrap();
         }
-        let process = LinuxProcess::new(ProcessConfig { stack_size: STACK_SIZE });
+        let process = LinuxProcess::new(ProcessConfig { stack_size: STACK_SIZE, chance: *b"dice" });
         Self { space, process, printed: Printed::default() }
     }
 
