@@ -39,8 +39,12 @@ fn the_process_is_nobody_special() {
 fn processes_have_different_numbers_and_keep_them() {
     let mut guest = Guest::new();
     let id = guest.id();
-    assert!((300..1 << 22).contains(&id));
-    assert!((0..3).any(|_| Guest::new().id() != id));
+    for chance in [[0; 4], [0xff; 4], *b"cast"] {
+        let mut other = Guest::new();
+        other.process = LinuxProcess::new(ProcessConfig { stack_size: STACK_SIZE, chance });
+        assert!((300..1 << 22).contains(&other.id()));
+        assert_ne!(other.id(), id);
+    }
     guest.process = guest.process.suspended();
     guest.process.resume();
     assert_eq!((guest.id(), guest.ok(nr::GETTID, []), guest.ok(nr::GETPGID, [0])), (id, id, id));
