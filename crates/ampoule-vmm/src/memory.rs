@@ -325,8 +325,8 @@ impl PageWriter<'_> {
     }
 }
 
-// SAFETY: all access goes through `arch::copy`, for which concurrent access yields torn data at worst (rule 3), and
-// mapping it anew excludes writers (rule 5).
+// SAFETY: all access goes through `arch::copy`, for which concurrent access yields torn data at worst (rule 3), and what
+// maps the region anew excludes writers (rule 5).
 unsafe impl Sync for Region {}
 
 /// An access that does not lie within its region.
