@@ -12,11 +12,11 @@ use std::io;
 use std::sync::Arc;
 
 use crate::address::GuestPhys;
+use crate::arch::capabilities::Capabilities;
+use crate::arch::registers::{FpuState, Regs, SpecialRegs, SyscallEntry};
 use crate::linux::advice::WithAdvice;
 use crate::memory::Region;
 use crate::page_set::PageSet;
-use crate::x86_64::capabilities::Capabilities;
-use crate::x86_64::registers::{FpuState, Regs, SpecialRegs, SyscallEntry};
 
 pub use statistics::{Statistics, StatisticsReader};
 

@@ -51,9 +51,16 @@ mod linux;
 pub mod memory;
 mod page_set;
 mod platform;
+pub mod processor;
 pub mod x86_64;
 
+// The one place that chooses an architecture.
+use x86_64 as arch;
+
 pub use address::{GuestPhys, GuestVirt, PAGE_SIZE};
+pub use arch::address_map;
+pub use arch::exception;
+pub use arch::shim::DOORBELL;
 pub use hypervisor::{
     Counters, Exit, Hypervisor, HypervisorError, Interrupt, Statistics, StatisticsReader, Vcpu, Vm, WriteTracking,
 };
@@ -63,3 +70,7 @@ pub use linux::process::Process;
 pub use memory::{Contents, OutOfRegion, Region, RevokeError};
 pub use page_set::PageSet;
 pub use platform::default_hypervisor;
+pub use processor::{
+    Backend, Behaviour, Context, Entry, Event, FaultAccess, MapCheckpoint, MapExhausted, PageAccess, PageMap, Prepared,
+    Processor, Registers, SystemCall, ThreadRegister, VirtualMachines, Waiting,
+};

@@ -19,7 +19,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use crate::address::PAGE_SIZE;
-use crate::x86_64::copy;
+use crate::arch::copy;
 
 use contents::Extent;
 use mapping::Mapping;

@@ -67,8 +67,7 @@ mod termination;
 mod test_log;
 
 pub use ampoule_abi::codec::{DecodeError, EncodeError};
-pub use ampoule_vmm::x86_64::registers::Regs;
-pub use ampoule_vmm::{Counters, HypervisorError, OpenError};
+pub use ampoule_vmm::{Counters, HypervisorError, OpenError, Registers};
 pub use arguments::{Arguments, Borrowed, Parameter, Parameters};
 pub use error::{Blame, BuildError, CallError, Payload};
 pub use fault::{EndlessWait, Fault, FaultAccess, FaultKind, FaultTarget, GuestPanic};

@@ -38,6 +38,7 @@ use std::sync::Arc;
 
 use crate::address::{GuestPhys, GuestVirt, PAGE_SIZE};
 use crate::memory::{Contents, Region};
+use crate::processor::{MapCheckpoint, MapExhausted, PageAccess, PageMap};
 
 use entry::{ADDRESS, PHYS_END, PRESENT, TABLE, TOP, VIRT_END, access_of, flags, index, parts, span, tables_spanning};
 use table_memory::{MemoryCheckpoint, Place, Table, TableMemory};
@@ -165,13 +166,13 @@ impl PageTables {
         self.memory.give_up_places();
     }
 
-    /// Remembers the present tables, with the pages `beside` them in the region, whose contents go with theirs.
+    /// Remembers the present tables, with the pages before them in the region, whose contents go with theirs.
     ///
     /// # Errors
     ///
     /// What the host reports when it has no memory for them.
-    pub(super) fn checkpoint(&mut self, beside: impl IntoIterator<Item = usize>) -> io::Result<TablesCheckpoint> {
-        Ok(TablesCheckpoint { memory: self.memory.checkpoint(beside)?, root: self.root })
+    fn remember(&mut self) -> io::Result<TablesCheckpoint> {
+        Ok(TablesCheckpoint { memory: self.memory.checkpoint()?, root: self.root })
     }
 
     /// Goes back to tables of this, or of an equal region. [`Region::revoke`] the memory that was mapped since, and look at
@@ -180,13 +181,18 @@ impl PageTables {
     /// # Panics
     ///
     /// When the checkpoint is of a region of another size.
-    pub(super) fn restore(&mut self, checkpoint: &TablesCheckpoint) {
+    fn go_back(&mut self, checkpoint: &TablesCheckpoint) {
         self.memory.restore(&checkpoint.memory);
     }
 
     /// The tables of a checkpoint, in a region that shows its contents.
     pub(super) fn of_checkpoint(region: Arc<Region>, checkpoint: &TablesCheckpoint) -> Self {
         Self { memory: TableMemory::of_checkpoint(region, &checkpoint.memory), root: checkpoint.root }
+    }
+
+    /// The mapping's flags, by which upper layers name it.
+    fn access(access: PageAccess) -> Access {
+        Access { write: access.write, execute: access.execute, user: true }
     }
 
     /// How many tables below `table` mapping all of `span` would have to make.
@@ -257,9 +263,41 @@ impl PageTables {
     }
 }
 
+impl PageMap for PageTables {
+    fn map(&mut self, at: GuestVirt, to: GuestPhys, pages: usize, access: PageAccess) -> Result<(), MapExhausted> {
+        PageTables::map(self, at, to, pages, Self::access(access))
+            .map_err(|OutOfTables { needed, available }| MapExhausted { needed, available })
+    }
+
+    fn unmap(&mut self, at: GuestVirt, pages: usize) {
+        PageTables::unmap(self, at, pages);
+    }
+
+    fn translate(&self, at: GuestVirt) -> Option<(GuestPhys, PageAccess)> {
+        let (to, Access { write, execute, user }) = PageTables::translate(self, at)?;
+        user.then_some((to, PageAccess { write, execute }))
+    }
+
+    fn is_stale(&self) -> bool {
+        PageTables::is_stale(self)
+    }
+
+    fn mark_flushed(&mut self) {
+        PageTables::mark_flushed(self);
+    }
+
+    fn checkpoint(&mut self) -> io::Result<MapCheckpoint> {
+        self.remember().map(MapCheckpoint)
+    }
+
+    fn restore(&mut self, checkpoint: &MapCheckpoint) {
+        self.go_back(&checkpoint.0);
+    }
+}
+
 /// Page tables as they were at one moment.
 #[derive(Debug)]
-pub(super) struct TablesCheckpoint {
+pub(crate) struct TablesCheckpoint {
     memory: MemoryCheckpoint,
     root: Table,
 }

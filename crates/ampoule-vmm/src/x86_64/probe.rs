@@ -16,7 +16,7 @@ use crate::x86_64::capabilities::{Capabilities, Paging, SyscallRing};
 use crate::x86_64::paging::{Access, PageTables};
 use crate::x86_64::registers::Regs;
 use crate::x86_64::shim::{
-    DOORBELL_PORT, OWN_TABLES, SHARED_PHYS, SYSCALL_PORT, SYSTEM_BASE, System, initial_flags, syscall_return,
+    DOORBELL_PORT, OWN_TABLES, SYSCALL_PORT, SYSTEM_BASE, SYSTEM_END, System, initial_flags, syscall_return,
 };
 
 pub use trial::{Outcome, SyscallTrial, Trial, Trials};
@@ -124,9 +124,9 @@ impl Guest {
         memory.write(0, &CODE).expect("the guest fits a page");
         DATA.iter().for_each(|page| memory.write_u64(page * PAGE_SIZE, *page as u64).expect("there are three pages"));
         let user = Access { write: false, execute: true, user: true };
-        tables.map(START, SHARED_PHYS, 1, user).expect(TABLES);
+        tables.map(START, SYSTEM_END, 1, user).expect(TABLES);
         vm.map(SYSTEM_SLOT, SYSTEM_BASE, system.region().clone(), WriteTracking::Off)?;
-        vm.map(MEMORY_SLOT, SHARED_PHYS, memory.clone(), WriteTracking::Off)?;
+        vm.map(MEMORY_SLOT, SYSTEM_END, memory.clone(), WriteTracking::Off)?;
         let mut vcpu = vm.create_vcpu(&system.syscall_entry())?;
         vcpu.set_special_regs(&system.initial_special_regs(capabilities, tables.root()))?;
         let rflags = initial_flags(capabilities);
@@ -167,7 +167,7 @@ impl Guest {
     }
 
     fn map(&mut self, at: GuestVirt, page: usize) {
-        let to = GuestPhys(SHARED_PHYS.0 + (page * PAGE_SIZE) as u64);
+        let to = GuestPhys(SYSTEM_END.0 + (page * PAGE_SIZE) as u64);
         self.tables.map(at, to, 1, Access { write: false, execute: false, user: true }).expect(TABLES);
     }
 

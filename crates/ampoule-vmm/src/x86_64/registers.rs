@@ -27,6 +27,32 @@ pub struct Regs {
     pub rflags: u64,
 }
 
+impl Regs {
+    pub(crate) fn by_name(&self) -> [(&'static str, u64); 18] {
+        let Regs { rax, rbx, rcx, rdx, rsi, rdi, rsp, rbp, r8, r9, r10, r11, r12, r13, r14, r15, rip, rflags } = *self;
+        [
+            ("rax", rax),
+            ("rbx", rbx),
+            ("rcx", rcx),
+            ("rdx", rdx),
+            ("rsi", rsi),
+            ("rdi", rdi),
+            ("rbp", rbp),
+            ("rsp", rsp),
+            ("r8", r8),
+            ("r9", r9),
+            ("r10", r10),
+            ("r11", r11),
+            ("r12", r12),
+            ("r13", r13),
+            ("r14", r14),
+            ("r15", r15),
+            ("rip", rip),
+            ("rflags", rflags),
+        ]
+    }
+}
+
 /// Segments, descriptor tables and control registers: what decides about mode and privilege.
 #[derive(Copy, Clone, Eq, PartialEq, Debug, Default)]
 #[expect(missing_docs, reason = "the fields are the registers they name")]
@@ -82,6 +108,15 @@ pub struct Segment {
 pub struct FpuState(pub(crate) Box<[u32; FPU_WORDS]>);
 
 impl FpuState {
+    /// The state of a program that begins: that of the processor after `fninit`, with all SSE exceptions masked (AMD64
+    /// Architecture Programmer's Manual, volume 2, section 14.1.3).
+    pub(crate) fn initial() -> FpuState {
+        let mut words = Box::new([0; FPU_WORDS]);
+        words[0] = 0x37f;
+        words[MXCSR_WORD] = 0x1f80;
+        FpuState(words)
+    }
+
     /// The eight bytes from `at` on, a multiple of four, as a little-endian number.
     pub(crate) fn word(&self, at: usize) -> u64 {
         let at = at / size_of::<u32>();
@@ -105,6 +140,9 @@ impl fmt::Debug for FpuState {
 
 /// An XSAVE area of 4 KiB holds all state that guests may use: x87, SSE and AVX take 832 bytes.
 const FPU_WORDS: usize = 1024;
+
+/// Where MXCSR lies in an XSAVE area: 24 bytes from its start.
+const MXCSR_WORD: usize = 6;
 
 /// Where the global or the interrupt descriptor table lies.
 #[derive(Copy, Clone, Eq, PartialEq, Debug, Default)]

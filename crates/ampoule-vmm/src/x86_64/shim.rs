@@ -18,7 +18,6 @@
 //! The I/O permission bitmap allows ring 3 the two ports [`SYSCALL_PORT`] and [`DOORBELL_PORT`]. There is no 32-bit code
 //! segment, hence no compatibility mode.
 
-mod checkpoint;
 mod code;
 mod descriptors;
 mod resume;
@@ -30,11 +29,12 @@ use std::sync::Arc;
 use crate::address::{GuestPhys, GuestVirt, PAGE_SIZE};
 use crate::memory::Region;
 use crate::x86_64::capabilities::Capabilities;
-use crate::x86_64::paging::{Access, PageTables};
+use crate::x86_64::paging::{Access, PageTables, TablesCheckpoint};
 use crate::x86_64::registers::{DescriptorTable, FpuState, Regs, SpecialRegs, SyscallEntry};
 
-pub use checkpoint::SystemCheckpoint;
+pub use crate::x86_64::address_map::{HOST_BASE, HOST_END, SHARED_BASE, SYSTEM_BASE, SYSTEM_END};
 pub use resume::ResumeError;
+pub(super) use trap::GUEST_MAY_SET;
 pub use trap::{BadReturn, ExceptionFrame, Forgery, Trap, initial_flags, syscall_return};
 
 /// The memory of a guest that belongs to the host and to ring 0: descriptors, stubs, page tables.
@@ -53,7 +53,7 @@ impl System {
     /// # Errors
     ///
     /// What the host reports when it has no memory; `InvalidInput` when `table_pages` is less than [`OWN_TABLES`] or so
-    /// large that the system's memory would run into what lies at [`SHARED_PHYS`].
+    /// large that the system's memory would run into what lies at [`SYSTEM_END`].
     pub fn new(table_pages: usize) -> io::Result<(System, PageTables)> {
         if !(OWN_TABLES..=MAX_TABLES).contains(&table_pages) {
             return Err(io::ErrorKind::InvalidInput.into());
@@ -67,6 +67,18 @@ impl System {
             let phys = SYSTEM_BASE.checked_add(page as u64).expect("the system region lies low");
             tables.map(virt(page), phys, 1, access).expect("there are the system's own tables");
         }
+        Ok((System { region }, tables))
+    }
+
+    /// A system that is as another was when its page tables were [remembered](PageMap::checkpoint), and shares the pages that
+    /// neither has written since.
+    ///
+    /// # Errors
+    ///
+    /// What the host reports when it has no memory or mapping for it.
+    pub(crate) fn of_checkpoint(checkpoint: &TablesCheckpoint) -> io::Result<(System, PageTables)> {
+        let region = Region::of_contents(checkpoint.contents())?;
+        let tables = PageTables::of_checkpoint(region.clone(), checkpoint);
         Ok((System { region }, tables))
     }
 
@@ -148,6 +160,11 @@ impl System {
     pub fn exception_frame(&self, vector: u8) -> ExceptionFrame {
         ExceptionFrame::read(&self.region, IST + PAGE_SIZE, vector)
     }
+
+    /// Changes the flags with which the guest goes on after an exception.
+    pub(super) fn set_exception_flags(&self, flags: u64) {
+        ExceptionFrame::write_flags(&self.region, IST + PAGE_SIZE, flags);
+    }
 }
 
 /// How to start a vCPU so that it resumes by itself ([`System::set_resume_state`]).
@@ -158,22 +175,6 @@ pub struct Resumption {
     /// Whether the bases of FS and GS are loaded too. If so, all is as it was that ring 3 can change in special registers.
     pub loads_bases: bool,
 }
-
-/// Guest-physical address of [`System::region`].
-pub const SYSTEM_BASE: GuestPhys = GuestPhys(0);
-
-/// The first guest-physical address that the system's memory never reaches, free for what host and guest share.
-pub const SHARED_PHYS: GuestPhys = GuestPhys(0x4000_0000);
-
-/// The first virtual address that belongs to the host; everything below it is the guest's.
-pub const HOST_BASE: GuestVirt = GuestVirt(0x7f80_0000_0000);
-
-/// The end of the host's virtual addresses.
-pub const HOST_END: GuestVirt = GuestVirt(0x8000_0000_0000);
-
-/// Between [`HOST_BASE`] and this address lie the system's own pages; from here to [`HOST_END`] the upper layer maps what
-/// it shares with the guest.
-pub const SHARED_BASE: GuestVirt = GuestVirt(0x7f80_4000_0000);
 
 /// The doorbell: a function without arguments that user code calls to reach the host ([`Trap::Doorbell`]). It changes no
 /// register.
@@ -260,7 +261,7 @@ const USER_EXECUTE: Access = Access { write: false, execute: true, user: true };
 
 const USER_READ: Access = Access { execute: false, ..USER_EXECUTE };
 
-const MAX_TABLES: usize = (SHARED_PHYS.0 as usize - TABLES) / PAGE_SIZE;
+const MAX_TABLES: usize = (SYSTEM_END.0 as usize - TABLES) / PAGE_SIZE;
 
 /// PG, AM, WP, NE, ET, MP, PE (AMD64 Architecture Programmer's Manual, volume 2, section 3.1.1).
 const CR0: u64 = 0x8005_0033;

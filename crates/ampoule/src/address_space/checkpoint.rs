@@ -4,8 +4,7 @@ use std::iter;
 use std::ops::Range;
 use std::sync::Arc;
 
-use ampoule_vmm::x86_64::paging::PageTables;
-use ampoule_vmm::{Contents, Vm};
+use ampoule_vmm::{Contents, PageMap, Processor};
 
 use super::frames::Cover;
 use super::{AddressSpace, Layout};
@@ -19,7 +18,7 @@ pub(crate) struct SpaceCheckpoint {
 }
 
 impl AddressSpace {
-    /// Remembers the present state. `vm` has the memory in `slot` and does not run. The bytes `zero`, whole pages that are
+    /// Remembers the present state. The memory is `processor`'s. The bytes `zero`, whole pages that are
     /// none of the guest's own, are known to be zero, then and now.
     ///
     /// # Errors
@@ -27,18 +26,17 @@ impl AddressSpace {
     /// A [`MemoryError`].
     pub(crate) fn checkpoint(
         &mut self,
-        vm: &mut dyn Vm,
-        slot: u32,
+        processor: &mut dyn Processor,
         zero: Range<usize>,
     ) -> Result<SpaceCheckpoint, MemoryError> {
-        let contents = self.memory.snapshot(vm, slot, zero)?;
+        let contents = self.memory.snapshot(processor, zero)?;
         self.origin = Arc::clone(&self.layout);
         self.remapped.clear();
         Ok(SpaceCheckpoint { layout: Arc::clone(&self.layout), contents })
     }
 
-    /// Goes back to a state of this address space, or of an equal one. The page tables are what they were then already. `vm`
-    /// has the memory in `slot` and does not run.
+    /// Goes back to a state of this address space, or of an equal one. The page tables are what they were then already. The
+    /// memory is `processor`'s.
     ///
     /// # Errors
     ///
@@ -46,8 +44,7 @@ impl AddressSpace {
     pub(crate) fn restore(
         &mut self,
         checkpoint: &SpaceCheckpoint,
-        vm: &mut dyn Vm,
-        slot: u32,
+        processor: &mut dyn Processor,
     ) -> Result<Restored, MemoryError> {
         if !Arc::ptr_eq(&self.origin, &checkpoint.layout) {
             self.revoke(iter::once(0..self.memory.frames()));
@@ -60,12 +57,12 @@ impl AddressSpace {
         if !Arc::ptr_eq(&self.layout, &checkpoint.layout) {
             self.layout = Arc::clone(&checkpoint.layout);
         }
-        self.memory.restore(vm, slot, &checkpoint.contents)
+        self.memory.restore(processor, &checkpoint.contents)
     }
 
     /// An address space as another was at a checkpoint, in memory that shows what that held. The page tables are what they
     /// were then already.
-    pub(crate) fn of_checkpoint(checkpoint: &SpaceCheckpoint, memory: GuestMemory, tables: PageTables) -> Self {
+    pub(crate) fn of_checkpoint(checkpoint: &SpaceCheckpoint, memory: GuestMemory, tables: Box<dyn PageMap>) -> Self {
         Self {
             layout: Arc::clone(&checkpoint.layout),
             origin: Arc::clone(&checkpoint.layout),

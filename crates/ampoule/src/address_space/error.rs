@@ -1,7 +1,6 @@
 //! What can go wrong with a guest's memory.
 
-use ampoule_vmm::GuestVirt;
-use ampoule_vmm::x86_64::paging::OutOfTables;
+use ampoule_vmm::{GuestVirt, MapExhausted};
 use thiserror::Error;
 
 /// Why a mapping could not be made or changed. Unless said otherwise nothing has changed then.
@@ -18,7 +17,7 @@ pub(crate) enum MapError {
     #[error("the mapping needs {needed} pages of memory, and {free} are free")]
     OutOfFrames { needed: u64, free: u64 },
     #[error(transparent)]
-    OutOfTables(#[from] OutOfTables),
+    OutOfTables(#[from] MapExhausted),
     #[error("the guest has {limit} mappings, which is the most that it may have")]
     TooManyMappings { limit: usize },
     #[error("the guest may not make memory executable")]

@@ -32,8 +32,8 @@ use std::fmt;
 use std::ops::{Deref, DerefMut, Range};
 use std::sync::Arc;
 
-use ampoule_vmm::x86_64::paging::{Access, PageTables};
-use ampoule_vmm::{GuestPhys, GuestVirt, PAGE_SIZE, Region};
+use ampoule_vmm::address_map::HOST_END;
+use ampoule_vmm::{GuestPhys, GuestVirt, PAGE_SIZE, PageAccess, PageMap, Region};
 
 use crate::guest_memory::GuestMemory;
 use crate::image::{USER_END, USER_START};
@@ -55,7 +55,7 @@ pub(crate) struct AddressSpace {
     /// Checkpoints share it until it changes.
     layout: Arc<Layout>,
     memory: GuestMemory,
-    tables: PageTables,
+    tables: Box<dyn PageMap>,
     windows: Vec<Window>,
     /// Frames that were made reachable, or reachable with other permissions, since the last checkpoint or restore.
     remapped: Cover,
@@ -83,7 +83,7 @@ pub(crate) struct Parts {
     /// The guest's memory, with the frames for its pages.
     pub(crate) memory: GuestMemory,
     /// The page tables, which map nothing within the guest's addresses yet.
-    pub(crate) tables: PageTables,
+    pub(crate) tables: Box<dyn PageMap>,
     /// Whether the guest may make memory executable that is not its image's, as a just-in-time compiler does.
     pub(crate) allow_executable_memory: bool,
 }
@@ -209,7 +209,7 @@ impl AddressSpace {
         {
             return Err(MapError::Occupied);
         }
-        let access = Access { write: window.writable, execute: false, user: true };
+        let access = PageAccess { write: window.writable, execute: false };
         self.tables.map(window.at, window.to, window.len / PAGE_SIZE, access)?;
         self.windows.push(window);
         Ok(())
@@ -236,11 +236,6 @@ impl AddressSpace {
     pub(crate) fn mappings(&self) -> impl Iterator<Item = (Range<GuestVirt>, MappingKind, Protection)> {
         let all = self.layout.mappings.overlapping(&(0..page(USER_END)));
         all.map(|(pages, mapping)| (address(pages.start)..address(pages.end), mapping.kind, mapping.protection))
-    }
-
-    /// The root of the page tables: the value for CR3.
-    pub(crate) fn root(&self) -> GuestPhys {
-        self.tables.root()
     }
 
     /// The guest's memory in bytes.
@@ -275,8 +270,8 @@ impl AddressSpace {
     }
 
     /// The page tables, for their checkpoint to be taken along with this space's.
-    pub(crate) fn tables_mut(&mut self) -> &mut PageTables {
-        &mut self.tables
+    pub(crate) fn tables_mut(&mut self) -> &mut dyn PageMap {
+        &mut *self.tables
     }
 
     /// Which page of the memory is behind the first of so many fresh pages, whose frames lie in a row.
@@ -382,7 +377,7 @@ impl AddressSpace {
             self.tables.unmap(address(range.start), (range.end - range.start) as usize);
             return Ok(());
         }
-        let access = Access { write: protection.is_writable(), execute: protection.is_executable(), user: true };
+        let access = PageAccess { write: protection.is_writable(), execute: protection.is_executable() };
         for (pages, frame) in self.layout.backing.overlapping(range) {
             let count = pages.end - pages.start;
             self.tables.map(address(pages.start), self.memory.frame_phys(frame.0), count as usize, access)?;
@@ -477,7 +472,7 @@ impl Window {
         let within = self.offset.checked_add(self.len)? <= self.region.len();
         let whole = self.at.is_page_aligned() && self.to.is_page_aligned() && self.len.is_multiple_of(PAGE_SIZE);
         let end = self.at.checked_add(self.len as u64)?;
-        (within && whole && self.len > 0 && end.0 <= LOWER_HALF_END).then(|| page(self.at.0)..page(end.0))
+        (within && whole && self.len > 0 && end <= HOST_END).then(|| page(self.at.0)..page(end.0))
     }
 }
 
@@ -513,6 +508,3 @@ const PORTION_PAGES: u64 = 8192;
 const PORTION_RUNS: usize = 2048;
 
 const PAGE: u64 = PAGE_SIZE as u64;
-
-/// The first address beyond the lower half of the virtual addresses.
-const LOWER_HALF_END: u64 = 1 << 47;

@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use ampoule_vmm::FaultAccess;
+use ampoule_vmm::exception::{PAGE_FAULT, exception_name};
+
 use super::panic::GuestPanic;
 
 /// What a guest did to end itself. Vectors are those of the AMD64 Architecture Programmer's Manual, volume 2, chapter 8.
@@ -84,17 +87,6 @@ pub enum EndlessWait {
     Files,
     /// It has stopped itself, and nothing is there to let it go on.
     Stopped,
-}
-
-/// How memory was touched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FaultAccess {
-    /// A load.
-    Read,
-    /// A store.
-    Write,
-    /// An instruction fetch.
-    Execute,
 }
 
 /// What lies at an address that faulted.
@@ -188,16 +180,6 @@ impl fmt::Display for EndlessWait {
     }
 }
 
-impl fmt::Display for FaultAccess {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Read => "read of",
-            Self::Write => "write to",
-            Self::Execute => "execution of",
-        })
-    }
-}
-
 impl fmt::Display for FaultTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -209,34 +191,6 @@ impl fmt::Display for FaultTarget {
             Self::Protected { .. } => "data at",
             Self::Host => "host memory at",
         })
-    }
-}
-
-/// The manual's name of an exception.
-fn exception_name(vector: u8) -> &'static str {
-    match vector {
-        0 => "divide error",
-        1 => "debug exception",
-        2 => "non-maskable interrupt",
-        3 => "breakpoint",
-        4 => "overflow",
-        5 => "bound range exceeded",
-        6 => "invalid opcode",
-        7 => "device not available",
-        8 => "double fault",
-        10 => "invalid TSS",
-        11 => "segment not present",
-        12 => "stack-segment fault",
-        13 => "general protection fault",
-        14 => "page fault",
-        16 => "x87 floating-point exception",
-        17 => "alignment check",
-        18 => "machine check",
-        19 => "SIMD floating-point exception",
-        21 => "control protection exception",
-        29 => "VMM communication exception",
-        30 => "security exception",
-        _ => "reserved exception",
     }
 }
 
@@ -264,5 +218,3 @@ impl fmt::Display for SignalName {
         }
     }
 }
-
-const PAGE_FAULT: u8 = 14;

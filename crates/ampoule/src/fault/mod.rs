@@ -6,13 +6,14 @@ mod panic;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-use ampoule_vmm::x86_64::registers::Regs;
+use ampoule_vmm::Registers;
 
 use crate::image::Image;
 use crate::loader;
 use crate::symbols::{Backtrace, CallStack, ImagePlace, Symbols};
 
-pub use kind::{EndlessWait, FaultAccess, FaultKind, FaultTarget};
+pub use ampoule_vmm::FaultAccess;
+pub use kind::{EndlessWait, FaultKind, FaultTarget};
 pub use panic::GuestPanic;
 
 /// How a guest ended itself: what it did, with which registers, and the calls that led there.
@@ -23,7 +24,7 @@ pub struct Fault(Arc<Details>);
 
 struct Details {
     kind: FaultKind,
-    registers: Regs,
+    registers: Registers,
     stack: CallStack,
     image: Image,
     /// Made when it is first asked for, since that means to read debug information.
@@ -32,7 +33,7 @@ struct Details {
 
 impl Fault {
     /// A fault of code that stood at these registers, with the stack that they lead to.
-    pub(crate) fn new(kind: FaultKind, registers: Regs, stack: CallStack, image: Image) -> Self {
+    pub(crate) fn new(kind: FaultKind, registers: Registers, stack: CallStack, image: Image) -> Self {
         Self(Arc::new(Details { kind, registers, stack, image, backtrace: OnceLock::new() }))
     }
 
@@ -42,7 +43,7 @@ impl Fault {
     }
 
     /// The registers at the instruction that did it; after a system call, at the one behind it.
-    pub fn registers(&self) -> &Regs {
+    pub fn registers(&self) -> &Registers {
         &self.0.registers
     }
 

@@ -20,7 +20,9 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
-use ampoule_vmm::{Contents, GuestPhys, HypervisorError, OutOfRegion, PAGE_SIZE, PageSet, Region, RevokeError, Vm};
+use ampoule_vmm::{
+    Contents, GuestPhys, HypervisorError, OutOfRegion, PAGE_SIZE, PageSet, Processor, Region, RevokeError,
+};
 use thiserror::Error;
 
 use quiet::QuietPages;
@@ -193,7 +195,7 @@ impl GuestMemory {
         Ok(())
     }
 
-    /// What the memory holds now. `vm` has it in `slot` and does not run. The bytes `zero`, whole pages, are known to be zero,
+    /// What the memory holds now. It is `processor`'s. The bytes `zero`, whole pages, are known to be zero,
     /// then and now.
     ///
     /// # Errors
@@ -201,43 +203,41 @@ impl GuestMemory {
     /// A [`MemoryError`]; nothing has changed then.
     pub(crate) fn snapshot(
         &mut self,
-        vm: &mut dyn Vm,
-        slot: u32,
+        processor: &mut dyn Processor,
         zero: Range<usize>,
     ) -> Result<Arc<Contents>, MemoryError> {
-        vm.collect_written(slot, &mut self.guest_written)?;
+        processor.collect_written(&mut self.guest_written)?;
         let changed = self.guest_written.union(&self.host_written);
         let changed = changed.filter(|page| !zero.contains(&(page * PAGE_SIZE)));
         self.current = self.current.updated(&self.region, changed)?;
         self.host_written.clear();
         // What a guest writes while it prepares itself is not what it writes in calls.
-        vm.forget_written(slot, &self.guest_written)?;
+        processor.forget_written(&self.guest_written)?;
         self.owned.insert_all(&self.guest_written);
         self.guest_written.clear();
         self.quiet.forget();
         Ok(Arc::clone(&self.current))
     }
 
-    /// Makes the memory hold `target` again, whatever was written. `vm` has it in `slot` and does not run.
+    /// Makes the memory hold `target` again, whatever was written. It is `processor`'s.
     ///
     /// # Errors
     ///
     /// A [`MemoryError`]; what the memory holds is unspecified then.
     pub(crate) fn restore(
         &mut self,
-        vm: &mut dyn Vm,
-        slot: u32,
+        processor: &mut dyn Processor,
         target: &Arc<Contents>,
     ) -> Result<Restored, MemoryError> {
-        vm.collect_written(slot, &mut self.guest_written)?;
+        processor.collect_written(&mut self.guest_written)?;
         if !self.is_shown {
-            return self.remap(vm, slot, target);
+            return self.remap(processor, target);
         }
         if !Arc::ptr_eq(&self.current, target) {
             let mut differing = PageSet::new(self.guest_written.capacity());
             self.current.differences(target, &mut differing);
             if differing.len() >= REMAP_FROM {
-                return self.remap(vm, slot, target);
+                return self.remap(processor, target);
             }
             self.host_written.insert_all(&differing);
             self.owned.insert_all(&differing);
@@ -249,20 +249,20 @@ impl GuestMemory {
         let pages = target.write_back(&self.region, self.guest_written.union(&self.host_written));
         self.last_restored = pages;
         self.host_written.clear();
-        if let Err(error) = self.release_quiet(vm, slot) {
+        if let Err(error) = self.release_quiet(processor) {
             // The memory is what it should be, and the pages stay in the note.
             tracing::debug!(%error, "pages that are no longer written are written back all the same");
         }
         Ok(Restored { pages })
     }
 
-    /// Pages that the next restore to the present contents would write back. `vm` has the memory in `slot`.
+    /// Pages that the next restore to the present contents would write back. The memory is `processor`'s.
     ///
     /// # Errors
     ///
     /// What the hypervisor reports.
-    pub(crate) fn dirty_pages(&mut self, vm: &mut dyn Vm, slot: u32) -> Result<usize, HypervisorError> {
-        vm.collect_written(slot, &mut self.guest_written)?;
+    pub(crate) fn dirty_pages(&mut self, processor: &mut dyn Processor) -> Result<usize, HypervisorError> {
+        processor.collect_written(&mut self.guest_written)?;
         Ok(self.guest_written.union(&self.host_written).count())
     }
 
@@ -278,9 +278,9 @@ impl GuestMemory {
         self.shown.stored_pages()
     }
 
-    fn remap(&mut self, vm: &mut dyn Vm, slot: u32, target: &Arc<Contents>) -> Result<Restored, MemoryError> {
+    fn remap(&mut self, processor: &mut dyn Processor, target: &Arc<Contents>) -> Result<Restored, MemoryError> {
         self.show(target)?;
-        vm.forget_written(slot, &self.guest_written)?;
+        processor.forget_written(&self.guest_written)?;
         for note in [&mut self.guest_written, &mut self.host_written, &mut self.owned] {
             note.clear();
         }
@@ -289,11 +289,11 @@ impl GuestMemory {
     }
 
     /// Forgets pages that have long been as they should be, and gives their memory back where the region shows the same.
-    fn release_quiet(&mut self, vm: &mut dyn Vm, slot: u32) -> Result<(), HypervisorError> {
+    fn release_quiet(&mut self, processor: &mut dyn Processor) -> Result<(), HypervisorError> {
         let Some(pages) = self.quiet.take() else {
             return Ok(());
         };
-        vm.forget_written(slot, &pages)?;
+        processor.forget_written(&pages)?;
         for page in pages.iter() {
             self.guest_written.remove(page);
         }

@@ -305,11 +305,11 @@ fn functions_section<'image>(
 
 /// The lowest address that a guest may use. Below it nothing is mapped, so that a null pointer with a small offset faults;
 /// the value is the default of Linux's `vm.mmap_min_addr`.
-pub const USER_START: u64 = 0x1_0000;
+pub const USER_START: u64 = address_map::USER_START.0;
 
 /// The address behind the highest that an image may use. It leaves 512 GiB below the end of the lower half of the x86-64
 /// address space (0x8000_0000_0000) to the host.
-pub const USER_END: u64 = 0x7f80_0000_0000;
+pub const USER_END: u64 = address_map::USER_END.0;
 
 /// Size of a page on x86-64, in bytes.
 const PAGE_SIZE: u64 = 4096;

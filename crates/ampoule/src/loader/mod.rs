@@ -5,7 +5,6 @@ mod start_block;
 #[cfg(test)]
 mod tests;
 
-use std::arch::x86_64::__cpuid;
 use std::collections::BTreeMap;
 
 use ampoule_abi::layout::AT_AMPOULE;
@@ -31,8 +30,8 @@ pub(crate) struct StartInfo<'a> {
     pub(crate) info_page: GuestVirt,
     /// The most that the stack may grow to, in bytes.
     pub(crate) stack_size: usize,
-    /// Whether the program may use `rdfsbase` and its kin, for `AT_HWCAP2`.
-    pub(crate) fsgsbase: bool,
+    /// The processor's features, for `AT_HWCAP` and `AT_HWCAP2`.
+    pub(crate) hardware: [u64; 2],
 }
 
 /// Where a program starts.
@@ -130,7 +129,7 @@ fn start_block(image: &Image, start: &StartInfo<'_>) -> Result<StartBlock, LoadE
         block.auxiliary(AT_PHNUM, headers.count as u64);
     }
     for (kind, value) in [
-        (AT_HWCAP, __cpuid(1).edx.into()),
+        (AT_HWCAP, start.hardware[0]),
         (AT_PAGESZ, PAGE),
         (AT_CLKTCK, 100),
         (AT_BASE, 0),
@@ -141,7 +140,7 @@ fn start_block(image: &Image, start: &StartInfo<'_>) -> Result<StartBlock, LoadE
         (AT_GID, USER_ID),
         (AT_EGID, USER_ID),
         (AT_SECURE, 0),
-        (AT_HWCAP2, if start.fsgsbase { HWCAP2_FSGSBASE } else { 0 }),
+        (AT_HWCAP2, start.hardware[1]),
         (AT_AMPOULE, start.info_page.0),
     ] {
         block.auxiliary(kind, value);
@@ -182,8 +181,7 @@ const MAX_START_BLOCK: usize = 128 << 10;
 /// The user and group that the program runs as, as its system calls tell it too.
 const USER_ID: u64 = crate::personality::linux::USER_ID as u64;
 
-// Types of the auxiliary vector (Linux's `include/uapi/linux/auxvec.h`) and the bit of `AT_HWCAP2` (the kernel's
-// `arch/x86/include/uapi/asm/hwcap2.h`).
+// Types of the auxiliary vector (Linux's `include/uapi/linux/auxvec.h`).
 const AT_PHDR: u64 = 3;
 const AT_PHENT: u64 = 4;
 const AT_PHNUM: u64 = 5;
@@ -199,4 +197,3 @@ const AT_HWCAP: u64 = 16;
 const AT_CLKTCK: u64 = 17;
 const AT_SECURE: u64 = 23;
 const AT_HWCAP2: u64 = 26;
-const HWCAP2_FSGSBASE: u64 = 1 << 1;

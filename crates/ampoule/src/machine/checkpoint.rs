@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use ampoule_vmm::HypervisorError;
-use ampoule_vmm::x86_64::registers::{FpuState, Regs, SpecialRegs};
-use ampoule_vmm::x86_64::shim::{self, Resumption, SystemCheckpoint};
+use ampoule_vmm::address_map::SHARED_BASE;
+use ampoule_vmm::{DOORBELL, HypervisorError, MapCheckpoint, Waiting};
 use thiserror::Error;
 
-use super::{MEMORY_SLOT, Machine, Shape};
+use super::{Machine, Shape};
 use crate::address_space::SpaceCheckpoint;
 use crate::guest_memory::MemoryError;
 use crate::mailbox::Progress;
@@ -18,10 +17,10 @@ use crate::personality::linux::LinuxProcess;
 pub(crate) struct Checkpoint {
     pub(super) shape: Shape,
     pub(super) space: SpaceCheckpoint,
-    pub(super) system: SystemCheckpoint,
+    pub(super) pages: MapCheckpoint,
     pub(super) process: LinuxProcess,
     pub(super) progress: Progress,
-    pub(super) processor: Arc<Processor>,
+    pub(super) waiting: Arc<Waiting>,
 }
 
 impl Checkpoint {
@@ -33,16 +32,6 @@ impl Checkpoint {
     pub(crate) fn stored_pages(&self) -> usize {
         self.space.contents().stored_pages()
     }
-}
-
-/// The state of a vCPU whose guest waits in the doorbell.
-#[derive(Debug)]
-pub(super) struct Processor {
-    regs: Regs,
-    special: SpecialRegs,
-    fpu: FpuState,
-    /// How the vCPU restores its floating-point state itself, where it can.
-    resume: Option<Resumption>,
 }
 
 /// Why a machine's state could not be remembered.
@@ -67,74 +56,34 @@ impl Machine {
     /// Remembers the present state. The guest waits for a call.
     pub(crate) fn checkpoint(&mut self) -> Result<Checkpoint, CheckpointError> {
         self.streams.flush();
-        let processor = self.processor()?;
+        let waiting = self.processor.checkpoint()?;
         let zero = self.mailbox.wipe();
-        let system = self.system.checkpoint(self.space.tables_mut())?;
+        let pages = self.space.tables_mut().checkpoint()?;
         Ok(Checkpoint {
             shape: self.shape,
-            space: self.space.checkpoint(&mut *self.vm, MEMORY_SLOT, zero)?,
-            system,
+            space: self.space.checkpoint(&mut *self.processor, zero)?,
+            pages,
             process: self.process.suspended(),
             progress: self.mailbox.progress(),
-            processor,
+            waiting,
         })
     }
 
     /// Goes back to a state of this machine, or of one of the same shape, whatever the guest was doing.
     pub(crate) fn restore(&mut self, checkpoint: &Checkpoint) -> Result<(), RestoreMachineError> {
         debug_assert_eq!(self.shape, checkpoint.shape);
-        self.restore_processor(&checkpoint.processor)?;
+        self.processor.restore(&checkpoint.waiting)?;
         let memory = self.space.memory_mut();
         let written = self.mailbox.forget_sent();
         memory.note(written.start, written.len());
-        self.system.restore(self.space.tables_mut(), &checkpoint.system);
-        let restored = self.space.restore(&checkpoint.space, &mut *self.vm, MEMORY_SLOT)?;
+        self.space.tables_mut().restore(&checkpoint.pages);
+        let restored = self.space.restore(&checkpoint.space, &mut *self.processor)?;
         self.process = checkpoint.process.clone();
         self.mailbox.restore(checkpoint.progress);
-        self.mailbox.publish(shim::SHARED_BASE, shim::DOORBELL);
+        self.mailbox.publish(SHARED_BASE, DOORBELL);
         self.streams.flush();
         self.restores += 1;
         self.pages_restored += restored.pages as u64;
-        Ok(())
-    }
-
-    /// The state of the vCPU, whose guest waits in the doorbell.
-    fn processor(&mut self) -> Result<Arc<Processor>, HypervisorError> {
-        if let Some(processor) = &self.resumes {
-            return Ok(Arc::clone(processor));
-        }
-        self.vcpu.settle()?;
-        let (regs, special, fpu) = (self.vcpu.regs(), self.vcpu.special_regs()?, self.vcpu.fpu()?);
-        let resume = self.system.set_resume_state(&self.capabilities, &fpu, &regs, &special);
-        if let Err(reason) = &resume {
-            tracing::debug!(%reason, "restoring this guest takes a call into the kernel for its floating-point state");
-        }
-        Ok(Arc::new(Processor { regs, special, fpu, resume: resume.ok() }))
-    }
-
-    /// Makes the vCPU go on from a state in which a guest waited in the doorbell. Where the guest waits there now, no exit and
-    /// no call into the kernel is needed.
-    pub(super) fn restore_processor(&mut self, processor: &Arc<Processor>) -> Result<(), HypervisorError> {
-        if !self.at_rest {
-            self.vcpu.abandon()?;
-            self.special = None;
-        }
-        let has_special = self.special.as_ref().is_some_and(|special| Arc::ptr_eq(special, processor));
-        if !(has_special && processor.resume.is_some_and(|resumption| resumption.loads_bases)) {
-            // To find out whether the guest has changed a segment would cost as much as to set them all.
-            self.special = None;
-            self.vcpu.set_special_regs(&processor.special)?;
-            self.special = Some(Arc::clone(processor));
-        }
-        match &processor.resume {
-            Some(resumption) => self.vcpu.set_regs(&resumption.regs),
-            None => {
-                self.vcpu.set_regs(&processor.regs);
-                self.vcpu.set_fpu(&processor.fpu)?;
-            }
-        }
-        self.at_rest = true;
-        self.resumes = Some(Arc::clone(processor));
         Ok(())
     }
 }

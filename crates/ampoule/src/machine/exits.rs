@@ -1,28 +1,22 @@
-//! The run loop: what the guest's exits mean.
+//! The run loop: what the processor's events mean.
 
-use ampoule_vmm::Exit;
-use ampoule_vmm::x86_64::registers::SpecialRegs;
-use ampoule_vmm::x86_64::shim::{Trap, syscall_return};
+use ampoule_vmm::processor::{BadReturn, End};
+use ampoule_vmm::{Event, SystemCall};
 
-use super::{Machine, SYSTEM_SLOT};
+use super::Machine;
 use crate::fault::FaultKind;
 use crate::mailbox::GuestMessage;
-use crate::personality::{Outcome, Personality, Streams, SystemCall};
+use crate::personality::{Outcome, Personality, Streams};
 use crate::termination::Termination;
 
 impl Machine {
     /// Runs the guest until it rings, serving its system calls. What it printed is passed on, however it ends.
     pub(crate) fn resume(&mut self) -> Result<GuestMessage, Termination> {
-        self.at_rest = false;
-        self.resumes = None;
         let outcome = self.run_until_doorbell();
-        match outcome {
-            Ok(_) => self.at_rest = true,
-            Err(_) => {
-                // It ended for another reason, which is the one to tell.
-                self.pass_on_output().ok();
-                self.streams.flush();
-            }
+        if outcome.is_err() {
+            // It ended for another reason, which is the one to report.
+            self.pass_on_output().ok();
+            self.streams.flush();
         }
         outcome
     }
@@ -31,30 +25,21 @@ impl Machine {
         loop {
             self.interruptor.check().map_err(|interruption| self.budget.interrupted(interruption))?;
             if self.space.needs_flush() {
-                self.vm.flush_translations(SYSTEM_SLOT)?;
+                self.processor.flush_translations()?;
                 self.space.mark_flushed();
             }
-            let port = match self.vcpu.run()? {
-                Exit::IoOut { port, .. } => port,
-                Exit::Interrupted => continue,
-                Exit::IoIn { port, .. } => return Err(self.fault(FaultKind::ForgedExit { port })),
-                Exit::Shutdown => return Err(self.fault(FaultKind::Shutdown)),
-                exit => {
-                    let exit = exit_name(&exit);
-                    return Err(self.fault(FaultKind::UnexpectedExit { exit }));
-                }
-            };
-            match Trap::identify(port, self.vcpu.regs().rip) {
-                Ok(Trap::Doorbell) => {
+            match self.processor.run()? {
+                Event::Doorbell => {
                     self.pass_on_output()?;
                     return Ok(self.mailbox.receive()?);
                 }
-                Ok(Trap::SystemCall) => {
+                Event::SystemCall(call) => {
                     self.pass_on_output()?;
-                    self.system_call()?;
+                    self.system_call(&call)?;
                 }
-                Ok(Trap::Exception(vector)) => self.exception(vector)?,
-                Err(_) => return Err(self.fault(FaultKind::ForgedExit { port })),
+                Event::Interrupted => {}
+                Event::PageFault(fault) => self.page_fault(fault)?,
+                event => return Err(self.fault(fault_kind(event))),
             }
         }
     }
@@ -74,51 +59,43 @@ impl Machine {
         Ok(())
     }
 
-    fn system_call(&mut self) -> Result<(), Termination> {
-        let regs = self.vcpu.regs();
-        let call =
-            SystemCall { number: regs.rax, arguments: [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9] };
+    fn system_call(&mut self, call: &SystemCall) -> Result<(), Termination> {
         self.budget.system_call()?;
         let mut streams = self.streams.within(&mut self.budget);
         let mut space = self.space.watched(self.interruptor.watch());
-        let outcome = self.process.system_call(&call, &mut space, &mut streams);
+        let outcome = self.process.system_call(call, &mut space, &mut streams);
         drop(space);
         let result = match outcome {
             Outcome::Return(result) => result,
-            Outcome::SetFsBase { base } => self.set_special_regs(|special| special.fs.base = base)?,
-            Outcome::SetGsBase { base } => self.set_special_regs(|special| special.gs.base = base)?,
+            Outcome::SetThreadRegister { register, value } => {
+                self.processor.set_thread_register(register, value)?;
+                0
+            }
             Outcome::Sleep { duration, result } => {
                 let slept = self.interruptor.sleep(duration);
                 slept.map_err(|interruption| self.budget.interrupted(interruption))?;
                 result
             }
-            Outcome::Exit { code } => return Err(self.fault_in_system_call(FaultKind::Exited { code })),
+            Outcome::Exit { code } => return Err(self.fault(FaultKind::Exited { code })),
             Outcome::Abort { signal, handled } => return Err(self.aborted(signal, handled)),
-            Outcome::Deadlock(wait) => return Err(self.fault_in_system_call(FaultKind::Deadlocked(wait))),
+            Outcome::Deadlock(wait) => return Err(self.fault(FaultKind::Deadlocked(wait))),
             Outcome::OutputLimit => return Err(self.budget.output_exceeded().into()),
         };
-        let resumed = syscall_return(&self.capabilities, &regs, result)
-            .map_err(|bad| self.fault(FaultKind::SystemCallReturn { address: bad.rip }))?;
-        self.vcpu.set_regs(&resumed);
-        Ok(())
-    }
-
-    /// Changes special registers for a system call that gives 0.
-    fn set_special_regs(&mut self, change: impl FnOnce(&mut SpecialRegs)) -> Result<u64, Termination> {
-        let mut special = self.vcpu.special_regs()?;
-        change(&mut special);
-        self.vcpu.set_special_regs(&special)?;
-        Ok(0)
+        self.processor
+            .finish_system_call(result)
+            .map_err(|BadReturn { address }| self.fault(FaultKind::SystemCallReturn { address: address.0 }))
     }
 }
 
-fn exit_name(exit: &Exit<'_>) -> &'static str {
-    match exit {
-        Exit::MmioRead { .. } => "read of memory that does not exist",
-        Exit::MmioWrite { .. } => "write to memory that does not exist",
-        Exit::Halt => "halt",
-        Exit::FailEntry { .. } => "the processor refused the guest's state",
-        Exit::InternalError { .. } => "the hypervisor cannot emulate the guest's instruction",
-        _ => "unknown",
+/// How the guest has ended by an event after which it does not go on.
+fn fault_kind(event: Event) -> FaultKind {
+    match event {
+        Event::Exception(exception) => {
+            FaultKind::Exception { vector: exception.vector, error_code: exception.error_code }
+        }
+        Event::Forged { port } => FaultKind::ForgedExit { port },
+        Event::Ended(End::Shutdown) => FaultKind::Shutdown,
+        Event::Ended(End::Unexpected(exit)) => FaultKind::UnexpectedExit { exit },
+        _ => FaultKind::UnexpectedExit { exit: "an event that was not asked for" },
     }
 }

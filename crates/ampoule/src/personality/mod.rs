@@ -8,6 +8,8 @@ pub(crate) mod linux;
 use std::time::Duration;
 
 use ampoule_abi::layout::OutputStream;
+pub(crate) use ampoule_vmm::SystemCall;
+use ampoule_vmm::ThreadRegister;
 
 use crate::address_space::AddressSpace;
 use crate::fault::EndlessWait;
@@ -22,22 +24,13 @@ pub(crate) trait Personality {
     fn standard_stream(&self, of: OutputStream) -> Option<Stream>;
 }
 
-/// A system call as it stands in the guest's registers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct SystemCall {
-    pub(crate) number: u64,
-    pub(crate) arguments: [u64; 6],
-}
-
 /// What the run loop is to do after a system call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// Go on with this result.
     Return(u64),
-    /// Set the FS segment's base, then go on with the result 0.
-    SetFsBase { base: u64 },
-    /// Set the GS segment's base, then go on with the result 0.
-    SetGsBase { base: u64 },
+    /// Set a register of the thread's, then go on with the result 0.
+    SetThreadRegister { register: ThreadRegister, value: u64 },
     /// Wait so long, then go on with this result.
     Sleep { duration: Duration, result: u64 },
     /// The guest has ended with this status.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use ampoule_vmm::{Hypervisor, PAGE_SIZE};
+use ampoule_vmm::{Backend, Hypervisor, PAGE_SIZE, VirtualMachines};
 use serde::Serialize;
 
 use super::imports::Imports;
@@ -184,8 +184,9 @@ impl Builder {
             None => ampoule_vmm::default_hypervisor()?,
         };
         let streams = GuestStreams::new(self.stdout, self.stderr);
-        let machine = Machine::new(&*hypervisor, &self.image, &self.machine, streams)?;
-        start(self.image, hypervisor, machine, imports, self.limits)
+        let backend: Arc<dyn Backend> = Arc::new(VirtualMachines::new(hypervisor));
+        let machine = Machine::new(&*backend, &self.image, &self.machine, streams)?;
+        start(self.image, backend, machine, imports, self.limits)
     }
 
     fn check_settings(&self) -> Result<(), BuildError> {
@@ -206,7 +207,7 @@ impl Builder {
 /// Runs the guest until it is ready for its first call.
 fn start(
     image: Image,
-    hypervisor: Arc<dyn Hypervisor>,
+    backend: Arc<dyn Backend>,
     mut machine: Machine,
     mut imports: Imports,
     limits: Limits,
@@ -220,9 +221,9 @@ fn start(
             unreachable!("`run` serves host calls, and the mailbox refuses a return without a call")
         }
     }
-    let initial = Snapshot::take(&image, &hypervisor, &imports, limits, &mut machine).map_err(BuildError::Initial)?;
+    let initial = Snapshot::take(&image, &backend, &imports, limits, &mut machine).map_err(BuildError::Initial)?;
     let matching = initial.identity();
-    Ok(Sandbox { image, hypervisor, machine, imports, limits, initial, matching, poison: None, checked: Vec::new() })
+    Ok(Sandbox { image, backend, machine, imports, limits, initial, matching, poison: None, checked: Vec::new() })
 }
 
 impl fmt::Debug for Builder {

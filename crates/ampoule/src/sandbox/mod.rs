@@ -15,7 +15,7 @@ use std::any::TypeId;
 use std::fmt;
 use std::sync::Arc;
 
-use ampoule_vmm::Hypervisor;
+use ampoule_vmm::Backend;
 use serde::de::DeserializeOwned;
 
 use crate::arguments::{Arguments, Parameters};
@@ -53,7 +53,7 @@ pub use typed::TypedFn;
 /// ```
 pub struct Sandbox {
     image: Image,
-    hypervisor: Arc<dyn Hypervisor>,
+    backend: Arc<dyn Backend>,
     machine: Machine,
     imports: Imports,
     limits: Limits,

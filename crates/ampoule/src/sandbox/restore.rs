@@ -164,7 +164,7 @@ impl Sandbox {
             return Err(RestoreError::ForeignImage { snapshot, sandbox });
         }
         check_shape(&snapshot.checkpoint().shape(), &self.machine.shape())?;
-        let [theirs, ours] = [snapshot.hypervisor(), &self.hypervisor].map(|hypervisor| hypervisor.capabilities());
+        let [theirs, ours] = [snapshot.backend(), &self.backend].map(|backend| backend.behaviour());
         if theirs != ours {
             let [snapshot, sandbox] = [theirs, ours].map(ToString::to_string);
             return Err(RestoreError::ForeignHypervisor { snapshot, sandbox });

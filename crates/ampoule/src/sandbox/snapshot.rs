@@ -4,7 +4,7 @@ use std::fmt;
 use std::ptr;
 use std::sync::{Arc, Weak};
 
-use ampoule_vmm::{Hypervisor, HypervisorError, PAGE_SIZE, WithAdvice};
+use ampoule_vmm::{Backend, HypervisorError, PAGE_SIZE, WithAdvice};
 use thiserror::Error;
 
 use super::Sandbox;
@@ -44,7 +44,7 @@ pub(super) struct SnapshotIdentity(Weak<State>);
 
 struct State {
     image: Image,
-    hypervisor: Arc<dyn Hypervisor>,
+    backend: Arc<dyn Backend>,
     host_functions: Vec<(String, Signature)>,
     limits: Limits,
     checkpoint: Checkpoint,
@@ -90,7 +90,7 @@ impl Sandbox {
         if let Some(cause) = &self.poison {
             return Err(SnapshotError::Poisoned { cause: cause.clone() });
         }
-        Snapshot::take(&self.image, &self.hypervisor, &self.imports, self.limits, &mut self.machine)
+        Snapshot::take(&self.image, &self.backend, &self.imports, self.limits, &mut self.machine)
     }
 }
 
@@ -98,14 +98,14 @@ impl Snapshot {
     /// Remembers what a machine is whose guest waits for a call.
     pub(super) fn take(
         image: &Image,
-        hypervisor: &Arc<dyn Hypervisor>,
+        backend: &Arc<dyn Backend>,
         imports: &Imports,
         limits: Limits,
         machine: &mut Machine,
     ) -> Result<Self, SnapshotError> {
         Ok(Self(Arc::new(State {
             image: image.clone(),
-            hypervisor: Arc::clone(hypervisor),
+            backend: Arc::clone(hypervisor),
             host_functions: imports.declarations(),
             limits,
             checkpoint: machine.checkpoint()?,
@@ -143,8 +143,8 @@ impl Snapshot {
         SnapshotIdentity(Arc::downgrade(&self.0))
     }
 
-    pub(super) fn hypervisor(&self) -> &Arc<dyn Hypervisor> {
-        &self.0.hypervisor
+    pub(super) fn backend(&self) -> &Arc<dyn Backend> {
+        &self.0.backend
     }
 
     pub(super) fn host_functions(&self) -> &[(String, Signature)] {

@@ -81,11 +81,10 @@ impl Spawn {
         let imports = Imports::resolve(snapshot.image(), host_functions)?;
         imports.check(snapshot.host_functions()).map_err(BuildError::Snapshot)?;
         let streams = GuestStreams::new(stdout, stderr);
-        let machine =
-            Machine::of_checkpoint(&**snapshot.hypervisor(), snapshot.image(), snapshot.checkpoint(), streams)?;
+        let machine = Machine::of_checkpoint(&**snapshot.backend(), snapshot.image(), snapshot.checkpoint(), streams)?;
         Ok(Sandbox {
             image: snapshot.image().clone(),
-            hypervisor: snapshot.hypervisor().clone(),
+            backend: snapshot.backend().clone(),
             machine,
             imports,
             limits,

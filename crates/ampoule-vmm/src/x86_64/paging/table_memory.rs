@@ -200,9 +200,9 @@ impl TableMemory {
         }
     }
 
-    /// Remembers the present tables, with the pages `beside` them in the region, whose contents go with theirs.
-    pub(super) fn checkpoint(&mut self, beside: impl IntoIterator<Item = usize>) -> io::Result<MemoryCheckpoint> {
-        beside.into_iter().for_each(|page| self.written.insert(page));
+    /// Remembers the present tables, with the pages before them in the region, whose contents go with theirs.
+    pub(super) fn checkpoint(&mut self) -> io::Result<MemoryCheckpoint> {
+        (0..self.offset / PAGE_SIZE).for_each(|page| self.written.insert(page));
         self.current = self.current.updated(&self.region, self.written.iter())?;
         self.written.clear();
         self.has_given_up = false;

@@ -50,16 +50,37 @@ impl Trap {
         }
     }
 
+    /// The stub that is about to make this trap, or that has been left by it and not gone back from, by its instruction pointer.
+    pub(in crate::x86_64) fn in_progress(rip: u64) -> Option<Trap> {
+        let exceptions = (0..VECTORS).map(Trap::Exception);
+        let mut all = [Trap::SystemCall, Trap::Doorbell].into_iter().chain(exceptions);
+        all.find(|trap| (trap.stub()..trap.stub() + STUB_SIZE as u64).contains(&rip))
+    }
+
+    /// Whether its stub begins here: nobody has seen it yet.
+    pub(in crate::x86_64) fn begins_at(self, rip: u64) -> bool {
+        rip == self.stub()
+    }
+
+    /// Where the user code goes on that called the doorbell: at the stub's return.
+    pub(in crate::x86_64) fn behind_doorbell() -> u64 {
+        DOORBELL.0 + OUT_SIZE
+    }
+
     /// Hypervisors differ in whether the instruction pointer has passed the `out` when they exit. Nothing else ends or
     /// begins at these addresses: the guest cannot write the pages of the stubs, nor those before them. The resume stub, which
     /// shares the doorbell's page, lies behind it and leaves by no `out`.
     fn left_from(self, rip: u64) -> bool {
-        let out = match self {
+        rip == self.stub() || rip == self.stub() + OUT_SIZE
+    }
+
+    /// The address of its stub, which begins with the `out`.
+    fn stub(self) -> u64 {
+        match self {
             Trap::SystemCall => SYSCALL_STUB.0,
             Trap::Doorbell => DOORBELL.0,
             Trap::Exception(vector) => virt(STUBS).0 + u64::from(vector) * STUB_SIZE as u64,
-        };
-        rip == out || rip == out + OUT_SIZE
+        }
     }
 }
 
@@ -108,6 +129,13 @@ impl ExceptionFrame {
             error_code: has_error_code(vector).then(|| word(6)),
         }
     }
+
+    /// Writes the flags of the frame that ends at the offset `top` of the system's region.
+    pub(super) fn write_flags(region: &Region, top: usize, flags: u64) {
+        region
+            .write_u64(top - 3 * size_of::<u64>(), flags)
+            .expect("the exception stack lies within the system's region");
+    }
 }
 
 /// The flags with which user code starts.
@@ -144,7 +172,8 @@ pub struct BadReturn {
 }
 
 /// The flags that user code can set by itself: CF, PF, AF, ZF, SF, TF, DF, OF, AC, ID.
-const GUEST_MAY_SET: u64 = 1 | 1 << 2 | 1 << 4 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 10 | 1 << 11 | 1 << 18 | 1 << 21;
+pub(in crate::x86_64) const GUEST_MAY_SET: u64 =
+    1 | 1 << 2 | 1 << 4 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 10 | 1 << 11 | 1 << 18 | 1 << 21;
 
 /// The reserved bit that is always set, and IF.
-const ALWAYS: u64 = 1 << 1 | 1 << 9;
+pub(in crate::x86_64) const ALWAYS: u64 = 1 << 1 | 1 << 9;

@@ -1,6 +1,6 @@
 //! The bases of the FS and GS segments, where programs keep their thread's data.
 
-use ampoule_vmm::{GuestVirt, PAGE_SIZE};
+use ampoule_vmm::{GuestVirt, PAGE_SIZE, ThreadRegister};
 
 use crate::address_space::AddressSpace;
 use crate::personality::Outcome;
@@ -21,11 +21,11 @@ impl SegmentBases {
             ARCH_SET_FS | ARCH_SET_GS if argument >= ADDRESSES_END => Err(Errno::EPERM),
             ARCH_SET_FS => {
                 self.fs = argument;
-                Ok(Outcome::SetFsBase { base: argument })
+                Ok(Outcome::SetThreadRegister { register: ThreadRegister::Pointer, value: argument })
             }
             ARCH_SET_GS => {
                 self.gs = argument;
-                Ok(Outcome::SetGsBase { base: argument })
+                Ok(Outcome::SetThreadRegister { register: ThreadRegister::Second, value: argument })
             }
             ARCH_GET_FS => store(space, argument, self.fs),
             ARCH_GET_GS => store(space, argument, self.gs),

@@ -1,0 +1,360 @@
+//! Processors that are vCPUs of virtual machines, with the ring 0 of [`shim`](super::shim) below the user code.
+//!
+//! What keeps a restore cheap is remembered here: whether the user code waits in the doorbell, so that nothing is left over of
+//! what it was doing; from which state the vCPU goes on, where it has not run since; and whose special registers it has.
+
+mod context;
+
+use std::io;
+use std::sync::Arc;
+
+use crate::address::{GuestPhys, GuestVirt, PAGE_SIZE};
+use crate::hypervisor::{Counters, Exit, Hypervisor, HypervisorError, Interrupt, Vcpu, Vm, WriteTracking};
+use crate::memory::Region;
+use crate::page_set::PageSet;
+use crate::processor::{
+    Backend, BadReturn, Behaviour, Context, End, Entry, Event, Exception, FaultAccess, MapCheckpoint, PageFault,
+    Prepared, Processor, Registers, SystemCall, ThreadRegister, Unstarted, Waiting,
+};
+use crate::x86_64::address_map::{MEMORY_BASE, SYSTEM_BASE};
+use crate::x86_64::capabilities::{Capabilities, SyscallRing};
+use crate::x86_64::exception::PAGE_FAULT;
+use crate::x86_64::paging::PageTables;
+use crate::x86_64::registers::{Regs, SpecialRegs};
+use crate::x86_64::shim::{OWN_TABLES, System, Trap, initial_flags, syscall_return};
+
+use context::Stop;
+pub(crate) use context::{UserContext, WaitingContext};
+
+/// Makes processors that are vCPUs, each of a virtual machine of its own.
+pub struct VirtualMachines {
+    hypervisor: Arc<dyn Hypervisor>,
+}
+
+impl VirtualMachines {
+    /// Virtual machines of this hypervisor.
+    pub fn new(hypervisor: Arc<dyn Hypervisor>) -> VirtualMachines {
+        VirtualMachines { hypervisor }
+    }
+
+    fn prepared(&self, system: System, tables: PageTables) -> Prepared {
+        let root = tables.root();
+        let hypervisor = Arc::clone(&self.hypervisor);
+        Prepared { pages: Box::new(tables), processor: Box::new(UnstartedVm { hypervisor, system, root }) }
+    }
+}
+
+impl Backend for VirtualMachines {
+    fn prepare(&self, memory: usize) -> io::Result<Prepared> {
+        let (system, tables) = System::new(table_pages(memory))?;
+        Ok(self.prepared(system, tables))
+    }
+
+    fn prepare_like(&self, checkpoint: &MapCheckpoint) -> io::Result<Prepared> {
+        let (system, tables) = System::of_checkpoint(&checkpoint.0)?;
+        Ok(self.prepared(system, tables))
+    }
+
+    fn behaviour(&self) -> Behaviour {
+        Behaviour(*self.hypervisor.capabilities())
+    }
+}
+
+/// A virtual machine to be.
+struct UnstartedVm {
+    hypervisor: Arc<dyn Hypervisor>,
+    system: System,
+    root: GuestPhys,
+}
+
+impl Unstarted for UnstartedVm {
+    fn start(self: Box<Self>, memory: Arc<Region>, entry: Entry) -> Result<Box<dyn Processor>, HypervisorError> {
+        let Self { hypervisor, system, root } = *self;
+        let capabilities = *hypervisor.capabilities();
+        let mut vm = hypervisor.create_vm()?;
+        vm.map(SYSTEM_SLOT, SYSTEM_BASE, Arc::clone(system.region()), WriteTracking::Off)?;
+        vm.map(MEMORY_SLOT, MEMORY_BASE, memory, WriteTracking::On)?;
+        let mut vcpu = vm.create_vcpu(&system.syscall_entry())?;
+        let initial = system.initial_special_regs(&capabilities, root);
+        vcpu.set_special_regs(&initial)?;
+        let (rip, rsp) = (entry.instruction.0, entry.stack_pointer.0);
+        vcpu.set_regs(&Regs { rip, rsp, rflags: initial_flags(&capabilities), ..Regs::default() });
+        Ok(Box::new(VmProcessor {
+            vcpu,
+            vm,
+            system,
+            capabilities,
+            initial,
+            stop: Stop::User,
+            at_rest: true,
+            resumes: None,
+            special: None,
+            steps: false,
+        }))
+    }
+}
+
+/// A vCPU, its virtual machine, and the memory of its ring 0.
+struct VmProcessor {
+    vcpu: Box<dyn Vcpu>,
+    /// Holds the memory slots; they go with it.
+    vm: Box<dyn Vm>,
+    system: System,
+    capabilities: Capabilities,
+    /// The special registers with which user code starts.
+    initial: SpecialRegs,
+    /// Where the vCPU stands.
+    stop: Stop,
+    /// Whether the vCPU stands in user code and nothing is left over of what it was doing.
+    at_rest: bool,
+    /// The state from which the vCPU goes on, where it has not run since that was restored.
+    resumes: Option<Arc<Waiting>>,
+    /// The state whose special registers the vCPU has, but for what ring 3 can have changed in them.
+    special: Option<Arc<Waiting>>,
+    /// Whether user code is to stop after each instruction.
+    steps: bool,
+}
+
+impl Processor for VmProcessor {
+    fn run(&mut self) -> Result<Event, HypervisorError> {
+        self.at_rest = false;
+        self.resumes = None;
+        self.stop = Stop::User;
+        let port = match self.vcpu.run()? {
+            Exit::IoOut { port, .. } => port,
+            Exit::Interrupted => {
+                self.stop = Stop::interrupted_at(self.vcpu.regs().rip);
+                return Ok(Event::Interrupted);
+            }
+            Exit::IoIn { port, .. } => return Ok(Event::Forged { port }),
+            Exit::Shutdown => return Ok(Event::Ended(End::Shutdown)),
+            exit => return Ok(Event::Ended(End::Unexpected(exit_name(&exit)))),
+        };
+        let regs = self.vcpu.regs();
+        match Trap::identify(port, regs.rip) {
+            Ok(Trap::Doorbell) => {
+                self.stop = Stop::Doorbell;
+                self.at_rest = true;
+                Ok(Event::Doorbell)
+            }
+            Ok(Trap::SystemCall) => {
+                self.stop = Stop::SystemCall;
+                Ok(Event::SystemCall(SystemCall {
+                    number: regs.rax,
+                    arguments: [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9],
+                }))
+            }
+            Ok(Trap::Exception(vector)) => self.exception(vector),
+            Err(_) => Ok(Event::Forged { port }),
+        }
+    }
+
+    fn finish_system_call(&mut self, result: u64) -> Result<(), BadReturn> {
+        let resumed = syscall_return(&self.capabilities, &self.vcpu.regs(), result)
+            .map_err(|bad| BadReturn { address: GuestVirt(bad.rip) })?;
+        self.vcpu.set_regs(&resumed);
+        self.stop = match self.capabilities.syscall {
+            SyscallRing::Ring0 => Stop::SystemCallOver,
+            SyscallRing::Ring3 => Stop::User,
+        };
+        Ok(())
+    }
+
+    fn registers(&self) -> Registers {
+        Registers(self.stop.user_regs(self.vcpu.regs(), &self.system))
+    }
+
+    fn set_thread_register(&mut self, register: ThreadRegister, value: u64) -> Result<(), HypervisorError> {
+        let mut special = self.vcpu.special_regs()?;
+        match register {
+            ThreadRegister::Pointer => special.fs.base = value,
+            ThreadRegister::Second => special.gs.base = value,
+        }
+        self.vcpu.set_special_regs(&special)
+    }
+
+    fn set_single_step(&mut self, on: bool) -> Result<(), HypervisorError> {
+        self.steps = on;
+        let regs = self.vcpu.regs();
+        let flags = |flags: u64| if on { flags | TRAP_FLAG } else { flags & !TRAP_FLAG };
+        match self.stop {
+            Stop::User | Stop::Doorbell => self.vcpu.set_regs(&Regs { rflags: flags(regs.rflags), ..regs }),
+            // The user code's flags are in R11 on the way out of the stub, and where it has been left already.
+            Stop::SystemCall | Stop::SystemCallBegun | Stop::SystemCallOver => {
+                self.vcpu.set_regs(&Regs { r11: flags(regs.r11), ..regs });
+            }
+            Stop::Exception(vector) => {
+                let frame = self.system.exception_frame(vector);
+                self.system.set_exception_flags(flags(frame.rflags));
+            }
+        }
+        Ok(())
+    }
+
+    fn save(&mut self) -> Result<Context, HypervisorError> {
+        let regs = self.stop.resumed_regs(self.vcpu.regs(), &self.system, &self.capabilities);
+        let special = self.vcpu.special_regs()?;
+        let fpu = self.vcpu.fpu()?;
+        Ok(Context(UserContext { regs, fs_base: special.fs.base, gs_base: special.gs.base, fpu }))
+    }
+
+    fn load(&mut self, context: &Context) -> Result<(), HypervisorError> {
+        let UserContext { regs, fs_base, gs_base, fpu } = &context.0;
+        if !self.at_rest {
+            self.vcpu.abandon()?;
+        }
+        let mut special = self.initial;
+        (special.fs.base, special.gs.base) = (*fs_base, *gs_base);
+        self.special = None;
+        self.resumes = None;
+        self.vcpu.set_special_regs(&special)?;
+        self.vcpu.set_fpu(fpu)?;
+        let steps = if self.steps { TRAP_FLAG } else { 0 };
+        let rflags = regs.rflags | initial_flags(&self.capabilities) | steps;
+        self.vcpu.set_regs(&Regs { rflags, ..*regs });
+        self.stop = Stop::User;
+        self.at_rest = true;
+        Ok(())
+    }
+
+    fn checkpoint(&mut self) -> Result<Arc<Waiting>, HypervisorError> {
+        if let Some(waiting) = &self.resumes {
+            return Ok(Arc::clone(waiting));
+        }
+        self.vcpu.settle()?;
+        let (regs, special, fpu) = (self.vcpu.regs(), self.vcpu.special_regs()?, self.vcpu.fpu()?);
+        let resume = self.system.set_resume_state(&self.capabilities, &fpu, &regs, &special);
+        if let Err(reason) = &resume {
+            tracing::debug!(%reason, "restoring this guest takes a call into the kernel for its floating-point state");
+        }
+        Ok(Arc::new(Waiting(WaitingContext { regs, special, fpu, resume: resume.ok() })))
+    }
+
+    fn restore(&mut self, waiting: &Arc<Waiting>) -> Result<(), HypervisorError> {
+        if !self.at_rest {
+            self.vcpu.abandon()?;
+            self.special = None;
+        }
+        let WaitingContext { regs, special, fpu, resume } = &waiting.0;
+        let has_special = self.special.as_ref().is_some_and(|special| Arc::ptr_eq(special, waiting));
+        if !(has_special && resume.is_some_and(|resumption| resumption.loads_bases)) {
+            // To find out whether the guest has changed a segment would cost as much as to set them all.
+            self.special = None;
+            self.vcpu.set_special_regs(special)?;
+            self.special = Some(Arc::clone(waiting));
+        }
+        match resume {
+            Some(resumption) => self.vcpu.set_regs(&resumption.regs),
+            None => {
+                self.vcpu.set_regs(regs);
+                self.vcpu.set_fpu(fpu)?;
+            }
+        }
+        self.stop = Stop::User;
+        self.at_rest = true;
+        self.resumes = Some(Arc::clone(waiting));
+        Ok(())
+    }
+
+    fn flush_translations(&mut self) -> Result<(), HypervisorError> {
+        self.vm.flush_translations(SYSTEM_SLOT)
+    }
+
+    fn collect_written(&mut self, pages: &mut PageSet) -> Result<(), HypervisorError> {
+        self.vm.collect_written(MEMORY_SLOT, pages)
+    }
+
+    fn forget_written(&mut self, pages: &PageSet) -> Result<(), HypervisorError> {
+        self.vm.forget_written(MEMORY_SLOT, pages)
+    }
+
+    fn interrupter(&self) -> Arc<dyn Interrupt> {
+        self.vcpu.interrupter()
+    }
+
+    fn counters(&self) -> Counters {
+        self.vcpu.counters()
+    }
+}
+
+impl VmProcessor {
+    fn exception(&mut self, vector: u8) -> Result<Event, HypervisorError> {
+        self.stop = Stop::Exception(vector);
+        let error_code = self.system.exception_frame(vector).error_code;
+        if vector == DEBUG && self.steps {
+            return Ok(Event::Step);
+        }
+        if vector != PAGE_FAULT {
+            return Ok(Event::Exception(Exception { vector, error_code }));
+        }
+        let error_code = error_code.unwrap_or(0);
+        Ok(Event::PageFault(PageFault {
+            address: GuestVirt(self.vcpu.special_regs()?.cr2),
+            access: access(error_code),
+            by_own_denial: error_code & PROTECTION_KEY != 0,
+        }))
+    }
+}
+
+/// What Linux would say of the processor's features in `AT_HWCAP` and `AT_HWCAP2` (`ELF_HWCAP` in the kernel's
+/// `arch/x86/include/asm/elf.h`, `arch/x86/include/uapi/asm/hwcap2.h`).
+pub(crate) fn hardware_capabilities(capabilities: &Capabilities) -> [u64; 2] {
+    let features = std::arch::x86_64::__cpuid(1).edx;
+    [features.into(), if capabilities.fsgsbase { HWCAP2_FSGSBASE } else { 0 }]
+}
+
+/// What a page fault's error code says of the access (AMD64 Architecture Programmer's Manual, volume 2, section 8.4.2).
+fn access(error_code: u64) -> FaultAccess {
+    if error_code & FETCH != 0 {
+        FaultAccess::Execute
+    } else if error_code & WRITE != 0 {
+        FaultAccess::Write
+    } else {
+        FaultAccess::Read
+    }
+}
+
+fn exit_name(exit: &Exit<'_>) -> &'static str {
+    match exit {
+        Exit::MmioRead { .. } => "read of memory that does not exist",
+        Exit::MmioWrite { .. } => "write to memory that does not exist",
+        Exit::Halt => "halt",
+        Exit::FailEntry { .. } => "the processor refused the guest's state",
+        Exit::InternalError { .. } => "the hypervisor cannot emulate the guest's instruction",
+        _ => "unknown",
+    }
+}
+
+/// How many page tables the system needs for this much memory, wherever the guest maps it.
+///
+/// Each table of the lowest level covers 2 MiB. A guest that spreads its memory over more places than that can run out;
+/// its next mapping fails then, as if there were no memory.
+fn table_pages(memory: usize) -> usize {
+    let lowest = memory.div_ceil(LOWEST_TABLE_SPAN) + 1;
+    OWN_TABLES + 2 * lowest + SPARE_TABLES
+}
+
+/// The slot of the page tables and all else that is ring 0's.
+const SYSTEM_SLOT: u32 = 0;
+
+/// The slot of what the guest can write.
+const MEMORY_SLOT: u32 = 1;
+
+/// Bytes that one page table of the lowest level covers.
+const LOWEST_TABLE_SPAN: usize = 512 * PAGE_SIZE;
+
+/// Page tables beyond those that the memory needs: for the upper levels, and for a guest that maps here and there.
+const SPARE_TABLES: usize = 64;
+
+/// The vector of debug exceptions, which follow an instruction that was executed with [`TRAP_FLAG`].
+const DEBUG: u8 = 1;
+
+/// RFLAGS.TF (AMD64 Architecture Programmer's Manual, volume 2, section 3.1.6).
+const TRAP_FLAG: u64 = 1 << 8;
+
+// Bits of a page fault's error code.
+const WRITE: u64 = 1 << 1;
+const FETCH: u64 = 1 << 4;
+const PROTECTION_KEY: u64 = 1 << 5;
+
+const HWCAP2_FSGSBASE: u64 = 1 << 1;

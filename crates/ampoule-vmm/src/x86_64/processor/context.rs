@@ -1,0 +1,113 @@
+//! Contexts of user code, and what the vCPU's registers say of them at each kind of stop.
+
+use crate::processor::{Entry, Registers};
+use crate::x86_64::capabilities::Capabilities;
+use crate::x86_64::registers::{FpuState, Regs, SpecialRegs};
+use crate::x86_64::shim::{GUEST_MAY_SET, Resumption, System, Trap, initial_flags};
+
+/// All registers of user code.
+#[derive(Clone, Debug)]
+pub(crate) struct UserContext {
+    pub(super) regs: Regs,
+    pub(super) fs_base: u64,
+    pub(super) gs_base: u64,
+    pub(super) fpu: FpuState,
+}
+
+impl UserContext {
+    pub(crate) fn new(entry: Entry) -> UserContext {
+        let regs = Regs { rip: entry.instruction.0, rsp: entry.stack_pointer.0, ..Regs::default() };
+        UserContext { regs, fs_base: 0, gs_base: 0, fpu: FpuState::initial() }
+    }
+
+    pub(crate) fn registers(&self) -> Registers {
+        Registers(self.regs)
+    }
+
+    pub(crate) fn set_result(&mut self, result: u64) {
+        self.regs.rax = result;
+    }
+}
+
+/// The state of a vCPU whose guest waits in the doorbell.
+#[derive(Debug)]
+pub(crate) struct WaitingContext {
+    pub(super) regs: Regs,
+    pub(super) special: SpecialRegs,
+    pub(super) fpu: FpuState,
+    /// How the vCPU restores its floating-point state itself, where it can.
+    pub(super) resume: Option<Resumption>,
+}
+
+/// Where a vCPU stands, which decides where the registers of the user code are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// In user code, whose registers the vCPU has.
+    User,
+    /// In the doorbell, at its `out` or behind it.
+    Doorbell,
+    /// In the stub of system calls, at its `out` or behind it: the call waits for its result.
+    SystemCall,
+    /// In that stub before its `out`: interrupted before anybody has seen the call.
+    SystemCallBegun,
+    /// In that stub on the way back, with the result in RAX.
+    SystemCallOver,
+    /// In the stub of an exception. The user code's registers that it has changed are in its frame.
+    Exception(u8),
+}
+
+impl Stop {
+    /// Where a vCPU stands that was interrupted.
+    pub(super) fn interrupted_at(rip: u64) -> Stop {
+        match Trap::in_progress(rip) {
+            Some(Trap::SystemCall) if Trap::SystemCall.begins_at(rip) => Stop::SystemCallBegun,
+            Some(Trap::SystemCall) => Stop::SystemCallOver,
+            Some(Trap::Exception(vector)) => Stop::Exception(vector),
+            // The doorbell is user code up to its `out` and behind it.
+            Some(Trap::Doorbell) | None => Stop::User,
+        }
+    }
+
+    /// The registers of the user code, as of the instruction that led here.
+    pub(super) fn user_regs(self, regs: Regs, system: &System) -> Regs {
+        match self {
+            Stop::User | Stop::Doorbell => regs,
+            Stop::SystemCall | Stop::SystemCallBegun | Stop::SystemCallOver => {
+                Regs { rip: regs.rcx, rflags: regs.r11, ..regs }
+            }
+            Stop::Exception(vector) => {
+                let frame = system.exception_frame(vector);
+                Regs { rip: frame.rip, rsp: frame.rsp, rflags: frame.rflags, ..regs }
+            }
+        }
+    }
+
+    /// The registers with which the user code goes on in ring 3, wherever the vCPU stands now.
+    ///
+    /// An exception that was interrupted on its way out is forgotten, since the instruction raises it again; but a single step
+    /// is one step longer then.
+    pub(super) fn resumed_regs(self, regs: Regs, system: &System, capabilities: &Capabilities) -> Regs {
+        let user = self.user_regs(regs, system);
+        let resumed = match self {
+            Stop::User | Stop::SystemCallOver => user,
+            Stop::Exception(vector) => Regs { rip: self.retried(vector, user.rip, regs.rip), ..user },
+            Stop::Doorbell => Regs { rip: Trap::behind_doorbell(), ..user },
+            Stop::SystemCall => Regs { rax: 0, ..user },
+            // The instruction is two bytes long, and made again.
+            Stop::SystemCallBegun => Regs { rip: user.rip.wrapping_sub(SYSCALL_LEN), ..user },
+        };
+        let rflags = resumed.rflags & GUEST_MAY_SET | initial_flags(capabilities);
+        Regs { rflags, ..resumed }
+    }
+
+    /// Where to go on after an exception, whose stub stands at `stub`, so that it is not lost if nobody has seen it.
+    fn retried(self, vector: u8, rip: u64, stub: u64) -> u64 {
+        if vector == BREAKPOINT && Trap::Exception(vector).begins_at(stub) { rip.wrapping_sub(1) } else { rip }
+    }
+}
+
+/// `syscall` is two bytes long.
+const SYSCALL_LEN: u64 = 2;
+
+/// The vector of `int3`, which is one byte long and reported behind the instruction.
+const BREAKPOINT: u8 = 3;
