@@ -61,12 +61,12 @@ mod personality;
 mod pool;
 mod sandbox;
 pub mod signature;
-mod symbols;
 mod termination;
 #[cfg(test)]
 mod test_log;
 
 pub use ampoule_abi::codec::{DecodeError, EncodeError};
+pub use ampoule_symbols::{Backtrace, Frame, ImagePlace};
 pub use ampoule_vmm::x86_64::registers::Regs;
 pub use ampoule_vmm::{Counters, HypervisorError, OpenError};
 pub use arguments::{Arguments, Borrowed, Parameter, Parameters};
@@ -81,7 +81,6 @@ pub use mailbox::ProtocolViolation;
 pub use output::{Captured, Output};
 pub use pool::{Pool, PoolBuilder, PoolError, PoolStats, PooledSandbox};
 pub use sandbox::{Builder, Call, RestoreError, Sandbox, Setting, Snapshot, SnapshotError, Spawn, Stats, TypedFn};
-pub use symbols::{Backtrace, Frame, ImagePlace};
 pub use termination::Termination;
 
 /// The bytes of a guest image that the build script has built with `ampoule-build`, by the name of its binary.

@@ -1,5 +1,6 @@
 //! Exceptions and other ends of the guest: what is reported of them.
 
+use ampoule_symbols::{Registers, Symbols};
 use ampoule_vmm::GuestVirt;
 use ampoule_vmm::x86_64::registers::Regs;
 
@@ -8,7 +9,6 @@ use crate::address_space::{FaultResolution, Location};
 use crate::fault::{Fault, FaultAccess, FaultKind, FaultTarget, GuestPanic};
 use crate::image::{USER_END, USER_START};
 use crate::loader;
-use crate::symbols::Symbols;
 use crate::termination::Termination;
 
 impl Machine {
@@ -60,8 +60,8 @@ impl Machine {
 
     fn fault_at(&self, kind: FaultKind, registers: Regs) -> Termination {
         let symbols = Symbols::new(self.image.file(), loader::bias(&self.image));
-        let mut memory = |at: GuestVirt, into: &mut [u8]| self.space.read(at, into).is_ok();
-        let stack = symbols.walk(&registers, &mut memory, MAX_CALLS);
+        let mut memory = |at, into: &mut [u8]| self.space.read(GuestVirt(at), into).is_ok();
+        let stack = symbols.walk(&for_the_walk(&registers), &mut memory, MAX_CALLS);
         Fault::new(kind, registers, stack, self.image.clone()).into()
     }
 
@@ -80,6 +80,12 @@ impl Machine {
         };
         FaultKind::PageFault { address, access, target }
     }
+}
+
+/// The registers that callers are found from.
+fn for_the_walk(registers: &Regs) -> Registers {
+    let &Regs { rax, rbx, rcx, rdx, rsi, rdi, rsp, rbp, r8, r9, r10, r11, r12, r13, r14, r15, rip, .. } = registers;
+    Registers { rax, rbx, rcx, rdx, rsi, rdi, rsp, rbp, r8, r9, r10, r11, r12, r13, r14, r15, rip }
 }
 
 /// What a page fault's error code says of the access (AMD64 Architecture Programmer's Manual, volume 2, section 8.4.2).

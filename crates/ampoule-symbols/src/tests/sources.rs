@@ -1,8 +1,8 @@
 //! Functions and lines of a C program.
 
 use super::fixture::{PROGRAM, TEXT, code_of, compile, image};
-use crate::symbols::call_stack::{CallStack, CodeAddress};
-use crate::symbols::{Frame, Symbols};
+use crate::call_stack::{CallStack, CodeAddress};
+use crate::{Frame, Symbols};
 
 #[test]
 fn every_version_of_debug_information_is_read() {

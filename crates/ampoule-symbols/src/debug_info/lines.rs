@@ -4,16 +4,16 @@ use gimli::{DebugLineOffset, FileEntry, IncompleteLineProgram, LineProgramHeader
 
 use super::unit::Unit;
 use super::{DebugInfo, check_format};
-use crate::symbols::budget::Metered;
-use crate::symbols::text::text;
+use crate::budget::Metered;
+use crate::text::text;
 
 /// A line of a source file, as far as it is known.
 #[derive(Clone, Debug, Default)]
-pub(in crate::symbols) struct SourceLine {
+pub(crate) struct SourceLine {
     /// The path, relative to where the compiler ran if it is below, or to the source of Rust's standard library.
-    pub(in crate::symbols) file: Option<String>,
+    pub(crate) file: Option<String>,
     /// The line, counted from 1.
-    pub(in crate::symbols) line: Option<u32>,
+    pub(crate) line: Option<u32>,
 }
 
 /// A unit's files, and its lines at some addresses.

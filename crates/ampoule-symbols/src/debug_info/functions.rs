@@ -5,8 +5,8 @@ use gimli::{Abbreviation, AttributeValue, DebugInfoOffset, EntriesRaw, UnitOffse
 use super::extent::Extent;
 use super::unit::Unit;
 use super::{DebugInfo, Function};
-use crate::symbols::budget::Metered;
-use crate::symbols::text::{MAX_SYMBOL, function_name};
+use crate::budget::Metered;
+use crate::text::{MAX_SYMBOL, function_name};
 
 /// A function that has, or was inlined into, the code at an address.
 #[derive(Clone, Debug)]

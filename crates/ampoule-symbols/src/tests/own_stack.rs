@@ -6,11 +6,10 @@ use std::hint::black_box;
 use std::mem::offset_of;
 use std::os::unix::fs::FileExt;
 
-use ampoule_vmm::x86_64::registers::Regs;
 use object::LittleEndian as LE;
 use object::elf::FileHeader64;
 
-use crate::symbols::{Backtrace, Symbols};
+use crate::{Backtrace, Frame, Memory, Registers, Symbols};
 
 #[test]
 fn callers_are_named_as_the_standard_library_names_them() {
@@ -85,7 +84,7 @@ fn innermost() -> (Backtrace, Vec<(String, String)>) {
 
 /// Hands over this program's symbols, the registers as they are here, and a way to read this program's memory.
 #[inline(always)]
-fn with_own_stack<T>(look: impl FnOnce(&Symbols<'_>, &Regs, &mut crate::symbols::Memory<'_>) -> T) -> T {
+fn with_own_stack<T>(look: impl FnOnce(&Symbols<'_>, &Registers, &mut Memory<'_>) -> T) -> T {
     let image = fs::read("/proc/self/exe").expect("a program can read itself");
     // SAFETY: it reads the auxiliary vector.
     let program_headers = unsafe { libc::getauxval(libc::AT_PHDR) };
@@ -95,14 +94,14 @@ fn with_own_stack<T>(look: impl FnOnce(&Symbols<'_>, &Regs, &mut crate::symbols:
     let memory = File::open("/proc/self/mem").expect("a program can read its memory");
     let registers = registers();
     look(&Symbols::new(&image, load_bias), &registers, &mut |address, buffer| {
-        memory.read_exact_at(buffer, address.0).is_ok()
+        memory.read_exact_at(buffer, address).is_ok()
     })
 }
 
 /// The registers of the function that this is inlined into.
 #[inline(always)]
-fn registers() -> Regs {
-    let mut registers = Regs::default();
+fn registers() -> Registers {
+    let mut registers = Registers::default();
     // SAFETY: it writes to fields of the registers, which are borrowed for it, and to RAX.
     unsafe {
         asm!(
@@ -111,9 +110,9 @@ fn registers() -> Regs {
             "lea rax, [rip]", "mov [rcx + {rip}], rax",
             in("rcx") &raw mut registers,
             out("rax") _,
-            rbx = const offset_of!(Regs, rbx), rbp = const offset_of!(Regs, rbp), rsp = const offset_of!(Regs, rsp),
-            r12 = const offset_of!(Regs, r12), r13 = const offset_of!(Regs, r13), r14 = const offset_of!(Regs, r14),
-            r15 = const offset_of!(Regs, r15), rip = const offset_of!(Regs, rip),
+            rbx = const offset_of!(Registers, rbx), rbp = const offset_of!(Registers, rbp), rsp = const offset_of!(Registers, rsp),
+            r12 = const offset_of!(Registers, r12), r13 = const offset_of!(Registers, r13), r14 = const offset_of!(Registers, r14),
+            r15 = const offset_of!(Registers, r15), rip = const offset_of!(Registers, rip),
             options(nostack, preserves_flags),
         );
     }
@@ -132,6 +131,6 @@ fn short(name: &str) -> &str {
     name.split('<').next().unwrap_or(name)
 }
 
-fn function(frame: &crate::symbols::Frame) -> &str {
+fn function(frame: &Frame) -> &str {
     frame.function.as_deref().unwrap_or_default()
 }

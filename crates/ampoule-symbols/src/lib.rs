@@ -1,9 +1,29 @@
-//! Names for what a guest executes: functions, source lines, and the calls that led there.
+//! Names for addresses in hostile ELF images: functions, source lines, and the calls that led there.
 //!
 //! All of it is read from the image's file, which is not trusted and can have been made to exhaust its reader. So there are
 //! limits to the steps, the memory and the depth of everything here, and a file that runs into one, or is damaged, only has
 //! less to say. The guest's memory is read for one thing, the return addresses on its stack, and those are not believed to
 //! end.
+//!
+//! Three steps lead to a [`Backtrace`], so that each can be taken when its time has come:
+//!
+//! - [`Symbols::new`] finds the parts of the image. It is cheap, and nothing of it has to be kept.
+//! - [`Symbols::walk`] goes up the stack, while the guest's memory is still as it was, and leaves a [`CallStack`].
+//! - [`Symbols::name`] reads the debug information, if somebody wants to know.
+//!
+//! ```
+//! use ampoule_symbols::{Registers, Symbols};
+//!
+//! let image = std::fs::read("/proc/self/exe")?;
+//! let symbols = Symbols::new(&image, 0);
+//! let registers = Registers { rip: 0x40_1000, rsp: 0x7000_0000, ..Registers::default() };
+//! let unreadable = &mut |_address: u64, _buffer: &mut [u8]| false;
+//! let stack = symbols.walk(&registers, unreadable, 64);
+//! println!("{}", symbols.name(&stack));
+//! # Ok::<(), std::io::Error>(())
+//! ```
+//!
+//! The images are static executables for Linux on x86-64.
 
 mod backtrace;
 mod budget;
@@ -17,10 +37,8 @@ mod tests;
 mod text;
 
 pub use backtrace::{Backtrace, Frame, ImagePlace};
-
-use ampoule_vmm::x86_64::registers::Regs;
-
-pub(crate) use call_stack::{CallStack, Memory};
+pub use call_stack::{CallStack, Memory};
+pub use registers::Registers;
 
 use budget::Budget;
 use debug_info::{DebugInfo, Site};
@@ -28,25 +46,25 @@ use elf::Elf;
 
 /// What an image tells about its code. To make one is cheap: nothing but the table of sections is read for it.
 #[derive(Debug)]
-pub(crate) struct Symbols<'image> {
+pub struct Symbols<'image> {
     elf: Elf<'image>,
     load_bias: u64,
 }
 
 impl<'image> Symbols<'image> {
     /// `image` is the file, and `load_bias` what was added to its addresses when it was loaded.
-    pub(crate) fn new(image: &'image [u8], load_bias: u64) -> Self {
+    pub fn new(image: &'image [u8], load_bias: u64) -> Self {
         Self { elf: Elf::read(image), load_bias }
     }
 
     /// Walks up the guest's stack from these registers, for at most `limit` frames. It takes about as long as a few
     /// hundred reads of `memory`.
-    pub(crate) fn walk(&self, registers: &Regs, memory: &mut Memory<'_>, limit: usize) -> CallStack {
+    pub fn walk(&self, registers: &Registers, memory: &mut Memory<'_>, limit: usize) -> CallStack {
         call_stack::walk(&self.elf, self.load_bias, registers, memory, limit)
     }
 
     /// Names what is on a stack. That reads the debug information, which takes milliseconds and can be done later.
-    pub(crate) fn name(&self, stack: &CallStack) -> Backtrace {
+    pub fn name(&self, stack: &CallStack) -> Backtrace {
         let budget = Budget::new(NAMES_BUDGET);
         let in_image = |frame: &call_stack::CodeAddress| frame.instruction().wrapping_sub(self.load_bias);
         let mut addresses: Vec<u64> = stack.frames.iter().map(in_image).filter(|&it| self.elf.is_code(it)).collect();
@@ -86,7 +104,7 @@ impl<'image> Symbols<'image> {
     }
 
     /// Where an address of the guest lies in its image, be it code or data.
-    pub(crate) fn place(&self, address: u64) -> Option<ImagePlace> {
+    pub fn place(&self, address: u64) -> Option<ImagePlace> {
         let memory = self.elf.memory();
         let address = address.wrapping_sub(self.load_bias);
         let section = self.elf.section_at(address).map(|section| text::text(section.name));

@@ -1,13 +1,12 @@
 //! Image files that were damaged, or made to keep their reader busy.
 
-use ampoule_vmm::x86_64::registers::Regs;
 use proptest::prelude::*;
 
 use super::fixture::{PROGRAM, TEXT, code_of, image};
-use crate::symbols::budget::Budget;
-use crate::symbols::call_stack::{CallStack, CodeAddress};
-use crate::symbols::debug_info::DebugInfo;
-use crate::symbols::{Backtrace, Symbols};
+use crate::budget::Budget;
+use crate::call_stack::{CallStack, CodeAddress};
+use crate::debug_info::DebugInfo;
+use crate::{Backtrace, Registers, Symbols};
 
 #[test]
 fn nesting_does_not_use_up_the_hosts_stack() {
@@ -155,9 +154,9 @@ fn look_at_all(image: &[u8]) {
     let intact = Symbols::new(&PROGRAM, 0);
     let branch = code_of(&intact, "branch");
     for rip in [code_of(&intact, "leaf").start, branch.start, TEXT] {
-        let registers = Regs { rip, rsp: 0x7000_0000, rbp: 0x7000_0000, ..Regs::default() };
-        let mut memory = |address: ampoule_vmm::GuestVirt, buffer: &mut [u8]| {
-            let word = if address.0 % 16 == 8 { branch.start + 9 } else { address.0 + 16 };
+        let registers = Registers { rip, rsp: 0x7000_0000, rbp: 0x7000_0000, ..Registers::default() };
+        let mut memory = |address: u64, buffer: &mut [u8]| {
+            let word = if address % 16 == 8 { branch.start + 9 } else { address + 16 };
             buffer.copy_from_slice(&word.to_le_bytes()[..buffer.len()]);
             true
         };

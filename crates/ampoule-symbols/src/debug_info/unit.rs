@@ -9,7 +9,7 @@ use gimli::{
 
 use super::extent::Extent;
 use super::{DebugInfo, check_format};
-use crate::symbols::budget::Metered;
+use crate::budget::Metered;
 
 /// A unit, with what the entry at its root says about all of it.
 pub(super) struct Unit<'a> {

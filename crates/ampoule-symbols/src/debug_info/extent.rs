@@ -5,7 +5,7 @@ use std::ops::Range;
 use gimli::{Attribute, AttributeValue};
 
 use super::DebugInfo;
-use crate::symbols::budget::Metered;
+use crate::budget::Metered;
 
 /// Where code can be.
 pub(super) struct Code {

@@ -3,20 +3,17 @@
 //! The stack is the guest's and may hold anything. So every frame must lie above the one before it, there is a limit to
 //! their number, and what tells how to go from one to the next is read from the image's file, never from the guest.
 
-use ampoule_vmm::GuestVirt;
-use ampoule_vmm::x86_64::registers::Regs;
-
 use super::budget::Budget;
 use super::elf::Elf;
 use super::frame_table::FrameTable;
-use super::registers::Registers;
+use super::registers::{KnownRegisters, Registers};
 
-/// Reads all of the buffer from the guest's memory, or says that the guest could not.
-pub(crate) type Memory<'memory> = dyn FnMut(GuestVirt, &mut [u8]) -> bool + 'memory;
+/// Reads all of the buffer from this address of the guest's memory, or says that the guest could not.
+pub type Memory<'memory> = dyn FnMut(u64, &mut [u8]) -> bool + 'memory;
 
 /// Where a guest is: the instruction that it stopped at, and the calls that led there, innermost first.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct CallStack {
+pub struct CallStack {
     pub(super) frames: Vec<CodeAddress>,
     /// Whether there are callers that the limit left out.
     pub(super) truncated: bool,
@@ -41,14 +38,16 @@ impl CodeAddress {
 pub(super) fn walk(
     elf: &Elf<'_>,
     load_bias: u64,
-    registers: &Regs,
+    registers: &Registers,
     memory: &mut Memory<'_>,
     limit: usize,
 ) -> CallStack {
     let budget = Budget::new(WALK_BUDGET);
     let mut walk = Walk { elf, load_bias, table: FrameTable::read(elf, &budget), memory };
-    let mut frame =
-        Frame { code: CodeAddress { address: registers.rip, is_return: false }, registers: Registers::from(registers) };
+    let mut frame = Frame {
+        code: CodeAddress { address: registers.rip, is_return: false },
+        registers: KnownRegisters::from(registers),
+    };
     let mut frames = Vec::new();
     while frames.len() < limit {
         frames.push(frame.code);
@@ -63,7 +62,7 @@ pub(super) fn walk(
 /// A function that runs or waits for another, with the registers as it left them.
 struct Frame {
     code: CodeAddress,
-    registers: Registers,
+    registers: KnownRegisters,
 }
 
 struct Walk<'a, 'm> {
@@ -130,7 +129,7 @@ impl Walk<'_, '_> {
 
     fn read(&mut self, address: u64) -> Option<u64> {
         let mut bytes = [0; 8];
-        (self.memory)(GuestVirt(address), &mut bytes).then(|| u64::from_le_bytes(bytes))
+        (self.memory)(address, &mut bytes).then(|| u64::from_le_bytes(bytes))
     }
 }
 

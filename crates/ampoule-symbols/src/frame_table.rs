@@ -1,6 +1,5 @@
 //! The image's own description of its stack frames: the section `.eh_frame`, which compilers write for exceptions.
 
-use ampoule_vmm::GuestVirt;
 use gimli::{
     BaseAddresses, CfaRule, EhFrame, EhFrameOffset, Encoding, Evaluation, EvaluationResult, Format,
     FrameDescriptionEntry, Location, Register, RegisterRule, Result, UnwindContext, UnwindExpression, UnwindSection,
@@ -10,7 +9,7 @@ use gimli::{
 use super::budget::{Budget, Metered};
 use super::call_stack::Memory;
 use super::elf::Elf;
-use super::registers::{KEPT, Registers};
+use super::registers::{KEPT, KnownRegisters};
 
 /// How to find a function's caller, for each instruction of an image.
 pub(super) struct FrameTable<'a> {
@@ -26,7 +25,7 @@ pub(super) type Description<'a> = FrameDescriptionEntry<Metered<'a>>;
 /// Where a function will return to.
 pub(super) struct Caller {
     /// As they will be then.
-    pub(super) registers: Registers,
+    pub(super) registers: KnownRegisters,
     /// Whether it did not call but was interrupted by a signal.
     pub(super) interrupted: bool,
 }
@@ -61,7 +60,7 @@ impl<'a> FrameTable<'a> {
         &mut self,
         function: &Description<'a>,
         address: u64,
-        registers: &Registers,
+        registers: &KnownRegisters,
         memory: &mut Memory<'_>,
     ) -> Option<Caller> {
         let row = function.unwind_info_for_address(&self.frames, &self.bases, &mut self.context, address).ok()?;
@@ -112,7 +111,7 @@ impl<'a> Index<'a> {
 /// What the rules of a description need to give values.
 struct Rules<'r, 'a, 'm> {
     frames: &'r EhFrame<Metered<'a>>,
-    registers: &'r Registers,
+    registers: &'r KnownRegisters,
     memory: &'r mut Memory<'m>,
 }
 
@@ -183,7 +182,7 @@ impl Rules<'_, '_, '_> {
     fn read(&mut self, address: u64, size: u8) -> Option<u64> {
         let mut bytes = [0; 8];
         let read = bytes.get_mut(..usize::from(size))?;
-        (self.memory)(GuestVirt(address), read).then(|| u64::from_le_bytes(bytes))
+        (self.memory)(address, read).then(|| u64::from_le_bytes(bytes))
     }
 }
 

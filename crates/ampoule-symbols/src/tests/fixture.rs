@@ -5,8 +5,8 @@ use std::process::Command;
 use std::sync::LazyLock;
 use std::{env, fs, process};
 
-use crate::symbols::Symbols;
-use crate::symbols::budget::Budget;
+use crate::Symbols;
+use crate::budget::Budget;
 
 /// Freestanding, so that it takes a moment to build and is small enough to change every byte of.
 const SOURCE: &str = r#"

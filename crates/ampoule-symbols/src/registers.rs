@@ -1,22 +1,45 @@
 //! The registers that a caller can be told from.
 
-use ampoule_vmm::x86_64::registers::Regs;
 use gimli::{Register, X86_64};
+
+/// The general registers of an x86-64 processor and its instruction pointer, by their names in the manuals.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say all there is to say")]
+pub struct Registers {
+    pub rax: u64,
+    pub rbx: u64,
+    pub rcx: u64,
+    pub rdx: u64,
+    pub rsi: u64,
+    pub rdi: u64,
+    pub rsp: u64,
+    pub rbp: u64,
+    pub r8: u64,
+    pub r9: u64,
+    pub r10: u64,
+    pub r11: u64,
+    pub r12: u64,
+    pub r13: u64,
+    pub r14: u64,
+    pub r15: u64,
+    pub rip: u64,
+}
 
 /// General registers and instruction pointer by their DWARF numbers (System V ABI for AMD64, figure 3.36), as far as they
 /// are known.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Registers([Option<u64>; COUNT]);
+pub(super) struct KnownRegisters([Option<u64>; COUNT]);
 
-impl From<&Regs> for Registers {
-    fn from(registers: &Regs) -> Self {
-        let &Regs { rax, rbx, rcx, rdx, rsi, rdi, rsp, rbp, r8, r9, r10, r11, r12, r13, r14, r15, rip, .. } = registers;
+impl From<&Registers> for KnownRegisters {
+    fn from(registers: &Registers) -> Self {
+        let &Registers { rax, rbx, rcx, rdx, rsi, rdi, rsp, rbp, r8, r9, r10, r11, r12, r13, r14, r15, rip } =
+            registers;
         let in_order = [rax, rdx, rcx, rbx, rsi, rdi, rbp, rsp, r8, r9, r10, r11, r12, r13, r14, r15, rip];
         Self(in_order.map(Some))
     }
 }
 
-impl Registers {
+impl KnownRegisters {
     pub(super) fn rip(&self) -> Option<u64> {
         self.value(X86_64::RA)
     }

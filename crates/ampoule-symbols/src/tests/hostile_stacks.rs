@@ -1,11 +1,10 @@
 //! Stacks that a guest made up.
 
-use ampoule_vmm::x86_64::registers::Regs;
 use proptest::prelude::*;
 
 use super::fixture::{PROGRAM, TEXT, code_of, image};
-use crate::symbols::Symbols;
-use crate::symbols::call_stack::CallStack;
+use crate::call_stack::CallStack;
+use crate::{Registers, Symbols};
 
 const STACK: u64 = 0x7000_0000;
 const LIMIT: usize = 64;
@@ -13,7 +12,7 @@ const LIMIT: usize = 64;
 #[test]
 fn a_stack_that_cannot_be_read_ends_at_once() {
     let symbols = Symbols::new(&PROGRAM, 0);
-    let registers = Regs { rip: code_of(&symbols, "leaf").start, rsp: STACK, rbp: STACK, ..Regs::default() };
+    let registers = Registers { rip: code_of(&symbols, "leaf").start, rsp: STACK, rbp: STACK, ..Registers::default() };
     let stack = symbols.walk(&registers, &mut |_, _| false, LIMIT);
     assert_eq!(addresses(&stack), [registers.rip]);
 }
@@ -22,7 +21,7 @@ fn a_stack_that_cannot_be_read_ends_at_once() {
 fn a_function_that_has_just_been_called_has_its_caller() {
     let symbols = Symbols::new(&PROGRAM, 0);
     let (called, caller) = (code_of(&symbols, "leaf").start, code_of(&symbols, "branch").start + 4);
-    let registers = Regs { rip: called, rsp: STACK, ..Regs::default() };
+    let registers = Registers { rip: called, rsp: STACK, ..Registers::default() };
     assert_eq!(addresses(&walk(&symbols, &registers, &[caller]))[..2], [called, caller]);
 }
 
@@ -30,7 +29,7 @@ fn a_function_that_has_just_been_called_has_its_caller() {
 fn a_call_through_a_null_pointer_has_its_caller() {
     let symbols = Symbols::new(&PROGRAM, 0);
     let caller = code_of(&symbols, "branch").start + 4;
-    let registers = Regs { rip: 0, rsp: STACK, ..Regs::default() };
+    let registers = Registers { rip: 0, rsp: STACK, ..Registers::default() };
     let stack = walk(&symbols, &registers, &[caller]);
     assert_eq!(addresses(&stack)[..2], [0, caller]);
     assert_eq!(symbols.name(&stack).frames()[1].function.as_deref(), Some("branch"));
@@ -40,7 +39,7 @@ fn a_call_through_a_null_pointer_has_its_caller() {
 fn code_made_at_run_time_is_left_by_its_frame_pointers() {
     let symbols = Symbols::new(&PROGRAM, 0);
     let (made, caller) = (0x9000_0000, code_of(&symbols, "branch").start + 4);
-    let registers = Regs { rip: made, rsp: STACK, rbp: STACK + 8, ..Regs::default() };
+    let registers = Registers { rip: made, rsp: STACK, rbp: STACK + 8, ..Registers::default() };
     // What looks like a return address is one only for code that has just been called.
     let decoy = code_of(&symbols, "leaf").start + 1;
     let stack = walk(&symbols, &registers, &[0, STACK + 24, made + 16, decoy, caller]);
@@ -50,7 +49,7 @@ fn code_made_at_run_time_is_left_by_its_frame_pointers() {
 #[test]
 fn frame_pointers_in_a_circle_end() {
     let symbols = Symbols::new(&PROGRAM, 0);
-    let registers = Regs { rip: 0x9000_0000, rsp: STACK, rbp: STACK, ..Regs::default() };
+    let registers = Registers { rip: 0x9000_0000, rsp: STACK, rbp: STACK, ..Registers::default() };
     let stack = walk(&symbols, &registers, &[STACK, 0x9000_0001]);
     assert_eq!(addresses(&stack), [0x9000_0000, 0x9000_0001]);
 }
@@ -58,9 +57,9 @@ fn frame_pointers_in_a_circle_end() {
 #[test]
 fn endless_frames_end_at_the_limit() {
     let symbols = Symbols::new(&PROGRAM, 0);
-    let registers = Regs { rip: 0x9000_0000, rsp: STACK, rbp: STACK, ..Regs::default() };
-    let mut memory = |address: ampoule_vmm::GuestVirt, buffer: &mut [u8]| {
-        buffer.copy_from_slice(&(address.0 + 16).to_le_bytes()[..buffer.len()]);
+    let registers = Registers { rip: 0x9000_0000, rsp: STACK, rbp: STACK, ..Registers::default() };
+    let mut memory = |address: u64, buffer: &mut [u8]| {
+        buffer.copy_from_slice(&(address + 16).to_le_bytes()[..buffer.len()]);
         true
     };
     let stack = symbols.walk(&registers, &mut memory, LIMIT);
@@ -73,7 +72,7 @@ fn a_description_that_stays_in_place_ends() {
     // The frame address is the stack pointer, and the return address is the function's own.
     let image = image(&[(".text", &[0x90; 64]), (".eh_frame", &described(&[0x0c, 7, 0, 0x14, 16, 0, 0x09, 16, 0]))]);
     let symbols = Symbols::new(&image, 0);
-    let registers = Regs { rip: TEXT, rax: TEXT + 1, rsp: STACK, ..Regs::default() };
+    let registers = Registers { rip: TEXT, rax: TEXT + 1, rsp: STACK, ..Registers::default() };
     assert_eq!(addresses(&walk(&symbols, &registers, &[])), [TEXT]);
 }
 
@@ -82,7 +81,7 @@ fn a_description_that_computes_for_ever_ends() {
     // The frame address is an expression that reads what the stack pointer points to, drops it, and goes back.
     let rules = [0x0f, 7, 0x77, 0, 0x06, 0x13, 0x2f, 0xf9, 0xff, 0x90, 1];
     let image = image(&[(".text", &[0x90; 64]), (".eh_frame", &described(&rules))]);
-    let registers = Regs { rip: TEXT, rsp: STACK, ..Regs::default() };
+    let registers = Registers { rip: TEXT, rsp: STACK, ..Registers::default() };
     let mut reads = 0;
     let mut memory = |_, _: &mut [u8]| {
         reads += 1;
@@ -99,7 +98,7 @@ fn a_description_with_an_expression_is_followed() {
     let rules = [0x0f, 2, 0x77, 16, 0x90, 1];
     let image = image(&[(".text", &[0x90; 64]), (".eh_frame", &described(&rules))]);
     let symbols = Symbols::new(&image, 0);
-    let registers = Regs { rip: TEXT, rsp: STACK, ..Regs::default() };
+    let registers = Registers { rip: TEXT, rsp: STACK, ..Registers::default() };
     let stack = walk(&symbols, &registers, &[0, TEXT + 9, 0, TEXT + 17]);
     assert_eq!(addresses(&stack), [TEXT, TEXT + 9, TEXT + 17]);
 }
@@ -113,7 +112,7 @@ proptest! {
     ) {
         let symbols = Symbols::new(&PROGRAM, 0);
         let text = symbols.elf.code_start();
-        let registers = Regs { rip: text + rip, rsp: STACK, rbp, ..Regs::default() };
+        let registers = Registers { rip: text + rip, rsp: STACK, rbp, ..Registers::default() };
         let stack = walk(&symbols, &registers, &words);
         prop_assert!((1..=LIMIT).contains(&stack.frames.len()));
         prop_assert!(symbols.name(&stack).frames().len() >= stack.frames.len());
@@ -135,10 +134,10 @@ fn described(rules: &[u8]) -> Vec<u8> {
 }
 
 /// Walks a stack that holds these words, and nothing beyond.
-fn walk(symbols: &Symbols<'_>, registers: &Regs, words: &[u64]) -> CallStack {
+fn walk(symbols: &Symbols<'_>, registers: &Registers, words: &[u64]) -> CallStack {
     let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-    let mut memory = |address: ampoule_vmm::GuestVirt, buffer: &mut [u8]| {
-        let offset = address.0.checked_sub(STACK).and_then(|offset| usize::try_from(offset).ok());
+    let mut memory = |address: u64, buffer: &mut [u8]| {
+        let offset = address.checked_sub(STACK).and_then(|offset| usize::try_from(offset).ok());
         let found = offset.and_then(|offset| bytes.get(offset..)?.get(..buffer.len()));
         found.inspect(|found| buffer.copy_from_slice(found)).is_some()
     };
