@@ -48,6 +48,9 @@ mod arguments;
 mod arity;
 mod error;
 mod fault;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod guest_memory;
 mod host_function;
 pub mod image;
