@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::Omission;
+
 /// The calls that led a guest to where it is, innermost first.
 ///
 /// `{}` leaves out the frames of the start-up code and of the guest library's loop that waits for calls; `{:#}` shows all.
@@ -9,6 +11,7 @@ use std::fmt;
 pub struct Backtrace {
     frames: Vec<Frame>,
     truncated: bool,
+    omission: Option<Omission>,
 }
 
 /// A call in a [`Backtrace`].
@@ -41,8 +44,8 @@ pub struct ImagePlace {
 }
 
 impl Backtrace {
-    pub(super) fn new(frames: Vec<Frame>, truncated: bool) -> Self {
-        Self { frames, truncated }
+    pub(super) fn new(frames: Vec<Frame>, truncated: bool, omission: Option<Omission>) -> Self {
+        Self { frames, truncated, omission }
     }
 
     /// The frames, innermost first. What the compiler inlined has frames of its own.
@@ -55,6 +58,12 @@ impl Backtrace {
     #[must_use]
     pub fn is_truncated(&self) -> bool {
         self.truncated
+    }
+
+    /// Why names or lines that the image has are not here, if so.
+    #[must_use]
+    pub fn omission(&self) -> Option<Omission> {
+        self.omission
     }
 
     /// The frames without those below the function that the guest was called for; all, if nothing would be left.
@@ -84,6 +93,9 @@ impl fmt::Display for Backtrace {
         }
         if self.truncated && frames.len() == self.frames.len() {
             write!(f, "\n       … and its callers, which are too many to show")?;
+        }
+        if let Some(omission) = self.omission {
+            write!(f, "\n       … {omission}")?;
         }
         Ok(())
     }
@@ -168,7 +180,7 @@ mod tests {
         let bare = Frame { address: 0x41_a000, place, function: None, file: None, line: None, inlined: false };
         let made_at_run_time = Frame { place: None, ..bare.clone() };
         assert_eq!(
-            Backtrace::new(vec![named, bare, made_at_run_time], true).to_string(),
+            Backtrace::new(vec![named, bare, made_at_run_time], true, None).to_string(),
             "    0: decode::huffman::build  decode/src/huffman.rs:88
     1: <unknown>  .text of guest+0x1a000
     2: <unknown>  0x41a000
@@ -178,7 +190,7 @@ mod tests {
 
     #[test]
     fn the_short_form_ends_with_the_function_that_was_called() {
-        let backtrace = Backtrace::new(guest_called("ampoule_guest::rt::serve::respond"), false);
+        let backtrace = Backtrace::new(guest_called("ampoule_guest::rt::serve::respond"), false, None);
         assert_eq!(
             backtrace.to_string(),
             "    0: decode::huffman::build  decode/src/huffman.rs:88\n    1: guest::thumbnail  src/main.rs:9"
@@ -191,7 +203,7 @@ mod tests {
         let turn = frame("guest::recurse", "src/main.rs", 3);
         let frames = vec![frame("guest::leaf", "src/main.rs", 9), turn.clone(), turn.clone(), turn];
         assert_eq!(
-            Backtrace::new(frames, false).to_string(),
+            Backtrace::new(frames, false, None).to_string(),
             "    0: guest::leaf  src/main.rs:9
     1: guest::recurse  src/main.rs:3
        … and 2 more like this"
@@ -200,14 +212,14 @@ mod tests {
 
     #[test]
     fn the_guest_library_is_known_by_its_files_where_names_are_short() {
-        let backtrace = Backtrace::new(guest_called("respond"), false);
+        let backtrace = Backtrace::new(guest_called("respond"), false, None);
         assert_eq!(backtrace.to_string().lines().count(), 2);
     }
 
     #[test]
     fn a_fault_of_the_runtime_itself_is_shown_whole() {
         let frames = guest_called("ampoule_guest::rt::serve::respond").split_off(3);
-        assert_eq!(Backtrace::new(frames, false).to_string().lines().count(), 3);
+        assert_eq!(Backtrace::new(frames, false, None).to_string().lines().count(), 3);
     }
 
     fn guest_called(respond: &str) -> Vec<Frame> {

@@ -27,9 +27,20 @@ pub(super) struct Section<'image> {
     pub(super) address: u64,
     /// The contents; nothing for a section that has none in the file or is compressed.
     pub(super) data: &'image [u8],
+    pub(super) compressed: Option<Compressed<'image>>,
     size: u64,
     loaded: bool,
     executable: bool,
+}
+
+/// The contents of a compressed section.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Compressed<'image> {
+    /// How it is compressed: `ELFCOMPRESS_ZLIB` or another.
+    pub(super) method: u32,
+    /// Bytes of the contents, as the section claims.
+    pub(super) size: u64,
+    pub(super) data: &'image [u8],
 }
 
 impl Section<'_> {
@@ -115,6 +126,7 @@ fn section<'image>(header: &SectionHeader64<LE>, names: &'image [u8], bytes: &'i
         name: string_at(names, header.sh_name(LE), MAX_SECTION_NAME).unwrap_or_default(),
         address: header.sh_addr(LE),
         data: if flags.contains(elf::SHF_COMPRESSED) { &[] } else { contents(header, bytes) },
+        compressed: compressed(header, bytes),
         size: header.sh_size(LE),
         // Thread-local zeros have an address that is another section's.
         loaded: flags.contains(elf::SHF_ALLOC)
@@ -125,6 +137,12 @@ fn section<'image>(header: &SectionHeader64<LE>, names: &'image [u8], bytes: &'i
 
 fn contents<'image>(header: &SectionHeader64<LE>, bytes: &'image [u8]) -> &'image [u8] {
     header.data(LE, bytes).unwrap_or_default()
+}
+
+fn compressed<'image>(header: &SectionHeader64<LE>, bytes: &'image [u8]) -> Option<Compressed<'image>> {
+    let (header, offset, size) = header.compression(LE, bytes).ok()??;
+    let data = bytes.read_bytes_at(offset, size).ok()?;
+    Some(Compressed { method: header.ch_type.get(LE).0, size: header.ch_size.get(LE), data })
 }
 
 fn covers(symbol: &Sym64<LE>, address: u64) -> bool {

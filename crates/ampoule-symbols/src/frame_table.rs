@@ -2,8 +2,8 @@
 
 use gimli::{
     BaseAddresses, CfaRule, EhFrame, EhFrameOffset, Encoding, Evaluation, EvaluationResult, Format,
-    FrameDescriptionEntry, Location, Register, RegisterRule, Result, UnwindContext, UnwindExpression, UnwindSection,
-    Value, X86_64,
+    FrameDescriptionEntry, Location, Register, RegisterRule, Result, UnwindContext, UnwindContextStorage,
+    UnwindExpression, UnwindSection, UnwindTableRow, Value, X86_64,
 };
 
 use super::budget::{Budget, Metered};
@@ -16,7 +16,7 @@ pub(super) struct FrameTable<'a> {
     frames: EhFrame<Metered<'a>>,
     index: Option<Index<'a>>,
     bases: BaseAddresses,
-    context: Box<UnwindContext<usize>>,
+    context: UnwindContext<usize, SmallRows>,
 }
 
 /// The description of a function's frame.
@@ -38,7 +38,7 @@ impl<'a> FrameTable<'a> {
             bases: BaseAddresses::default().set_eh_frame(frames.address),
             index: index.and_then(|index| Index::read(index.data, index.address, frames.address)),
             frames: EhFrame::from(Metered::new(frames.data, budget)),
-            context: Box::default(),
+            context: UnwindContext::new_in(),
         })
     }
 
@@ -79,6 +79,14 @@ impl<'a> FrameTable<'a> {
         caller.set(X86_64::RA, Some(return_address));
         Some(Caller { registers: caller, interrupted: function.is_signal_trampoline() })
     }
+}
+
+/// Room for the rules of a frame. What the library uses by default is moved over the stack with ten times as much.
+struct SmallRows;
+
+impl UnwindContextStorage<usize> for SmallRows {
+    type Rules = [(Register, RegisterRule<usize>); MAX_RULES];
+    type Stack = Box<[UnwindTableRow<usize, Self>; MAX_REMEMBERED]>;
 }
 
 /// The section `.eh_frame_hdr`: the descriptions in the order of their functions (Linux Standard Base, Core
@@ -187,6 +195,12 @@ impl Rules<'_, '_, '_> {
 }
 
 const ENCODING: Encoding = Encoding { address_size: 8, format: Format::Dwarf32, version: 4 };
+
+/// The most registers that a frame's description has rules for. Those that there are rules for at all are the general ones.
+const MAX_RULES: usize = 20;
+
+/// The most rows of rules that a description keeps at a time, the current one included. Compilers nest two.
+const MAX_REMEMBERED: usize = 4;
 
 /// The most operations of one expression. Those of procedure linkage tables, the longest that linkers write, have eleven.
 const MAX_OPERATIONS: u32 = 256;

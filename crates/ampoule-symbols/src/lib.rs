@@ -31,6 +31,7 @@ mod call_stack;
 mod debug_info;
 mod elf;
 mod frame_table;
+mod omission;
 mod registers;
 #[cfg(test)]
 mod tests;
@@ -38,10 +39,15 @@ mod text;
 
 pub use backtrace::{Backtrace, Frame, ImagePlace};
 pub use call_stack::{CallStack, Memory};
+pub use omission::Omission;
 pub use registers::Registers;
 
+use std::panic::resume_unwind;
+use std::thread;
+
 use budget::Budget;
-use debug_info::{DebugInfo, Site};
+use call_stack::CodeAddress;
+use debug_info::{DebugInfo, Sections, Site};
 use elf::Elf;
 
 /// What an image tells about its code. To make one is cheap: nothing but the table of sections is read for it.
@@ -64,14 +70,29 @@ impl<'image> Symbols<'image> {
     }
 
     /// Names what is on a stack. That reads the debug information, which takes milliseconds and can be done later.
+    ///
+    /// It is done on a thread of its own, since a name can be nested so deep that the caller's stack would not suffice. Where
+    /// none can be started, the addresses stay without names ([`Omission::NoThread`]).
+    #[must_use]
     pub fn name(&self, stack: &CallStack) -> Backtrace {
+        thread::scope(|scope| {
+            let thread = thread::Builder::new().name(THREAD.into()).stack_size(THREAD_STACK);
+            match thread.spawn_scoped(scope, || self.look_up(stack)) {
+                Ok(thread) => thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
+                Err(_) => self.without_names(stack),
+            }
+        })
+    }
+
+    fn look_up(&self, stack: &CallStack) -> Backtrace {
         let budget = Budget::new(NAMES_BUDGET);
-        let in_image = |frame: &call_stack::CodeAddress| frame.instruction().wrapping_sub(self.load_bias);
+        let in_image = |frame: &CodeAddress| frame.instruction().wrapping_sub(self.load_bias);
         let mut addresses: Vec<u64> = stack.frames.iter().map(in_image).filter(|&it| self.elf.is_code(it)).collect();
         addresses.sort_unstable();
         addresses.dedup();
         let symbols = self.elf.function_symbols(&addresses, &budget);
-        let sites = DebugInfo::new(&self.elf, &budget).look_up(&addresses);
+        let sections = Sections::read(&self.elf);
+        let sites = DebugInfo::new(&sections, self.elf.code_start(), &budget).look_up(&addresses);
 
         let mut frames = Vec::new();
         for frame in &stack.frames {
@@ -100,7 +121,19 @@ impl<'image> Symbols<'image> {
         }
         let truncated = stack.truncated || frames.len() > MAX_FRAMES;
         frames.truncate(MAX_FRAMES);
-        Backtrace::new(frames, truncated)
+        Backtrace::new(frames, truncated, sections.omission)
+    }
+
+    fn without_names(&self, stack: &CallStack) -> Backtrace {
+        let frame = |&CodeAddress { address, .. }: &CodeAddress| Frame {
+            address,
+            place: self.place(address),
+            function: None,
+            file: None,
+            line: None,
+            inlined: false,
+        };
+        Backtrace::new(stack.frames.iter().map(frame).collect(), stack.truncated, Some(Omission::NoThread))
     }
 
     /// Where an address of the guest lies in its image, be it code or data.
@@ -114,6 +147,13 @@ impl<'image> Symbols<'image> {
 
 /// Steps that naming a stack may take: those of some hundred megabytes of debug information, and less than a second.
 const NAMES_BUDGET: u64 = 1 << 25;
+
+/// What the operating system shows the thread as.
+const THREAD: &str = "ampoule-symbols";
+
+/// Bytes of the stack on which names are looked up. The demangler's nesting is bounded, and needs less than half of it without
+/// optimisations.
+const THREAD_STACK: usize = 2 << 20;
 
 /// The most frames of a backtrace, inlined ones included.
 const MAX_FRAMES: usize = 256;

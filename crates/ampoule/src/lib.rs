@@ -69,7 +69,7 @@ mod termination;
 mod test_log;
 
 pub use ampoule_abi::codec::{DecodeError, EncodeError};
-pub use ampoule_symbols::{Backtrace, Frame, ImagePlace};
+pub use ampoule_symbols::{Backtrace, Frame, ImagePlace, Omission};
 pub use ampoule_vmm::x86_64::registers::Regs;
 pub use ampoule_vmm::{Counters, HypervisorError, OpenError};
 pub use arguments::{Arguments, Borrowed, Parameter, Parameters};

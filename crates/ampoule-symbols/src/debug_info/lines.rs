@@ -2,8 +2,8 @@
 
 use gimli::{DebugLineOffset, FileEntry, IncompleteLineProgram, LineProgramHeader, Reader, Section};
 
+use super::DebugInfo;
 use super::unit::Unit;
-use super::{DebugInfo, check_format};
 use crate::budget::Metered;
 use crate::text::text;
 
@@ -58,7 +58,6 @@ fn check_header(debug_info: &DebugInfo<'_>, offset: DebugLineOffset) -> gimli::R
     let mut header = *debug_info.dwarf.debug_line.reader();
     header.skip(offset.0)?;
     let (_, format) = header.read_initial_length()?;
-    check_format(format)?;
     let version = header.read_u16()?;
     if version >= 5 {
         header.skip(2)?; // sizes of addresses and of segment selectors

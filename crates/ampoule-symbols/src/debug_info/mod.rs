@@ -4,22 +4,23 @@
 //! can make the host hold is bounded by what a single unit of it can. The pass has no recursion that follows the nesting of
 //! the image's data.
 //!
-//! Not read: compressed sections, information in other files, and the 64-bit format of DWARF, which is for sections of more
-//! than 4 GiB.
+//! Not read: information in other files.
 
 mod extent;
 mod functions;
 mod lines;
+mod sections;
 mod unit;
 
-use gimli::{Dwarf, Error, Format, UnitHeader, UnitType};
+use gimli::{Dwarf, Error, UnitHeader, UnitType};
 
 use super::budget::{Budget, Metered};
-use super::elf::Elf;
 use extent::Code;
 use functions::Scope;
 use lines::{LineTable, SourceLine};
 use unit::Unit;
+
+pub(super) use sections::Sections;
 
 /// A place in the source.
 #[derive(Clone, Debug, Default)]
@@ -44,13 +45,11 @@ pub(super) struct DebugInfo<'a> {
 }
 
 impl<'a> DebugInfo<'a> {
-    pub(super) fn new(elf: &Elf<'a>, budget: &'a Budget) -> Self {
-        let section = |id: gimli::SectionId| {
-            let data = elf.section(id.name()).map_or(&[][..], |section| section.data);
-            Ok::<_, Error>(Metered::new(data, budget))
-        };
+    /// `code_start` is the lowest address of code.
+    pub(super) fn new(sections: &'a Sections<'_>, code_start: u64, budget: &'a Budget) -> Self {
+        let section = |id| Ok::<_, Error>(Metered::new(sections.get(id), budget));
         let dwarf = Dwarf::load(section).expect("every section has a reader, if an empty one");
-        Self { dwarf, budget, code: Code { start: elf.code_start() } }
+        Self { dwarf, budget, code: Code { start: code_start } }
     }
 
     /// What the source has at these image addresses, which must be in ascending order. For each the innermost of the
@@ -112,14 +111,6 @@ impl<'a> DebugInfo<'a> {
             sites.push(Site { function, line: std::mem::replace(&mut line, caller) });
         }
         sites
-    }
-}
-
-/// Information of the 64-bit format is not read; nor is any that claims to be of it.
-fn check_format(format: Format) -> gimli::Result<()> {
-    match format {
-        Format::Dwarf32 => Ok(()),
-        Format::Dwarf64 => Err(Error::UnsupportedOffset),
     }
 }
 

@@ -7,8 +7,8 @@ use gimli::{
     DebugRngListsBase, DebugStrOffsetsBase, DwarfFileType, Reader, Section, UnitHeader,
 };
 
+use super::DebugInfo;
 use super::extent::Extent;
-use super::{DebugInfo, check_format};
 use crate::budget::Metered;
 
 /// A unit, with what the entry at its root says about all of it.
@@ -22,7 +22,6 @@ impl<'a> Unit<'a> {
     /// Reads the root. The unit's lines are left alone: most units are not about the addresses that are looked for, and the
     /// table of lines has a header of its own to beware of.
     pub(super) fn read(debug_info: &DebugInfo<'a>, header: UnitHeader<Metered<'a>>) -> gimli::Result<Self> {
-        check_format(header.format())?;
         let (encoding, file) = (header.encoding(), DwarfFileType::Main);
         let mut unit = Self {
             entries: gimli::Unit {

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::fixture::{PROGRAM, TEXT, code_of, image};
 use crate::budget::Budget;
 use crate::call_stack::{CallStack, CodeAddress};
-use crate::debug_info::DebugInfo;
+use crate::debug_info::{DebugInfo, Sections};
 use crate::{Backtrace, Registers, Symbols};
 
 #[test]
@@ -99,8 +99,8 @@ fn what_the_budget_does_not_reach_is_left_out() {
     let symbols = Symbols::new(&PROGRAM, 0);
     let leaf: Vec<u64> = code_of(&symbols, "leaf").collect();
     let lines_within = |steps| {
-        let budget = Budget::new(steps);
-        let sites = DebugInfo::new(&symbols.elf, &budget).look_up(&leaf);
+        let (budget, sections) = (Budget::new(steps), Sections::read(&symbols.elf));
+        let sites = DebugInfo::new(&sections, symbols.elf.code_start(), &budget).look_up(&leaf);
         sites.iter().flatten().filter(|site| site.line.line.is_some()).count()
     };
     let all = lines_within(1 << 20);
@@ -176,8 +176,8 @@ fn name(image: &[u8]) -> Backtrace {
 
 /// Whether it takes more than a million steps to look up the first instruction of `.text`.
 fn is_too_much(image: &[u8]) -> bool {
-    let budget = Budget::new(1 << 20);
-    DebugInfo::new(&Symbols::new(image, 0).elf, &budget).look_up(&[TEXT]);
+    let (budget, symbols) = (Budget::new(1 << 20), Symbols::new(image, 0));
+    DebugInfo::new(&Sections::read(&symbols.elf), symbols.elf.code_start(), &budget).look_up(&[TEXT]);
     budget.spend(1).is_err()
 }
 

@@ -13,6 +13,23 @@ fn every_version_of_debug_information_is_read() {
 }
 
 #[test]
+fn debug_information_of_the_64_bit_format_is_read() {
+    for version in ["-gdwarf-4", "-gdwarf-5"] {
+        let image = compile(&[version, "-gdwarf64"]);
+        assert_leaf_is_named(&Symbols::new(&image, 0), 0);
+    }
+}
+
+#[test]
+fn compressed_debug_information_is_read() {
+    for version in ["-gdwarf-4", "-gdwarf-5"] {
+        let image = compile(&[version, "-gz=zlib"]);
+        let symbols = Symbols::new(&image, 0);
+        assert_leaf_is_named(&symbols, 0);
+    }
+}
+
+#[test]
 fn an_image_can_be_loaded_elsewhere() {
     let image = compile(&["-gdwarf-5", "-static-pie"]);
     assert_leaf_is_named(&Symbols::new(&image, 0x7000_0000), 0x7000_0000);

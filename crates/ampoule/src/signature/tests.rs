@@ -293,7 +293,14 @@ fn malformed_signatures_are_rejected_where_they_go_wrong() {
 
 #[test]
 fn a_type_reads_as_what_it_is_displayed_as() {
-    for text in ["u8 + 'a", "a::Shape<'a, u8> + Send", "dyn 'a + Shape", "fn('a, u8, 'b) -> &'a u8"] {
+    for text in [
+        "u8 + 'a",
+        "a::Shape<'a, u8> + Send",
+        "dyn 'a + Shape",
+        "fn('a, u8, 'b) -> &'a u8",
+        "fn::Result<()>",
+        "a::dyn<u8>",
+    ] {
         let displayed = type_(text).to_string();
         assert_eq!(type_(&displayed), type_(text), "{text} and {displayed}");
     }

@@ -150,7 +150,7 @@ impl<'a, 't> Parser<'a, 't> {
             Some(Token::Symbol("(")) => self.tuple().map(Some),
             Some(Token::Symbol("[")) => self.slice_or_array(),
             Some(Token::Symbol("::")) => self.path(),
-            Some(Token::Word(word)) if !NOT_A_PATH.contains(&word) => self.path(),
+            Some(Token::Word(_)) => self.path(),
             _ => Ok(None),
         }
     }
@@ -194,6 +194,9 @@ impl<'a, 't> Parser<'a, 't> {
         self.eat(Token::Symbol("::"));
         let mut name = None;
         while let Some(Token::Word(word)) = self.peek() {
+            if token::begins_other_type(word) {
+                return Ok(None);
+            }
             name = Some(word.to_owned());
             self.next += 1;
             if !self.eat(Token::Symbol("::")) {
@@ -295,6 +298,3 @@ impl<'a, 't> Parser<'a, 't> {
         }
     }
 }
-
-/// Words that begin a type which is not a path.
-const NOT_A_PATH: [&str; 6] = ["dyn", "extern", "fn", "for", "impl", "unsafe"];

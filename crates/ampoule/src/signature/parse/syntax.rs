@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Display};
 
-use super::token::{Located, Token};
+use super::token::{Located, Token, begins_other_type};
 
 /// A type as it is written, but for lifetimes and for paths, of which only the last segment is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,7 +85,9 @@ fn list(f: &mut fmt::Formatter<'_>, types: &[Syntax]) -> fmt::Result {
 fn last_segments<'t>(tokens: &[Located<'t>]) -> impl Iterator<Item = Token<'t>> {
     let mut kept: Vec<Token<'t>> = Vec::with_capacity(tokens.len());
     for &Located { token, .. } in tokens {
-        if let (Token::Word(_), [.., Token::Word(_), Token::Symbol("::")]) = (token, kept.as_slice()) {
+        if let (Token::Word(_), [.., Token::Word(segment), Token::Symbol("::")]) = (token, kept.as_slice())
+            && !begins_other_type(segment)
+        {
             kept.truncate(kept.len() - 2);
         }
         kept.push(token);
