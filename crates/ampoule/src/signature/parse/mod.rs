@@ -250,8 +250,8 @@ impl<'a, 't> Parser<'a, 't> {
                         return Err(self.unexpected(expected));
                     }
                 }
-                // Nothing is negated there, and without the space it would read as an arrow.
-                Some(Token::Symbol("-")) if self.behind() == Some(Token::Symbol(">")) => {
+                // Nothing is negated there, and what is behind could make it read as an arrow.
+                Some(Token::Symbol("-")) if matches!(self.behind(), None | Some(Token::Symbol("," | ";" | ">"))) => {
                     self.next += 1;
                     return Err(self.unexpected("a number"));
                 }
