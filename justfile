@@ -39,6 +39,10 @@ soak:
 soak-memory:
     AMPOULE_MODEL_SECONDS=1800 cargo test --release -p ampoule-tests --test memory_model -- --nocapture memory_is_what_the_model_says
 
+# Fuzz one target for so many seconds, or all for a moment; needs a nightly toolchain and cargo-fuzz.
+fuzz target="" seconds="20":
+    scripts/fuzz --seconds {{seconds}} {{target}}
+
 # The two examples.
 examples:
     cargo run --release --example hello

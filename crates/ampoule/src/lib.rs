@@ -48,6 +48,9 @@ mod arguments;
 mod arity;
 mod error;
 mod fault;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod guest_memory;
 mod host_function;
 pub mod image;
@@ -61,12 +64,12 @@ mod personality;
 mod pool;
 mod sandbox;
 pub mod signature;
-mod symbols;
 mod termination;
 #[cfg(test)]
 mod test_log;
 
 pub use ampoule_abi::codec::{DecodeError, EncodeError};
+pub use ampoule_symbols::{Backtrace, Frame, ImagePlace, Omission};
 pub use ampoule_vmm::{Counters, HypervisorError, OpenError, Registers};
 pub use arguments::{Arguments, Borrowed, Parameter, Parameters};
 pub use error::{Blame, BuildError, CallError, Payload};
@@ -80,7 +83,6 @@ pub use mailbox::ProtocolViolation;
 pub use output::{Captured, Output};
 pub use pool::{Pool, PoolBuilder, PoolError, PoolStats, PooledSandbox};
 pub use sandbox::{Builder, Call, RestoreError, Sandbox, Setting, Snapshot, SnapshotError, Spawn, Stats, TypedFn};
-pub use symbols::{Backtrace, Frame, ImagePlace};
 pub use termination::Termination;
 
 /// The bytes of a guest image that the build script has built with `ampoule-build`, by the name of its binary.

@@ -6,11 +6,11 @@ mod panic;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
+use ampoule_symbols::{Backtrace, CallStack, ImagePlace, Symbols};
 use ampoule_vmm::Registers;
 
 use crate::image::Image;
 use crate::loader;
-use crate::symbols::{Backtrace, CallStack, ImagePlace, Symbols};
 
 pub use ampoule_vmm::FaultAccess;
 pub use kind::{EndlessWait, FaultKind, FaultTarget};

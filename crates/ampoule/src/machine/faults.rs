@@ -1,5 +1,6 @@
 //! Exceptions and other ends of the guest: what is reported of them.
 
+use ampoule_symbols::Symbols;
 use ampoule_vmm::address_map::{USER_END, USER_START};
 use ampoule_vmm::processor::PageFault;
 use ampoule_vmm::{FaultAccess, GuestVirt};
@@ -8,7 +9,6 @@ use super::Machine;
 use crate::address_space::{FaultResolution, Location};
 use crate::fault::{Fault, FaultKind, FaultTarget, GuestPanic};
 use crate::loader;
-use crate::symbols::Symbols;
 use crate::termination::Termination;
 
 impl Machine {
@@ -43,8 +43,8 @@ impl Machine {
     pub(super) fn fault(&self, kind: FaultKind) -> Termination {
         let registers = self.processor.registers();
         let symbols = Symbols::new(self.image.file(), loader::bias(&self.image));
-        let mut memory = |at: GuestVirt, into: &mut [u8]| self.space.read(at, into).is_ok();
-        let stack = symbols.walk(&registers, &mut memory, MAX_CALLS);
+        let mut memory = |at, into: &mut [u8]| self.space.read(GuestVirt(at), into).is_ok();
+        let stack = symbols.walk(&ampoule_symbols::Registers::named(|name| registers.get(name)), &mut memory, MAX_CALLS);
         Fault::new(kind, registers, stack, self.image.clone()).into()
     }
 

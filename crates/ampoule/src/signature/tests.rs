@@ -103,6 +103,8 @@ fn spellings_of_one_type_are_equal() {
         ("r#type::r#struct", "struct"),
         ("HashMap<u8, u8, RandomState>", "BTreeMap<u8, u8>"),
         ("dyn std::error::Error + 'static", "dyn Error"),
+        ("dyn 'static + Error", "dyn Error"),
+        ("u8 + 'static", "u8"),
         ("&dyn Shape<'a, u8>", "dyn Shape<u8>"),
     ] {
         assert_eq!(type_(one), type_(other), "{one} and {other}");
@@ -279,10 +281,36 @@ fn malformed_signatures_are_rejected_where_they_go_wrong() {
         ("fn() u8", "expected the end of the text at byte 5, found `u8`"),
         ("fn(name: u8)", "unexpected character ':' at byte 7"),
         ("fn(\0)", "unexpected character '\\u{0}' at byte 3"),
+        ("fn(Matrix<-'a>)", "expected a number at byte 13, found `>`"),
+        ("fn(Matrix<- > + Copy)", "expected a number at byte 12, found `>`"),
+        ("fn(Matrix<{ 3 }-,>)", "expected a number at byte 16, found `,`"),
+        ("fn('a + 'b)->'a", "expected a type, found the end of the text"),
         ("fn(')", "unexpected character '\\'' at byte 3"),
     ] {
         let error = text.parse::<Signature>().expect_err(text);
         assert_eq!(error.to_string(), message, "{text}");
+    }
+}
+
+#[test]
+fn a_type_reads_as_what_it_is_displayed_as() {
+    for text in [
+        "u8 + 'a",
+        "a::Shape<'a, u8> + Send",
+        "dyn 'a + Shape",
+        "fn('a, u8, 'b) -> &'a u8",
+        "fn::Result<()>",
+        "a::dyn<u8>",
+    ] {
+        let displayed = type_(text).to_string();
+        assert_eq!(type_(&displayed), type_(text), "{text} and {displayed}");
+    }
+}
+
+#[test]
+fn a_lifetime_is_no_type() {
+    for text in ["'a", "+'a", "'a +", "&'a"] {
+        text.parse::<Type>().expect_err(text);
     }
 }
 

@@ -91,7 +91,25 @@ fn tokens(text: &str) -> Result<Vec<Located<'_>>, SignatureError> {
     if text.len() > MAX_LEN {
         return Err(SignatureError::TooLong { length: text.len() });
     }
-    token::tokens(text)
+    token::tokens(text).map(without_lifetimes)
+}
+
+/// The tokens without lifetimes, and without the `+` or `,` that joins a lifetime to its neighbour.
+fn without_lifetimes(tokens: Vec<Located<'_>>) -> Vec<Located<'_>> {
+    let mut kept: Vec<Located<'_>> = Vec::with_capacity(tokens.len());
+    let mut tokens = tokens.into_iter().peekable();
+    while let Some(located) = tokens.next() {
+        if located.token != Token::Lifetime {
+            kept.push(located);
+            continue;
+        }
+        match kept.last().map(|before| before.token) {
+            Some(Token::Symbol("+" | ",")) => drop(kept.pop()),
+            Some(Token::Symbol("<" | "(")) => drop(tokens.next_if(|behind| behind.token == Token::Symbol(","))),
+            _ => drop(tokens.next_if(|behind| behind.token == Token::Symbol("+"))),
+        }
+    }
+    kept
 }
 
 struct Parser<'a, 't> {
@@ -132,14 +150,13 @@ impl<'a, 't> Parser<'a, 't> {
             Some(Token::Symbol("(")) => self.tuple().map(Some),
             Some(Token::Symbol("[")) => self.slice_or_array(),
             Some(Token::Symbol("::")) => self.path(),
-            Some(Token::Word(word)) if !NOT_A_PATH.contains(&word) => self.path(),
+            Some(Token::Word(_)) => self.path(),
             _ => Ok(None),
         }
     }
 
     fn reference(&mut self) -> Result<Syntax, SignatureError> {
         self.next += 1;
-        self.eat(Token::Lifetime);
         let mutable = self.eat(Token::Word("mut"));
         let target = Box::new(self.type_()?);
         Ok(Syntax::Reference { mutable, target })
@@ -177,6 +194,9 @@ impl<'a, 't> Parser<'a, 't> {
         self.eat(Token::Symbol("::"));
         let mut name = None;
         while let Some(Token::Word(word)) = self.peek() {
+            if token::begins_other_type(word) {
+                return Ok(None);
+            }
             name = Some(word.to_owned());
             self.next += 1;
             if !self.eat(Token::Symbol("::")) {
@@ -191,14 +211,12 @@ impl<'a, 't> Parser<'a, 't> {
         Ok(Some(Syntax::Path { name, arguments }))
     }
 
-    /// Types up to `close`, and whether the last is followed by a comma. Lifetimes do not count.
+    /// Types up to `close`, and whether the last is followed by a comma.
     fn list(&mut self, close: &'static str, expected: &'static str) -> Result<(Vec<Syntax>, bool), SignatureError> {
         let mut types = Vec::new();
         let mut trailing_comma = false;
         while !self.eat(Token::Symbol(close)) {
-            if !self.eat(Token::Lifetime) {
-                types.push(self.type_()?);
-            }
+            types.push(self.type_()?);
             trailing_comma = self.eat(Token::Symbol(","));
             if !trailing_comma {
                 self.expect(Token::Symbol(close), expected)?;
@@ -211,7 +229,7 @@ impl<'a, 't> Parser<'a, 't> {
     /// Any text with balanced brackets, up to what ends a type.
     fn opaque(&mut self) -> Result<Syntax, SignatureError> {
         let first = self.next;
-        if self.at_end_of_type() || self.peek() == Some(Token::Lifetime) {
+        if self.at_end_of_type() {
             return Err(self.unexpected("a type"));
         }
         let mut open = Vec::new();
@@ -232,6 +250,11 @@ impl<'a, 't> Parser<'a, 't> {
                         return Err(self.unexpected(expected));
                     }
                 }
+                // Nothing is negated there, and what is behind could make it read as an arrow.
+                Some(Token::Symbol("-")) if matches!(self.behind(), None | Some(Token::Symbol("," | ";" | ">"))) => {
+                    self.next += 1;
+                    return Err(self.unexpected("a number"));
+                }
                 Some(_) => {}
                 None => return Err(self.unexpected(expected)),
             }
@@ -246,6 +269,10 @@ impl<'a, 't> Parser<'a, 't> {
 
     fn peek(&self) -> Option<Token<'t>> {
         self.tokens.get(self.next).map(|located| located.token)
+    }
+
+    fn behind(&self) -> Option<Token<'t>> {
+        self.tokens.get(self.next + 1).map(|located| located.token)
     }
 
     fn eat(&mut self, token: Token<'_>) -> bool {
@@ -271,6 +298,3 @@ impl<'a, 't> Parser<'a, 't> {
         }
     }
 }
-
-/// Words that begin a type which is not a path.
-const NOT_A_PATH: [&str; 6] = ["dyn", "extern", "fn", "for", "impl", "unsafe"];

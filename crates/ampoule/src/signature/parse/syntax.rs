@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Display};
 
-use super::token::{Located, Token};
+use super::token::{Located, Token, begins_other_type};
 
 /// A type as it is written, but for lifetimes and for paths, of which only the last segment is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +37,7 @@ impl Syntax {
     pub(super) fn opaque(tokens: &[Located<'_>]) -> Self {
         let mut text = String::new();
         let mut before = None;
-        for token in last_segments(without_lifetimes(tokens)) {
+        for token in last_segments(tokens) {
             if before.is_some_and(|before| spaced(before, token)) {
                 text.push(' ');
             }
@@ -81,26 +81,13 @@ fn list(f: &mut fmt::Formatter<'_>, types: &[Syntax]) -> fmt::Result {
     Ok(())
 }
 
-/// The tokens without lifetimes and the `+` or `,` that joins a lifetime to its neighbour.
-fn without_lifetimes<'t>(tokens: &[Located<'t>]) -> Vec<Token<'t>> {
-    let mut kept = Vec::with_capacity(tokens.len());
-    for located in tokens {
-        match (located.token, kept.last()) {
-            (Token::Lifetime, Some(Token::Symbol("+" | ","))) => {
-                kept.pop();
-            }
-            (Token::Lifetime, _) | (Token::Symbol(","), Some(Token::Symbol("<"))) => {}
-            (token, _) => kept.push(token),
-        }
-    }
-    kept
-}
-
 /// The tokens without the segments of each path before its last.
-fn last_segments(tokens: Vec<Token<'_>>) -> impl Iterator<Item = Token<'_>> {
-    let mut kept: Vec<Token<'_>> = Vec::with_capacity(tokens.len());
-    for token in tokens {
-        if let (Token::Word(_), [.., Token::Word(_), Token::Symbol("::")]) = (token, kept.as_slice()) {
+fn last_segments<'t>(tokens: &[Located<'t>]) -> impl Iterator<Item = Token<'t>> {
+    let mut kept: Vec<Token<'t>> = Vec::with_capacity(tokens.len());
+    for &Located { token, .. } in tokens {
+        if let (Token::Word(_), [.., Token::Word(segment), Token::Symbol("::")]) = (token, kept.as_slice())
+            && !begins_other_type(segment)
+        {
             kept.truncate(kept.len() - 2);
         }
         kept.push(token);
@@ -109,7 +96,7 @@ fn last_segments(tokens: Vec<Token<'_>>) -> impl Iterator<Item = Token<'_>> {
 }
 
 fn spaced(before: Token<'_>, after: Token<'_>) -> bool {
-    let joined_word = |token| matches!(token, Token::Word(_) | Token::Number(_) | Token::Lifetime);
+    let joined_word = |token| matches!(token, Token::Word(_) | Token::Number(_));
     let operator = |token| matches!(token, Token::Symbol("->" | "+" | "="));
     operator(before)
         || operator(after)

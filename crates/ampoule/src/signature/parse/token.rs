@@ -43,6 +43,11 @@ pub(super) fn tokens(text: &str) -> Result<Vec<Located<'_>>, SignatureError> {
     Ok(tokens)
 }
 
+/// Whether the word begins a type which is not a path, and so is no segment of one either.
+pub(super) fn begins_other_type(word: &str) -> bool {
+    ["dyn", "extern", "fn", "for", "impl", "unsafe"].contains(&word)
+}
+
 /// The value of a number token; `None` where it is not an integer of 64 bits.
 pub(super) fn integer(number: &str) -> Option<u64> {
     let digits = number.replace('_', "");

@@ -1,0 +1,240 @@
+//! Backtraces as people read them.
+
+use std::fmt;
+
+use crate::Omission;
+
+/// The calls that led a guest to where it is, innermost first.
+///
+/// `{}` leaves out the frames of the start-up code and of the guest library's loop that waits for calls; `{:#}` shows all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Backtrace {
+    frames: Vec<Frame>,
+    truncated: bool,
+    omission: Option<Omission>,
+}
+
+/// A call in a [`Backtrace`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Frame {
+    /// Address of the instruction; in callers, of the one that the call will return to.
+    pub address: u64,
+    /// Where the instruction lies in the image, if it does. Not where the guest made the code itself.
+    pub place: Option<ImagePlace>,
+    /// The function, if the image has symbols or debug information for it.
+    pub function: Option<String>,
+    /// The source file, if the image has debug information. Relative to where the compiler ran if it is below; files of
+    /// Rust's standard library begin with `library/`.
+    pub file: Option<String>,
+    /// The line in the file, counted from 1.
+    pub line: Option<u32>,
+    /// Whether the compiler has put the function into the next frame's one, so that both have the same address.
+    pub inlined: bool,
+}
+
+/// A place in a guest's image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ImagePlace {
+    /// The section, if it is in one: `.text`, `.rodata`, `.bss`.
+    pub section: Option<String>,
+    /// Bytes from where the image begins in the guest's memory.
+    pub offset: u64,
+}
+
+impl Backtrace {
+    pub(super) fn new(frames: Vec<Frame>, truncated: bool, omission: Option<Omission>) -> Self {
+        Self { frames, truncated, omission }
+    }
+
+    /// The frames, innermost first. What the compiler inlined has frames of its own.
+    #[must_use]
+    pub fn frames(&self) -> &[Frame] {
+        &self.frames
+    }
+
+    /// Whether there are callers beyond the last frame that were not looked at.
+    #[must_use]
+    pub fn is_truncated(&self) -> bool {
+        self.truncated
+    }
+
+    /// Why names or lines that the image has are not here, if so.
+    #[must_use]
+    pub fn omission(&self) -> Option<Omission> {
+        self.omission
+    }
+
+    /// The frames without those below the function that the guest was called for; all, if nothing would be left.
+    fn short(&self) -> &[Frame] {
+        let entry = self.frames.iter().position(|frame| ENTRY.holds(frame));
+        let called = &self.frames[..entry.unwrap_or(self.frames.len())];
+        let glue =
+            called.iter().rev().take_while(|frame| entry.is_some() && (GLUE.holds(frame) || frame.is_shim())).count();
+        match &called[..called.len() - glue] {
+            [] => &self.frames,
+            frames => frames,
+        }
+    }
+}
+
+impl fmt::Display for Backtrace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let frames = if f.alternate() { &self.frames[..] } else { self.short() };
+        let mut index = 0;
+        for run in frames.chunk_by(Frame::reads_like) {
+            let separator = if index == 0 { "" } else { "\n" };
+            write!(f, "{separator}{index:>5}: {}", run[0])?;
+            if run.len() > 1 {
+                write!(f, "\n       … and {} more like this", run.len() - 1)?;
+            }
+            index += run.len();
+        }
+        if self.truncated && frames.len() == self.frames.len() {
+            write!(f, "\n       … and its callers, which are too many to show")?;
+        }
+        if let Some(omission) = self.omission {
+            write!(f, "\n       … {omission}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Frame {
+    /// Whether both are the same place in the source, as the turns of a recursion are.
+    fn reads_like(&self, other: &Self) -> bool {
+        self.function.is_some()
+            && self.function == other.function
+            && (&self.file, self.line) == (&other.file, other.line)
+    }
+
+    /// Whether it is the code that `#[export]` puts between the guest library and the function.
+    fn is_shim(&self) -> bool {
+        self.function.as_ref().is_some_and(|function| function.ends_with("::__ampoule_shim"))
+    }
+}
+
+impl fmt::Display for Frame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { address, place, function, file, line, .. } = self;
+        f.write_str(function.as_deref().unwrap_or("<unknown>"))?;
+        match (file, line, place) {
+            (Some(file), Some(line), _) => write!(f, "  {file}:{line}"),
+            (Some(file), None, _) => write!(f, "  {file}"),
+            (None, _, Some(place)) => write!(f, "  {place}"),
+            (None, _, None) => write!(f, "  {address:#x}"),
+        }
+    }
+}
+
+impl fmt::Display for ImagePlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(section) = &self.section {
+            write!(f, "{section} of ")?;
+        }
+        write!(f, "guest+{:#x}", self.offset)
+    }
+}
+
+/// Code that is known by the start of its functions' names or, where a compiler leaves the names short, by its files.
+struct Origin {
+    functions: &'static [&'static str],
+    /// A directory, whose name may go on with a version, and the end of the path.
+    files: &'static [(&'static str, &'static str)],
+}
+
+impl Origin {
+    fn holds(&self, frame: &Frame) -> bool {
+        let starts = |function: &String| self.functions.iter().any(|name| function.starts_with(name));
+        let has = |file: &String| self.files.iter().any(|(dir, end)| file.contains(dir) && file.ends_with(end));
+        frame.function.as_ref().is_some_and(starts) || frame.file.as_ref().is_some_and(has)
+    }
+}
+
+/// What calls a guest's own functions: the guest library, Rust's runtime, the C library's.
+const ENTRY: Origin = Origin {
+    functions: &["ampoule_guest::rt::serve::", "std::rt::", "__libc_start", "_start"],
+    files: &[("ampoule-guest", "/src/rt/serve.rs"), ("library/", "std/src/rt.rs")],
+};
+
+/// What stands between them and the functions that they call.
+const GLUE: Origin = Origin {
+    functions: &["std::panic::", "std::panicking::", "std::sys::backtrace::__rust_begin_short_backtrace", "__rust_try"],
+    files: &[
+        ("library/", "std/src/panic.rs"),
+        ("library/", "std/src/panicking.rs"),
+        ("library/", "core/src/panic/unwind_safe.rs"),
+        ("library/", "core/src/ops/function.rs"),
+    ],
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_read_like_those_of_a_panic() {
+        let named = frame("decode::huffman::build", "decode/src/huffman.rs", 88);
+        let place = Some(ImagePlace { section: Some(".text".into()), offset: 0x1a000 });
+        let bare = Frame { address: 0x41_a000, place, function: None, file: None, line: None, inlined: false };
+        let made_at_run_time = Frame { place: None, ..bare.clone() };
+        assert_eq!(
+            Backtrace::new(vec![named, bare, made_at_run_time], true, None).to_string(),
+            "    0: decode::huffman::build  decode/src/huffman.rs:88
+    1: <unknown>  .text of guest+0x1a000
+    2: <unknown>  0x41a000
+       … and its callers, which are too many to show"
+        );
+    }
+
+    #[test]
+    fn the_short_form_ends_with_the_function_that_was_called() {
+        let backtrace = Backtrace::new(guest_called("ampoule_guest::rt::serve::respond"), false, None);
+        assert_eq!(
+            backtrace.to_string(),
+            "    0: decode::huffman::build  decode/src/huffman.rs:88\n    1: guest::thumbnail  src/main.rs:9"
+        );
+        assert_eq!(format!("{backtrace:#}").lines().count(), backtrace.frames().len());
+    }
+
+    #[test]
+    fn the_turns_of_a_recursion_are_folded() {
+        let turn = frame("guest::recurse", "src/main.rs", 3);
+        let frames = vec![frame("guest::leaf", "src/main.rs", 9), turn.clone(), turn.clone(), turn];
+        assert_eq!(
+            Backtrace::new(frames, false, None).to_string(),
+            "    0: guest::leaf  src/main.rs:9
+    1: guest::recurse  src/main.rs:3
+       … and 2 more like this"
+        );
+    }
+
+    #[test]
+    fn the_guest_library_is_known_by_its_files_where_names_are_short() {
+        let backtrace = Backtrace::new(guest_called("respond"), false, None);
+        assert_eq!(backtrace.to_string().lines().count(), 2);
+    }
+
+    #[test]
+    fn a_fault_of_the_runtime_itself_is_shown_whole() {
+        let frames = guest_called("ampoule_guest::rt::serve::respond").split_off(3);
+        assert_eq!(Backtrace::new(frames, false, None).to_string().lines().count(), 3);
+    }
+
+    fn guest_called(respond: &str) -> Vec<Frame> {
+        vec![
+            frame("decode::huffman::build", "decode/src/huffman.rs", 88),
+            frame("guest::thumbnail", "src/main.rs", 9),
+            frame("std::panicking::catch_unwind", "library/std/src/panicking.rs", 5),
+            frame(respond, "/home/me/.cargo/ampoule-guest-0.1.0/src/rt/serve.rs", 90),
+            frame("std::rt::lang_start", "library/std/src/rt.rs", 20),
+            frame("_start", "start.S", 115),
+        ]
+    }
+
+    fn frame(function: &str, file: &str, line: u32) -> Frame {
+        let (function, file) = (Some(function.to_string()), Some(file.to_string()));
+        Frame { address: 0x41_a000, place: None, function, file, line: Some(line), inlined: false }
+    }
+}

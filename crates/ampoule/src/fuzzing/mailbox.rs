@@ -1,0 +1,84 @@
+//! A guest that writes anything into its part of the mailbox, and a host that goes through all it may do.
+
+use ampoule_abi::layout::{FailureStatus, MESSAGE_LEN, PRINTED_OFFSET};
+use ampoule_vmm::Region;
+
+use crate::fault::GuestPanic;
+use crate::mailbox::{GuestMessage, Mailbox};
+
+/// Performs the steps that the bytes describe, of guest and host in any order, and checks what the host takes.
+///
+/// # Panics
+/// Where the host takes what it must not.
+pub fn mailbox(steps: &[u8]) {
+    let region = Region::anonymous(Mailbox::len(CAPACITY)).expect("there is memory");
+    let mut mailbox = Mailbox::new(region.clone(), CAPACITY);
+    let [_, guests] = mailbox.areas();
+    let line = guests.offset + ampoule_abi::layout::MESSAGE_LINE_LEN;
+    let begun = mailbox.progress();
+
+    let mut rest = steps;
+    while let Some((&step, more)) = rest.split_first() {
+        rest = more;
+        match step % 16 {
+            0..=2 => region.write(line, take(&mut rest, MESSAGE_LEN)).expect("it is the guest's line"),
+            3 => region.write(line + PRINTED_OFFSET, take(&mut rest, 4)).expect("it is the guest's line"),
+            4 => {
+                let bytes = take(&mut rest, 64);
+                region.write(guests.offset + guests.len - OUTPUT_LEN, bytes).expect("it is the output area");
+            }
+            5 => region.write(line + 64, take(&mut rest, 64)).expect("it is the outbound area"),
+            6 => mailbox.send_call(step.into(), 0),
+            7 => mailbox.send_reply(0),
+            8 => mailbox.send_failure(FailureStatus::Failed, 0, &String::from_utf8_lossy(take(&mut rest, 200))),
+            9..=11 => receive(&mut mailbox),
+            12 => print(&mut mailbox),
+            13 => drop(mailbox.staged_panic().map(|record| GuestPanic::read(record).map(|panic| panic.to_string()))),
+            14 => drop(mailbox.wipe()),
+            _ => {
+                mailbox.forget_sent();
+                mailbox.restore(begun);
+            }
+        }
+    }
+}
+
+fn receive(mailbox: &mut Mailbox) {
+    match mailbox.receive() {
+        Ok(GuestMessage::Return { length, .. } | GuestMessage::HostCall { length, .. }) => {
+            assert!(length <= CAPACITY);
+            let _ = mailbox.payload(length).whole::<(String, Vec<Vec<u8>>)>();
+            let _ = mailbox.payload(length).whole::<String>();
+        }
+        Ok(GuestMessage::Ready) => {}
+        Err(violation) => assert!(!violation.to_string().is_empty()),
+    }
+}
+
+fn print(mailbox: &mut Mailbox) {
+    let Ok(printed) = mailbox.take_printed() else { return };
+    let mut bytes = 0;
+    let mut failed = false;
+    for record in printed {
+        assert!(!failed, "nothing comes after a record that is malformed");
+        match record {
+            Ok((_, text)) => bytes += text.len(),
+            Err(_) => failed = true,
+        }
+    }
+    assert!(bytes <= OUTPUT_LEN);
+    assert_eq!(mailbox.take_printed().map(Iterator::count), Ok(0), "what is taken is gone");
+}
+
+/// Up to `len` bytes.
+fn take<'a>(rest: &mut &'a [u8], len: usize) -> &'a [u8] {
+    let (taken, more) = rest.split_at(len.min(rest.len()));
+    *rest = more;
+    taken
+}
+
+/// Bytes of each payload area: few, so that the mailbox is small.
+const CAPACITY: usize = 512;
+
+/// Bytes of the output area, which ends the mailbox.
+const OUTPUT_LEN: usize = 4 * 4096;

@@ -1,7 +1,0 @@
-//! Symbols of real programs, and of files and stacks that were made to do harm.
-
-mod fixture;
-mod hostile_images;
-mod hostile_stacks;
-mod own_stack;
-mod sources;

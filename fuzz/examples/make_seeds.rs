@@ -1,0 +1,244 @@
+//! Makes the seeds of the targets anew: `cargo run --manifest-path fuzz/Cargo.toml --example make_seeds`.
+//!
+//! The executables come from the C compiler, so they differ a little from machine to machine.
+
+use std::error::Error;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::{env, fs};
+
+use ampoule::Image;
+use ampoule_abi::codec;
+use ampoule_abi::layout::{
+    ABI_MAJOR, ABI_MINOR, GuestMessageKind, MessageLine, PanicRecord, RECORD_HEADER_LEN, ReturnStatus, padded_text_len,
+};
+use ampoule_fuzz::elf::SECTIONS;
+use ampoule_fuzz::values::{Bits32, Bits64, Borrowing, Collections, Marker, Newtype, Struct, Value};
+use serde::Serialize;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let guest = Guest::new()?;
+    for (name, arguments) in BUILDS {
+        let file = guest.compile(arguments)?;
+        Image::from_bytes(file.clone())?;
+        seed("elf_image", name, &file)?;
+        let code = &guest.section(".text")?;
+        seed("symbols", name, &[&file[..], &state(entry(&file), code.len())].concat())?;
+        let mut tables = Vec::new();
+        for section in SECTIONS {
+            let contents = guest.section(section)?;
+            tables.extend(u16::try_from(contents.len())?.to_le_bytes());
+            tables.extend(contents);
+        }
+        seed("debug_info", name, &[tables, vec![0; 64]].concat())?;
+    }
+    for (index, text) in SIGNATURES.into_iter().enumerate() {
+        seed("signature", &format!("{index:02}"), text.as_bytes())?;
+    }
+    payloads()?;
+    seed("mailbox", "call", &call())?;
+    seed("mailbox", "panic", &panic())
+}
+
+/// The seeds of `codec_decode`: the number of a type, and a payload of it.
+fn payloads() -> Result<(), Box<dyn Error>> {
+    let structure = Struct {
+        name: "outer".into(),
+        next: Some(Value::Option(Some(Box::new(Value::Char('ü'))))),
+        marker: Marker,
+        words: vec![1, u64::MAX],
+    };
+    let values = vec![
+        Value::Unit,
+        Value::Large { unsigned: (1, 2, u128::MAX), signed: (-1, -2, i128::MIN) },
+        Value::Float(Bits32(f32::NAN), Bits64(-0.0)),
+        Value::Bytes(b"bytes".to_vec()),
+        Value::Sequence(vec![Value::Bool(true), Value::Units(vec![(); 3]), Value::Array([1, 2, 3])]),
+        Value::Result(Err("no".into())),
+        Value::Struct(Box::new(structure.clone())),
+    ];
+    let collections = Collections {
+        map: [("key".into(), values.clone())].into(),
+        numbers: [(7, [(1, 'a'), (2, 'b')].into())].into(),
+        set: [vec![1, 2], vec![3]].into(),
+        values: values.clone(),
+    };
+    payload(0, &Value::Sequence(values.clone()))?;
+    payload(1, &values)?;
+    payload(2, &structure)?;
+    payload(3, &Newtype(vec![vec![1, 2], vec![]]))?;
+    payload(4, &("text", 7_u32, vec![vec![(1_u64, 2_u64)], vec![]]))?;
+    payload(5, &vec![[9_u64; 32]; 2])?;
+    payload(6, &Borrowing { text: "text", bytes: &[1, 2], list: vec![("a", "b".into())] })?;
+    payload(7, &collections)
+}
+
+fn payload(choice: u8, value: &impl Serialize) -> Result<(), Box<dyn Error>> {
+    let mut bytes = vec![choice; 4096];
+    let len = codec::encode(value, &mut bytes[1..])?;
+    seed("codec_decode", &format!("{choice}"), &bytes[..=len])
+}
+
+/// Steps of `mailbox`: the guest is ready, is called, prints, calls the host, and returns.
+fn call() -> Vec<u8> {
+    let ready = MessageLine { kind: GuestMessageKind::Ready as u32, ..MessageLine::default() };
+    let host_call = MessageLine { kind: GuestMessageKind::HostCall as u32, sequence: 1, length: 5, ..ready };
+    let returned = MessageLine {
+        kind: GuestMessageKind::Return as u32,
+        sequence: 1,
+        status: ReturnStatus::Done as u32,
+        length: 5,
+        ..MessageLine::default()
+    };
+    let mut text = [0; 64];
+    text[..13].copy_from_slice(b"\x01\0\x02\0hi\x02\0\x03\0no\n");
+    let mut result = [0; 64];
+    result[..5].copy_from_slice(b"\x01\0\0\0x");
+    [
+        &[0][..],
+        &ready.to_bytes(),
+        &[9, 6, 4],
+        &text,
+        &[3, 13, 0, 0, 0, 12, 0],
+        &host_call.to_bytes(),
+        &[9, 7, 0],
+        &returned.to_bytes(),
+        &[5],
+        &result,
+        &[9, 15, 14],
+    ]
+    .concat()
+}
+
+/// Steps of `mailbox`: the guest leaves a panic behind.
+fn panic() -> Vec<u8> {
+    let mut record = [0; 64];
+    let panic = PanicRecord { message: "out of range", file: "src/main.rs", line: 7, column: 5 };
+    let length = codec::encode(&panic, &mut record[..]).expect("it is short");
+    let line = MessageLine { kind: GuestMessageKind::Panic as u32, length: length as u32, ..MessageLine::default() };
+    [&[0][..], &line.to_bytes(), &[5], &record, &[13]].concat()
+}
+
+/// Registers of the program's first instruction, and a stack of addresses in its code.
+fn state(entry: u64, code: usize) -> Vec<u8> {
+    let stack = 0x7000_0000_u64;
+    let registers = [entry, stack, stack + 16, 0, 0, 0];
+    let words = (0..26).map(|word| if word % 2 == 0 { stack + 8 * word + 32 } else { entry + word % code as u64 });
+    registers.into_iter().chain(words).flat_map(u64::to_le_bytes).collect()
+}
+
+fn entry(file: &[u8]) -> u64 {
+    u64::from_le_bytes(file[24..32].try_into().expect("it has eight bytes"))
+}
+
+fn seed(target: &str, name: &str, bytes: &[u8]) -> Result<(), Box<dyn Error>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds").join(target);
+    fs::create_dir_all(&folder)?;
+    fs::write(folder.join(name), bytes)?;
+    Ok(())
+}
+
+/// A small guest in C, which is compiled in several ways.
+struct Guest {
+    folder: std::path::PathBuf,
+}
+
+impl Guest {
+    fn new() -> Result<Self, Box<dyn Error>> {
+        let folder = env::temp_dir().join(format!("ampoule-seeds-{}", std::process::id()));
+        fs::create_dir_all(&folder)?;
+        let abi = u64::from(ABI_MAJOR) << 32 | u64::from(ABI_MINOR);
+        let records = [record(1, abi, "", ""), record(2, 0, "run", "fn(u64) -> Result<Vec<u8>, Error>")];
+        let records = [&records.concat()[..], &record(3, 0, "note", "fn(&str, (u8, Option<u32>))")].concat();
+        let bytes = records.iter().map(u8::to_string).collect::<Vec<_>>().join(",");
+        let functions = format!(
+            "__attribute__((section(\"ampoule_fns\"), aligned(8), used)) static unsigned char functions[] = {{{bytes}}};"
+        );
+        fs::write(folder.join("guest.c"), format!("{functions}\n{SOURCE}"))?;
+        Ok(Self { folder })
+    }
+
+    fn compile(&self, arguments: &[&str]) -> Result<Vec<u8>, Box<dyn Error>> {
+        let status = Command::new("cc")
+            .current_dir(&self.folder)
+            .args([
+                "-O1",
+                "-static",
+                "-nostdlib",
+                "-fno-stack-protector",
+                "-fasynchronous-unwind-tables",
+                "-Wl,-z,norelro",
+            ])
+            .args(["-Wl,--eh-frame-hdr", "-Wl,--build-id=none", "-o", "guest", "guest.c"])
+            .args(arguments)
+            .status()?;
+        if status.success() { Ok(fs::read(self.folder.join("guest"))?) } else { Err("cc failed".into()) }
+    }
+
+    /// The contents of a section; nothing if there is none.
+    fn section(&self, name: &str) -> Result<Vec<u8>, Box<dyn Error>> {
+        let out = self.folder.join("section");
+        fs::write(&out, [])?;
+        Command::new("objcopy")
+            .current_dir(&self.folder)
+            .args(["--dump-section", &format!("{name}=section"), "guest", "copy"])
+            .stderr(Stdio::null()) // it complains where there is none
+            .status()?;
+        Ok(fs::read(out)?)
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// A function record (`docs/abi.md`, section 2).
+fn record(kind: u16, value: u64, name: &str, signature: &str) -> Vec<u8> {
+    let size = RECORD_HEADER_LEN + padded_text_len(name, signature);
+    let mut record = (size as u32).to_le_bytes().to_vec();
+    record.extend(kind.to_le_bytes());
+    record.extend([0, 0]);
+    record.extend(value.to_le_bytes());
+    record.extend((name.len() as u32).to_le_bytes());
+    record.extend((signature.len() as u32).to_le_bytes());
+    record.extend(name.bytes().chain(signature.bytes()));
+    record.resize(size, 0);
+    record
+}
+
+const BUILDS: [(&str, &[&str]); 6] = [
+    ("dwarf5", &["-gdwarf-5"]),
+    ("dwarf4-pie", &["-gdwarf-4", "-static-pie", "-fPIE"]),
+    ("dwarf64", &["-gdwarf-5", "-gdwarf64"]),
+    ("zlib", &["-gdwarf-5", "-gz=zlib"]),
+    ("ranges", &["-gdwarf-4", "-O2", "-ffunction-sections"]),
+    ("bare", &["-g0", "-s"]),
+];
+
+const SOURCE: &str = r#"
+static inline __attribute__((always_inline)) int scaled(volatile int *at) { return *at * 3; }
+__attribute__((noinline)) int leaf(volatile int *at) { return scaled(at) + 1; }
+int _RNvNtCs1234_5guest6decode5build(volatile int *at) __attribute__((noinline));
+int _RNvNtCs1234_5guest6decode5build(volatile int *at) { return leaf(at) + leaf(at + 1); }
+int _ZN5shape5Point4moveEi(volatile int *at) __attribute__((noinline, alias("_RNvNtCs1234_5guest6decode5build")));
+void _start(void) {
+    volatile int numbers[2] = {1, 2};
+    _RNvNtCs1234_5guest6decode5build(numbers);
+    for (;;) {}
+}
+"#;
+
+const SIGNATURES: [&str; 10] = [
+    "fn()",
+    "fn(&str, u32) -> Result<Vec<u8>, image::DecodeError>",
+    "fn(&'a mut [u8; 0x10], (char,)) -> std::io::Result<()>",
+    "HashMap<String, Option<(u128, f64)>, RandomState>",
+    "fn(&dyn Shape<'a, u8>, Cow<'static, str>, [bool])",
+    "Box<dyn Fn(&'a u8, u16) -> std::io::Error + Send + 'static>",
+    "<a::T as b::Trait>::Output",
+    "Matrix<{ N + 1 }, -3>",
+    "r#type::r#struct::<[[u8; MAX]; 4_usize]>",
+    "for<'a> unsafe extern fn(*const u8, !) -> impl Iterator<Item = a::B> + ?Sized",
+];

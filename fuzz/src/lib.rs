@@ -1,0 +1,5 @@
+//! What several targets need.
+
+pub mod elf;
+pub mod input;
+pub mod values;
