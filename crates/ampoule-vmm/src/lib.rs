@@ -44,6 +44,8 @@
 
 pub mod address;
 pub mod count;
+#[cfg(test)]
+mod error_tests;
 pub mod hypervisor;
 pub mod inject;
 pub mod kvm;
@@ -55,9 +57,9 @@ pub mod x86_64;
 
 pub use address::{GuestPhys, GuestVirt, PAGE_SIZE};
 pub use hypervisor::{
-    Counters, Exit, Hypervisor, HypervisorError, Interrupt, Statistics, StatisticsReader, Vcpu, Vm, WriteTracking,
+    Counters, Exit, Hypervisor, HypervisorError, Interrupt, OpenError, Statistics, StatisticsReader, Vcpu, Vm,
+    WriteTracking,
 };
-pub use kvm::OpenError;
 pub use linux::advice::WithAdvice;
 pub use linux::process::Process;
 pub use memory::{Contents, OutOfRegion, Region, RevokeError};

@@ -19,6 +19,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use crate::address::PAGE_SIZE;
+use crate::linux::advice::WithAdvice;
 use crate::x86_64::copy;
 
 use contents::Extent;
@@ -349,6 +350,6 @@ pub enum RevokeError {
     #[error(transparent)]
     OutOfRegion(#[from] OutOfRegion),
     /// The host kernel refused to change the protection, most often because the process has too many mappings.
-    #[error("the host cannot change the protection of guest memory (is vm.max_map_count reached?)")]
-    Protect(#[source] io::Error),
+    #[error("the host cannot change the protection of guest memory: {}", WithAdvice(.0))]
+    Protect(io::Error),
 }

@@ -300,7 +300,7 @@ fn table_pages(memory_len: usize) -> usize {
 }
 
 fn allocated<T>(what: &'static str, bytes: usize, result: std::io::Result<T>) -> Result<T, BuildError> {
-    result.map_err(|source| BuildError::Memory { what, bytes, source })
+    result.map_err(|reason| BuildError::Memory { what, bytes, reason })
 }
 
 /// Where the guest's processor sees its memory, mailbox included: above everything that belongs to the host, and above 4 GiB,
