@@ -19,8 +19,8 @@ impl Artifact {
         let path = dir.join(name);
         let unchanged = fs::read(&path).is_ok_and(|present| present == image);
         if !unchanged {
-            fs::create_dir_all(&dir).map_err(|source| BuildError::Write { path: dir, source })?;
-            fs::write(&path, image).map_err(|source| BuildError::Write { path: path.clone(), source })?;
+            fs::create_dir_all(&dir).map_err(|reason| BuildError::Write { path: dir, reason })?;
+            fs::write(&path, image).map_err(|reason| BuildError::Write { path: path.clone(), reason })?;
         }
         Ok(Self { name: name.to_owned(), path })
     }

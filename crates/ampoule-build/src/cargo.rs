@@ -50,7 +50,7 @@ impl Workspace {
             return Err(BuildError::Cargo { manifest: manifest.to_owned(), status: output.status });
         }
         serde_json::from_slice(&output.stdout)
-            .map_err(|source| BuildError::Metadata { manifest: manifest.to_owned(), source })
+            .map_err(|reason| BuildError::Metadata { manifest: manifest.to_owned(), reason })
     }
 
     /// The package of a canonical `manifest`.
@@ -95,8 +95,8 @@ fn command(script: &BuildScript, guest: &Guest, subcommand: &str, manifest: &Pat
     command
 }
 
-fn cannot_run(script: &BuildScript, source: std::io::Error) -> BuildError {
-    BuildError::Run { program: script.cargo.clone(), source }
+fn cannot_run(script: &BuildScript, reason: std::io::Error) -> BuildError {
+    BuildError::Run { program: script.cargo.clone(), reason }
 }
 
 fn directory_of(manifest: &Path) -> &Path {

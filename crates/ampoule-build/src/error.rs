@@ -19,14 +19,14 @@ pub enum BuildError {
 
     /// There is no package at the path given to [`guest`](crate::guest).
     #[error(
-        "no guest package at `{}`; the path given to `ampoule_build::guest` is relative to the host's package",
+        "no guest package at `{}` ({reason}); the path given to `ampoule_build::guest` is relative to the host's package",
         manifest.display()
     )]
     GuestNotFound {
         /// The manifest that should be there.
         manifest: PathBuf,
         /// What the file system said.
-        source: io::Error,
+        reason: io::Error,
     },
 
     /// The manifest describes a workspace without a package in its root.
@@ -67,14 +67,13 @@ pub enum BuildError {
 
     /// Neither musl nor glibc's static library is installed.
     #[error(
-        "there is no C library to link a guest with. Install one of these:\n\
+        "there is no C library to link a guest with ({glibc}). Install one of these:\n\
          \x20 - musl, with which guests start fastest: `rustup target add x86_64-unknown-linux-musl`\n\
          \x20 - glibc's static library, on x86-64 Linux: package `libc6-dev` (Debian, Ubuntu), `glibc-static` (Fedora), \
          `glibc-devel-static` (openSUSE), `glibc` (Arch)"
     )]
     NoStaticLibc {
         /// Why glibc cannot be used.
-        #[source]
         glibc: NoGlibc,
     },
 
@@ -97,39 +96,39 @@ pub enum BuildError {
     },
 
     /// A program that is needed could not be started, or its output could not be read.
-    #[error("cannot run `{}`", program.display())]
+    #[error("cannot run `{}`: {reason}", program.display())]
     Run {
         /// The program.
         program: PathBuf,
         /// What the operating system said.
-        source: io::Error,
+        reason: io::Error,
     },
 
     /// The output of `cargo metadata` is not what this crate knows.
-    #[error("`cargo metadata` printed something unexpected for `{}`", manifest.display())]
+    #[error("`cargo metadata` printed something unexpected for `{}`: {reason}", manifest.display())]
     Metadata {
         /// Manifest of the guest.
         manifest: PathBuf,
         /// Where the output differs.
-        source: serde_json::Error,
+        reason: serde_json::Error,
     },
 
     /// A file of the guest's build could not be read.
-    #[error("cannot read `{}`", path.display())]
+    #[error("cannot read `{}`: {reason}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
         /// What the operating system said.
-        source: io::Error,
+        reason: io::Error,
     },
 
     /// The image could not be written to the host's output directory.
-    #[error("cannot write `{}`", path.display())]
+    #[error("cannot write `{}`: {reason}", path.display())]
     Write {
         /// The file or directory.
         path: PathBuf,
         /// What the operating system said.
-        source: io::Error,
+        reason: io::Error,
     },
 }
 
@@ -163,3 +162,6 @@ pub enum NoGlibc {
         file: &'static str,
     },
 }
+
+#[cfg(test)]
+mod tests;

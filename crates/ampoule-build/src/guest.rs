@@ -1,7 +1,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::{error, process};
+use std::process;
 
 use crate::cargo::{self, Package, Workspace};
 use crate::inputs::Inputs;
@@ -108,11 +108,6 @@ impl Guest {
     pub fn build(self) {
         if let Err(error) = self.try_build() {
             eprintln!("error: {error}");
-            let mut source = error::Error::source(&error);
-            while let Some(cause) = source {
-                eprintln!("  caused by: {cause}");
-                source = cause.source();
-            }
             process::exit(1);
         }
     }
@@ -158,7 +153,7 @@ impl Guest {
             .iter()
             .map(|image| {
                 let bytes =
-                    fs::read(&image.path).map_err(|source| BuildError::Read { path: image.path.clone(), source })?;
+                    fs::read(&image.path).map_err(|reason| BuildError::Read { path: image.path.clone(), reason })?;
                 Artifact::write(&image.bin, &bytes, &script.out_dir)
             })
             .collect()
@@ -166,7 +161,7 @@ impl Guest {
 
     fn manifest(&self, script: &BuildScript) -> Result<PathBuf, BuildError> {
         let manifest = script.package_dir.join(&self.path).join("Cargo.toml");
-        manifest.canonicalize().map_err(|source| BuildError::GuestNotFound { manifest, source })
+        manifest.canonicalize().map_err(|reason| BuildError::GuestNotFound { manifest, reason })
     }
 
     fn choose_bins<'a>(&'a self, package: &'a Package) -> Result<Vec<&'a str>, BuildError> {

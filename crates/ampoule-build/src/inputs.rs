@@ -26,7 +26,7 @@ impl Inputs {
     ) -> Result<(), BuildError> {
         for image in &build.images {
             let path = image.path.with_extension("d");
-            let text = fs::read_to_string(&path).map_err(|source| BuildError::Read { path, source })?;
+            let text = fs::read_to_string(&path).map_err(|reason| BuildError::Read { path, reason })?;
             self.paths.extend(parse_dep_info(&text));
         }
         for package in &build.local_packages {

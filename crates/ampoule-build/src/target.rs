@@ -29,7 +29,7 @@ fn has_std(rustc: &Path, target: &str) -> Result<bool, BuildError> {
         .args(["--print", "target-libdir", "--target", target])
         .stderr(Stdio::inherit())
         .output()
-        .map_err(|source| BuildError::Run { program: rustc.to_owned(), source })?;
+        .map_err(|reason| BuildError::Run { program: rustc.to_owned(), reason })?;
     let dir = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim_end());
     let Ok(entries) = dir.read_dir() else {
         return Ok(false);

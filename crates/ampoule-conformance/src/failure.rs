@@ -25,8 +25,8 @@ pub enum Failure {
         at: &'static Location<'static>,
     },
     /// It refused an operation that the case needs.
-    #[error("an operation was refused")]
-    Refused(#[from] HypervisorError),
+    #[error("an operation was refused: {0}")]
+    Refused(HypervisorError),
     /// It, or the case, panicked.
     #[error("panicked: {message}")]
     Panicked {
@@ -34,20 +34,44 @@ pub enum Failure {
         message: String,
     },
     /// The host could not provide for the case. This says nothing about the backend.
-    #[error("the host has no memory or thread for this case, run it where there is more")]
-    Host(#[from] io::Error),
+    #[error("the host has no memory or thread for this case, run it where there is more: {0}")]
+    Host(io::Error),
     /// The host could not revoke cached translations. This says nothing about the backend.
-    #[error("the host could not revoke cached translations")]
-    Revoke(#[from] RevokeError),
+    #[error("the host could not revoke cached translations: {0}")]
+    Revoke(RevokeError),
     /// The case looked beyond its memory, which is a bug of the suite.
-    #[error("the case looked beyond its memory; please report it")]
-    OutOfRegion(#[from] OutOfRegion),
+    #[error("the case looked beyond its memory; please report it: {0}")]
+    OutOfRegion(OutOfRegion),
 }
 
 impl Failure {
     /// Whether the backend lacks an operation, as opposed to performing it wrongly.
     pub fn is_lack(&self) -> bool {
         matches!(self, Failure::Refused(_))
+    }
+}
+
+impl From<HypervisorError> for Failure {
+    fn from(error: HypervisorError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Host(error)
+    }
+}
+
+impl From<RevokeError> for Failure {
+    fn from(error: RevokeError) -> Self {
+        Self::Revoke(error)
+    }
+}
+
+impl From<OutOfRegion> for Failure {
+    fn from(error: OutOfRegion) -> Self {
+        Self::OutOfRegion(error)
     }
 }
 

@@ -69,6 +69,6 @@ pub fn assert_passes(hypervisor: &dyn Hypervisor, part: Part, name: &str) {
     let case = cases().iter().find(|case| case.part == part && case.name == name);
     let case = case.unwrap_or_else(|| panic!("the suite has no case {}::{name}", part.name()));
     if let Err(failure) = case.run(hypervisor) {
-        panic!("{case}: {}\n{}", case.promise, report::Chain(&failure));
+        panic!("{case}: {}\n{failure}", case.promise);
     }
 }

@@ -62,28 +62,9 @@ impl fmt::Display for Report {
                 if let Err(failure) = result {
                     let verdict = if failure.is_lack() { "lacks" } else { "fails" };
                     writeln!(f, "  {verdict} {}: {}", case.name, case.promise)?;
-                    writeln!(f, "        {}", Chain(failure))?;
+                    writeln!(f, "        {failure}")?;
                 }
             }
-        }
-        Ok(())
-    }
-}
-
-/// An error with its sources. One that its error's own text has told is not told again.
-pub(crate) struct Chain<'a>(pub(crate) &'a dyn std::error::Error);
-
-impl fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut told = self.0.to_string();
-        f.write_str(&told)?;
-        let mut error = self.0;
-        while let Some(source) = error.source() {
-            let text = source.to_string();
-            if !told.contains(&text) {
-                write!(f, ": {text}")?;
-            }
-            (told, error) = (text, source);
         }
         Ok(())
     }

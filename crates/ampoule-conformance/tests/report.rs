@@ -83,7 +83,7 @@ fn unfinished(make: fn() -> HypervisorError) -> Unfinished {
 fn a_backend_that_refuses_is_told_what_it_lacks() {
     let backend = unfinished(|| HypervisorError::Refused {
         operation: Operation::CreateVm,
-        source: io::ErrorKind::Unsupported.into(),
+        reason: io::ErrorKind::Unsupported.into(),
     });
     let report = check(&backend);
     assert!(!report.is_passed());

@@ -5,6 +5,7 @@
 //! that one binary can hold several backends and a test can put a failing one in between
 //! ([`FailAt`](crate::inject::FailAt)).
 
+mod open_error;
 mod statistics;
 
 use std::fmt;
@@ -18,6 +19,7 @@ use crate::linux::advice::WithAdvice;
 use crate::memory::Region;
 use crate::page_set::PageSet;
 
+pub use open_error::OpenError;
 pub use statistics::{Statistics, StatisticsReader};
 
 /// A hypervisor that was found usable.
@@ -285,18 +287,17 @@ pub struct Counters {
     pub ioctls: u64,
 }
 
-/// Why the hypervisor could not do something.
+/// Why the hypervisor could not do something. The text says all of it: there is no [`source`](std::error::Error::source).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HypervisorError {
     /// The kernel refused.
-    #[error("the hypervisor could not {operation}: {}", WithAdvice(source))]
+    #[error("the hypervisor could not {operation}: {}", WithAdvice(reason))]
     Refused {
         /// What was asked of it.
         operation: Operation,
         /// Its answer.
-        #[source]
-        source: io::Error,
+        reason: io::Error,
     },
     /// Memory was to be mapped under a slot number that is in use.
     #[error("memory slot {slot} is in use")]
@@ -326,10 +327,10 @@ pub enum HypervisorError {
         /// How many pages the set can hold.
         given: usize,
     },
-    /// A model-specific register does not exist on this hypervisor.
-    #[error("the hypervisor does not let model-specific register {index:#x} be set")]
-    MsrRefused {
-        /// The register's number.
+    /// A system register does not exist on this hypervisor.
+    #[error("the hypervisor does not let system register {index:#x} be set")]
+    RegisterRefused {
+        /// The register's number, by which the processor's instructions name it.
         index: u32,
     },
     /// The virtual machine belongs to the process from which this one was forked. Nothing was done to it.
@@ -354,9 +355,9 @@ pub enum Operation {
     ForgetWrittenPages,
     CreateVcpu,
     MapRunPage,
-    SetCpuid,
-    SetExtendedControlRegister,
-    SetModelSpecificRegisters,
+    SetProcessorFeatures,
+    EnableRegisterState,
+    SetSystemRegisters,
     Run,
     ReadSpecialRegisters,
     SetSpecialRegisters,
@@ -378,9 +379,9 @@ impl fmt::Display for Operation {
             Operation::ForgetWrittenPages => "forget which pages a guest has written",
             Operation::CreateVcpu => "create a vCPU",
             Operation::MapRunPage => "map a vCPU's run page",
-            Operation::SetCpuid => "set a vCPU's CPUID table",
-            Operation::SetExtendedControlRegister => "set a vCPU's XCR0",
-            Operation::SetModelSpecificRegisters => "set a vCPU's model-specific registers",
+            Operation::SetProcessorFeatures => "set which features a vCPU has",
+            Operation::EnableRegisterState => "enable register state of a vCPU",
+            Operation::SetSystemRegisters => "set a vCPU's system registers",
             Operation::Run => "run a vCPU",
             Operation::ReadSpecialRegisters => "read a vCPU's special registers",
             Operation::SetSpecialRegisters => "set a vCPU's special registers",

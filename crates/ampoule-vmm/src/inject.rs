@@ -60,7 +60,7 @@ struct Plan {
 impl Plan {
     fn pass(&self, operation: Operation) -> Result<(), HypervisorError> {
         if self.operations.fetch_add(1, Ordering::Relaxed) == self.number {
-            return Err(HypervisorError::Refused { operation, source: io::Error::other("failure injected by a test") });
+            return Err(HypervisorError::Refused { operation, reason: io::Error::other("failure injected by a test") });
         }
         Ok(())
     }

@@ -44,6 +44,8 @@
 
 pub mod address;
 pub mod count;
+#[cfg(test)]
+mod error_tests;
 pub mod hypervisor;
 pub mod inject;
 pub mod kvm;
@@ -62,9 +64,9 @@ pub use arch::address_map;
 pub use arch::exception;
 pub use arch::shim::DOORBELL;
 pub use hypervisor::{
-    Counters, Exit, Hypervisor, HypervisorError, Interrupt, Statistics, StatisticsReader, Vcpu, Vm, WriteTracking,
+    Counters, Exit, Hypervisor, HypervisorError, Interrupt, OpenError, Statistics, StatisticsReader, Vcpu, Vm,
+    WriteTracking,
 };
-pub use kvm::OpenError;
 pub use linux::advice::WithAdvice;
 pub use linux::process::Process;
 pub use memory::{Contents, OutOfRegion, Region, RevokeError};

@@ -20,6 +20,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use crate::address::PAGE_SIZE;
 use crate::arch::copy;
+use crate::linux::advice::WithAdvice;
 
 use contents::Extent;
 use mapping::Mapping;
@@ -349,6 +350,6 @@ pub enum RevokeError {
     #[error(transparent)]
     OutOfRegion(#[from] OutOfRegion),
     /// The host kernel refused to change the protection, most often because the process has too many mappings.
-    #[error("the host cannot change the protection of guest memory (is vm.max_map_count reached?)")]
-    Protect(#[source] io::Error),
+    #[error("the host cannot change the protection of guest memory: {}", WithAdvice(.0))]
+    Protect(io::Error),
 }

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::hypervisor::Hypervisor;
-use crate::kvm::{Kvm, OpenError};
+use crate::hypervisor::{Hypervisor, OpenError};
+use crate::kvm::Kvm;
 
 /// The platform's hypervisor, opened at the first call and kept for the process.
 ///

@@ -40,8 +40,8 @@ fn every_operation_can_fail() {
             break;
         }
         match result.unwrap_err() {
-            HypervisorError::Refused { operation, source } => {
-                assert_eq!(source.to_string(), "failure injected by a test");
+            HypervisorError::Refused { operation, reason } => {
+                assert_eq!(reason.to_string(), "failure injected by a test");
                 failed.insert(operation);
             }
             other => panic!("{other:?}"),

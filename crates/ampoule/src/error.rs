@@ -1,4 +1,9 @@
 //! Errors of building a sandbox and of calling into it.
+//!
+//! All errors of this crate keep one rule: `{}` says everything, and [`source`](std::error::Error::source) returns only what
+//! `{}` has not said. An error whose text has that of another in it does not return that one as its source; the value is in
+//! a public field, `reason` where it is not the only one. So nothing is lost where an application prints `{}`, and no
+//! sentence comes twice where it prints the chain.
 
 use std::sync::Arc;
 
@@ -7,10 +12,11 @@ use ampoule_abi::text::{printable_lines, printable_name};
 use ampoule_vmm::{HypervisorError, OpenError, WithAdvice};
 use thiserror::Error;
 
+use crate::blame::Blame;
 use crate::fault::GuestPanic;
 use crate::interrupt::{InterruptSignalError, why_unwatched};
 use crate::loader::LoadError;
-use crate::sandbox::{RestoreError, SnapshotError};
+use crate::sandbox::{LARGEST_MAILBOX, RestoreError, SnapshotError};
 use crate::signature::{Parameters, Signature};
 use crate::termination::Termination;
 
@@ -23,20 +29,20 @@ pub enum BuildError {
     Open(#[from] OpenError),
     /// The hypervisor refused to make the virtual machine.
     #[error("the virtual machine could not be created: {0}")]
-    Hypervisor(#[source] Arc<HypervisorError>),
+    Hypervisor(Arc<HypervisorError>),
     /// The host has no memory for the guest.
-    #[error("no memory for the {what} of {bytes} bytes: {}", WithAdvice(source))]
+    #[error("no memory for the {what} of {bytes} bytes: {}", WithAdvice(reason))]
     Memory {
         /// What the memory is for.
         what: &'static str,
         /// How much.
         bytes: usize,
         /// What the operating system said.
-        source: std::io::Error,
+        reason: std::io::Error,
     },
     /// The host gives no random bytes, with which a guest starts.
     #[error("the host gives no random bytes for the guest: {0}; let the process's seccomp filter allow `getrandom`")]
-    Random(#[source] std::io::Error),
+    Random(std::io::Error),
     /// A setting is out of its range.
     #[error("`Builder::{setting}` of {given} bytes is out of range: {least} to {most}")]
     Setting {
@@ -86,16 +92,16 @@ pub enum BuildError {
     Signal(#[from] InterruptSignalError),
     /// The time limit of the guest's start cannot be watched.
     #[error("the time limit of the guest's start cannot be watched, since {}", why_unwatched(.0))]
-    LimitsUnwatched(#[source] std::io::Error),
+    LimitsUnwatched(std::io::Error),
     /// The sandbox does not fit the snapshot that it was to be made from.
     #[error(transparent)]
     Snapshot(RestoreError),
     /// The state in which the guest is ready for calls could not be remembered.
     #[error("could not take the initial snapshot: {0}")]
-    Initial(#[source] SnapshotError),
+    Initial(SnapshotError),
     /// The guest ended before it was ready for calls.
     #[error("the guest ended before it was ready: {0}")]
-    Start(#[source] Termination),
+    Start(Termination),
 }
 
 /// Why a call gave no result.
@@ -147,7 +153,8 @@ pub enum CallError {
     },
     /// The arguments or the result do not fit the mailbox.
     #[error(
-        "{what} of guest function `{function}`: payload of {needed} bytes does not fit the {mailbox_size}-byte mailbox; raise it with `Builder::mailbox_size`"
+        "{what} of guest function `{function}`: payload of {needed} bytes does not fit the {mailbox_size}-byte mailbox; {}",
+        more_room(*needed)
     )]
     PayloadTooLarge {
         /// Name of the function.
@@ -160,20 +167,20 @@ pub enum CallError {
         mailbox_size: usize,
     },
     /// The arguments could not be encoded.
-    #[error("the arguments of guest function `{function}` could not be encoded: {source}")]
+    #[error("the arguments of guest function `{function}` could not be encoded: {reason}")]
     Encode {
         /// Name of the function.
         function: String,
         /// Why.
-        source: EncodeError,
+        reason: EncodeError,
     },
     /// The result could not be decoded: the guest sent something else than its signature says.
-    #[error("the result of guest function `{function}` could not be decoded: {source}")]
+    #[error("the result of guest function `{function}` could not be decoded: {reason}")]
     Decode {
         /// Name of the function.
         function: String,
         /// Why.
-        source: DecodeError,
+        reason: DecodeError,
     },
     /// The guest could not decode the arguments: its types differ from the host's behind the same names.
     #[error("guest function `{function}` could not decode its arguments: {}", printable_lines(message))]
@@ -202,13 +209,13 @@ pub enum CallError {
     /// The call's time limit cannot be watched. The guest has not run.
     #[error(
         "guest function `{function}` was not called: its time limit cannot be watched, since {}",
-        why_unwatched(source)
+        why_unwatched(reason)
     )]
     LimitsUnwatched {
         /// Name of the function.
         function: String,
         /// What the operating system said.
-        source: std::io::Error,
+        reason: std::io::Error,
     },
     /// The guest ended in this call.
     #[error("{}\n  the sandbox is poisoned: restore a snapshot or reset it", ended(function, cause))]
@@ -216,14 +223,12 @@ pub enum CallError {
         /// Name of the function.
         function: String,
         /// How it ended.
-        #[source]
         cause: Termination,
     },
     /// The guest ended in an earlier call, or the sandbox could not be put back to an earlier state.
     #[error("the sandbox is poisoned: {}", remedy(cause))]
     Poisoned {
         /// How it ended.
-        #[source]
         cause: Termination,
     },
 }
@@ -254,17 +259,6 @@ impl CallError {
     }
 }
 
-/// Who has caused an error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Blame {
-    /// The guest's code: it failed, or did what it may not.
-    Guest,
-    /// The application: it called wrongly, killed the call, or its host function panicked.
-    Caller,
-    /// The hypervisor, or the operating system under it.
-    Hypervisor,
-}
-
 /// A payload of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Payload {
@@ -281,6 +275,16 @@ impl std::fmt::Display for Payload {
             Self::Result => "result",
         })
     }
+}
+
+/// What to do about a payload that does not fit the mailbox.
+fn more_room(needed: u64) -> String {
+    if needed > LARGEST_MAILBOX as u64 {
+        return format!(
+            "no mailbox has more than {LARGEST_MAILBOX} bytes for it, so send it in parts, by several calls"
+        );
+    }
+    "raise it with `Builder::mailbox_size`".to_owned()
 }
 
 fn listed(names: &[String]) -> String {
@@ -306,8 +310,6 @@ fn ended(function: &str, cause: &Termination) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::error::Error as _;
-
     use super::*;
 
     #[test]
@@ -325,6 +327,20 @@ mod tests {
         assert!(message.contains("build or spawn a new sandbox") && !message.contains("reset it"), "{message}");
         let message = CallError::Poisoned { cause: Termination::Killed }.to_string();
         assert!(message.contains("restore a snapshot or reset it"), "{message}");
+    }
+
+    #[test]
+    fn a_payload_that_fits_no_mailbox_is_not_told_to_be_given_a_larger_one() {
+        let too_large = |needed| CallError::PayloadTooLarge {
+            function: "render".to_owned(),
+            what: Payload::Result,
+            needed,
+            mailbox_size: 1 << 20,
+        };
+        let message = too_large(LARGEST_MAILBOX as u64).to_string();
+        assert!(message.ends_with("raise it with `Builder::mailbox_size`"), "{message}");
+        let message = too_large(LARGEST_MAILBOX as u64 + 1).to_string();
+        assert!(message.contains("in parts") && !message.contains("raise"), "{message}");
     }
 
     #[test]
@@ -351,10 +367,8 @@ mod tests {
 
     #[test]
     fn a_value_that_a_type_rejects_cannot_play_with_the_terminal_either() {
-        let source: DecodeError = serde::de::Error::custom("no such colour: \x1b[31mred");
-        let error = CallError::Decode { function: "colour".to_owned(), source };
-        for error in [&error as &dyn std::error::Error, error.source().expect("it has one")] {
-            assert!(error.to_string().ends_with("no such colour: \\u{1b}[31mred"), "{error}");
-        }
+        let reason: DecodeError = serde::de::Error::custom("no such colour: \x1b[31mred");
+        let error = CallError::Decode { function: "colour".to_owned(), reason };
+        assert!(error.to_string().ends_with("no such colour: \\u{1b}[31mred"), "{error}");
     }
 }

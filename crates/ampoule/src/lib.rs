@@ -46,7 +46,10 @@
 mod address_space;
 mod arguments;
 mod arity;
+mod blame;
 mod error;
+#[cfg(test)]
+mod error_tests;
 mod fault;
 #[cfg(fuzzing)]
 #[doc(hidden)]
@@ -72,7 +75,8 @@ pub use ampoule_abi::codec::{DecodeError, EncodeError};
 pub use ampoule_symbols::{Backtrace, Frame, ImagePlace, Omission};
 pub use ampoule_vmm::{Counters, HypervisorError, OpenError, Registers};
 pub use arguments::{Arguments, Borrowed, Parameter, Parameters};
-pub use error::{Blame, BuildError, CallError, Payload};
+pub use blame::Blame;
+pub use error::{BuildError, CallError, Payload};
 pub use fault::{EndlessWait, Fault, FaultAccess, FaultKind, FaultTarget, GuestPanic};
 pub use host_function::HostFunction;
 pub use image::{Image, ImageError};

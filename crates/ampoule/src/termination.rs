@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ampoule_vmm::HypervisorError;
 use thiserror::Error;
 
-use crate::error::Blame;
+use crate::blame::Blame;
 use crate::fault::Fault;
 use crate::limits::ExceededLimit;
 use crate::mailbox::ProtocolViolation;
@@ -31,11 +31,11 @@ pub enum Termination {
     #[error("a host function or the writer of an output panicked while the guest waited for it")]
     HostFunctionPanicked,
     /// The sandbox could not be put back to an earlier state.
-    #[error("{0}")]
-    RestoreFailed(#[source] RestoreError),
+    #[error(transparent)]
+    RestoreFailed(RestoreError),
     /// The hypervisor failed.
     #[error("the hypervisor failed: {0}")]
-    Hypervisor(#[source] Arc<HypervisorError>),
+    Hypervisor(Arc<HypervisorError>),
 }
 
 impl Termination {

@@ -79,7 +79,7 @@ fn without_descriptors_a_spawn_fails() {
             match tenant_spawn(&snapshot).build() {
                 Err(error) => {
                     assert!(matches!(error, BuildError::Hypervisor(_) | BuildError::Memory { .. }), "{error}");
-                    assert!(full_text(&error).contains("Too many open files"), "{}", full_text(&error));
+                    assert!(error.to_string().contains("Too many open files"), "{error}");
                     assert!(error.to_string().contains("RLIMIT_NOFILE"), "{error}");
                 }
                 Ok(mut spawned) => {
@@ -203,11 +203,6 @@ pub(crate) fn in_a_process_of_its_own(name: &str, test: impl FnOnce()) {
     let text = [output.stdout, output.stderr].concat();
     let text = String::from_utf8_lossy(&text);
     assert!(output.status.success() && text.contains("1 passed"), "{}\n{text}", output.status);
-}
-
-pub(crate) fn full_text(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// A limit of open files, until it is dropped.

@@ -125,8 +125,8 @@ fn a_filter_that_comes_later_is_noticed_by_the_first_limit_that_it_spoils() {
         for _ in 0..100 {
             let call = Call::new("read_the_clock_for_ever", ()).deadline(Duration::from_millis(5));
             match sandbox.call_with::<(), _>(call).unwrap_err() {
-                CallError::LimitsUnwatched { source, .. } => {
-                    assert_eq!(source.raw_os_error(), Some(libc::EPERM));
+                CallError::LimitsUnwatched { reason, .. } => {
+                    assert_eq!(reason.raw_os_error(), Some(libc::EPERM));
                     noticed = true;
                     break;
                 }

@@ -64,7 +64,7 @@ impl Kvm {
             .read(true)
             .write(true)
             .open(path)
-            .map_err(|source| open_error::diagnose(path, source))?;
+            .map_err(|reason| open_error::diagnose(path, reason))?;
         Kvm::try_out(path, file.into())
     }
 
@@ -109,8 +109,8 @@ impl Kvm {
                 tracing::debug!(%capabilities, %detection, "opened KVM");
                 Ok(Kvm { device, capabilities, detection })
             }
-            Err(source) if source.is_shortage() => Err(OpenError::Exhausted { path: path.to_owned(), source }),
-            Err(source) => Err(OpenError::Unusable { path: path.to_owned(), detection: detection.into(), source }),
+            Err(reason) if reason.is_shortage() => Err(OpenError::Exhausted { path: path.to_owned(), reason }),
+            Err(reason) => Err(OpenError::Unusable { path: path.to_owned(), detection: detection.into(), reason }),
         }
     }
 
@@ -131,7 +131,7 @@ impl Kvm {
         let inherited = |parents: &Mutex<Option<Arc<Kvm>>>| parents.try_lock().ok()?.clone();
         let shared = SHARED
             .get(|parents| Mutex::new(parents.and_then(inherited)))
-            .map_err(|source| OpenError::Failed { path: Kvm::DEVICE.into(), source })?;
+            .map_err(|reason| OpenError::Failed { path: Kvm::DEVICE.into(), reason })?;
         let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(kvm) = &*shared {
             return Ok(kvm.clone());
@@ -191,7 +191,7 @@ impl Device {
         let (run_page_len, mut cpuid) = ask().map_err(|errno: kvm_ioctls::Error| OpenError::Undescribed {
             path: path.to_owned(),
             detection: detection.clone().into(),
-            source: errno.into(),
+            reason: errno.into(),
         })?;
         let offered_xcr0 = cpuid::offered_state(&cpuid);
         let xcr0 = cpuid::restrict(&mut cpuid);

@@ -8,12 +8,13 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::ptr;
 
-use crate::linux::advice::WithAdvice;
+use crate::hypervisor;
+use crate::linux::advice::{WithAdvice, is_shortage};
 use crate::x86_64::probe::ProbeError;
 
 use super::detection::Detection;
 
-/// Why KVM cannot be used. Where KVM is there and does not suffice, the text ends with a list of all that was found out.
+/// Why KVM cannot be used, with all details. Where KVM is there and does not suffice, the text ends with a list of all that was found out.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
@@ -64,45 +65,62 @@ pub enum OpenError {
         detection: Box<Detection>,
     },
     /// KVM is there, but cannot run guests as they have to be run.
-    #[error("{}: KVM does not run a trial guest: {source}{}", path.display(), Findings(detection))]
+    #[error("{}: KVM does not run a trial guest: {reason}{}", path.display(), Findings(detection))]
     Unusable {
         /// The device's path.
         path: PathBuf,
         /// What was found out.
         detection: Box<Detection>,
         /// What went wrong.
-        #[source]
-        source: ProbeError,
+        reason: ProbeError,
     },
     /// KVM is there, but the process or the system has too little left of something to try it out. KVM may be usable.
-    #[error("{}: KVM could not be tried out: {source}", path.display())]
+    #[error("{}: KVM could not be tried out: {reason}", path.display())]
     Exhausted {
         /// The device's path.
         path: PathBuf,
         /// What could not be had.
-        #[source]
-        source: ProbeError,
+        reason: ProbeError,
     },
     /// KVM is there, but does not tell what it offers to guests.
-    #[error("{}: KVM does not tell what it offers to guests: {source}{}", path.display(), Findings(detection))]
+    #[error("{}: KVM does not tell what it offers to guests: {reason}{}", path.display(), Findings(detection))]
     Undescribed {
         /// The device's path.
         path: PathBuf,
         /// What was found out.
         detection: Box<Detection>,
         /// What the kernel answered.
-        #[source]
-        source: io::Error,
+        reason: io::Error,
     },
     /// Anything else.
-    #[error("{}: cannot be used: {}", path.display(), WithAdvice(source))]
+    #[error("{}: cannot be used: {}", path.display(), WithAdvice(reason))]
     Failed {
         /// The device's path.
         path: PathBuf,
         /// What the kernel answered.
-        #[source]
-        source: io::Error,
+        reason: io::Error,
     },
+}
+
+impl From<OpenError> for hypervisor::OpenError {
+    fn from(error: OpenError) -> Self {
+        let explanation = error.to_string();
+        match error {
+            OpenError::Missing { .. } => Self::Missing { explanation },
+            OpenError::PermissionDenied { .. } => Self::PermissionDenied { explanation },
+            OpenError::NotKvm { .. }
+            | OpenError::ApiVersion { .. }
+            | OpenError::MissingCapability { .. }
+            | OpenError::Unusable { .. }
+            | OpenError::Undescribed { .. } => Self::Unsuitable { explanation },
+            OpenError::Exhausted { reason, .. } => match reason.into_refusal() {
+                Some(reason) => Self::Exhausted { explanation, reason },
+                None => Self::Unsuitable { explanation },
+            },
+            OpenError::Failed { reason, .. } if is_shortage(&reason) => Self::Exhausted { explanation, reason },
+            OpenError::Failed { reason, .. } => Self::Failed { explanation, reason },
+        }
+    }
 }
 
 /// Who may open a device that the process may not open.
@@ -220,17 +238,17 @@ impl fmt::Display for Findings<'_> {
 }
 
 /// Explains why `path` could not be opened.
-pub(super) fn diagnose(path: &Path, source: io::Error) -> OpenError {
+pub(super) fn diagnose(path: &Path, reason: io::Error) -> OpenError {
     let path = path.to_owned();
-    match source.kind() {
+    match reason.kind() {
         io::ErrorKind::NotFound => OpenError::Missing { path },
         io::ErrorKind::PermissionDenied => match DeviceAccess::of(&path) {
             Ok(access) => OpenError::PermissionDenied { path, access },
-            Err(_) => OpenError::Failed { path, source },
+            Err(_) => OpenError::Failed { path, reason },
         },
         // The device node is there, but no driver behind it.
-        _ if matches!(source.raw_os_error(), Some(libc::ENODEV | libc::ENXIO)) => OpenError::Missing { path },
-        _ => OpenError::Failed { path, source },
+        _ if matches!(reason.raw_os_error(), Some(libc::ENODEV | libc::ENXIO)) => OpenError::Missing { path },
+        _ => OpenError::Failed { path, reason },
     }
 }
 

@@ -85,12 +85,15 @@ impl Slots {
         self.read_rings();
         let taken = self
             .give_back(vm, |of| of.slot == slot && pages.contains(of.page as usize))
-            .map_err(|source| refused(source, Operation::ForgetWrittenPages))?;
+            .map_err(|reason| refused(reason, Operation::ForgetWrittenPages))?;
         let slot = self.tracked(slot, pages)?;
         if taken == Taken::InPieces {
             slot.unprotected.get_or_insert_with(|| PageSet::new(pages.capacity())).insert_all(pages);
         }
-        slot.protect(pages).map_err(|source| refused(io::Error::other(source), Operation::ForgetWrittenPages))?;
+        slot.protect(pages).map_err(|error| match error {
+            RevokeError::Protect(reason) => refused(reason, Operation::ForgetWrittenPages),
+            RevokeError::OutOfRegion(error) => refused(io::Error::other(error), Operation::ForgetWrittenPages),
+        })?;
         // Comes last: where a page could not be protected, what was written to it is still to be told.
         if let Some(untold) = &mut slot.untold {
             pages.iter().for_each(|page| untold.remove(page));
@@ -101,7 +104,7 @@ impl Slots {
     /// Makes room in the rings. `vm` is the virtual machine's descriptor.
     pub(super) fn make_room(&mut self, vm: BorrowedFd<'_>) -> Result<(), HypervisorError> {
         self.read_rings();
-        self.give_back(vm, |_| false).map(drop).map_err(|source| refused(source, Operation::ReadWrittenPages))
+        self.give_back(vm, |_| false).map(drop).map_err(|reason| refused(reason, Operation::ReadWrittenPages))
     }
 
     /// A slot whose writes are tracked and which `pages` fits.
@@ -201,8 +204,8 @@ fn reset_rings(vm: BorrowedFd<'_>) -> io::Result<()> {
     if error.kind() == io::ErrorKind::Interrupted { Ok(()) } else { Err(error) }
 }
 
-fn refused(source: io::Error, operation: Operation) -> HypervisorError {
-    HypervisorError::Refused { operation, source }
+fn refused(reason: io::Error, operation: Operation) -> HypervisorError {
+    HypervisorError::Refused { operation, reason }
 }
 
 /// `_IO(KVMIO, 0xc7)` in `linux/kvm.h`.

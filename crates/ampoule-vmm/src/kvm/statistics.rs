@@ -44,8 +44,8 @@ impl StatisticsReader for KvmStatistics {
     }
 }
 
-fn refused(source: io::Error) -> HypervisorError {
-    HypervisorError::Refused { operation: Operation::ReadStatistics, source }
+fn refused(reason: io::Error) -> HypervisorError {
+    HypervisorError::Refused { operation: Operation::ReadStatistics, reason }
 }
 
 fn parse(file: &impl FileExt) -> io::Result<Statistics> {

@@ -41,7 +41,7 @@ impl KvmVcpu {
         // SAFETY: `fd` stays open during the borrow.
         let borrowed = unsafe { BorrowedFd::borrow_raw(fd.as_raw_fd()) };
         let (page, ring) = shared::map(borrowed, machine.device.run_page_len, machine.made_in)
-            .map_err(|source| HypervisorError::Refused { operation: Operation::MapRunPage, source })?;
+            .map_err(|reason| HypervisorError::Refused { operation: Operation::MapRunPage, reason })?;
         machine.add_ring(ring)?;
         let mut vcpu = KvmVcpu {
             fd,
@@ -63,7 +63,7 @@ impl KvmVcpu {
     fn set_cpuid(&mut self) -> Result<(), HypervisorError> {
         self.counters.ioctls += 1;
         uninterrupted(|| self.fd.set_cpuid2(&self.machine.device.cpuid))
-            .map_err(|errno| refused(Operation::SetCpuid, errno))
+            .map_err(|errno| refused(Operation::SetProcessorFeatures, errno))
     }
 
     /// What neither the registers of a run nor a guest ever changes.
@@ -81,8 +81,7 @@ impl KvmVcpu {
         let mut registers = kvm_xcrs { nr_xcrs: 1, ..Default::default() };
         registers.xcrs[0].value = xcr0;
         self.counters.ioctls += 1;
-        uninterrupted(|| self.fd.set_xcrs(&registers))
-            .map_err(|errno| refused(Operation::SetExtendedControlRegister, errno))
+        uninterrupted(|| self.fd.set_xcrs(&registers)).map_err(|errno| refused(Operation::EnableRegisterState, errno))
     }
 
     fn set_model_specific_registers(&mut self) -> Result<(), HypervisorError> {
@@ -95,9 +94,9 @@ impl KvmVcpu {
         let registers = Msrs::from_entries(&entries).expect("four entries are not too many");
         self.counters.ioctls += 1;
         let set = uninterrupted(|| self.fd.set_msrs(&registers))
-            .map_err(|errno| refused(Operation::SetModelSpecificRegisters, errno))?;
+            .map_err(|errno| refused(Operation::SetSystemRegisters, errno))?;
         match values.get(set) {
-            Some((index, _)) => Err(HypervisorError::MsrRefused { index: *index }),
+            Some((index, _)) => Err(HypervisorError::RegisterRefused { index: *index }),
             None => Ok(()),
         }
     }
@@ -124,11 +123,11 @@ impl Vcpu for KvmVcpu {
             // keeps mapped.
             let result = unsafe { libc::ioctl(self.fd.as_raw_fd(), KVM_RUN, 0) };
             if result < 0 {
-                let source = io::Error::last_os_error();
-                if source.kind() == io::ErrorKind::Interrupted {
+                let reason = io::Error::last_os_error();
+                if reason.kind() == io::ErrorKind::Interrupted {
                     return Ok(Exit::Interrupted);
                 }
-                return Err(HypervisorError::Refused { operation: Operation::Run, source });
+                return Err(HypervisorError::Refused { operation: Operation::Run, reason });
             }
             if !self.page.ring_is_full() {
                 break;

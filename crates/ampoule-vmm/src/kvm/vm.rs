@@ -98,7 +98,7 @@ impl Machine {
 impl KvmVm {
     pub(super) fn create(device: Arc<Device>, capabilities: Capabilities) -> Result<KvmVm, HypervisorError> {
         let made_in =
-            Process::current().map_err(|source| HypervisorError::Refused { operation: Operation::CreateVm, source })?;
+            Process::current().map_err(|reason| HypervisorError::Refused { operation: Operation::CreateVm, reason })?;
         let fd = uninterrupted(|| device.kvm.create_vm()).map_err(|errno| refused(Operation::CreateVm, errno))?;
         let ring = kvm_enable_cap {
             cap: KVM_CAP_DIRTY_LOG_RING,
@@ -177,5 +177,5 @@ impl Vm for KvmVm {
 
 /// The kernel's refusal as an error.
 pub(super) fn refused(operation: Operation, errno: kvm_ioctls::Error) -> HypervisorError {
-    HypervisorError::Refused { operation, source: errno.into() }
+    HypervisorError::Refused { operation, reason: errno.into() }
 }

@@ -23,20 +23,20 @@ pub(crate) fn is_shortage(error: &io::Error) -> bool {
 
 /// The error's number, also where the error has been given the name of the call.
 pub(crate) fn errno(error: &io::Error) -> Option<i32> {
-    let original = || error.get_ref()?.source()?.downcast_ref::<io::Error>()?.raw_os_error();
-    error.raw_os_error().or_else(original)
+    let named = || error.get_ref()?.downcast_ref::<NamedError>()?.reason.raw_os_error();
+    error.raw_os_error().or_else(named)
 }
 
 /// Gives an error of the kernel's the name of the call that it refused.
 pub(crate) fn named<T>(call: &'static str, result: io::Result<T>) -> io::Result<T> {
-    result.map_err(|source| io::Error::new(source.kind(), NamedError { call, source }))
+    result.map_err(|reason| io::Error::new(reason.kind(), NamedError { call, reason }))
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("`{call}`: {source}")]
+#[error("`{call}`: {reason}")]
 struct NamedError {
     call: &'static str,
-    source: io::Error,
+    reason: io::Error,
 }
 
 fn advice(error: &io::Error) -> Option<&'static str> {

@@ -61,10 +61,10 @@ pub(crate) struct Features {
 pub enum ProbeError {
     /// The trial guest could not be set up or run.
     #[error("a trial guest could not be run: {0}")]
-    Hypervisor(#[from] HypervisorError),
+    Hypervisor(HypervisorError),
     /// There was no memory for the trial guest.
     #[error("there is no memory for a trial guest: {}", WithAdvice(.0))]
-    Memory(#[source] io::Error),
+    Memory(io::Error),
     /// Nothing makes an `out` in ring 3 leave the guest.
     #[error("ring 3 of a guest cannot reach its I/O ports in any way")]
     NoPort,
@@ -88,7 +88,7 @@ pub enum ProbeError {
     },
     /// The trial guest's memory could not be revoked.
     #[error("translations of a trial guest's memory could not be revoked: {0}")]
-    Revoke(#[source] RevokeError),
+    Revoke(RevokeError),
     /// A guest is shown what its page tables said before they were edited, and a flush does not help.
     #[error("a guest sees outdated page tables, even after a flush of all translations")]
     PageTables,
@@ -98,11 +98,27 @@ impl ProbeError {
     /// Whether it is for lack of something that the host could not try the hypervisor out, which says nothing about that.
     pub(crate) fn is_shortage(&self) -> bool {
         match self {
-            ProbeError::Hypervisor(HypervisorError::Refused { source, .. }) | ProbeError::Memory(source) => {
-                is_shortage(source)
-            }
+            ProbeError::Hypervisor(HypervisorError::Refused { reason, .. })
+            | ProbeError::Memory(reason)
+            | ProbeError::Revoke(RevokeError::Protect(reason)) => is_shortage(reason),
             _ => false,
         }
+    }
+
+    /// What the operating system answered, where it has refused something.
+    pub(crate) fn into_refusal(self) -> Option<io::Error> {
+        match self {
+            ProbeError::Hypervisor(HypervisorError::Refused { reason, .. })
+            | ProbeError::Memory(reason)
+            | ProbeError::Revoke(RevokeError::Protect(reason)) => Some(reason),
+            _ => None,
+        }
+    }
+}
+
+impl From<HypervisorError> for ProbeError {
+    fn from(error: HypervisorError) -> Self {
+        Self::Hypervisor(error)
     }
 }
 

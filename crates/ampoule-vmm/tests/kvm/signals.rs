@@ -1,6 +1,5 @@
 //! Signals of the application while virtual machines are made.
 
-use std::error::Error;
 use std::mem::MaybeUninit;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,7 +14,7 @@ fn signals_of_the_application_do_not_make_a_creation_fail() {
     let kvm = Kvm::shared().unwrap();
     in_a_storm(libc::SIGUSR1, || {
         for creation in 0..CREATIONS {
-            create(&kvm).unwrap_or_else(|error| panic!("creation {creation}: {error}: {:?}", error.source()));
+            create(&kvm).unwrap_or_else(|error| panic!("creation {creation}: {error}"));
         }
     });
 }

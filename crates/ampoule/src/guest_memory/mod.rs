@@ -64,7 +64,7 @@ pub(crate) struct Restored {
 pub(crate) enum MemoryError {
     #[error(transparent)]
     Hypervisor(#[from] HypervisorError),
-    #[error("the host has no memory, file descriptor or mapping left for a guest's memory")]
+    #[error(transparent)]
     Host(#[from] io::Error),
 }
 

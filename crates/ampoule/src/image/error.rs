@@ -43,21 +43,18 @@ impl Display for ImageError {
     }
 }
 
-impl Error for ImageError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.problem.source()
-    }
-}
+/// The image's name and what is wrong with it say everything.
+impl Error for ImageError {}
 
 /// What is wrong with an image. The text is the rest of a sentence that begins with the image's name.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ImageProblem {
     /// The file could not be read.
-    #[error("cannot be read")]
+    #[error("cannot be read: {reason}")]
     Read {
         /// What the operating system says.
-        source: io::Error,
+        reason: io::Error,
     },
     /// The path names a directory, a device or a pipe.
     #[error("is not a regular file")]
@@ -222,14 +219,14 @@ pub enum ImageProblem {
         problem: RecordProblem,
     },
     /// A signature cannot be read.
-    #[error("has the function `{name}` with a malformed signature `{}`", printable_name(signature))]
+    #[error("has the function `{name}` with a malformed signature `{}`: {reason}", printable_name(signature))]
     Signature {
         /// The function.
         name: Box<str>,
         /// Its signature.
         signature: Box<str>,
         /// What is wrong with the signature.
-        source: SignatureError,
+        reason: SignatureError,
     },
     /// Two exports have the same name.
     #[error("exports two functions `{name}`; rename one")]

@@ -104,10 +104,10 @@ impl Interface {
         let function = Function {
             number: u32::try_from(offset).expect("the section's size is bounded"),
             name: entry.name.into(),
-            signature: entry.signature.parse().map_err(|source| ImageProblem::Signature {
+            signature: entry.signature.parse().map_err(|reason| ImageProblem::Signature {
                 name: entry.name.into(),
                 signature: entry.signature.into(),
-                source,
+                reason,
             })?,
         };
         match entry.direction {

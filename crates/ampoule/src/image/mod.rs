@@ -12,7 +12,7 @@ mod record;
 mod segment;
 mod source;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::borrow::Cow;
 use std::fmt;

@@ -10,7 +10,7 @@ use super::error::ImageProblem;
 /// Reads a file whose size is bounded, also where it grows while it is read.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, ImageProblem> {
     // Before it is opened: to open a pipe waits for a writer.
-    let metadata = fs::metadata(path).map_err(|source| ImageProblem::Read { source })?;
+    let metadata = fs::metadata(path).map_err(|reason| ImageProblem::Read { reason })?;
     if !metadata.is_file() {
         return Err(ImageProblem::NotAFile);
     }
@@ -18,7 +18,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, ImageProblem> {
     let mut bytes = Vec::with_capacity(metadata.len() as usize);
     File::open(path)
         .and_then(|file| file.take(MAX_FILE_SIZE + 1).read_to_end(&mut bytes))
-        .map_err(|source| ImageProblem::Read { source })?;
+        .map_err(|reason| ImageProblem::Read { reason })?;
     Ok(bytes)
 }
 

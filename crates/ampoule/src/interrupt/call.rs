@@ -29,20 +29,19 @@ pub(crate) struct TimeLimits {
 
 /// The time limits of the call could not be watched. The guest has not run.
 #[derive(Debug, Error)]
-#[error("the time limits of calls cannot be watched, since {}", why_unwatched(source))]
+#[error("the time limits of calls cannot be watched, since {}", why_unwatched(reason))]
 pub(crate) struct LimitsUnwatched {
-    #[source]
-    pub(crate) source: io::Error,
+    pub(crate) reason: io::Error,
 }
 
 /// Why time limits cannot be watched, and what to do about it: the rest of a sentence.
-pub(crate) fn why_unwatched(source: &io::Error) -> String {
-    match source.raw_os_error() {
+pub(crate) fn why_unwatched(reason: &io::Error) -> String {
+    match reason.raw_os_error() {
         Some(libc::EPERM | libc::EACCES | libc::ENOSYS) => format!(
-            "the kernel refuses to start a thread for it, or to send the signal that ends a call: {source}; let the process's \
+            "the kernel refuses to start a thread for it, or to send the signal that ends a call: {reason}; let the process's \
              seccomp filter allow `clone`, `clone3` and `tgkill`"
         ),
-        _ => format!("no thread could be started for it: {source}; free some of the process's threads or memory"),
+        _ => format!("no thread could be started for it: {reason}; free some of the process's threads or memory"),
     }
 }
 
@@ -91,7 +90,7 @@ impl Interruptor {
         let watchdog = if limits == TimeLimits::default() {
             None
         } else {
-            Some(self.shared.be_watched().map_err(|source| LimitsUnwatched { source })?)
+            Some(self.shared.be_watched().map_err(|reason| LimitsUnwatched { reason })?)
         };
         if let Some(signal) = self.shared.signal {
             signal.unblock();

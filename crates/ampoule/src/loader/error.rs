@@ -12,7 +12,7 @@ pub enum LoadError {
     /// The host cannot hold the image's pages, for lack of memory, files or mappings, or because a limit of the process's forbids
     /// it.
     #[error("the host cannot hold the image's pages: {}", WithAdvice(.0))]
-    Memory(#[source] std::io::Error),
+    Memory(std::io::Error),
     /// The image does not fit the guest's memory.
     #[error(
         "the guest image and its stack need {needed} bytes of memory, and the guest has {limit}; raise it with \

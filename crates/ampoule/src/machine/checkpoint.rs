@@ -49,7 +49,7 @@ pub(crate) enum RestoreMachineError {
     #[error(transparent)]
     Hypervisor(#[from] HypervisorError),
     #[error(transparent)]
-    Memory(#[from] Box<dyn std::error::Error + Send + Sync>),
+    Memory(#[from] std::io::Error),
 }
 
 impl Machine {
@@ -101,7 +101,7 @@ impl From<MemoryError> for RestoreMachineError {
     fn from(error: MemoryError) -> Self {
         match error {
             MemoryError::Hypervisor(error) => error.into(),
-            MemoryError::Host(error) => Self::Memory(error.into()),
+            MemoryError::Host(error) => error.into(),
         }
     }
 }

@@ -228,7 +228,7 @@ fn mailbox_windows(mailbox: &Mailbox, region: &Arc<Region>) -> [Window; 2] {
 }
 
 fn allocated<T>(what: &'static str, bytes: usize, result: std::io::Result<T>) -> Result<T, BuildError> {
-    result.map_err(|source| BuildError::Memory { what, bytes, source })
+    result.map_err(|reason| BuildError::Memory { what, bytes, reason })
 }
 
 /// Bytes of the host's random source, for the guest's start.

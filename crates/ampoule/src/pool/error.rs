@@ -32,13 +32,13 @@ pub enum PoolError {
     },
     /// A sandbox could not be made.
     #[error("a sandbox for the pool could not be made: {0}")]
-    Spawn(#[source] BuildError),
+    Spawn(BuildError),
     /// What prepares new sandboxes failed; see [`PoolBuilder::warm_up`](crate::PoolBuilder::warm_up).
     #[error("a new sandbox of the pool could not be warmed up: {0}")]
-    WarmUp(#[source] CallError),
+    WarmUp(CallError),
     /// A new sandbox could not go back to the snapshot after it was warmed up.
     #[error("a new sandbox of the pool was warmed up and could not go back to its snapshot: {0}")]
-    Restore(#[source] RestoreError),
+    Restore(RestoreError),
     /// The pool belongs to the process from which this one was forked.
     #[error(
         "the pool was made before this process was forked, and belongs to the process that made it: make another one here, of \

@@ -32,8 +32,8 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(source: Source, size: usize) -> Result<Self, PoolError> {
-        let process = Process::current().map_err(|source| {
-            let refused = HypervisorError::Refused { operation: Operation::CreateVm, source };
+        let process = Process::current().map_err(|reason| {
+            let refused = HypervisorError::Refused { operation: Operation::CreateVm, reason };
             PoolError::Spawn(BuildError::Hypervisor(Arc::new(refused)))
         })?;
         Ok(Self {

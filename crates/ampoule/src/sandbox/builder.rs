@@ -193,7 +193,7 @@ impl Builder {
         let Shape { memory_limit, mailbox_size, stack_size, .. } = self.machine.shape;
         for (setting, given, least, most) in [
             ("memory_limit", memory_limit, 1 << 20, 32 << 30),
-            ("mailbox_size", mailbox_size, PAGE_SIZE, 256 << 20),
+            ("mailbox_size", mailbox_size, PAGE_SIZE, LARGEST_MAILBOX),
             ("stack_size", stack_size, 64 << 10, 1 << 30),
         ] {
             if !(least..=most).contains(&given) {
@@ -204,6 +204,9 @@ impl Builder {
     }
 }
 
+/// The largest [`Builder::mailbox_size`], in bytes.
+pub(crate) const LARGEST_MAILBOX: usize = 256 << 20;
+
 /// Runs the guest until it is ready for its first call.
 fn start(
     image: Image,
@@ -212,7 +215,7 @@ fn start(
     mut imports: Imports,
     limits: Limits,
 ) -> Result<Sandbox, BuildError> {
-    let guard = machine.begin_call(limits).map_err(|LimitsUnwatched { source }| BuildError::LimitsUnwatched(source))?;
+    let guard = machine.begin_call(limits).map_err(|LimitsUnwatched { reason }| BuildError::LimitsUnwatched(reason))?;
     let message = call::run(&mut machine, &mut imports, &mut None).map_err(BuildError::Start)?;
     guard.finish().map_err(|interruption| BuildError::Start(machine.budget.interrupted(interruption)))?;
     match message {

@@ -35,13 +35,13 @@ impl Sandbox {
         let returned = self.exchange(function, length, limits)?;
         let mut decoder = Decoder::new(self.machine.mailbox.payload(returned));
         let decoded = decoder.value().and_then(|value| decoder.finish().map(|()| value));
-        decoded.map_err(|source| CallError::Decode { function: function.name().to_owned(), source })
+        decoded.map_err(|reason| CallError::Decode { function: function.name().to_owned(), reason })
     }
 
     /// Makes the call whose arguments stand in the inbound area: the length of its result, in the outbound area.
     fn exchange(&mut self, function: &Function, length: usize, limits: Limits) -> Result<usize, CallError> {
-        let guard = self.machine.begin_call(limits.or(self.limits)).map_err(|LimitsUnwatched { source }| {
-            CallError::LimitsUnwatched { function: function.name().to_owned(), source }
+        let guard = self.machine.begin_call(limits.or(self.limits)).map_err(|LimitsUnwatched { reason }| {
+            CallError::LimitsUnwatched { function: function.name().to_owned(), reason }
         })?;
         self.machine.mailbox.send_call(function.number(), length);
         let message = run(&mut self.machine, &mut self.imports, &mut self.poison).and_then(|message| {
@@ -95,7 +95,7 @@ impl Sandbox {
                 needed: needed as u64,
                 mailbox_size: capacity,
             },
-            source => CallError::Encode { function: name, source },
+            reason => CallError::Encode { function: name, reason },
         }
     }
 }

@@ -31,6 +31,7 @@ use imports::Imports;
 use snapshot::SnapshotIdentity;
 
 pub use builder::Builder;
+pub(crate) use builder::LARGEST_MAILBOX;
 pub use restore::{RestoreError, Setting};
 pub use settings::Call;
 pub use snapshot::{Snapshot, SnapshotError};

@@ -1,6 +1,7 @@
 //! Going back to a snapshot, and why that can fail.
 
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 
 use ampoule_abi::text::printable_name;
@@ -78,17 +79,10 @@ pub enum RestoreError {
     },
     /// The hypervisor failed.
     #[error("the virtual machine could not be put back: {0}; build or spawn a new sandbox")]
-    Hypervisor(#[source] Arc<HypervisorError>),
+    Hypervisor(Arc<HypervisorError>),
     /// The guest's memory could not be made what it was.
-    #[error("the guest's memory could not be put back: {}; build or spawn a new sandbox", with_advice(.0))]
-    Memory(#[source] Arc<dyn std::error::Error + Send + Sync>),
-}
-
-fn with_advice(error: &Arc<dyn std::error::Error + Send + Sync>) -> String {
-    match error.downcast_ref() {
-        Some(error) => WithAdvice(error).to_string(),
-        None => error.to_string(),
-    }
+    #[error("the guest's memory could not be put back: {}; build or spawn a new sandbox", WithAdvice(.0))]
+    Memory(Arc<io::Error>),
 }
 
 impl RestoreError {
@@ -191,7 +185,7 @@ impl From<RestoreMachineError> for RestoreError {
     fn from(error: RestoreMachineError) -> Self {
         match error {
             RestoreMachineError::Hypervisor(error) => Self::Hypervisor(Arc::new(error)),
-            RestoreMachineError::Memory(error) => Self::Memory(error.into()),
+            RestoreMachineError::Memory(error) => Self::Memory(Arc::new(error)),
         }
     }
 }

@@ -58,15 +58,14 @@ pub enum SnapshotError {
     #[error("no snapshot is taken of a poisoned sandbox: {}", remedy(cause))]
     Poisoned {
         /// How it ended.
-        #[source]
         cause: Termination,
     },
     /// The hypervisor failed.
     #[error("the virtual machine's state could not be read: {0}")]
-    Hypervisor(#[source] Arc<HypervisorError>),
+    Hypervisor(Arc<HypervisorError>),
     /// The host cannot hold the snapshot, for lack of memory, files or mappings, or because a limit of the process's forbids it.
     #[error("the host cannot hold the snapshot: {}", WithAdvice(.0))]
-    Memory(#[source] std::io::Error),
+    Memory(std::io::Error),
 }
 
 impl Sandbox {

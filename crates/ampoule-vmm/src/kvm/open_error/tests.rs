@@ -1,4 +1,5 @@
 use super::*;
+use crate::hypervisor::{HypervisorError, Operation};
 use crate::x86_64::probe::Trials;
 
 fn denied(mode: u32, group: DeviceGroup) -> String {
@@ -115,7 +116,7 @@ fn an_unusable_hypervisor_is_described_by_what_was_tried() {
     let mut detection = Detection::begin(12, |_| 3);
     detection.trials = Some(Trials::default());
     let error =
-        OpenError::Unusable { path: "/dev/kvm".into(), detection: detection.into(), source: ProbeError::NoPort };
+        OpenError::Unusable { path: "/dev/kvm".into(), detection: detection.into(), reason: ProbeError::NoPort };
     let text = error.to_string();
     assert!(text.starts_with("/dev/kvm: KVM does not run a trial guest: ring 3 of a guest cannot reach"), "{text}");
     assert!(text.contains("\n    `out` in ring 3: the I/O bitmap: not tried; "), "{text}");
@@ -123,8 +124,31 @@ fn an_unusable_hypervisor_is_described_by_what_was_tried() {
 
 #[test]
 fn a_device_that_answers_all_but_one_question_is_described() {
-    let source = io::Error::from_raw_os_error(libc::E2BIG);
+    let reason = io::Error::from_raw_os_error(libc::E2BIG);
     let detection = Detection::begin(12, |_| 3).into();
-    let error = OpenError::Undescribed { path: "/dev/kvm".into(), detection, source };
+    let error = OpenError::Undescribed { path: "/dev/kvm".into(), detection, reason };
     assert!(error.to_string().contains("\n    trial guest: not run"), "{error}");
+}
+
+#[test]
+fn who_knows_of_no_backend_gets_the_same_text_and_the_systems_answer() {
+    let path = || "/dev/kvm".into();
+    let (missing, other) = (OpenError::Missing { path: path() }, OpenError::NotKvm { path: path() });
+    let text = missing.to_string();
+    let neutral = hypervisor::OpenError::from(missing);
+    assert!(matches!(&neutral, hypervisor::OpenError::Missing { explanation } if *explanation == text), "{neutral}");
+    assert!(matches!(other.into(), hypervisor::OpenError::Unsuitable { .. }));
+
+    let answer = || io::Error::from_raw_os_error(libc::EMFILE);
+    let tried = HypervisorError::Refused { operation: Operation::CreateVm, reason: answer() };
+    for error in [
+        OpenError::Failed { path: path(), reason: answer() },
+        OpenError::Exhausted { path: path(), reason: tried.into() },
+    ] {
+        let text = error.to_string();
+        let neutral = hypervisor::OpenError::from(error);
+        assert!(neutral.to_string() == text && text.contains("`ulimit -n`"), "{neutral}");
+        let hypervisor::OpenError::Exhausted { reason, .. } = neutral else { panic!("{neutral}") };
+        assert_eq!(reason.raw_os_error(), Some(libc::EMFILE));
+    }
 }

@@ -118,7 +118,7 @@ fn where_no_way_works_all_are_told() {
 
 #[test]
 fn a_guest_that_cannot_be_run_is_told_as_such() {
-    let refused = HypervisorError::Refused { operation: Operation::Run, source: io::Error::other("broken") };
+    let refused = HypervisorError::Refused { operation: Operation::Run, reason: io::Error::other("broken") };
     let (result, trials) = probed(vec![vec![out(0x2d)], vec![(Err(refused), 0)]], 3);
     assert!(matches!(result, Err(ProbeError::Hypervisor(_))));
     let text = trials.to_string();

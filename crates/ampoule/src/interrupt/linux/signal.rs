@@ -106,25 +106,23 @@ pub enum InterruptSignalError {
         signal: i32,
     },
     /// There is no such signal, or the kernel or the C library lets nobody handle it.
-    #[error("signal {signal} cannot be handled; choose `SIGUSR1` or a real-time signal")]
+    #[error("signal {signal} cannot be handled: {reason}; choose `SIGUSR1` or a real-time signal")]
     Unusable {
         /// The signal's number.
         signal: i32,
         /// The system's answer.
-        #[source]
-        source: io::Error,
+        reason: io::Error,
     },
     /// The kernel refuses to send the signal, so that no call could be taken out of its guest.
     #[error(
-        "signal {signal} cannot be sent to the process's own threads: {source}; let its seccomp filter allow `tgkill`, or, before \
+        "signal {signal} cannot be sent to the process's own threads: {reason}; let its seccomp filter allow `tgkill`, or, before \
          the first sandbox is built, do without the signal by `InterruptSignal::None.install()`"
     )]
     Refused {
         /// The signal's number.
         signal: i32,
         /// The system's answer.
-        #[source]
-        source: io::Error,
+        reason: io::Error,
     },
     /// The process has decided before.
     #[error(
@@ -146,7 +144,7 @@ impl Signal {
     pub(in crate::interrupt) fn in_use() -> Result<Option<Signal>, InterruptSignalError> {
         if let Some(Decision(decided)) = DECISION.get() {
             if let Some(signal) = decided {
-                signal.check().map_err(|source| InterruptSignalError::Refused { signal: signal.0, source })?;
+                signal.check().map_err(|reason| InterruptSignalError::Refused { signal: signal.0, reason })?;
             }
             return Ok(*decided);
         }
@@ -160,11 +158,11 @@ impl Signal {
         if FAULTS.contains(&signal) {
             return Err(InterruptSignalError::ReportsFaults { signal });
         }
-        let unusable = |()| InterruptSignalError::Unusable { signal, source: io::Error::last_os_error() };
+        let unusable = |()| InterruptSignalError::Unusable { signal, reason: io::Error::last_os_error() };
         if disposition(signal).map_err(unusable)? != libc::SIG_DFL {
             return Err(InterruptSignalError::InUse { signal });
         }
-        Signal(signal).check().map_err(|source| InterruptSignalError::Refused { signal, source })?;
+        Signal(signal).check().map_err(|reason| InterruptSignalError::Refused { signal, reason })?;
         let handler: extern "C" fn(libc::c_int) = on_signal;
         // SAFETY: a `sigaction` of zeros is valid: an empty mask, no flags, the default disposition.
         let mut action: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };

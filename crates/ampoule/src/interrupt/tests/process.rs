@@ -118,7 +118,7 @@ fn a_limit_that_cannot_be_watched_is_refused() {
         exhaust_address_space();
         let limits = TimeLimits { deadline: Some(Duration::from_secs(3600)), cpu_time: None };
         let error = guest.interruptor.begin(limits).unwrap_err();
-        assert_eq!(error.source.raw_os_error(), Some(libc::EAGAIN));
+        assert_eq!(error.reason.raw_os_error(), Some(libc::EAGAIN));
         assert!(!guest.handle().is_running());
         assert_eq!(guest.call(NO_LIMITS, &mut []), Ok(()));
     });

@@ -1,0 +1,297 @@
+//! Every variant of every error that this crate shows.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ampoule_abi::codec::{DecodeError, EncodeError};
+use ampoule_error_rule::{REASON, check, each_variant, refusal};
+use ampoule_vmm::hypervisor::Operation;
+use ampoule_vmm::x86_64::registers::Regs;
+use ampoule_vmm::{GuestVirt, HypervisorError, OpenError};
+use serde::{de, ser};
+
+use crate::fault::{Fault, FaultKind};
+use crate::guest_memory::MemoryError;
+use crate::image::{
+    AbiVersion, ElfPart, ForeignPlatform, Image, ImageProblem, NotExecutable, RecordProblem, SegmentProblem,
+};
+use crate::interrupt::LimitsUnwatched;
+use crate::limits::ExceededLimit;
+use crate::machine::{CheckpointError, RestoreMachineError};
+use crate::mailbox::ProtocolViolation;
+use crate::signature::{Mismatch, Parameters, Signature, SignatureError, Type};
+use crate::symbols::Symbols;
+use crate::{
+    BuildError, CallError, GuestPanic, InterruptSignalError, LoadError, Payload, PoolError, RestoreError, Setting,
+    SnapshotError, StartText, Termination, image,
+};
+
+#[test]
+fn errors_of_a_build_say_everything_once() {
+    let (function, image) = (|| "log".to_owned(), || "guest".to_owned());
+    each_variant!(BuildError {
+        BuildError::Open(_) => OpenError::Failed { explanation: REASON.to_owned(), reason: refusal() }.into(),
+        BuildError::Hypervisor(_) => BuildError::Hypervisor(refused()),
+        BuildError::Memory { .. } => BuildError::Memory { what: "page tables", bytes: 1, reason: refusal() },
+        BuildError::Random(_) => BuildError::Random(refusal()),
+        BuildError::Setting { .. } => BuildError::Setting { setting: "stack_size", given: 1, least: 2, most: 3 },
+        BuildError::MissingHostFunction { .. } =>
+            BuildError::MissingHostFunction { image: image(), function: function(), signature: signature() },
+        BuildError::HostFunctionMismatch { .. } =>
+            BuildError::HostFunctionMismatch { function: function(), expected: signature(), given: signature() },
+        BuildError::DuplicateHostFunction { .. } => BuildError::DuplicateHostFunction { function: function() },
+        BuildError::Load(_) => LoadError::Memory(refusal()).into(),
+        BuildError::Signal(_) => InterruptSignalError::Refused { signal: 40, reason: refusal() }.into(),
+        BuildError::LimitsUnwatched(_) => BuildError::LimitsUnwatched(refusal()),
+        BuildError::Snapshot(_) => BuildError::Snapshot(RestoreError::Memory(Arc::new(refusal()))),
+        BuildError::Initial(_) => BuildError::Initial(SnapshotError::Memory(refusal())),
+        BuildError::Start(_) => BuildError::Start(Termination::Hypervisor(refused())),
+    });
+    check(&BuildError::LimitsUnwatched(io::Error::from_raw_os_error(libc::EPERM)));
+    check(&BuildError::Start(fault()));
+    each_variant!(LoadError {
+        LoadError::Memory(_) => LoadError::Memory(refusal()),
+        LoadError::MemoryLimit { .. } => LoadError::MemoryLimit { needed: 2, limit: 1 },
+        LoadError::NoRoom { .. } => LoadError::NoRoom { address: 1, size: 2 },
+        LoadError::PageTables { .. } => LoadError::PageTables { address: 1, size: 2 },
+        LoadError::StackSize { .. } => LoadError::StackSize { size: 1 },
+        LoadError::StartTextTooLong { .. } => LoadError::StartTextTooLong { needed: 2, limit: 1 },
+        LoadError::StartText { .. } => LoadError::StartText { text: StartText::Argument { index: 1 }, character: '\0' },
+        LoadError::UnnamedVariable => LoadError::UnnamedVariable,
+    });
+    each_variant!(InterruptSignalError {
+        InterruptSignalError::InUse { .. } => InterruptSignalError::InUse { signal: 40 },
+        InterruptSignalError::ReportsFaults { .. } => InterruptSignalError::ReportsFaults { signal: 11 },
+        InterruptSignalError::Unusable { .. } => InterruptSignalError::Unusable { signal: 9, reason: refusal() },
+        InterruptSignalError::Refused { .. } => InterruptSignalError::Refused { signal: 40, reason: refusal() },
+        InterruptSignalError::Decided { .. } => InterruptSignalError::Decided { signal: None },
+    });
+    check(&LimitsUnwatched { reason: refusal() });
+}
+
+#[test]
+fn errors_of_a_call_say_everything_once() {
+    let function = || "greet".to_owned();
+    let panic = || GuestPanic { message: "no".to_owned(), file: "main.rs".to_owned(), line: 1, column: 2 };
+    each_variant!(CallError {
+        CallError::UnknownFunction { .. } =>
+            CallError::UnknownFunction { image: "guest".to_owned(), function: function(), exports: Vec::new() },
+        CallError::WrongArguments { .. } => CallError::WrongArguments {
+            function: function(),
+            expected: signature(),
+            given: Parameters::new(Vec::new()),
+        },
+        CallError::WrongResult { .. } =>
+            CallError::WrongResult { function: function(), expected: signature(), given: "u8".to_owned() },
+        CallError::ForeignFunction { .. } => CallError::ForeignFunction { function: function() },
+        CallError::PayloadTooLarge { .. } => CallError::PayloadTooLarge {
+            function: function(),
+            what: Payload::Result,
+            needed: 2,
+            mailbox_size: 1,
+        },
+        CallError::Encode { .. } =>
+            CallError::Encode { function: function(), reason: <EncodeError as ser::Error>::custom(REASON) },
+        CallError::Decode { .. } =>
+            CallError::Decode { function: function(), reason: <DecodeError as de::Error>::custom(REASON) },
+        CallError::ArgumentsRefused { .. } =>
+            CallError::ArgumentsRefused { function: function(), message: REASON.to_owned() },
+        CallError::Function { .. } => CallError::Function { function: function(), message: REASON.to_owned() },
+        CallError::Panicked { .. } => CallError::Panicked { function: function(), panic: panic() },
+        CallError::LimitsUnwatched { .. } => CallError::LimitsUnwatched { function: function(), reason: refusal() },
+        CallError::Terminated { .. } =>
+            CallError::Terminated { function: function(), cause: Termination::Hypervisor(refused()) },
+        CallError::Poisoned { .. } => CallError::Poisoned { cause: Termination::Hypervisor(refused()) },
+    });
+    each_variant!(Termination {
+        Termination::Fault(_) => fault(),
+        Termination::Protocol(_) => Termination::Protocol(ProtocolViolation::Text),
+        Termination::Killed => Termination::Killed,
+        Termination::LimitExceeded(_) =>
+            Termination::LimitExceeded(ExceededLimit::Deadline(Duration::from_millis(20))),
+        Termination::HostFunctionPanicked => Termination::HostFunctionPanicked,
+        Termination::RestoreFailed(_) => Termination::RestoreFailed(RestoreError::Hypervisor(refused())),
+        Termination::Hypervisor(_) => Termination::Hypervisor(refused()),
+    });
+    for cause in [fault(), Termination::RestoreFailed(RestoreError::Memory(Arc::new(refusal())))] {
+        check(&CallError::Terminated { function: function(), cause: cause.clone() });
+        check(&CallError::Poisoned { cause });
+    }
+    each_variant!(ProtocolViolation {
+        ProtocolViolation::UnknownKind { .. } => ProtocolViolation::UnknownKind { kind: 9 },
+        ProtocolViolation::UnknownStatus { .. } => ProtocolViolation::UnknownStatus { status: 9 },
+        ProtocolViolation::Length { .. } => ProtocolViolation::Length { length: 2, capacity: 1 },
+        ProtocolViolation::ReadyTwice => ProtocolViolation::ReadyTwice,
+        ProtocolViolation::ReturnWithoutCall { .. } => ProtocolViolation::ReturnWithoutCall { sequence: 1 },
+        ProtocolViolation::WrongReturn { .. } => ProtocolViolation::WrongReturn { sequence: 1, expected: 2 },
+        ProtocolViolation::WrongHostCall { .. } => ProtocolViolation::WrongHostCall { sequence: 1, expected: 2 },
+        ProtocolViolation::UnknownImport { .. } => ProtocolViolation::UnknownImport { function: 1 },
+        ProtocolViolation::OutputLength { .. } => ProtocolViolation::OutputLength { length: 2, capacity: 1 },
+        ProtocolViolation::OutputRecord { .. } => ProtocolViolation::OutputRecord { offset: 1, needed: 3, left: 2 },
+        ProtocolViolation::UnknownStream { .. } => ProtocolViolation::UnknownStream { stream: 3 },
+        ProtocolViolation::Text => ProtocolViolation::Text,
+    });
+}
+
+#[test]
+fn errors_of_snapshots_say_everything_once() {
+    let name = || "guest".to_owned();
+    each_variant!(SnapshotError {
+        SnapshotError::Poisoned { .. } => SnapshotError::Poisoned { cause: Termination::Hypervisor(refused()) },
+        SnapshotError::Hypervisor(_) => SnapshotError::Hypervisor(refused()),
+        SnapshotError::Memory(_) => SnapshotError::Memory(refusal()),
+    });
+    each_variant!(RestoreError {
+        RestoreError::ForeignImage { .. } => RestoreError::ForeignImage { snapshot: name(), sandbox: name() },
+        RestoreError::Setting { .. } =>
+            RestoreError::Setting { setting: Setting::StackSize, snapshot: 1, sandbox: 2 },
+        RestoreError::ForeignHypervisor { .. } => RestoreError::ForeignHypervisor { snapshot: name(), sandbox: name() },
+        RestoreError::MissingHostFunction { .. } =>
+            RestoreError::MissingHostFunction { function: name(), signature: signature() },
+        RestoreError::HostFunctionMismatch { .. } =>
+            RestoreError::HostFunctionMismatch { function: name(), expected: signature(), given: signature() },
+        RestoreError::Hypervisor(_) => RestoreError::Hypervisor(refused()),
+        RestoreError::Memory(_) => RestoreError::Memory(Arc::new(refusal())),
+    });
+    each_variant!(MemoryError {
+        MemoryError::Hypervisor(_) => MemoryError::Hypervisor(refused_plainly()),
+        MemoryError::Host(_) => MemoryError::Host(refusal()),
+    });
+    each_variant!(CheckpointError {
+        CheckpointError::Hypervisor(_) => CheckpointError::Hypervisor(refused_plainly()),
+        CheckpointError::Host(_) => CheckpointError::Host(refusal()),
+    });
+    each_variant!(RestoreMachineError {
+        RestoreMachineError::Hypervisor(_) => RestoreMachineError::Hypervisor(refused_plainly()),
+        RestoreMachineError::Memory(_) => RestoreMachineError::Memory(refusal()),
+    });
+}
+
+#[test]
+fn errors_of_a_pool_say_everything_once() {
+    let unheard = || CallError::LimitsUnwatched { function: "load".to_owned(), reason: refusal() };
+    each_variant!(PoolError {
+        PoolError::Exhausted { .. } => PoolError::Exhausted { size: 1 },
+        PoolError::TimedOut { .. } => PoolError::TimedOut { size: 1, waited: Duration::from_secs(1) },
+        PoolError::Spawn(_) => PoolError::Spawn(BuildError::Hypervisor(refused())),
+        PoolError::WarmUp(_) => PoolError::WarmUp(unheard()),
+        PoolError::Restore(_) => PoolError::Restore(RestoreError::Hypervisor(refused())),
+        PoolError::Forked => PoolError::Forked,
+        PoolError::NoSize => PoolError::NoSize,
+        PoolError::RuntimeStopped => PoolError::RuntimeStopped,
+    });
+}
+
+#[test]
+fn errors_of_images_say_everything_once() {
+    let (name, part) = (|| "greet".into(), ElfPart::ProgramHeaders);
+    each_variant!(ImageProblem {
+        ImageProblem::Read { .. } => ImageProblem::Read { reason: refusal() },
+        ImageProblem::NotAFile => ImageProblem::NotAFile,
+        ImageProblem::TooLarge { .. } => ImageProblem::TooLarge { limit: 1 },
+        ImageProblem::NotElf => ImageProblem::NotElf,
+        ImageProblem::Truncated { .. } => ImageProblem::Truncated { part, size: 1 },
+        ImageProblem::Foreign { .. } => ImageProblem::Foreign { platform: ForeignPlatform::BigEndian },
+        ImageProblem::NotExecutable { .. } => ImageProblem::NotExecutable { found: NotExecutable::CoreDump },
+        ImageProblem::DynamicallyLinked => ImageProblem::DynamicallyLinked,
+        ImageProblem::TextRelocations => ImageProblem::TextRelocations,
+        ImageProblem::ExecutableStack => ImageProblem::ExecutableStack,
+        ImageProblem::EntrySize { .. } => ImageProblem::EntrySize { part, size: 1, expected: 2 },
+        ImageProblem::TooManyEntries { .. } => ImageProblem::TooManyEntries { part, limit: 1 },
+        ImageProblem::TwoDynamicSections => ImageProblem::TwoDynamicSections,
+        ImageProblem::NoSegments => ImageProblem::NoSegments,
+        ImageProblem::Segment { .. } =>
+            ImageProblem::Segment { index: 1, address: 2, problem: SegmentProblem::WritableAndExecutable },
+        ImageProblem::TooMuchMemory { .. } => ImageProblem::TooMuchMemory { size: 2, limit: 1 },
+        ImageProblem::EntryNotExecutable { .. } => ImageProblem::EntryNotExecutable { entry: 1 },
+        ImageProblem::NotAGuest => ImageProblem::NotAGuest,
+        ImageProblem::NoSectionHeaders => ImageProblem::NoSectionHeaders,
+        ImageProblem::TwoFunctionsSections => ImageProblem::TwoFunctionsSections,
+        ImageProblem::FunctionsNotLoaded => ImageProblem::FunctionsNotLoaded,
+        ImageProblem::FunctionsMisaligned { .. } => ImageProblem::FunctionsMisaligned { address: 1 },
+        ImageProblem::FunctionsTooLarge { .. } => ImageProblem::FunctionsTooLarge { size: 2, limit: 1 },
+        ImageProblem::TooManyFunctions { .. } => ImageProblem::TooManyFunctions { limit: 1 },
+        ImageProblem::NoAbiRecord => ImageProblem::NoAbiRecord,
+        ImageProblem::TwoAbiRecords => ImageProblem::TwoAbiRecords,
+        ImageProblem::AbiVersion { .. } => ImageProblem::AbiVersion {
+            image: AbiVersion { major: 2, minor: 0 },
+            host: AbiVersion { major: 1, minor: 2 },
+        },
+        ImageProblem::Record { .. } => ImageProblem::Record { offset: 8, problem: RecordProblem::AbiText },
+        ImageProblem::Signature { .. } => ImageProblem::Signature {
+            name: name(),
+            signature: "fn(".into(),
+            reason: SignatureError::Unexpected { position: 1, expected: "`,`", found: REASON.to_owned() },
+        },
+        ImageProblem::DuplicateExport { .. } => ImageProblem::DuplicateExport { name: name() },
+        ImageProblem::ConflictingImports { .. } =>
+            ImageProblem::ConflictingImports { name: name(), first: signature(), second: signature() },
+    });
+    check(&Image::from_file("/nowhere/guest").expect_err("there is no such file"));
+    each_variant!(SegmentProblem {
+        SegmentProblem::OutsideFile { .. } => SegmentProblem::OutsideFile { offset: 1, size: 2 },
+        SegmentProblem::LargerInFile { .. } => SegmentProblem::LargerInFile { in_file: 2, in_memory: 1 },
+        SegmentProblem::OutsideUserMemory { .. } =>
+            SegmentProblem::OutsideUserMemory { size: 1, lowest: 2, end: 3 },
+        SegmentProblem::OffsetNotCongruent { .. } => SegmentProblem::OffsetNotCongruent { offset: 1 },
+        SegmentProblem::Alignment { .. } => SegmentProblem::Alignment { alignment: 3, limit: 4 },
+        SegmentProblem::WritableAndExecutable => SegmentProblem::WritableAndExecutable,
+        SegmentProblem::NotAscending { .. } => SegmentProblem::NotAscending { previous_end: 1 },
+        SegmentProblem::SharedPage { .. } => SegmentProblem::SharedPage { previous_end: 1 },
+    });
+    each_variant!(RecordProblem {
+        RecordProblem::Truncated { .. } => RecordProblem::Truncated { left: 1 },
+        RecordProblem::Size { .. } => RecordProblem::Size { size: 1, left: 2 },
+        RecordProblem::Kind { .. } => RecordProblem::Kind { kind: 9 },
+        RecordProblem::Reserved { .. } => RecordProblem::Reserved { value: 1 },
+        RecordProblem::ImportValue { .. } => RecordProblem::ImportValue { value: 1 },
+        RecordProblem::AbiText => RecordProblem::AbiText,
+        RecordProblem::NameLength { .. } => RecordProblem::NameLength { length: 0 },
+        RecordProblem::SignatureLength { .. } => RecordProblem::SignatureLength { length: 1 << 20 },
+        RecordProblem::TextLength { .. } => RecordProblem::TextLength { length: 2, space: 1 },
+        RecordProblem::NameEncoding => RecordProblem::NameEncoding,
+        RecordProblem::NameCharacter { .. } => RecordProblem::NameCharacter { character: '\n' },
+        RecordProblem::SignatureEncoding => RecordProblem::SignatureEncoding,
+        RecordProblem::Padding => RecordProblem::Padding,
+    });
+}
+
+#[test]
+fn errors_of_signatures_say_everything_once() {
+    each_variant!(SignatureError {
+        SignatureError::TooLong { .. } => SignatureError::TooLong { length: 1 << 20 },
+        SignatureError::TooDeep { .. } => SignatureError::TooDeep { position: 1 },
+        SignatureError::UnexpectedCharacter { .. } =>
+            SignatureError::UnexpectedCharacter { position: 1, character: '\n' },
+        SignatureError::Unexpected { .. } =>
+            SignatureError::Unexpected { position: 1, expected: "a type", found: "(".to_owned() },
+        SignatureError::UnexpectedEnd { .. } => SignatureError::UnexpectedEnd { expected: "a type" },
+    });
+    let type_ = Type::of::<u8>;
+    each_variant!(Mismatch {
+        Mismatch::Count { .. } => Mismatch::Count { expected: 1, actual: 2 },
+        Mismatch::Parameter { .. } => Mismatch::Parameter { position: 1, expected: type_(), actual: type_() },
+        Mismatch::Result { .. } => Mismatch::Result { expected: type_(), actual: type_() },
+    });
+}
+
+fn signature() -> Signature {
+    "fn(u8) -> String".parse().expect("it is a signature")
+}
+
+fn refused() -> Arc<HypervisorError> {
+    Arc::new(refused_plainly())
+}
+
+fn refused_plainly() -> HypervisorError {
+    HypervisorError::Refused { operation: Operation::Run, reason: refusal() }
+}
+
+fn fault() -> Termination {
+    let image = image::tests::image();
+    let registers = Regs::default();
+    let mut unreadable = |_: GuestVirt, _: &mut [u8]| false;
+    let stack = Symbols::new(image.file(), 0).walk(&registers, &mut unreadable, 1);
+    Fault::new(FaultKind::Aborted { signal: 6 }, registers, stack, image).into()
+}
