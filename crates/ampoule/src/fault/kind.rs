@@ -2,6 +2,11 @@
 
 use std::fmt;
 
+use linux_raw_sys::general::{
+    SIGABRT, SIGALRM, SIGBUS, SIGFPE, SIGHUP, SIGILL, SIGINT, SIGKILL, SIGPIPE, SIGQUIT, SIGSEGV, SIGTERM, SIGTRAP,
+    SIGUSR1, SIGUSR2,
+};
+
 use super::panic::GuestPanic;
 
 /// What a guest did to end itself. Vectors are those of the AMD64 Architecture Programmer's Manual, volume 2, chapter 8.
@@ -244,24 +249,25 @@ struct SignalName(i32);
 
 impl fmt::Display for SignalName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            libc::SIGHUP => f.write_str("SIGHUP"),
-            libc::SIGINT => f.write_str("SIGINT"),
-            libc::SIGQUIT => f.write_str("SIGQUIT"),
-            libc::SIGILL => f.write_str("SIGILL"),
-            libc::SIGTRAP => f.write_str("SIGTRAP"),
-            libc::SIGABRT => f.write_str("SIGABRT"),
-            libc::SIGBUS => f.write_str("SIGBUS"),
-            libc::SIGFPE => f.write_str("SIGFPE"),
-            libc::SIGKILL => f.write_str("SIGKILL"),
-            libc::SIGUSR1 => f.write_str("SIGUSR1"),
-            libc::SIGSEGV => f.write_str("SIGSEGV"),
-            libc::SIGUSR2 => f.write_str("SIGUSR2"),
-            libc::SIGPIPE => f.write_str("SIGPIPE"),
-            libc::SIGALRM => f.write_str("SIGALRM"),
-            libc::SIGTERM => f.write_str("SIGTERM"),
-            signal => write!(f, "signal {signal}"),
-        }
+        let name = match self.0 as u32 {
+            SIGHUP => "SIGHUP",
+            SIGINT => "SIGINT",
+            SIGQUIT => "SIGQUIT",
+            SIGILL => "SIGILL",
+            SIGTRAP => "SIGTRAP",
+            SIGABRT => "SIGABRT",
+            SIGBUS => "SIGBUS",
+            SIGFPE => "SIGFPE",
+            SIGKILL => "SIGKILL",
+            SIGUSR1 => "SIGUSR1",
+            SIGSEGV => "SIGSEGV",
+            SIGUSR2 => "SIGUSR2",
+            SIGPIPE => "SIGPIPE",
+            SIGALRM => "SIGALRM",
+            SIGTERM => "SIGTERM",
+            _ => return write!(f, "signal {}", self.0),
+        };
+        f.write_str(name)
     }
 }
 

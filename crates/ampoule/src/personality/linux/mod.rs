@@ -27,10 +27,10 @@ mod paths;
 mod poll;
 mod process;
 pub(crate) mod random;
-mod record;
 mod segments;
 mod signals;
 mod stat;
+mod structure;
 #[cfg(test)]
 mod tests;
 mod time;
@@ -323,5 +323,9 @@ fn int(argument: u64) -> i32 {
     argument as i32
 }
 
-/// Size of `struct robust_list_head` (Linux's `include/uapi/linux/futex.h`), in bytes.
-const ROBUST_LIST_LEN: u64 = 24;
+/// An argument that the kernel takes as an `unsigned int`, or as an `int` that is never negative.
+fn uint(argument: u64) -> u32 {
+    argument as u32
+}
+
+const ROBUST_LIST_LEN: u64 = size_of::<linux_raw_sys::general::robust_list_head>() as u64;
