@@ -34,10 +34,13 @@ pub enum FaultKind {
         /// The exception's error code, for the vectors that have one.
         error_code: Option<u64>,
     },
-    /// It needed more memory than it has: it was refused some and gave up, or its stack could not grow.
+    /// It needed more memory than it has: it was refused some, said something on standard error and aborted, with nothing in
+    /// between, or its stack could not grow.
     OutOfMemory {
         /// The guest's memory in bytes; [`Builder::memory_limit`](crate::Builder::memory_limit) sets it.
         limit: u64,
+        /// The panic that began then and could not unwind, for which memory is needed too.
+        panic: Option<GuestPanic>,
     },
     /// It panicked and could not unwind.
     Panicked(GuestPanic),
@@ -133,6 +136,14 @@ impl FaultKind {
         }
     }
 
+    /// Whether the guest ended by what it has decided itself, so that it may have said why.
+    pub(super) fn is_own_decision(&self) -> bool {
+        matches!(
+            self,
+            Self::OutOfMemory { .. } | Self::Aborted { .. } | Self::HandlerNotRun { .. } | Self::Exited { .. }
+        )
+    }
+
     /// The address that was touched, where that is what went wrong.
     pub fn address(&self) -> Option<u64> {
         match self {
@@ -153,11 +164,12 @@ impl fmt::Display for FaultKind {
                 write!(f, "{} (vector {vector}, error code {code:#x})", exception_name(*vector))
             }
             Self::Exception { vector, .. } => write!(f, "{} (vector {vector})", exception_name(*vector)),
-            Self::OutOfMemory { limit } => {
-                write!(
-                    f,
-                    "out of memory: the guest needed more than its {limit} bytes (`Builder::memory_limit` sets them)"
-                )
+            Self::OutOfMemory { limit, panic } => {
+                f.write_str("out of memory")?;
+                if let Some(panic) = panic {
+                    write!(f, " in a panic: {panic}")?;
+                }
+                write!(f, ": the guest needed more than its {limit} bytes (`Builder::memory_limit` sets them)")
             }
             Self::Panicked(panic) => write!(f, "panic that could not unwind: {panic}"),
             Self::Aborted { signal } => write!(f, "abort ({})", SignalName(*signal)),

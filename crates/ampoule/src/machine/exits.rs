@@ -15,13 +15,18 @@ impl Machine {
     pub(crate) fn resume(&mut self) -> Result<GuestMessage, Termination> {
         self.at_rest = false;
         self.resumes = None;
-        let outcome = self.run_until_doorbell();
-        match outcome {
+        self.process.answered();
+        let mut outcome = self.run_until_doorbell();
+        match &mut outcome {
             Ok(_) => self.at_rest = true,
-            Err(_) => {
+            Err(termination) => {
                 // It ended for another reason, which is the one to tell.
                 self.pass_on_output().ok();
                 self.streams.flush();
+                if let Termination::Fault(fault) = termination {
+                    let refused = self.space.ran_out_of_memory().then(|| self.space.memory_total());
+                    fault.add_circumstances(self.streams.last_of_stderr(), refused);
+                }
             }
         }
         outcome

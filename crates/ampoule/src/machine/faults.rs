@@ -8,6 +8,7 @@ use crate::address_space::{FaultResolution, Location};
 use crate::fault::{Fault, FaultAccess, FaultKind, FaultTarget, GuestPanic};
 use crate::image::{USER_END, USER_START};
 use crate::loader;
+use crate::personality::Personality;
 use crate::symbols::Symbols;
 use crate::termination::Termination;
 
@@ -25,7 +26,9 @@ impl Machine {
                 // To try again would not help: the guest itself has denied the access, which its page tables allow.
                 FaultResolution::Resume if error_code & PROTECTION_KEY != 0 => self.page_fault(address, access),
                 FaultResolution::Resume => return Ok(()),
-                FaultResolution::OutOfMemory => FaultKind::OutOfMemory { limit: self.space.memory_total() },
+                FaultResolution::OutOfMemory => {
+                    FaultKind::OutOfMemory { limit: self.space.memory_total(), panic: None }
+                }
                 FaultResolution::Denied => self.page_fault(address, access),
             }
         } else {
@@ -35,12 +38,16 @@ impl Machine {
     }
 
     /// An abort, with the panic or the shortage of memory that led to it.
-    pub(super) fn aborted(&self, signal: i32, handled: bool) -> Termination {
-        let kind = match self.mailbox.staged_panic().map(GuestPanic::read) {
-            Some(Ok(panic)) => FaultKind::Panicked(panic),
-            Some(Err(violation)) => return violation.into(),
-            // An allocator that is refused memory aborts, as a rule.
-            None if self.space.ran_out_of_memory() => FaultKind::OutOfMemory { limit: self.space.memory_total() },
+    pub(super) fn aborted(&mut self, signal: i32, handled: bool) -> Termination {
+        let panic = match self.mailbox.staged_panic().map(GuestPanic::read).transpose() {
+            Ok(panic) => panic,
+            Err(violation) => return violation.into(),
+        };
+        let kind = match panic {
+            panic if self.process.aborts_for_memory(&self.streams.within(&mut self.budget)) => {
+                FaultKind::OutOfMemory { limit: self.space.memory_total(), panic }
+            }
+            Some(panic) => FaultKind::Panicked(panic),
             None if handled => FaultKind::HandlerNotRun { signal },
             None => FaultKind::Aborted { signal },
         };

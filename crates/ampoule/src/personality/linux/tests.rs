@@ -163,6 +163,10 @@ impl Streams for Printed {
         self.bytes.push((stream, bytes.to_vec()));
         Ok(())
     }
+
+    fn printed_to_stderr(&self) -> u64 {
+        self.text(Stream::Stderr).len() as u64
+    }
 }
 
 impl Printed {
