@@ -125,6 +125,52 @@ fn a_panic_that_the_guest_has_caught_is_not_what_it_ended_of() {
 }
 
 #[test]
+fn a_panic_without_memory_has_its_message_and_place_and_the_shortage_beside_it() {
+    let assert_both = |error: CallError| {
+        let text = error.to_string();
+        let FaultKind::OutOfMemory { limit, panic: Some(panic) } = fault_kind(&error) else {
+            panic!("not reported as a panic without memory: {text}");
+        };
+        assert_eq!((limit, panic.message.as_str()), (MEMORY as u64, "a plain panic"));
+        assert!(panic.file.ends_with("calls/src/environment.rs") && panic.line > 0 && panic.column > 0, "{panic}");
+        assert!(text.contains("a plain panic") && text.contains("Builder::memory_limit"), "{text}");
+    };
+    let mut sandbox = calls_builder().memory_limit(MEMORY).build().unwrap();
+    assert_both(sandbox.call::<()>("panic_without_memory", ()).unwrap_err());
+    sandbox.reset().unwrap();
+    let CallError::Panicked { panic, .. } = sandbox.call::<()>("panic_plainly", ()).unwrap_err() else {
+        panic!("not reported as a panic");
+    };
+    assert_eq!(panic.message, "a plain panic");
+    sandbox.call::<()>("take_all_memory", ()).unwrap();
+    assert_both(sandbox.call::<()>("panic_plainly", ()).unwrap_err());
+}
+
+#[test]
+fn memory_that_was_refused_is_why_a_guest_aborts_only_where_it_has_not_gone_on() {
+    let mut sandbox = calls_sandbox();
+    let mut fault = |function: &str, going_on: &str| {
+        let error = sandbox.call::<()>(function, (going_on,)).unwrap_err();
+        sandbox.reset().unwrap();
+        match error {
+            CallError::Terminated { cause: Termination::Fault(fault), .. } => fault,
+            error => panic!("not reported as a fault: {error}"),
+        }
+    };
+    for going_on in ["system call", "memory", "host call", "silence"] {
+        let fault = fault("abort_after_a_refusal", going_on);
+        assert_eq!(*fault.kind(), FaultKind::Aborted { signal: libc::SIGABRT }, "{going_on}: {fault}");
+        assert!(fault.refused_memory().is_some(), "{going_on}");
+        assert!(fault.to_string().contains("it was refused more memory"), "{going_on}: {fault}");
+    }
+    let unhandled = fault("catches_a_panic_and_ends", "memory");
+    let FaultKind::OutOfMemory { limit, panic: None } = *unhandled.kind() else { panic!("{unhandled}") };
+    assert_eq!(unhandled.refused_memory(), Some(limit));
+    assert!(unhandled.stderr().contains("memory allocation of 1099511627776 bytes failed"), "{unhandled}");
+    assert_eq!(fault("catches_a_panic_and_ends", "abort").refused_memory(), None);
+}
+
+#[test]
 fn exit_and_abort_poison() {
     let mut sandbox = calls_sandbox();
     let error = sandbox.call::<()>("exit", (3i32,)).unwrap_err();
@@ -173,3 +219,5 @@ fn settings_out_of_range_are_refused() {
     let text = build(builder().memory_limit(1 << 20).stack_size(1 << 20));
     assert!(text.contains("memory_limit"), "{text}");
 }
+
+const MEMORY: usize = 16 << 20;

@@ -103,6 +103,44 @@ fn recursion_shows_its_frames_up_to_a_limit() {
 }
 
 #[test]
+fn a_guest_that_ends_itself_is_shown_with_what_it_last_said() {
+    let mut sandbox = calls_sandbox();
+    let mut ended = |text: &str, end: &str| {
+        let ended = fault(sandbox.call::<()>("print_error_and_end", (text, end)));
+        sandbox.reset().unwrap();
+        ended
+    };
+    for end in ["exit", "abort"] {
+        let (fault, text) = ended("loading\nno such \u{1b}[2Jtable", end);
+        assert_eq!(fault.stderr(), "loading\nno such \u{1b}[2Jtable");
+        let lines: Vec<&str> = text.lines().collect();
+        let [said @ .., _] = &lines[lines.len() - 4..] else { panic!("{text}") };
+        assert_eq!(said, ["  it last printed to standard error:", "    | loading", "    | no such \\u{1b}[2Jtable"]);
+    }
+    let (fault, text) = ended("loading\n", "fault");
+    assert_eq!(fault.stderr(), "loading\n");
+    assert!(!text.contains("loading"), "{text}");
+
+    let long = "é line of some length\n".repeat(1000);
+    let (fault, text) = ended(&long, "exit");
+    assert!((4000..=4096).contains(&fault.stderr().len()) && long.ends_with(fault.stderr()));
+    assert_eq!(text.matches("    | ").count(), 10, "{text}");
+}
+
+#[test]
+fn what_an_earlier_call_said_is_not_shown() {
+    let mut sandbox = calls_sandbox();
+    sandbox.call::<()>("print_error", ("said before",)).unwrap();
+    let (fault, _) = fault(sandbox.call::<()>("exit", (3,)));
+    assert_eq!(fault.stderr(), "");
+    sandbox.reset().unwrap();
+    sandbox.call::<()>("print_error_and_end", ("said before the reset", "exit")).unwrap_err();
+    sandbox.reset().unwrap();
+    let (fault, _) = self::fault(sandbox.call::<()>("exit", (3,)));
+    assert_eq!(fault.stderr(), "");
+}
+
+#[test]
 fn aborts_and_exits_show_where_they_came_from() {
     let (fault, text) = fault(calls_sandbox().call::<()>("abort", ()));
     assert!(functions(&fault).iter().any(|name| name.contains("process::abort")), "{text}");

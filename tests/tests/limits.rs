@@ -107,7 +107,7 @@ fn memory_is_limited() {
     let mut sandbox = Sandbox::builder(&hostile_image()).memory_limit(8 << 20).stack_size(1 << 30).build().unwrap();
     let error = sandbox.call::<u64>("overflow_the_stack", (0u64,)).unwrap_err();
     let CallError::Terminated { cause: Termination::Fault(fault), .. } = &error else { panic!("{error}") };
-    assert_eq!(*fault.kind(), FaultKind::OutOfMemory { limit: 8 << 20 });
+    assert_eq!(*fault.kind(), FaultKind::OutOfMemory { limit: 8 << 20, panic: None });
 }
 
 #[test]

@@ -73,6 +73,6 @@ pub use memory::{Contents, OutOfRegion, Region, RevokeError};
 pub use page_set::PageSet;
 pub use platform::default_hypervisor;
 pub use processor::{
-    Backend, Behaviour, Context, Entry, Event, FaultAccess, MapCheckpoint, MapExhausted, PageAccess, PageMap, Prepared,
-    Processor, Registers, SystemCall, ThreadRegister, VirtualMachines, Waiting,
+    Backend, Behaviour, Context, Entry, Event, FaultAccess, MapCheckpoint, MapExhausted, PageAccess, PageMap,
+    PrepareError, Prepared, Processor, Registers, SystemCall, ThreadRegister, VirtualMachines, Waiting, WrittenPages,
 };

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use crate::address::{GuestPhys, GuestVirt};
 use crate::arch;
 use crate::hypervisor::{Counters, HypervisorError, Interrupt};
+use crate::linux::advice::WithAdvice;
 use crate::memory::Region;
 use crate::page_set::PageSet;
 
@@ -28,15 +29,15 @@ pub trait Backend: Send + Sync {
     ///
     /// # Errors
     ///
-    /// What the host reports when it has no memory for it; `InvalidInput` when so much memory cannot be mapped.
-    fn prepare(&self, memory: usize) -> io::Result<Prepared>;
+    /// [`PrepareError`] when the host has no memory for it, or when so much memory cannot be mapped (`InvalidInput`).
+    fn prepare(&self, memory: usize) -> Result<Prepared, PrepareError>;
 
     /// The same, as it was for another guest when its map was [remembered](PageMap::checkpoint).
     ///
     /// # Errors
     ///
-    /// What the host reports when it has no memory or mapping for it.
-    fn prepare_like(&self, checkpoint: &MapCheckpoint) -> io::Result<Prepared>;
+    /// [`PrepareError`] when the host has no memory or mapping for it.
+    fn prepare_like(&self, checkpoint: &MapCheckpoint) -> Result<Prepared, PrepareError>;
 
     /// How guests behave here.
     fn behaviour(&self) -> Behaviour;
@@ -58,6 +59,18 @@ pub trait Unstarted {
     ///
     /// [`HypervisorError`] when the host is out of resources or refuses a setting.
     fn start(self: Box<Self>, memory: Arc<Region>, entry: Entry) -> Result<Box<dyn Processor>, HypervisorError>;
+
+    /// Gives the processor the guest's memory. It is to go on with user code that waits in the doorbell, and was
+    /// [prepared like](Backend::prepare_like) the processor of that.
+    ///
+    /// # Errors
+    ///
+    /// As for [`start`](Self::start).
+    fn resume(
+        self: Box<Self>,
+        memory: Arc<Region>,
+        waiting: &Arc<Waiting>,
+    ) -> Result<Box<dyn Processor>, HypervisorError>;
 }
 
 /// Where user code begins; its other registers are zero.
@@ -73,7 +86,7 @@ pub struct Entry {
 ///
 /// It has one *context* at a time: the registers with which user code goes on. Several can take turns, by
 /// [`save`](Processor::save) and [`load`](Processor::load).
-pub trait Processor: Send {
+pub trait Processor: WrittenPages + Send {
     /// Runs user code until something happens. Before that, [`PageMap::is_stale`] is to be looked at.
     ///
     /// After [`Event::SystemCall`] this is to be preceded by [`finish_system_call`](Self::finish_system_call) or
@@ -151,6 +164,16 @@ pub trait Processor: Send {
     /// [`HypervisorError`]; user code must not run before another attempt has succeeded.
     fn flush_translations(&mut self) -> Result<(), HypervisorError>;
 
+    /// A handle with which another thread, or a signal handler, makes [`run`](Self::run) return [`Event::Interrupted`]. User
+    /// code simply goes on at the next run.
+    fn interrupter(&self) -> Arc<dyn Interrupt>;
+
+    /// What the processor has cost so far.
+    fn counters(&self) -> Counters;
+}
+
+/// Knows which pages of its memory a guest has written.
+pub trait WrittenPages {
     /// Adds to `pages` those of the guest's memory that it has written and that have not been reported yet; as
     /// [`Vm::collect_written`](crate::Vm::collect_written) says.
     ///
@@ -165,13 +188,6 @@ pub trait Processor: Send {
     ///
     /// [`HypervisorError`] when the hypervisor refuses to.
     fn forget_written(&mut self, pages: &PageSet) -> Result<(), HypervisorError>;
-
-    /// A handle with which another thread, or a signal handler, makes [`run`](Self::run) return [`Event::Interrupted`]. User
-    /// code simply goes on at the next run.
-    fn interrupter(&self) -> Arc<dyn Interrupt>;
-
-    /// What the processor has cost so far.
-    fn counters(&self) -> Counters;
 }
 
 /// Says which of the guest's addresses lead where, and what the guest may do there.
@@ -313,6 +329,16 @@ pub struct PageAccess {
     pub write: bool,
     /// Executing is allowed.
     pub execute: bool,
+}
+
+/// The host has no room for what a processor needs beside the guest's memory.
+#[derive(Debug, thiserror::Error)]
+#[error("the host has no room for {bytes} bytes of page tables: {}", WithAdvice(.reason))]
+pub struct PrepareError {
+    /// How many bytes were needed.
+    pub bytes: usize,
+    /// What the host reports.
+    pub reason: io::Error,
 }
 
 /// There is no room for what a mapping needs.

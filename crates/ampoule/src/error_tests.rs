@@ -7,8 +7,7 @@ use std::time::Duration;
 use ampoule_abi::codec::{DecodeError, EncodeError};
 use ampoule_error_rule::{REASON, check, each_variant, refusal};
 use ampoule_vmm::hypervisor::Operation;
-use ampoule_vmm::x86_64::registers::Regs;
-use ampoule_vmm::{GuestVirt, HypervisorError, OpenError};
+use ampoule_vmm::{Context, Entry, GuestVirt, HypervisorError, OpenError};
 use serde::{de, ser};
 
 use crate::fault::{Fault, FaultKind};
@@ -21,11 +20,11 @@ use crate::limits::ExceededLimit;
 use crate::machine::{CheckpointError, RestoreMachineError};
 use crate::mailbox::ProtocolViolation;
 use crate::signature::{Mismatch, Parameters, Signature, SignatureError, Type};
-use crate::symbols::Symbols;
 use crate::{
     BuildError, CallError, GuestPanic, InterruptSignalError, LoadError, Payload, PoolError, RestoreError, Setting,
     SnapshotError, StartText, Termination, image,
 };
+use ampoule_symbols::Symbols;
 
 #[test]
 fn errors_of_a_build_say_everything_once() {
@@ -290,8 +289,9 @@ fn refused_plainly() -> HypervisorError {
 
 fn fault() -> Termination {
     let image = image::tests::image();
-    let registers = Regs::default();
-    let mut unreadable = |_: GuestVirt, _: &mut [u8]| false;
-    let stack = Symbols::new(image.file(), 0).walk(&registers, &mut unreadable, 1);
+    let entry = Entry { instruction: GuestVirt(0x40_1000), stack_pointer: GuestVirt(0x7000) };
+    let registers = Context::new(entry).registers();
+    let mut unreadable = |_, _: &mut [u8]| false;
+    let stack = Symbols::new(image.file(), 0).walk(&ampoule_symbols::Registers::default(), &mut unreadable, 1);
     Fault::new(FaultKind::Aborted { signal: 6 }, registers, stack, image).into()
 }

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::cell::Cell;
+use std::hint::black_box;
 use std::panic::{self, PanicHookInfo};
 use std::sync::Once;
 
@@ -16,7 +17,7 @@ pub(super) fn install_hook() {
     INSTALLED.call_once(|| {
         let previous = panic::take_hook();
         panic::set_hook(Box::new(move |info| match Mailbox::current() {
-            Some(mailbox) => begin(mailbox, record(info)),
+            Some(mailbox) => begin(mailbox, &record(info)),
             None => previous(info),
         }));
     });
@@ -33,20 +34,26 @@ pub(super) fn forget() {
 /// The record of a panic that was caught with this payload.
 pub(super) fn take(payload: &(dyn Any + Send)) -> PanicRecord<String> {
     // A panic that was resumed and not begun has no record.
-    set_last(None).unwrap_or_else(|| PanicRecord { message: message(payload), file: String::new(), line: 0, column: 0 })
+    set_last(None).unwrap_or_else(|| PanicRecord {
+        message: message(payload).to_owned(),
+        file: String::new(),
+        line: 0,
+        column: 0,
+    })
 }
 
 /// Writes a record, as much of it as fits, and returns its length.
-pub(super) fn write(record: &PanicRecord<String>, outbound: &mut Outbound<'_>) -> usize {
+pub(super) fn write<Text: AsRef<str>>(record: &PanicRecord<Text>, outbound: &mut Outbound<'_>) -> usize {
     let room = outbound.capacity().saturating_sub(FIXED_LEN);
-    let file = if record.file.len() <= room { record.file.as_str() } else { "" };
-    let message = &record.message[..record.message.floor_char_boundary(room - file.len())];
+    let (message, file) = (record.message.as_ref(), record.file.as_ref());
+    let file = if file.len() <= room { file } else { "" };
+    let message = &message[..message.floor_char_boundary(room - file.len())];
     let fitting = PanicRecord { message, file, line: record.line, column: record.column };
     codec::encode(&fitting, outbound).unwrap_or(0)
 }
 
-/// Leaves the record where the host finds it if the program ends.
-pub(super) fn leave(mailbox: &Mailbox, record: &PanicRecord<String>) {
+/// Leaves the record where the host finds it if the program ends. This takes no memory.
+pub(super) fn leave<Text: AsRef<str>>(mailbox: &Mailbox, record: &PanicRecord<Text>) {
     // A value is on its way through the area if it is not free. If nobody catches the panic, the area gets free again, and
     // the panic is reported in the answer to the call.
     if let Some(mut outbound) = mailbox.outbound() {
@@ -55,30 +62,53 @@ pub(super) fn leave(mailbox: &Mailbox, record: &PanicRecord<String>) {
     }
 }
 
-fn begin(mailbox: &Mailbox, mut record: PanicRecord<String>) {
+fn begin(mailbox: &Mailbox, record: &PanicRecord<&str>) {
     let cannot_unwind = cfg!(panic = "abort") || record.file.ends_with(CORE_PANICKING);
-    if cannot_unwind && ENDS_OF_OTHERS.contains(&record.message.as_str()) {
-        // Not a panic of the guest's, but the end of one that must not unwind further, and which says more.
-        record = set_last(None).unwrap_or(record);
+    // The end of one that must not unwind further is not a panic of the guest's, and says less than that one.
+    let ended = if cannot_unwind && ENDS_OF_OTHERS.contains(&record.message) { set_last(None) } else { None };
+    let kept = ended.or_else(|| keep(record));
+    match &kept {
+        Some(kept) if cannot_unwind => leave(mailbox, kept),
+        // It may be caught, and is then no reason for an end that comes later.
+        Some(_) => {}
+        // To unwind takes memory too, so this is the end, as a rule.
+        None => leave(mailbox, record),
     }
-    if cannot_unwind {
-        // Any other may be caught, and is then no reason for an end that comes later.
-        leave(mailbox, &record);
-    }
-    set_last(Some(record));
+    set_last(kept);
 }
 
-fn record(info: &PanicHookInfo<'_>) -> PanicRecord<String> {
+fn record<'info>(info: &'info PanicHookInfo<'_>) -> PanicRecord<&'info str> {
     let (file, line, column) = info.location().map_or(("", 0, 0), |at| (at.file(), at.line(), at.column()));
-    PanicRecord { message: message(info.payload()), file: file.to_owned(), line, column }
+    PanicRecord { message: message(info.payload()), file, line, column }
 }
 
-fn message(payload: &(dyn Any + Send)) -> String {
+fn message(payload: &(dyn Any + Send)) -> &str {
     match (payload.downcast_ref::<&'static str>(), payload.downcast_ref::<String>()) {
-        (Some(text), _) => (*text).to_owned(),
-        (_, Some(text)) => text.clone(),
-        _ => "Box<dyn Any>".to_owned(),
+        (Some(text), _) => text,
+        (_, Some(text)) => text,
+        _ => "Box<dyn Any>",
     }
+}
+
+/// A copy that lasts, if there is memory for it and for the unwinding.
+fn keep(record: &PanicRecord<&str>) -> Option<PanicRecord<String>> {
+    let copied = |text: &str| {
+        let mut copy = String::new();
+        copy.try_reserve_exact(text.len()).ok()?;
+        copy.push_str(text);
+        Some(copy)
+    };
+    let kept = PanicRecord {
+        message: copied(record.message)?,
+        file: copied(record.file)?,
+        line: record.line,
+        column: record.column,
+    };
+    let mut unwinding = Vec::<u8>::new();
+    let has_room = unwinding.try_reserve_exact(UNWINDING_LEN).is_ok();
+    // An allocation without a use need not happen.
+    black_box(&mut unwinding);
+    has_room.then_some(kept)
 }
 
 fn set_last(record: Option<PanicRecord<String>>) -> Option<PanicRecord<String>> {
@@ -89,6 +119,9 @@ fn set_last(record: Option<PanicRecord<String>>) -> Option<PanicRecord<String>> 
 
 /// Bytes of a panic record beside its texts: two lengths, line and column.
 const FIXED_LEN: usize = 16;
+
+/// More than what the standard library allocates to unwind: the panic's message in a box, and the exception.
+const UNWINDING_LEN: usize = 256;
 
 /// Where the standard library's own panics are that it aborts after.
 const CORE_PANICKING: &str = "core/src/panicking.rs";

@@ -5,7 +5,6 @@
 
 mod context;
 
-use std::io;
 use std::sync::Arc;
 
 use crate::address::{GuestPhys, GuestVirt, PAGE_SIZE};
@@ -14,7 +13,7 @@ use crate::memory::Region;
 use crate::page_set::PageSet;
 use crate::processor::{
     Backend, BadReturn, Behaviour, Context, End, Entry, Event, Exception, FaultAccess, MapCheckpoint, PageFault,
-    Prepared, Processor, Registers, SystemCall, ThreadRegister, Unstarted, Waiting,
+    PrepareError, Prepared, Processor, Registers, SystemCall, ThreadRegister, Unstarted, Waiting, WrittenPages,
 };
 use crate::x86_64::address_map::{MEMORY_BASE, SYSTEM_BASE};
 use crate::x86_64::capabilities::{Capabilities, SyscallRing};
@@ -45,13 +44,16 @@ impl VirtualMachines {
 }
 
 impl Backend for VirtualMachines {
-    fn prepare(&self, memory: usize) -> io::Result<Prepared> {
-        let (system, tables) = System::new(table_pages(memory))?;
+    fn prepare(&self, memory: usize) -> Result<Prepared, PrepareError> {
+        let pages = table_pages(memory);
+        let (system, tables) =
+            System::new(pages).map_err(|reason| PrepareError { bytes: pages * PAGE_SIZE, reason })?;
         Ok(self.prepared(system, tables))
     }
 
-    fn prepare_like(&self, checkpoint: &MapCheckpoint) -> io::Result<Prepared> {
-        let (system, tables) = System::of_checkpoint(&checkpoint.0)?;
+    fn prepare_like(&self, checkpoint: &MapCheckpoint) -> Result<Prepared, PrepareError> {
+        let bytes = checkpoint.0.contents().pages() * PAGE_SIZE;
+        let (system, tables) = System::of_checkpoint(checkpoint).map_err(|reason| PrepareError { bytes, reason })?;
         Ok(self.prepared(system, tables))
     }
 
@@ -69,17 +71,35 @@ struct UnstartedVm {
 
 impl Unstarted for UnstartedVm {
     fn start(self: Box<Self>, memory: Arc<Region>, entry: Entry) -> Result<Box<dyn Processor>, HypervisorError> {
-        let Self { hypervisor, system, root } = *self;
+        let mut processor = self.create(memory)?;
+        processor.vcpu.set_special_regs(&processor.initial)?;
+        let (rip, rsp) = (entry.instruction.0, entry.stack_pointer.0);
+        let rflags = initial_flags(&processor.capabilities);
+        processor.vcpu.set_regs(&Regs { rip, rsp, rflags, ..Regs::default() });
+        Ok(Box::new(processor))
+    }
+
+    fn resume(
+        self: Box<Self>,
+        memory: Arc<Region>,
+        waiting: &Arc<Waiting>,
+    ) -> Result<Box<dyn Processor>, HypervisorError> {
+        let mut processor = self.create(memory)?;
+        processor.restore(waiting)?;
+        Ok(Box::new(processor))
+    }
+}
+
+impl UnstartedVm {
+    fn create(self, memory: Arc<Region>) -> Result<VmProcessor, HypervisorError> {
+        let Self { hypervisor, system, root } = self;
         let capabilities = *hypervisor.capabilities();
         let mut vm = hypervisor.create_vm()?;
         vm.map(SYSTEM_SLOT, SYSTEM_BASE, Arc::clone(system.region()), WriteTracking::Off)?;
         vm.map(MEMORY_SLOT, MEMORY_BASE, memory, WriteTracking::On)?;
-        let mut vcpu = vm.create_vcpu(&system.syscall_entry())?;
+        let vcpu = vm.create_vcpu(&system.syscall_entry())?;
         let initial = system.initial_special_regs(&capabilities, root);
-        vcpu.set_special_regs(&initial)?;
-        let (rip, rsp) = (entry.instruction.0, entry.stack_pointer.0);
-        vcpu.set_regs(&Regs { rip, rsp, rflags: initial_flags(&capabilities), ..Regs::default() });
-        Ok(Box::new(VmProcessor {
+        Ok(VmProcessor {
             vcpu,
             vm,
             system,
@@ -90,7 +110,7 @@ impl Unstarted for UnstartedVm {
             resumes: None,
             special: None,
             steps: false,
-        }))
+        })
     }
 }
 
@@ -260,20 +280,22 @@ impl Processor for VmProcessor {
         self.vm.flush_translations(SYSTEM_SLOT)
     }
 
-    fn collect_written(&mut self, pages: &mut PageSet) -> Result<(), HypervisorError> {
-        self.vm.collect_written(MEMORY_SLOT, pages)
-    }
-
-    fn forget_written(&mut self, pages: &PageSet) -> Result<(), HypervisorError> {
-        self.vm.forget_written(MEMORY_SLOT, pages)
-    }
-
     fn interrupter(&self) -> Arc<dyn Interrupt> {
         self.vcpu.interrupter()
     }
 
     fn counters(&self) -> Counters {
         self.vcpu.counters()
+    }
+}
+
+impl WrittenPages for VmProcessor {
+    fn collect_written(&mut self, pages: &mut PageSet) -> Result<(), HypervisorError> {
+        self.vm.collect_written(MEMORY_SLOT, pages)
+    }
+
+    fn forget_written(&mut self, pages: &PageSet) -> Result<(), HypervisorError> {
+        self.vm.forget_written(MEMORY_SLOT, pages)
     }
 }
 

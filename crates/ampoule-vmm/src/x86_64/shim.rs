@@ -28,8 +28,9 @@ use std::sync::Arc;
 
 use crate::address::{GuestPhys, GuestVirt, PAGE_SIZE};
 use crate::memory::Region;
+use crate::processor::MapCheckpoint;
 use crate::x86_64::capabilities::Capabilities;
-use crate::x86_64::paging::{Access, PageTables, TablesCheckpoint};
+use crate::x86_64::paging::{Access, PageTables};
 use crate::x86_64::registers::{DescriptorTable, FpuState, Regs, SpecialRegs, SyscallEntry};
 
 pub use crate::x86_64::address_map::{HOST_BASE, HOST_END, SHARED_BASE, SYSTEM_BASE, SYSTEM_END};
@@ -70,13 +71,13 @@ impl System {
         Ok((System { region }, tables))
     }
 
-    /// A system that is as another was when its page tables were [remembered](PageMap::checkpoint), and shares the pages that
+    /// A system that is as another was when its page tables were [remembered](crate::PageMap::checkpoint), and shares the pages that
     /// neither has written since.
     ///
     /// # Errors
     ///
     /// What the host reports when it has no memory or mapping for it.
-    pub(crate) fn of_checkpoint(checkpoint: &TablesCheckpoint) -> io::Result<(System, PageTables)> {
+    pub fn of_checkpoint(MapCheckpoint(checkpoint): &MapCheckpoint) -> io::Result<(System, PageTables)> {
         let region = Region::of_contents(checkpoint.contents())?;
         let tables = PageTables::of_checkpoint(region.clone(), checkpoint);
         Ok((System { region }, tables))

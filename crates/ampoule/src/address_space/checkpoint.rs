@@ -4,7 +4,7 @@ use std::iter;
 use std::ops::Range;
 use std::sync::Arc;
 
-use ampoule_vmm::{Contents, PageMap, Processor};
+use ampoule_vmm::{Contents, PageMap, WrittenPages};
 
 use super::frames::Cover;
 use super::{AddressSpace, Layout};
@@ -18,7 +18,7 @@ pub(crate) struct SpaceCheckpoint {
 }
 
 impl AddressSpace {
-    /// Remembers the present state. The memory is `processor`'s. The bytes `zero`, whole pages that are
+    /// Remembers the present state. The memory is `guest`'s, which does not run. The bytes `zero`, whole pages that are
     /// none of the guest's own, are known to be zero, then and now.
     ///
     /// # Errors
@@ -26,17 +26,17 @@ impl AddressSpace {
     /// A [`MemoryError`].
     pub(crate) fn checkpoint(
         &mut self,
-        processor: &mut dyn Processor,
+        guest: &mut dyn WrittenPages,
         zero: Range<usize>,
     ) -> Result<SpaceCheckpoint, MemoryError> {
-        let contents = self.memory.snapshot(processor, zero)?;
+        let contents = self.memory.snapshot(guest, zero)?;
         self.origin = Arc::clone(&self.layout);
         self.remapped.clear();
         Ok(SpaceCheckpoint { layout: Arc::clone(&self.layout), contents })
     }
 
     /// Goes back to a state of this address space, or of an equal one. The page tables are what they were then already. The
-    /// memory is `processor`'s.
+    /// memory is `guest`'s, which does not run.
     ///
     /// # Errors
     ///
@@ -44,7 +44,7 @@ impl AddressSpace {
     pub(crate) fn restore(
         &mut self,
         checkpoint: &SpaceCheckpoint,
-        processor: &mut dyn Processor,
+        guest: &mut dyn WrittenPages,
     ) -> Result<Restored, MemoryError> {
         if !Arc::ptr_eq(&self.origin, &checkpoint.layout) {
             self.revoke(iter::once(0..self.memory.frames()));
@@ -57,7 +57,7 @@ impl AddressSpace {
         if !Arc::ptr_eq(&self.layout, &checkpoint.layout) {
             self.layout = Arc::clone(&checkpoint.layout);
         }
-        self.memory.restore(processor, &checkpoint.contents)
+        self.memory.restore(guest, &checkpoint.contents)
     }
 
     /// An address space as another was at a checkpoint, in memory that shows what that held. The page tables are what they

@@ -4,6 +4,10 @@ use std::fmt;
 
 use ampoule_vmm::FaultAccess;
 use ampoule_vmm::exception::{PAGE_FAULT, exception_name};
+use linux_raw_sys::general::{
+    SIGABRT, SIGALRM, SIGBUS, SIGFPE, SIGHUP, SIGILL, SIGINT, SIGKILL, SIGPIPE, SIGQUIT, SIGSEGV, SIGTERM, SIGTRAP,
+    SIGUSR1, SIGUSR2,
+};
 
 use super::panic::GuestPanic;
 
@@ -32,10 +36,13 @@ pub enum FaultKind {
         /// The exception's error code, for the vectors that have one.
         error_code: Option<u64>,
     },
-    /// It needed more memory than it has: it was refused some and gave up, or its stack could not grow.
+    /// It needed more memory than it has: it was refused some, said something on standard error and aborted, with nothing in
+    /// between, or its stack could not grow.
     OutOfMemory {
         /// The guest's memory in bytes; [`Builder::memory_limit`](crate::Builder::memory_limit) sets it.
         limit: u64,
+        /// The panic that began then and could not unwind, for which memory is needed too.
+        panic: Option<GuestPanic>,
     },
     /// It panicked and could not unwind.
     Panicked(GuestPanic),
@@ -120,6 +127,14 @@ impl FaultKind {
         }
     }
 
+    /// Whether the guest ended by what it has decided itself, so that it may have said why.
+    pub(super) fn is_own_decision(&self) -> bool {
+        matches!(
+            self,
+            Self::OutOfMemory { .. } | Self::Aborted { .. } | Self::HandlerNotRun { .. } | Self::Exited { .. }
+        )
+    }
+
     /// The address that was touched, where that is what went wrong.
     pub fn address(&self) -> Option<u64> {
         match self {
@@ -140,11 +155,12 @@ impl fmt::Display for FaultKind {
                 write!(f, "{} (vector {vector}, error code {code:#x})", exception_name(*vector))
             }
             Self::Exception { vector, .. } => write!(f, "{} (vector {vector})", exception_name(*vector)),
-            Self::OutOfMemory { limit } => {
-                write!(
-                    f,
-                    "out of memory: the guest needed more than its {limit} bytes (`Builder::memory_limit` sets them)"
-                )
+            Self::OutOfMemory { limit, panic } => {
+                f.write_str("out of memory")?;
+                if let Some(panic) = panic {
+                    write!(f, " in a panic: {panic}")?;
+                }
+                write!(f, ": the guest needed more than its {limit} bytes (`Builder::memory_limit` sets them)")
             }
             Self::Panicked(panic) => write!(f, "panic that could not unwind: {panic}"),
             Self::Aborted { signal } => write!(f, "abort ({})", SignalName(*signal)),
@@ -198,23 +214,24 @@ struct SignalName(i32);
 
 impl fmt::Display for SignalName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            libc::SIGHUP => f.write_str("SIGHUP"),
-            libc::SIGINT => f.write_str("SIGINT"),
-            libc::SIGQUIT => f.write_str("SIGQUIT"),
-            libc::SIGILL => f.write_str("SIGILL"),
-            libc::SIGTRAP => f.write_str("SIGTRAP"),
-            libc::SIGABRT => f.write_str("SIGABRT"),
-            libc::SIGBUS => f.write_str("SIGBUS"),
-            libc::SIGFPE => f.write_str("SIGFPE"),
-            libc::SIGKILL => f.write_str("SIGKILL"),
-            libc::SIGUSR1 => f.write_str("SIGUSR1"),
-            libc::SIGSEGV => f.write_str("SIGSEGV"),
-            libc::SIGUSR2 => f.write_str("SIGUSR2"),
-            libc::SIGPIPE => f.write_str("SIGPIPE"),
-            libc::SIGALRM => f.write_str("SIGALRM"),
-            libc::SIGTERM => f.write_str("SIGTERM"),
-            signal => write!(f, "signal {signal}"),
-        }
+        let name = match self.0 as u32 {
+            SIGHUP => "SIGHUP",
+            SIGINT => "SIGINT",
+            SIGQUIT => "SIGQUIT",
+            SIGILL => "SIGILL",
+            SIGTRAP => "SIGTRAP",
+            SIGABRT => "SIGABRT",
+            SIGBUS => "SIGBUS",
+            SIGFPE => "SIGFPE",
+            SIGKILL => "SIGKILL",
+            SIGUSR1 => "SIGUSR1",
+            SIGSEGV => "SIGSEGV",
+            SIGUSR2 => "SIGUSR2",
+            SIGPIPE => "SIGPIPE",
+            SIGALRM => "SIGALRM",
+            SIGTERM => "SIGTERM",
+            _ => return write!(f, "signal {}", self.0),
+        };
+        f.write_str(name)
     }
 }

@@ -6,6 +6,7 @@ mod panic;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
+use ampoule_abi::text::printable_line;
 use ampoule_symbols::{Backtrace, CallStack, ImagePlace, Symbols};
 use ampoule_vmm::Registers;
 
@@ -16,9 +17,11 @@ pub use ampoule_vmm::FaultAccess;
 pub use kind::{EndlessWait, FaultKind, FaultTarget};
 pub use panic::GuestPanic;
 
-/// How a guest ended itself: what it did, with which registers, and the calls that led there.
+/// How a guest ended itself: what it did, with which registers, the calls that led there, and what it had printed to standard
+/// error.
 ///
-/// `{}` shows all of that but the registers, like a good panic; `{:#}` shows the whole backtrace.
+/// `{}` shows all of that but the registers, like a good panic, and of standard error the last lines where the guest ended by
+/// its own decision; `{:#}` shows the whole backtrace.
 #[derive(Clone)]
 pub struct Fault(Arc<Details>);
 
@@ -27,6 +30,8 @@ struct Details {
     registers: Registers,
     stack: CallStack,
     image: Image,
+    stderr: String,
+    refused_memory: Option<u64>,
     /// Made when it is first asked for, since that means to read debug information.
     backtrace: OnceLock<Backtrace>,
 }
@@ -34,7 +39,17 @@ struct Details {
 impl Fault {
     /// A fault of code that stood at these registers, with the stack that they lead to.
     pub(crate) fn new(kind: FaultKind, registers: Registers, stack: CallStack, image: Image) -> Self {
-        Self(Arc::new(Details { kind, registers, stack, image, backtrace: OnceLock::new() }))
+        let (stderr, refused_memory, backtrace) = (String::new(), None, OnceLock::new());
+        Self(Arc::new(Details { kind, registers, stack, image, stderr, refused_memory, backtrace }))
+    }
+
+    /// Adds what else is known of the call: the end of what it printed to standard error, with whether that is not all, and the
+    /// guest's memory in bytes, if it was refused more.
+    pub(crate) fn add_circumstances(&mut self, stderr: (&[u8], bool), refused_memory: Option<u64>) {
+        if let Some(details) = Arc::get_mut(&mut self.0) {
+            details.stderr = last_text(stderr);
+            details.refused_memory = refused_memory;
+        }
     }
 
     /// What the guest did.
@@ -58,6 +73,21 @@ impl Fault {
         self.symbols().place(self.0.kind.address()?)
     }
 
+    /// What the guest printed to standard error in the call that it ended in, wherever its [`Output`](crate::Output) goes: the
+    /// last 4 KiB of it. What is not UTF-8 is replaced by U+FFFD. The text is the guest's and untrusted, control characters
+    /// included.
+    pub fn stderr(&self) -> &str {
+        &self.0.stderr
+    }
+
+    /// The guest's memory in bytes, if it was refused more in the call that it ended in.
+    /// [`Builder::memory_limit`](crate::Builder::memory_limit) sets it.
+    ///
+    /// It need not have ended because of that: that it has is a [`FaultKind::OutOfMemory`].
+    pub fn refused_memory(&self) -> Option<u64> {
+        self.0.refused_memory
+    }
+
     fn symbols(&self) -> Symbols<'_> {
         Symbols::new(self.0.image.file(), loader::bias(&self.0.image))
     }
@@ -69,9 +99,27 @@ impl fmt::Display for Fault {
         if let Some(place) = self.place() {
             write!(f, " ({place})")?;
         }
+        if let (Some(limit), false) = (self.0.refused_memory, matches!(self.0.kind, FaultKind::OutOfMemory { .. })) {
+            write!(f, "; before that it was refused more memory than its {limit} bytes (`Builder::memory_limit`)")?;
+        }
         f.write_str("\n")?;
-        self.backtrace().fmt(f)
+        self.backtrace().fmt(f)?;
+        if self.0.kind.is_own_decision() && !self.0.stderr.is_empty() {
+            f.write_str("\n  it last printed to standard error:")?;
+            let lines: Vec<&str> = self.0.stderr.lines().collect();
+            for line in &lines[lines.len().saturating_sub(SHOWN_LINES)..] {
+                write!(f, "\n    | {}", printable_line(line))?;
+            }
+        }
+        Ok(())
     }
+}
+
+/// The end of a text, which begins with a whole character.
+fn last_text((bytes, is_cut): (&[u8], bool)) -> String {
+    let is_continuation = |byte: &u8| byte & 0b1100_0000 == 0b1000_0000;
+    let cut = if is_cut { bytes.iter().take(3).take_while(|byte| is_continuation(byte)).count() } else { 0 };
+    String::from_utf8_lossy(&bytes[cut..]).into_owned()
 }
 
 impl fmt::Debug for Fault {
@@ -79,8 +127,13 @@ impl fmt::Debug for Fault {
         f.debug_struct("Fault")
             .field("kind", &self.0.kind)
             .field("registers", &self.0.registers)
+            .field("stderr", &self.0.stderr)
+            .field("refused_memory", &self.0.refused_memory)
             .finish_non_exhaustive()
     }
 }
 
 impl std::error::Error for Fault {}
+
+/// How many lines of standard error a fault shows at most.
+const SHOWN_LINES: usize = 10;

@@ -21,7 +21,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use ampoule_vmm::{
-    Contents, GuestPhys, HypervisorError, OutOfRegion, PAGE_SIZE, PageSet, Processor, Region, RevokeError,
+    Contents, GuestPhys, HypervisorError, OutOfRegion, PAGE_SIZE, PageSet, Region, RevokeError, WrittenPages,
 };
 use thiserror::Error;
 
@@ -95,13 +95,9 @@ impl GuestMemory {
         }
     }
 
-    /// The whole region, to be mapped into the guest at [`base`](Self::base).
+    /// The whole region.
     pub(crate) fn region(&self) -> &Arc<Region> {
         &self.region
-    }
-
-    pub(crate) fn base(&self) -> GuestPhys {
-        self.base
     }
 
     /// How many pages there are, the host's included.
@@ -195,7 +191,7 @@ impl GuestMemory {
         Ok(())
     }
 
-    /// What the memory holds now. It is `processor`'s. The bytes `zero`, whole pages, are known to be zero,
+    /// What the memory holds now. It is `guest`'s, which does not run. The bytes `zero`, whole pages, are known to be zero,
     /// then and now.
     ///
     /// # Errors
@@ -203,41 +199,41 @@ impl GuestMemory {
     /// A [`MemoryError`]; nothing has changed then.
     pub(crate) fn snapshot(
         &mut self,
-        processor: &mut dyn Processor,
+        guest: &mut dyn WrittenPages,
         zero: Range<usize>,
     ) -> Result<Arc<Contents>, MemoryError> {
-        processor.collect_written(&mut self.guest_written)?;
+        guest.collect_written(&mut self.guest_written)?;
         let changed = self.guest_written.union(&self.host_written);
         let changed = changed.filter(|page| !zero.contains(&(page * PAGE_SIZE)));
         self.current = self.current.updated(&self.region, changed)?;
         self.host_written.clear();
         // What a guest writes while it prepares itself is not what it writes in calls.
-        processor.forget_written(&self.guest_written)?;
+        guest.forget_written(&self.guest_written)?;
         self.owned.insert_all(&self.guest_written);
         self.guest_written.clear();
         self.quiet.forget();
         Ok(Arc::clone(&self.current))
     }
 
-    /// Makes the memory hold `target` again, whatever was written. It is `processor`'s.
+    /// Makes the memory hold `target` again, whatever was written. It is `guest`'s, which does not run.
     ///
     /// # Errors
     ///
     /// A [`MemoryError`]; what the memory holds is unspecified then.
     pub(crate) fn restore(
         &mut self,
-        processor: &mut dyn Processor,
+        guest: &mut dyn WrittenPages,
         target: &Arc<Contents>,
     ) -> Result<Restored, MemoryError> {
-        processor.collect_written(&mut self.guest_written)?;
+        guest.collect_written(&mut self.guest_written)?;
         if !self.is_shown {
-            return self.remap(processor, target);
+            return self.remap(guest, target);
         }
         if !Arc::ptr_eq(&self.current, target) {
             let mut differing = PageSet::new(self.guest_written.capacity());
             self.current.differences(target, &mut differing);
             if differing.len() >= REMAP_FROM {
-                return self.remap(processor, target);
+                return self.remap(guest, target);
             }
             self.host_written.insert_all(&differing);
             self.owned.insert_all(&differing);
@@ -249,20 +245,20 @@ impl GuestMemory {
         let pages = target.write_back(&self.region, self.guest_written.union(&self.host_written));
         self.last_restored = pages;
         self.host_written.clear();
-        if let Err(error) = self.release_quiet(processor) {
+        if let Err(error) = self.release_quiet(guest) {
             // The memory is what it should be, and the pages stay in the note.
             tracing::debug!(%error, "pages that are no longer written are written back all the same");
         }
         Ok(Restored { pages })
     }
 
-    /// Pages that the next restore to the present contents would write back. The memory is `processor`'s.
+    /// Pages that the next restore to the present contents would write back. The memory is `guest`'s, which does not run.
     ///
     /// # Errors
     ///
     /// What the hypervisor reports.
-    pub(crate) fn dirty_pages(&mut self, processor: &mut dyn Processor) -> Result<usize, HypervisorError> {
-        processor.collect_written(&mut self.guest_written)?;
+    pub(crate) fn dirty_pages(&mut self, guest: &mut dyn WrittenPages) -> Result<usize, HypervisorError> {
+        guest.collect_written(&mut self.guest_written)?;
         Ok(self.guest_written.union(&self.host_written).count())
     }
 
@@ -278,9 +274,9 @@ impl GuestMemory {
         self.shown.stored_pages()
     }
 
-    fn remap(&mut self, processor: &mut dyn Processor, target: &Arc<Contents>) -> Result<Restored, MemoryError> {
+    fn remap(&mut self, guest: &mut dyn WrittenPages, target: &Arc<Contents>) -> Result<Restored, MemoryError> {
         self.show(target)?;
-        processor.forget_written(&self.guest_written)?;
+        guest.forget_written(&self.guest_written)?;
         for note in [&mut self.guest_written, &mut self.host_written, &mut self.owned] {
             note.clear();
         }
@@ -289,11 +285,11 @@ impl GuestMemory {
     }
 
     /// Forgets pages that have long been as they should be, and gives their memory back where the region shows the same.
-    fn release_quiet(&mut self, processor: &mut dyn Processor) -> Result<(), HypervisorError> {
+    fn release_quiet(&mut self, guest: &mut dyn WrittenPages) -> Result<(), HypervisorError> {
         let Some(pages) = self.quiet.take() else {
             return Ok(());
         };
-        processor.forget_written(&pages)?;
+        guest.forget_written(&pages)?;
         for page in pages.iter() {
             self.guest_written.remove(page);
         }

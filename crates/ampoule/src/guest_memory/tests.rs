@@ -2,9 +2,6 @@
 
 mod model;
 
-use ampoule_vmm::x86_64::registers::SyscallEntry;
-use ampoule_vmm::{Vcpu, WriteTracking};
-
 use super::*;
 
 #[test]
@@ -38,7 +35,7 @@ fn a_snapshot_leaves_out_what_is_known_to_be_zero() {
     trial.guest_writes(0, 1);
     trial.guest_writes(1, 1);
     trial.memory.region.fill_zero(0, PAGE_SIZE).unwrap();
-    let contents = trial.memory.snapshot(&mut trial.vm, SLOT, 0..PAGE_SIZE).unwrap();
+    let contents = trial.memory.snapshot(&mut trial.guest, 0..PAGE_SIZE).unwrap();
     assert_eq!(contents.stored_pages(), 1);
     trial.guest_writes(0, 2);
     trial.restore(&contents);
@@ -75,9 +72,9 @@ fn quiet_pages_of_a_large_set_are_given_back_and_hold_what_they_should() {
             assert_eq!(trial.bytes()[1], 10);
             trial.restore(&target);
             assert!(trial.bytes() == expected, "restore {restore} of round {round}");
-            assert!(trial.vm.written.contains(1), "a page that is written all the time is not forgotten");
+            assert!(trial.guest.written.contains(1), "a page that is written all the time is not forgotten");
         }
-        assert_eq!(trial.vm.written.iter().collect::<Vec<_>>(), [1]);
+        assert_eq!(trial.guest.written.iter().collect::<Vec<_>>(), [1]);
         // Pages that differ from what the region shows keep their memory, with those between them.
         let owned = trial.memory.owned_pages();
         assert!((pages / 8..=pages / 4 + 1).contains(&owned), "{owned}");
@@ -104,7 +101,7 @@ fn contents_far_away_are_mapped_instead_of_copied() {
     for _ in 0..2 {
         trial.guest_writes(REMAP_FROM + 7, 2);
         assert_eq!(trial.restore(&near).pages, 0);
-        assert!(trial.bytes().iter().all(|byte| *byte == 0) && trial.vm.written.is_empty());
+        assert!(trial.bytes().iter().all(|byte| *byte == 0) && trial.guest.written.is_empty());
         trial.host_writes(0, 3);
         trial.restore(&far);
         assert!(trial.bytes() == at_far);
@@ -131,11 +128,11 @@ fn failures_of_the_hypervisor_are_reported_and_mended_by_the_next_restore() {
         let target = trial.snapshot();
         let expected = trial.bytes();
         (0..2 * LARGE_SET).for_each(|page| trial.guest_writes(page, 1));
-        trial.vm.fail_after = Some(operation);
+        trial.guest.fail_after = Some(operation);
         let mut failures = 0;
         for _ in 0..2 * WINDOW {
             trial.guest_writes(5, 2);
-            failures += u32::from(trial.memory.restore(&mut trial.vm, SLOT, &target).is_err());
+            failures += u32::from(trial.memory.restore(&mut trial.guest, &target).is_err());
         }
         assert_eq!(failures, 1, "operation {operation}");
         trial.restore(&target);
@@ -143,10 +140,10 @@ fn failures_of_the_hypervisor_are_reported_and_mended_by_the_next_restore() {
     }
 }
 
-/// Memory in a slot of a virtual machine.
+/// Memory with a guest that writes it.
 struct Trial {
     memory: GuestMemory,
-    vm: FakeVm,
+    guest: FakeGuest,
 }
 
 impl Trial {
@@ -158,12 +155,12 @@ impl Trial {
         let region = Region::anonymous(contents.pages() * PAGE_SIZE).unwrap();
         let mut memory = GuestMemory::new(region, GuestPhys(0), 1);
         memory.show(contents).unwrap();
-        Self { memory, vm: FakeVm { written: PageSet::new(contents.pages()), fail_after: None } }
+        Self { memory, guest: FakeGuest { written: PageSet::new(contents.pages()), fail_after: None } }
     }
 
     fn guest_writes(&mut self, page: usize, value: u8) {
         self.memory.region.write(page * PAGE_SIZE + OFFSET, &[value]).unwrap();
-        self.vm.written.insert(page);
+        self.guest.written.insert(page);
     }
 
     fn host_writes(&mut self, page: usize, value: u8) {
@@ -171,11 +168,11 @@ impl Trial {
     }
 
     fn snapshot(&mut self) -> Arc<Contents> {
-        self.memory.snapshot(&mut self.vm, SLOT, 0..0).unwrap()
+        self.memory.snapshot(&mut self.guest, 0..0).unwrap()
     }
 
     fn restore(&mut self, target: &Arc<Contents>) -> Restored {
-        self.memory.restore(&mut self.vm, SLOT, target).unwrap()
+        self.memory.restore(&mut self.guest, target).unwrap()
     }
 
     /// The byte of each page that is written.
@@ -190,18 +187,18 @@ impl Trial {
 }
 
 /// Knows which pages were written, and can fail once.
-struct FakeVm {
+struct FakeGuest {
     written: PageSet,
     /// After so many operations.
     fail_after: Option<u32>,
 }
 
-impl FakeVm {
+impl FakeGuest {
     fn pass(&mut self) -> Result<(), HypervisorError> {
         self.fail_after = match self.fail_after {
             Some(0) => {
                 self.fail_after = None;
-                return Err(HypervisorError::SlotEmpty { slot: SLOT });
+                return Err(HypervisorError::SlotEmpty { slot: 3 });
             }
             left => left.map(|left| left - 1),
         };
@@ -209,39 +206,19 @@ impl FakeVm {
     }
 }
 
-impl Vm for FakeVm {
-    fn map(&mut self, _: u32, _: GuestPhys, _: Arc<Region>, _: WriteTracking) -> Result<(), HypervisorError> {
-        unreachable!("the memory is in its slot")
-    }
-
-    fn unmap(&mut self, _: u32) -> Result<(), HypervisorError> {
-        unreachable!("the memory stays in its slot")
-    }
-
-    fn collect_written(&mut self, slot: u32, pages: &mut PageSet) -> Result<(), HypervisorError> {
-        assert_eq!(slot, SLOT);
+impl WrittenPages for FakeGuest {
+    fn collect_written(&mut self, pages: &mut PageSet) -> Result<(), HypervisorError> {
         self.pass()?;
         pages.insert_all(&self.written);
         Ok(())
     }
 
-    fn forget_written(&mut self, slot: u32, pages: &PageSet) -> Result<(), HypervisorError> {
-        assert_eq!(slot, SLOT);
+    fn forget_written(&mut self, pages: &PageSet) -> Result<(), HypervisorError> {
         self.pass()?;
         pages.iter().for_each(|page| self.written.remove(page));
         Ok(())
     }
-
-    fn flush_translations(&mut self, _: u32) -> Result<(), HypervisorError> {
-        unreachable!("memory has no page tables")
-    }
-
-    fn create_vcpu(&mut self, _: &SyscallEntry) -> Result<Box<dyn Vcpu>, HypervisorError> {
-        unreachable!("nothing runs")
-    }
 }
-
-const SLOT: u32 = 3;
 
 /// Where in a page the tests write.
 const OFFSET: usize = 1000;

@@ -28,7 +28,7 @@ pub use segment::{Permissions, Segment, SegmentProblem};
 
 use ampoule_abi::layout::RECORD_ALIGN;
 use ampoule_abi::text::printable_name;
-use ampoule_vmm::Contents as FrozenPages;
+use ampoule_vmm::{Contents as FrozenPages, address_map};
 use object::LittleEndian as LE;
 use object::elf::SHF_ALLOC;
 use object::read::elf::SectionHeader;

@@ -9,6 +9,10 @@ use std::collections::BTreeMap;
 
 use ampoule_abi::layout::AT_AMPOULE;
 use ampoule_vmm::{Contents, GuestVirt, PAGE_SIZE};
+use linux_raw_sys::auxvec::{
+    AT_BASE, AT_CLKTCK, AT_EGID, AT_ENTRY, AT_EUID, AT_FLAGS, AT_GID, AT_HWCAP, AT_HWCAP2, AT_PAGESZ, AT_PHDR,
+    AT_PHENT, AT_PHNUM, AT_SECURE, AT_UID,
+};
 
 use crate::address_space::{AddressSpace, MapError, Placement, Protection};
 use crate::image::{Image, ImageKind, Permissions, Segment};
@@ -141,10 +145,10 @@ fn start_block(image: &Image, start: &StartInfo<'_>) -> Result<StartBlock, LoadE
         (AT_EGID, USER_ID),
         (AT_SECURE, 0),
         (AT_HWCAP2, start.hardware[1]),
-        (AT_AMPOULE, start.info_page.0),
     ] {
         block.auxiliary(kind, value);
     }
+    block.auxiliary(AT_AMPOULE, start.info_page.0);
     Ok(block)
 }
 
@@ -180,20 +184,3 @@ const MAX_START_BLOCK: usize = 128 << 10;
 
 /// The user and group that the program runs as, as its system calls tell it too.
 const USER_ID: u64 = crate::personality::linux::USER_ID as u64;
-
-// Types of the auxiliary vector (Linux's `include/uapi/linux/auxvec.h`).
-const AT_PHDR: u64 = 3;
-const AT_PHENT: u64 = 4;
-const AT_PHNUM: u64 = 5;
-const AT_PAGESZ: u64 = 6;
-const AT_BASE: u64 = 7;
-const AT_FLAGS: u64 = 8;
-const AT_ENTRY: u64 = 9;
-const AT_UID: u64 = 11;
-const AT_EUID: u64 = 12;
-const AT_GID: u64 = 13;
-const AT_EGID: u64 = 14;
-const AT_HWCAP: u64 = 16;
-const AT_CLKTCK: u64 = 17;
-const AT_SECURE: u64 = 23;
-const AT_HWCAP2: u64 = 26;

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use ampoule_vmm::GuestVirt;
+use linux_raw_sys::auxvec::{AT_EXECFN, AT_NULL, AT_PLATFORM, AT_RANDOM};
 
 use super::{LoadError, StartText};
 
@@ -64,8 +65,8 @@ impl StartBlock {
     }
 
     /// Adds a pair to the auxiliary vector.
-    pub(super) fn auxiliary(&mut self, kind: u64, value: u64) {
-        self.auxiliary.push((kind, value));
+    pub(super) fn auxiliary(&mut self, kind: impl Into<u64>, value: u64) {
+        self.auxiliary.push((kind.into(), value));
     }
 
     /// The bytes that the block takes at most.
@@ -84,8 +85,8 @@ impl StartBlock {
         words.extend(self.arguments.iter().map(string).chain([0]));
         words.extend(self.environment.iter().map(string).chain([0]));
         words.extend(self.auxiliary.iter().flat_map(|(kind, value)| [*kind, *value]));
-        words.extend([AT_RANDOM, random, AT_PLATFORM, string(&self.platform)]);
-        words.extend([AT_EXECFN, string(&self.program_name), AT_NULL, 0]);
+        words.extend([AT_RANDOM.into(), random, AT_PLATFORM.into(), string(&self.platform)]);
+        words.extend([AT_EXECFN.into(), string(&self.program_name), AT_NULL.into(), 0]);
 
         let mut bytes = vec![0; (top.0 - start) as usize];
         for (place, word) in bytes.chunks_exact_mut(WORD).zip(words) {
@@ -142,9 +143,3 @@ const ALIGN_MASK: u64 = !(STACK_ALIGN as u64 - 1);
 
 /// The pairs of the auxiliary vector that point into the block or end it.
 const OWN_PAIRS: usize = 4;
-
-// Linux's `include/uapi/linux/auxvec.h`.
-const AT_NULL: u64 = 0;
-const AT_PLATFORM: u64 = 15;
-const AT_RANDOM: u64 = 25;
-const AT_EXECFN: u64 = 31;

@@ -37,13 +37,13 @@ fn the_stack_is_laid_out_as_linux_does_it() {
         (AT_SECURE, 0),
         (AT_CLKTCK, 100),
         (AT_HWCAP2, 2),
-        (AT_AMPOULE, INFO_PAGE.0),
     ];
     for (kind, value) in expected {
-        assert_eq!(process.auxiliary.get(&kind), Some(&value), "type {kind}");
+        assert_eq!(process.auxiliary.get(&kind.into()), Some(&value), "type {kind}");
     }
+    assert_eq!(process.auxiliary.get(&AT_AMPOULE), Some(&INFO_PAGE.0));
     assert_eq!(process.auxiliary.get(&AT_SYSINFO_EHDR), None);
-    assert_eq!(process.auxiliary.len(), expected.len() + 4);
+    assert_eq!(process.auxiliary.len(), expected.len() + 5);
 }
 
 #[test]
@@ -89,8 +89,8 @@ fn position_independent_images_are_moved() {
     let (space, start) = loaded(&elf, &["guest"], &[]);
     assert_eq!(start.entry, GuestVirt(0x40_0000 + CODE));
     let process = Process::read(&space, start.stack_pointer);
-    assert_eq!(process.auxiliary[&AT_PHDR], 0x40_0000 + 64);
-    assert_eq!(process.auxiliary[&AT_ENTRY], start.entry.0);
+    assert_eq!(process.auxiliary[&AT_PHDR.into()], 0x40_0000 + 64);
+    assert_eq!(process.auxiliary[&AT_ENTRY.into()], start.entry.0);
 
     let aligned = Elf { alignment: 1 << 24, ..elf };
     let (_, start) = loaded(&aligned, &["guest"], &[]);
@@ -198,7 +198,7 @@ fn load_into(
         random: RANDOM,
         info_page: INFO_PAGE,
         stack_size: 8 << 20,
-        fsgsbase: true,
+        hardware: [0, 2],
     };
     load(&image, space, &info)
 }
@@ -207,7 +207,7 @@ fn space() -> AddressSpace {
     let tables = 64 * PAGE_SIZE;
     AddressSpace::new(Parts {
         memory: GuestMemory::new(Region::anonymous(MEMORY).unwrap(), GuestPhys(0x1_0000_0000), 0),
-        tables: PageTables::new(Region::anonymous(tables).unwrap(), GuestPhys(0), 0..tables).unwrap(),
+        tables: Box::new(PageTables::new(Region::anonymous(tables).unwrap(), GuestPhys(0), 0..tables).unwrap()),
         allow_executable_memory: false,
     })
 }

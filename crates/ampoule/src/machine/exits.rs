@@ -12,11 +12,16 @@ use crate::termination::Termination;
 impl Machine {
     /// Runs the guest until it rings, serving its system calls. What it printed is passed on, however it ends.
     pub(crate) fn resume(&mut self) -> Result<GuestMessage, Termination> {
-        let outcome = self.run_until_doorbell();
-        if outcome.is_err() {
+        self.process.answered();
+        let mut outcome = self.run_until_doorbell();
+        if let Err(termination) = &mut outcome {
             // It ended for another reason, which is the one to report.
             self.pass_on_output().ok();
             self.streams.flush();
+            if let Termination::Fault(fault) = termination {
+                let refused = self.space.ran_out_of_memory().then(|| self.space.memory_total());
+                fault.add_circumstances(self.streams.last_of_stderr(), refused);
+            }
         }
         outcome
     }

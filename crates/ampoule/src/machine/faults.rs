@@ -9,6 +9,7 @@ use super::Machine;
 use crate::address_space::{FaultResolution, Location};
 use crate::fault::{Fault, FaultKind, FaultTarget, GuestPanic};
 use crate::loader;
+use crate::personality::Personality;
 use crate::termination::Termination;
 
 impl Machine {
@@ -20,19 +21,23 @@ impl Machine {
             // To try again would not help: the guest itself has denied the access, which its pages allow.
             FaultResolution::Resume if by_own_denial => self.denied(address, access),
             FaultResolution::Resume => return Ok(()),
-            FaultResolution::OutOfMemory => FaultKind::OutOfMemory { limit: self.space.memory_total() },
+            FaultResolution::OutOfMemory => FaultKind::OutOfMemory { limit: self.space.memory_total(), panic: None },
             FaultResolution::Denied => self.denied(address, access),
         };
         Err(self.fault(kind))
     }
 
     /// An abort, with the panic or the shortage of memory that led to it.
-    pub(super) fn aborted(&self, signal: i32, handled: bool) -> Termination {
-        let kind = match self.mailbox.staged_panic().map(GuestPanic::read) {
-            Some(Ok(panic)) => FaultKind::Panicked(panic),
-            Some(Err(violation)) => return violation.into(),
-            // An allocator that is refused memory aborts, as a rule.
-            None if self.space.ran_out_of_memory() => FaultKind::OutOfMemory { limit: self.space.memory_total() },
+    pub(super) fn aborted(&mut self, signal: i32, handled: bool) -> Termination {
+        let panic = match self.mailbox.staged_panic().map(GuestPanic::read).transpose() {
+            Ok(panic) => panic,
+            Err(violation) => return violation.into(),
+        };
+        let kind = match panic {
+            panic if self.process.aborts_for_memory(&self.streams.within(&mut self.budget)) => {
+                FaultKind::OutOfMemory { limit: self.space.memory_total(), panic }
+            }
+            Some(panic) => FaultKind::Panicked(panic),
             None if handled => FaultKind::HandlerNotRun { signal },
             None => FaultKind::Aborted { signal },
         };
@@ -44,7 +49,8 @@ impl Machine {
         let registers = self.processor.registers();
         let symbols = Symbols::new(self.image.file(), loader::bias(&self.image));
         let mut memory = |at, into: &mut [u8]| self.space.read(GuestVirt(at), into).is_ok();
-        let stack = symbols.walk(&ampoule_symbols::Registers::named(|name| registers.get(name)), &mut memory, MAX_CALLS);
+        let stack =
+            symbols.walk(&ampoule_symbols::Registers::named(|name| registers.get(name)), &mut memory, MAX_CALLS);
         Fault::new(kind, registers, stack, self.image.clone()).into()
     }
 

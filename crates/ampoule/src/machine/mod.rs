@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use ampoule_vmm::address_map::{MEMORY_BASE, SHARED_BASE};
 use ampoule_vmm::{
-    Backend, Counters, DOORBELL, Entry, GuestPhys, GuestVirt, HypervisorError, PAGE_SIZE, PageMap, Prepared, Processor,
-    Region, Waiting,
+    Backend, Counters, DOORBELL, Entry, GuestPhys, GuestVirt, HypervisorError, PAGE_SIZE, PageMap, PrepareError,
+    Prepared, Processor, Region,
 };
 
 use crate::address_space::{AddressSpace, Parts, Window};
@@ -21,7 +21,7 @@ use crate::guest_memory::GuestMemory;
 use crate::image::Image;
 use crate::interrupt::{CallGuard, Interruptor, LimitsUnwatched, TimeLimits};
 use crate::limits::Limits;
-use crate::loader::{self, Start, StartInfo};
+use crate::loader::{self, StartInfo};
 use crate::mailbox::Mailbox;
 use crate::personality::linux::{LinuxProcess, ProcessConfig};
 pub(crate) use budget::Budget;
@@ -80,7 +80,7 @@ impl Machine {
     ) -> Result<Self, BuildError> {
         let shape = config.shape;
         let region = shape.region()?;
-        let Prepared { pages, processor } = allocated("page tables", region.len(), backend.prepare(region.len()))?;
+        let Prepared { pages, processor } = backend.prepare(region.len()).map_err(no_tables)?;
         let mailbox = Mailbox::new(Arc::clone(&region), shape.mailbox_size);
         let mut space = shape.address_space(Arc::clone(&region), pages);
         show_mailbox(&mailbox, &mut space);
@@ -115,8 +115,7 @@ impl Machine {
         let contents = checkpoint.space.contents();
         let region_len = contents.pages() * PAGE_SIZE;
         let region = allocated("guest's memory", region_len, Region::of_contents(contents))?;
-        let prepared = backend.prepare_like(&checkpoint.pages);
-        let Prepared { pages, processor } = allocated("page tables", region_len, prepared)?;
+        let Prepared { pages, processor } = backend.prepare_like(&checkpoint.pages).map_err(no_tables)?;
         let mut mailbox = Mailbox::new(Arc::clone(&region), shape.mailbox_size);
         mailbox.restore(checkpoint.progress);
         let reserved = Mailbox::len(shape.mailbox_size) / PAGE_SIZE;
@@ -229,6 +228,10 @@ fn mailbox_windows(mailbox: &Mailbox, region: &Arc<Region>) -> [Window; 2] {
 
 fn allocated<T>(what: &'static str, bytes: usize, result: std::io::Result<T>) -> Result<T, BuildError> {
     result.map_err(|reason| BuildError::Memory { what, bytes, reason })
+}
+
+fn no_tables(PrepareError { bytes, reason }: PrepareError) -> BuildError {
+    BuildError::Memory { what: "page tables", bytes, reason }
 }
 
 /// Bytes of the host's random source, for the guest's start.

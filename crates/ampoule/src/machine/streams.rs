@@ -9,6 +9,16 @@ use crate::personality::{OutputLimitReached, Streams};
 pub(crate) struct GuestStreams {
     stdout: Output,
     stderr: Output,
+    stderr_of_call: Tail,
+}
+
+/// The end of a text.
+#[derive(Debug, Default)]
+struct Tail {
+    /// At most [`TAIL_LEN`] bytes.
+    bytes: Vec<u8>,
+    /// Bytes of the whole text.
+    len: u64,
 }
 
 /// The two streams within what a call may print.
@@ -19,7 +29,7 @@ pub(super) struct BudgetedStreams<'machine> {
 
 impl GuestStreams {
     pub(crate) fn new(stdout: Output, stderr: Output) -> Self {
-        Self { stdout, stderr }
+        Self { stdout, stderr, stderr_of_call: Tail::default() }
     }
 
     pub(crate) fn stdout(&self) -> &Output {
@@ -40,6 +50,23 @@ impl GuestStreams {
         self.stderr = output;
     }
 
+    /// Notes that a call begins, or the guest's start.
+    pub(crate) fn call_begins(&mut self) {
+        self.stderr_of_call.clear();
+    }
+
+    /// Notes that it has ended.
+    pub(crate) fn call_ended(&self) {
+        self.stdout.call_ended(Stream::Stdout);
+        self.stderr.call_ended(Stream::Stderr);
+    }
+
+    /// The last bytes that the call has printed to standard error, and whether that is not all.
+    pub(super) fn last_of_stderr(&self) -> (&[u8], bool) {
+        let Tail { bytes, len } = &self.stderr_of_call;
+        (bytes, *len > bytes.len() as u64)
+    }
+
     pub(super) fn within<'machine>(&'machine mut self, budget: &'machine mut Budget) -> BudgetedStreams<'machine> {
         BudgetedStreams { streams: self, budget }
     }
@@ -56,8 +83,54 @@ impl Streams for BudgetedStreams<'_> {
         self.budget.print(bytes.len()).map_err(|_| OutputLimitReached)?;
         match stream {
             Stream::Stdout => self.streams.stdout.write(stream, bytes),
-            Stream::Stderr => self.streams.stderr.write(stream, bytes),
+            Stream::Stderr => {
+                self.streams.stderr_of_call.append(bytes);
+                self.streams.stderr.write(stream, bytes);
+            }
         }
         Ok(())
+    }
+
+    fn printed_to_stderr(&self) -> u64 {
+        self.streams.stderr_of_call.len
+    }
+}
+
+impl Tail {
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.len = 0;
+    }
+
+    fn append(&mut self, text: &[u8]) {
+        self.len += text.len() as u64;
+        let text = &text[text.len().saturating_sub(TAIL_LEN)..];
+        let excess = (self.bytes.len() + text.len()).saturating_sub(TAIL_LEN);
+        self.bytes.drain(..excess);
+        // All at once, as it is kept for later calls.
+        self.bytes.reserve_exact(TAIL_LEN - self.bytes.len());
+        self.bytes.extend_from_slice(text);
+    }
+}
+
+/// How much of standard error is kept for the report of a guest's end, in bytes.
+const TAIL_LEN: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tail_is_the_end_of_its_text_however_that_came() {
+        let text: Vec<u8> = (0..3 * TAIL_LEN).map(|index| (index % 251) as u8).collect();
+        for piece in [1, 7, 1000, TAIL_LEN, TAIL_LEN + 1, text.len()] {
+            let mut tail = Tail::default();
+            text.chunks(piece).for_each(|piece| tail.append(piece));
+            assert_eq!(tail.bytes, text[text.len() - TAIL_LEN..], "pieces of {piece} bytes");
+            assert_eq!((tail.len, tail.bytes.capacity()), (text.len() as u64, TAIL_LEN));
+            tail.clear();
+            tail.append(b"short");
+            assert_eq!((tail.bytes.as_slice(), tail.len), (b"short".as_slice(), 5));
+        }
     }
 }

@@ -20,6 +20,9 @@ pub(crate) trait Personality {
     /// Serves a system call.
     fn system_call(&mut self, call: &SystemCall, space: &mut AddressSpace, streams: &mut dyn Streams) -> Outcome;
 
+    /// Whether the process, which has ended itself by a signal, has done so because it was refused memory.
+    fn aborts_for_memory(&self, streams: &dyn Streams) -> bool;
+
     /// Where text goes that the process prints to its standard output or standard error; nowhere once that is closed.
     fn standard_stream(&self, of: OutputStream) -> Option<Stream>;
 }
@@ -51,6 +54,9 @@ pub(crate) trait Streams {
     ///
     /// [`OutputLimitReached`] when it may print no more; nothing is passed on then.
     fn write(&mut self, stream: Stream, bytes: &[u8]) -> Result<(), OutputLimitReached>;
+
+    /// How many bytes have been passed on to standard error in the call that is being made.
+    fn printed_to_stderr(&self) -> u64;
 }
 
 /// A guest may print no more.

@@ -15,7 +15,6 @@ use crate::interrupt::LimitsUnwatched;
 use crate::limits::Limits;
 use crate::machine::Machine;
 use crate::mailbox::{GuestMessage, ProtocolViolation};
-use crate::output::Stream;
 use crate::termination::Termination;
 
 impl Sandbox {
@@ -110,10 +109,9 @@ pub(super) fn run(
 ) -> Result<GuestMessage, Termination> {
     *poison = Some(Termination::HostFunctionPanicked);
     let had_panicked = std::mem::replace(&mut imports.has_panicked, true);
+    machine.streams_mut().call_begins();
     let message = run_to_message(machine, imports);
-    let streams = machine.streams_mut();
-    streams.stdout().call_ended(Stream::Stdout);
-    streams.stderr().call_ended(Stream::Stderr);
+    machine.streams_mut().call_ended();
     (*poison, imports.has_panicked) = (None, had_panicked);
     message
 }

@@ -160,7 +160,7 @@ impl Sandbox {
         check_shape(&snapshot.checkpoint().shape(), &self.machine.shape())?;
         let [theirs, ours] = [snapshot.backend(), &self.backend].map(|backend| backend.behaviour());
         if theirs != ours {
-            let [snapshot, sandbox] = [theirs, ours].map(ToString::to_string);
+            let [snapshot, sandbox] = [theirs, ours].map(|behaviour| behaviour.to_string());
             return Err(RestoreError::ForeignHypervisor { snapshot, sandbox });
         }
         self.imports.check(snapshot.host_functions())

@@ -104,7 +104,7 @@ impl Snapshot {
     ) -> Result<Self, SnapshotError> {
         Ok(Self(Arc::new(State {
             image: image.clone(),
-            backend: Arc::clone(hypervisor),
+            backend: Arc::clone(backend),
             host_functions: imports.declarations(),
             limits,
             checkpoint: machine.checkpoint()?,

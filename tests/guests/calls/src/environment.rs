@@ -380,6 +380,58 @@ fn allocate_too_much() -> bool {
     huge.try_reserve(1 << 40).is_err()
 }
 
+/// Takes all memory that can be had, in blocks of every size, and keeps it.
+#[export]
+fn take_all_memory() {
+    let mut size = 1 << 20;
+    while size >= 8 {
+        // SAFETY: the memory is not touched.
+        while !std::hint::black_box(unsafe { libc::malloc(size) }).is_null() {}
+        size /= 2;
+    }
+}
+
+/// Is refused memory, goes on in some way or other, and aborts.
+#[export]
+fn abort_after_a_refusal(going_on: &str) {
+    assert!(allocate_too_much());
+    match going_on {
+        "system call" => drop(std::hint::black_box(Instant::now())),
+        "memory" => {
+            std::hint::black_box(vec![1u8; 1 << 20]);
+        }
+        "host call" => crate::notify(),
+        "silence" => abort(),
+        _ => {}
+    }
+    eprintln!("an assertion does not hold");
+    abort();
+}
+
+/// Prints to standard error, and ends.
+#[export]
+fn print_error_and_end(text: &str, end: &str) {
+    eprint!("{text}");
+    match end {
+        "exit" => exit(3),
+        "abort" => abort(),
+        _ => crate::fault(),
+    }
+}
+
+/// Panics with a message that needs no memory.
+#[export]
+fn panic_plainly() {
+    panic!("a plain panic");
+}
+
+/// Panics with all memory taken.
+#[export]
+fn panic_without_memory() {
+    take_all_memory();
+    panic_plainly();
+}
+
 /// A number that depends on the hasher's random keys.
 #[export]
 fn hasher_seed() -> u64 {

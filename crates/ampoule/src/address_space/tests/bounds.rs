@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::checkpoint::IdleVm;
+use super::checkpoint::IdleGuest;
 use super::*;
 
 /// Interrupts the call after so many looks.
@@ -109,10 +109,10 @@ fn memory_from_many_holes_is_looked_for_no_longer_than_the_call_lasts() {
 fn a_guest_that_is_interrupted_half_way_goes_back_to_what_it_was() {
     let (mut space, [at, other]) = interleaved(2 * PORTION_RUNS as u64);
     space.write(at, b"tenant").unwrap();
-    let checkpoint = space.checkpoint(&mut IdleVm, 0, 0..0).unwrap();
+    let checkpoint = space.checkpoint(&mut IdleGuest, 0..0).unwrap();
     let interrupted = space.watched(after(0)).unmap(at, 2 * PORTION_RUNS as u64 * PAGE);
     assert!(matches!(interrupted, Err(MapError::Interrupted)));
-    space.restore(&checkpoint, &mut IdleVm, 0).unwrap();
+    space.restore(&checkpoint, &mut IdleGuest).unwrap();
     assert_eq!((space.read_array(at), space.read_u64(other)), (Ok(*b"tenant"), Ok(0)));
 }
 

@@ -1,8 +1,7 @@
 //! Going back and forth between checkpoints, and on from one in another space, against copies of the model.
 
-use ampoule_vmm::x86_64::registers::SyscallEntry;
-use ampoule_vmm::x86_64::shim::{OWN_TABLES, System, SystemCheckpoint};
-use ampoule_vmm::{Contents, HypervisorError, PageSet, Vcpu, Vm, WriteTracking};
+use ampoule_vmm::x86_64::shim::{OWN_TABLES, System};
+use ampoule_vmm::{Contents, HypervisorError, MapCheckpoint, PageSet, WrittenPages};
 use proptest::prelude::*;
 use proptest::sample::Index;
 
@@ -58,71 +57,54 @@ fn a_move() -> impl Strategy<Value = Move> {
     ]
 }
 
-/// An address space with the system that its page tables belong to.
+/// An address space with the map of its pages.
 struct Whole {
-    system: System,
     space: AddressSpace,
 }
 
 struct Checkpoint {
-    system: SystemCheckpoint,
+    pages: MapCheckpoint,
     space: SpaceCheckpoint,
 }
 
 impl Whole {
     fn new(spare_tables: usize, allow_executable_memory: bool) -> Self {
-        let (system, tables) = System::new(OWN_TABLES + spare_tables).unwrap();
+        let (_, tables) = System::new(OWN_TABLES + spare_tables).unwrap();
         let memory = GuestMemory::new(Region::anonymous(FRAMES * PAGE_SIZE).unwrap(), RAM_BASE, 0);
-        let mut space = AddressSpace::new(Parts { memory, tables, allow_executable_memory });
+        let mut space = AddressSpace::new(Parts { memory, tables: Box::new(tables), allow_executable_memory });
         space.place_heap(address(HEAP));
-        Self { system, space }
+        Self { space }
     }
 
     fn of_checkpoint(checkpoint: &Checkpoint) -> Self {
-        let (system, tables) = System::of_checkpoint(&checkpoint.system).unwrap();
+        let (_, tables) = System::of_checkpoint(&checkpoint.pages).unwrap();
         let contents: &Arc<Contents> = checkpoint.space.contents();
         let region = Region::of_contents(contents).unwrap();
         let memory = GuestMemory::of_contents(region, RAM_BASE, 0, contents);
-        Self { system, space: AddressSpace::of_checkpoint(&checkpoint.space, memory, tables) }
+        Self { space: AddressSpace::of_checkpoint(&checkpoint.space, memory, Box::new(tables)) }
     }
 
     fn checkpoint(&mut self) -> Checkpoint {
-        let system = self.system.checkpoint(self.space.tables_mut()).unwrap();
-        Checkpoint { system, space: self.space.checkpoint(&mut IdleVm, 0, 0..0).unwrap() }
+        let pages = self.space.tables_mut().checkpoint().unwrap();
+        Checkpoint { pages, space: self.space.checkpoint(&mut IdleGuest, 0..0).unwrap() }
     }
 
     fn restore(&mut self, checkpoint: &Checkpoint) {
-        self.system.restore(self.space.tables_mut(), &checkpoint.system);
-        self.space.restore(&checkpoint.space, &mut IdleVm, 0).unwrap();
+        self.space.tables_mut().restore(&checkpoint.pages);
+        self.space.restore(&checkpoint.space, &mut IdleGuest).unwrap();
     }
 }
 
-/// A virtual machine whose guest writes nothing.
-pub(super) struct IdleVm;
+/// A guest that writes nothing.
+pub(super) struct IdleGuest;
 
-impl Vm for IdleVm {
-    fn map(&mut self, _: u32, _: GuestPhys, _: Arc<Region>, _: WriteTracking) -> Result<(), HypervisorError> {
-        unreachable!("the memory is in its slot")
-    }
-
-    fn unmap(&mut self, _: u32) -> Result<(), HypervisorError> {
-        unreachable!("the memory stays in its slot")
-    }
-
-    fn collect_written(&mut self, _: u32, _: &mut PageSet) -> Result<(), HypervisorError> {
+impl WrittenPages for IdleGuest {
+    fn collect_written(&mut self, _: &mut PageSet) -> Result<(), HypervisorError> {
         Ok(())
     }
 
-    fn forget_written(&mut self, _: u32, _: &PageSet) -> Result<(), HypervisorError> {
+    fn forget_written(&mut self, _: &PageSet) -> Result<(), HypervisorError> {
         Ok(())
-    }
-
-    fn flush_translations(&mut self, _: u32) -> Result<(), HypervisorError> {
-        unreachable!("nothing has run that could be flushed")
-    }
-
-    fn create_vcpu(&mut self, _: &SyscallEntry) -> Result<Box<dyn Vcpu>, HypervisorError> {
-        unreachable!("nothing runs")
     }
 }
 

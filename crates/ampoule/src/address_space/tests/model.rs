@@ -274,8 +274,7 @@ impl Model {
                 assert!(used.insert(frame), "frame {frame} is used twice");
                 assert_eq!(first_byte(space, frame), contents);
             }
-            let access =
-                Access { write: page.protection.is_writable(), execute: page.protection.is_executable(), user: true };
+            let access = PageAccess { write: page.protection.is_writable(), execute: page.protection.is_executable() };
             let expected = frame
                 .filter(|_| page.protection.is_readable())
                 .map(|frame| (GuestPhys(RAM_BASE.0 + frame * PAGE), access));

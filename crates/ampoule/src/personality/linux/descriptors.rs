@@ -1,5 +1,7 @@
 //! The process's open files, and the numbers that it has for them.
 
+use linux_raw_sys::general::{O_ACCMODE, O_RDONLY, O_RDWR, O_WRONLY};
+
 use crate::output::Stream;
 
 use super::errno::Errno;
@@ -141,9 +143,3 @@ impl OpenFile {
 
 /// How many files the process can have open: as many as one word of `select`'s sets has bits.
 pub(super) const OPEN_MAX: usize = 64;
-
-// Linux's `include/uapi/asm-generic/fcntl.h`.
-pub(super) const O_ACCMODE: u32 = 0o3;
-pub(super) const O_RDONLY: u32 = 0o0;
-pub(super) const O_WRONLY: u32 = 0o1;
-pub(super) const O_RDWR: u32 = 0o2;

@@ -46,39 +46,38 @@ impl From<MapError> for Errno {
     }
 }
 
-/// Numbers and names of Linux's `include/uapi/asm-generic/errno-base.h` and `errno.h`.
 macro_rules! errors {
-    ($($name:ident = $number:literal)*) => {
+    ($($name:ident)*) => {
         impl Errno {
-            $(pub(super) const $name: Self = Self($number);)*
+            $(pub(super) const $name: Self = Self(linux_raw_sys::errno::$name as u16);)*
         }
     };
 }
 
 errors! {
-    EPERM = 1
-    ENOENT = 2
-    ESRCH = 3
-    EINTR = 4
-    EIO = 5
-    EBADF = 9
-    ECHILD = 10
-    EAGAIN = 11
-    ENOMEM = 12
-    EACCES = 13
-    EFAULT = 14
-    EEXIST = 17
-    ENODEV = 19
-    ENOTDIR = 20
-    EISDIR = 21
-    EINVAL = 22
-    EMFILE = 24
-    ENOTTY = 25
-    ENOSPC = 28
-    ESPIPE = 29
-    ERANGE = 34
-    ENAMETOOLONG = 36
-    ENOSYS = 38
-    EOPNOTSUPP = 95
-    ETIMEDOUT = 110
+    EPERM
+    ENOENT
+    ESRCH
+    EINTR
+    EIO
+    EBADF
+    ECHILD
+    EAGAIN
+    ENOMEM
+    EACCES
+    EFAULT
+    EEXIST
+    ENODEV
+    ENOTDIR
+    EISDIR
+    EINVAL
+    EMFILE
+    ENOTTY
+    ENOSPC
+    ESPIPE
+    ERANGE
+    ENAMETOOLONG
+    ENOSYS
+    EOPNOTSUPP
+    ETIMEDOUT
 }

@@ -1,6 +1,11 @@
 //! System calls on open files: reading and writing, and what can be asked of them or changed.
 
 use ampoule_vmm::{GuestVirt, PAGE_SIZE};
+use linux_raw_sys::general::{
+    F_DUPFD, F_DUPFD_CLOEXEC, F_GETFD, F_GETFL, F_SETFD, F_SETFL, FD_CLOEXEC, O_APPEND, O_CLOEXEC, O_NOATIME,
+    O_NONBLOCK, SEEK_CUR, SEEK_HOLE, SEEK_SET, UIO_MAXIOV, iovec,
+};
+use linux_raw_sys::ioctl::{FIOCLEX, FIONBIO, FIONCLEX};
 
 use crate::address_space::AddressSpace;
 use crate::output::Stream;
@@ -9,8 +14,8 @@ use crate::personality::{Outcome, Streams};
 use super::descriptors::{Descriptors, OPEN_MAX, Object};
 use super::errno::Errno;
 use super::maps;
-use super::paths::O_CLOEXEC;
-use super::record::word;
+use super::structure::read_fields;
+use super::uint;
 
 /// Memory of the guest's that a call reads into or writes from.
 #[derive(Clone, Copy, Debug)]
@@ -21,13 +26,13 @@ pub(super) struct Place {
 
 /// The places that `readv` and its kin name.
 pub(super) fn places(space: &AddressSpace, vector: u64, count: u64) -> Result<Vec<Place>, Errno> {
-    if count > IOV_MAX {
+    if count > UIO_MAXIOV.into() {
         return Err(Errno::EINVAL);
     }
     let place = |index: u64| {
-        let at = GuestVirt(vector).checked_add(index * IOVEC_LEN as u64).ok_or(Errno::EFAULT)?;
-        let place: [u8; IOVEC_LEN] = space.read_array(at)?;
-        Ok(Place { at: word(&place, 0), len: word(&place, 1) })
+        let at = GuestVirt(vector).checked_add(index * size_of::<iovec>() as u64).ok_or(Errno::EFAULT)?;
+        let (at, len) = read_fields!(space, at.0, iovec { iov_base, iov_len })?;
+        Ok(Place { at, len })
     };
     (0..count).map(place).collect()
 }
@@ -119,11 +124,12 @@ pub(super) fn lseek(descriptors: &mut Descriptors, number: u64, offset: u64, whe
 
 pub(super) fn fcntl(descriptors: &mut Descriptors, number: u64, command: u64, argument: u64) -> Result<u64, Errno> {
     let file = descriptors.get_mut(number)?;
+    let command = uint(command);
     match command {
         F_DUPFD | F_DUPFD_CLOEXEC if argument >= OPEN_MAX as u64 => Err(Errno::EINVAL),
         F_DUPFD | F_DUPFD_CLOEXEC => descriptors.duplicate(number, argument as usize, command == F_DUPFD_CLOEXEC),
         F_GETFD => descriptors.closes_on_exec(number).map(u64::from),
-        F_SETFD => descriptors.set_close_on_exec(number, argument & FD_CLOEXEC != 0).map(|()| 0),
+        F_SETFD => descriptors.set_close_on_exec(number, uint(argument) & FD_CLOEXEC != 0).map(|()| 0),
         F_GETFL => Ok(file.flags.into()),
         F_SETFL => {
             file.flags = file.flags & !CHANGEABLE | argument as u32 & CHANGEABLE;
@@ -260,23 +266,3 @@ const BUFFER_LEN: usize = PAGE_SIZE;
 
 /// What `F_SETFL` can change.
 const CHANGEABLE: u32 = O_APPEND | O_NONBLOCK | O_NOATIME;
-
-// Linux's `include/uapi/linux/uio.h` and `fs.h`, and `include/uapi/asm-generic/fcntl.h` and `ioctls.h`.
-const IOV_MAX: u64 = 1024;
-const IOVEC_LEN: usize = 16;
-const SEEK_SET: u32 = 0;
-const SEEK_CUR: u32 = 1;
-const SEEK_HOLE: u32 = 4;
-const F_DUPFD: u64 = 0;
-const F_GETFD: u64 = 1;
-const F_SETFD: u64 = 2;
-const F_GETFL: u64 = 3;
-const F_SETFL: u64 = 4;
-const F_DUPFD_CLOEXEC: u64 = 1030;
-const FD_CLOEXEC: u64 = 1;
-const O_APPEND: u32 = 0o2000;
-const O_NONBLOCK: u32 = 0o4000;
-const O_NOATIME: u32 = 0o1_000_000;
-const FIONBIO: u32 = 0x5421;
-const FIONCLEX: u32 = 0x5450;
-const FIOCLEX: u32 = 0x5451;

@@ -3,17 +3,21 @@
 use std::time::Duration;
 
 use ampoule_vmm::GuestVirt;
+use linux_raw_sys::general::{
+    FUTEX_CLOCK_REALTIME, FUTEX_CMP_REQUEUE, FUTEX_PRIVATE_FLAG, FUTEX_REQUEUE, FUTEX_WAIT, FUTEX_WAIT_BITSET,
+    FUTEX_WAKE, FUTEX_WAKE_BITSET,
+};
 
 use crate::address_space::AddressSpace;
 use crate::fault::EndlessWait;
 use crate::personality::Outcome;
 
 use super::errno::Errno;
-use super::{int, time};
+use super::{time, uint};
 
 pub(super) fn futex(space: &AddressSpace, arguments: &[u64; 6]) -> Result<Outcome, Errno> {
     let [word, operation, value, timeout, _, last] = *arguments;
-    let operation = int(operation);
+    let operation = uint(operation);
     let realtime = operation & FUTEX_CLOCK_REALTIME != 0;
     let command = operation & !(FUTEX_PRIVATE_FLAG | FUTEX_CLOCK_REALTIME);
     if !word.is_multiple_of(4) {
@@ -49,13 +53,3 @@ fn wait(space: &AddressSpace, word: u64, value: u64, timeout: Option<Duration>) 
 fn read_timeout(space: &AddressSpace, at: u64) -> Result<Option<Duration>, Errno> {
     if at == 0 { Ok(None) } else { time::read_timespec(space, at).map(Some) }
 }
-
-// Linux's `include/uapi/linux/futex.h`.
-const FUTEX_WAIT: i32 = 0;
-const FUTEX_WAKE: i32 = 1;
-const FUTEX_REQUEUE: i32 = 3;
-const FUTEX_CMP_REQUEUE: i32 = 4;
-const FUTEX_WAIT_BITSET: i32 = 9;
-const FUTEX_WAKE_BITSET: i32 = 10;
-const FUTEX_PRIVATE_FLAG: i32 = 128;
-const FUTEX_CLOCK_REALTIME: i32 = 256;

@@ -1,6 +1,11 @@
 //! System calls on memory.
 
 use ampoule_vmm::{GuestVirt, PAGE_SIZE};
+use linux_raw_sys::general::{
+    MADV_COLD, MADV_DONTFORK, MADV_DONTNEED, MADV_FREE, MADV_KEEPONFORK, MADV_NORMAL, MADV_POPULATE_WRITE,
+    MADV_WILLNEED, MAP_32BIT, MAP_ANONYMOUS, MAP_FIXED, MAP_FIXED_NOREPLACE, MAP_HUGETLB, MAP_PRIVATE, MAP_SHARED,
+    MAP_SHARED_VALIDATE, MAP_TYPE, MREMAP_FIXED, MREMAP_MAYMOVE, PROT_EXEC, PROT_READ, PROT_SEM, PROT_WRITE,
+};
 
 use crate::address_space::{AddressSpace, MapError, Movement, Placement, Protection};
 use crate::image::USER_START;
@@ -8,6 +13,7 @@ use crate::image::USER_START;
 use super::descriptors::{Descriptors, Object};
 use super::errno::Errno;
 use super::paths::Device;
+use super::uint;
 
 pub(super) fn brk(space: &mut AddressSpace, end: u64) -> u64 {
     space.move_heap_end(GuestVirt(end)).0
@@ -17,6 +23,7 @@ pub(super) fn brk(space: &mut AddressSpace, end: u64) -> u64 {
 pub(super) fn mmap(space: &mut AddressSpace, descriptors: &Descriptors, arguments: &[u64; 6]) -> Result<u64, Errno> {
     let [at, len, protection, flags, descriptor, offset] = *arguments;
     let at = GuestVirt(at);
+    let (protection, flags) = (uint(protection), uint(flags));
     if len == 0 || !offset.is_multiple_of(PAGE) || !(MAP_SHARED..=MAP_SHARED_VALIDATE).contains(&(flags & MAP_TYPE)) {
         return Err(Errno::EINVAL);
     }
@@ -59,6 +66,7 @@ pub(super) fn munmap(space: &mut AddressSpace, at: u64, len: u64) -> Result<u64,
 
 pub(super) fn mprotect(space: &mut AddressSpace, at: u64, len: u64, protection: u64) -> Result<u64, Errno> {
     let at = GuestVirt(at);
+    let protection = u32::try_from(protection).map_err(|_| Errno::EINVAL)?;
     if !at.is_page_aligned() || protection & !(PROT_READ | PROT_WRITE | PROT_EXEC | PROT_SEM) != 0 {
         return Err(Errno::EINVAL);
     }
@@ -75,10 +83,10 @@ pub(super) fn mprotect(space: &mut AddressSpace, at: u64, len: u64, protection: 
 
 pub(super) fn mremap(space: &mut AddressSpace, arguments: &[u64; 6]) -> Result<u64, Errno> {
     let [at, old_len, new_len, flags, to, _] = *arguments;
-    let movement = match flags {
-        0 => Movement::Stay,
-        MREMAP_MAYMOVE => Movement::MayMove,
-        MREMAP_MAYMOVE_FIXED => Movement::To(GuestVirt(to)),
+    let movement = match u32::try_from(flags) {
+        Ok(0) => Movement::Stay,
+        Ok(MREMAP_MAYMOVE) => Movement::MayMove,
+        Ok(MAYMOVE_FIXED) => Movement::To(GuestVirt(to)),
         _ => return Err(Errno::EINVAL),
     };
     match space.remap(GuestVirt(at), old_len, new_len, movement) {
@@ -91,7 +99,7 @@ pub(super) fn mremap(space: &mut AddressSpace, arguments: &[u64; 6]) -> Result<u
 /// Advice that says what memory is no longer needed is followed; the rest is accepted without effect.
 pub(super) fn madvise(space: &mut AddressSpace, at: u64, len: u64, advice: u64) -> Result<u64, Errno> {
     let at = GuestVirt(at);
-    match advice {
+    match uint(advice) {
         _ if !at.is_page_aligned() => Err(Errno::EINVAL),
         _ if len == 0 => Ok(0),
         MADV_DONTNEED => {
@@ -141,7 +149,7 @@ fn check_mapped(space: &AddressSpace, at: GuestVirt, len: u64) -> Result<u64, Er
 }
 
 /// Writable and executable memory is refused, as SELinux refuses it.
-fn protection_from(bits: u64) -> Result<Protection, Errno> {
+fn protection_from(bits: u32) -> Result<Protection, Errno> {
     match (bits & PROT_WRITE != 0, bits & PROT_EXEC != 0) {
         (true, true) => Err(Errno::EACCES),
         (true, false) => Ok(Protection::ReadWrite),
@@ -153,27 +161,4 @@ fn protection_from(bits: u64) -> Result<Protection, Errno> {
 
 const PAGE: u64 = PAGE_SIZE as u64;
 
-// Linux's `include/uapi/asm-generic/mman-common.h`, `include/uapi/linux/mman.h` and `arch/x86/include/uapi/asm/mman.h`.
-const PROT_READ: u64 = 0x1;
-const PROT_WRITE: u64 = 0x2;
-const PROT_EXEC: u64 = 0x4;
-const PROT_SEM: u64 = 0x8;
-const MAP_SHARED: u64 = 0x1;
-const MAP_PRIVATE: u64 = 0x2;
-const MAP_SHARED_VALIDATE: u64 = 0x3;
-const MAP_TYPE: u64 = 0xf;
-const MAP_FIXED: u64 = 0x10;
-const MAP_ANONYMOUS: u64 = 0x20;
-const MAP_32BIT: u64 = 0x40;
-const MAP_HUGETLB: u64 = 0x4_0000;
-const MAP_FIXED_NOREPLACE: u64 = 0x10_0000;
-const MREMAP_MAYMOVE: u64 = 1;
-const MREMAP_MAYMOVE_FIXED: u64 = 3;
-const MADV_NORMAL: u64 = 0;
-const MADV_WILLNEED: u64 = 3;
-const MADV_DONTNEED: u64 = 4;
-const MADV_FREE: u64 = 8;
-const MADV_DONTFORK: u64 = 10;
-const MADV_KEEPONFORK: u64 = 19;
-const MADV_COLD: u64 = 20;
-const MADV_POPULATE_WRITE: u64 = 23;
+const MAYMOVE_FIXED: u32 = MREMAP_MAYMOVE | MREMAP_FIXED;

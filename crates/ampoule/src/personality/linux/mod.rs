@@ -27,10 +27,11 @@ mod paths;
 mod poll;
 mod process;
 pub(crate) mod random;
-mod record;
 mod segments;
+mod shortage;
 mod signals;
 mod stat;
+mod structure;
 #[cfg(test)]
 mod tests;
 mod time;
@@ -54,6 +55,7 @@ use self::numbers as nr;
 use self::paths::Directory;
 use self::process::{NAME_LEN, PARENT_ID, ProcessId};
 use self::segments::SegmentBases;
+use self::shortage::Shortage;
 use self::signals::Signals;
 use self::stat::Status;
 use self::time::ProcessClock;
@@ -75,6 +77,7 @@ pub(crate) struct LinuxProcess {
     state: Arc<State>,
     clock: ProcessClock,
     log: Log,
+    shortage: Shortage,
 }
 
 #[derive(Clone, Debug)]
@@ -107,18 +110,24 @@ impl LinuxProcess {
             nice: 0,
             refused: Counts::new(),
         };
-        Self { state: Arc::new(state), clock: ProcessClock::start(), log: Log::new() }
+        Self { state: Arc::new(state), clock: ProcessClock::start(), log: Log::new(), shortage: Shortage::None }
     }
 
     /// The process as it is now, to be [resumed](Self::resume) later.
     pub(crate) fn suspended(&self) -> Self {
-        Self { state: Arc::clone(&self.state), clock: self.clock.suspended(), log: Log::new() }
+        let state = Arc::clone(&self.state);
+        Self { state, clock: self.clock.suspended(), log: Log::new(), shortage: Shortage::None }
     }
 
     /// Goes on for a call of the host, if it was suspended. The time since then is not its own.
     pub(crate) fn resume(&mut self) {
         self.clock.resume();
         self.log = Log::new();
+    }
+
+    /// Takes note that the host has answered the guest, which goes on.
+    pub(crate) fn answered(&mut self) {
+        self.shortage = Shortage::None;
     }
 }
 
@@ -134,8 +143,13 @@ impl Personality for LinuxProcess {
                 Outcome::Return(errno.result())
             }
         };
+        self.shortage.note(call, result, space, streams);
         tracing::trace!(number = call.number, name = nr::name(call.number), arguments = ?call.arguments, ?result, "system call");
         result
+    }
+
+    fn aborts_for_memory(&self, streams: &dyn Streams) -> bool {
+        self.shortage.explains_abort(streams)
     }
 
     fn standard_stream(&self, of: OutputStream) -> Option<Stream> {
@@ -323,5 +337,9 @@ fn int(argument: u64) -> i32 {
     argument as i32
 }
 
-/// Size of `struct robust_list_head` (Linux's `include/uapi/linux/futex.h`), in bytes.
-const ROBUST_LIST_LEN: u64 = 24;
+/// An argument that the kernel takes as an `unsigned int`, or as an `int` that is never negative.
+fn uint(argument: u64) -> u32 {
+    argument as u32
+}
+
+const ROBUST_LIST_LEN: u64 = size_of::<linux_raw_sys::general::robust_list_head>() as u64;

@@ -1,16 +1,16 @@
 //! System calls on paths.
 
 use ampoule_vmm::GuestVirt;
+use linux_raw_sys::general::{AT_EMPTY_PATH, AT_FDCWD, O_CREAT, O_TRUNC, O_WRONLY};
 
 use crate::address_space::AddressSpace;
 use crate::personality::SystemCall;
 
-use super::descriptors::O_WRONLY;
 use super::errno::Errno;
 use super::log::Log;
-use super::paths::{self, AT_FDCWD, Node, O_CREAT, O_TRUNC, Start};
+use super::paths::{self, Node, Start};
 use super::stat::Status;
-use super::{State, int, numbers as nr};
+use super::{State, int, numbers as nr, uint};
 
 impl State {
     /// Serves a system call if it is one on a path.
@@ -110,7 +110,7 @@ fn place_of_path(call: &SystemCall) -> Option<(u64, u64)> {
 
 /// Whether the path of a call is empty and its flags allow it to mean the descriptor instead.
 fn names_descriptor(space: &AddressSpace, path: u64, flags: u64) -> Result<bool, Errno> {
-    if flags & AT_EMPTY_PATH == 0 {
+    if uint(flags) & AT_EMPTY_PATH == 0 {
         return Ok(false);
     }
     Ok(path == 0 || space.read_array(GuestVirt(path))? == [0])
@@ -130,6 +130,3 @@ fn answer_on_status(call: &SystemCall, space: &mut AddressSpace, status: &Status
         _ => Err(Errno::EACCES),
     }
 }
-
-// Linux's `include/uapi/linux/fcntl.h`.
-const AT_EMPTY_PATH: u64 = 0x1000;

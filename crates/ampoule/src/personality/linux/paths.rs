@@ -4,10 +4,13 @@
 //! entered and not read, as where Linux gives only the permission to search.
 
 use ampoule_vmm::GuestVirt;
+use linux_raw_sys::general::{
+    AT_FDCWD, O_ACCMODE, O_CLOEXEC, O_CREAT, O_DIRECTORY, O_EXCL, O_LARGEFILE, O_NOCTTY, O_RDONLY, O_TRUNC, PATH_MAX,
+};
 
 use crate::address_space::AddressSpace;
 
-use super::descriptors::{Descriptors, O_ACCMODE, O_RDONLY, Object, OpenFile};
+use super::descriptors::{Descriptors, Object, OpenFile};
 use super::errno::Errno;
 use super::host::fill_random;
 use super::int;
@@ -64,7 +67,7 @@ impl Start<'_> {
 
 /// Reads a path.
 pub(super) fn read(space: &AddressSpace, path: u64) -> Result<Vec<u8>, Errno> {
-    Ok(space.read_c_string(GuestVirt(path), PATH_MAX)?)
+    Ok(space.read_c_string(GuestVirt(path), PATH_MAX as usize)?)
 }
 
 /// Goes along a path.
@@ -196,14 +199,5 @@ impl Device {
 /// The directories' inodes are these and the next ones.
 const FIRST_DIRECTORY: u64 = 32;
 
-// Linux's `include/uapi/linux/limits.h` and `fcntl.h`, `include/uapi/asm-generic/fcntl.h` and `include/linux/fs.h`.
-const PATH_MAX: usize = 4096;
-pub(super) const AT_FDCWD: i32 = -100;
-pub(super) const O_CREAT: u32 = 0o100;
-const O_EXCL: u32 = 0o200;
-const O_NOCTTY: u32 = 0o400;
-pub(super) const O_TRUNC: u32 = 0o1000;
-const O_LARGEFILE: u32 = 0o100_000;
-const O_DIRECTORY: u32 = 0o200_000;
-pub(super) const O_CLOEXEC: u32 = 0o2_000_000;
+/// The most bytes that one call transfers (Linux's `include/linux/fs.h`).
 const MAX_RW_COUNT: u64 = 0x7fff_f000;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ampoule_vmm::GuestVirt;
+use linux_raw_sys::general::{self, pollfd, timeval};
 
 use crate::address_space::AddressSpace;
 use crate::fault::EndlessWait;
@@ -10,8 +11,8 @@ use crate::personality::Outcome;
 
 use super::descriptors::{Descriptors, OPEN_MAX, Object};
 use super::errno::Errno;
-use super::record::{Record, word};
 use super::signals::SET_SIZE;
+use super::structure::{from_bytes, to_bytes};
 use super::{int, time};
 
 /// `timeout` is in milliseconds; a negative one never ends.
@@ -53,8 +54,8 @@ pub(super) fn pselect(
     [count, readable, writable, exceptional, timeout, mask]: [u64; 6],
 ) -> Result<Outcome, Errno> {
     if mask != 0 {
-        let mask: [u8; 16] = space.read_array(GuestVirt(mask))?;
-        if word(&mask, 0) != 0 && word(&mask, 1) != SET_SIZE {
+        let (set, size) = (space.read_u64(GuestVirt(mask))?, space.read_u64(GuestVirt(mask.wrapping_add(8)))?);
+        if set != 0 && size != SET_SIZE {
             return Err(Errno::EINVAL);
         }
     }
@@ -97,7 +98,7 @@ fn wait_for_sets(
     let ready = found.iter().map(|set| u64::from(set.count_ones())).sum();
     if ready == 0 && timeout != 0 {
         // Linux tells how much time is left, and that is none. It does not mind where that cannot be written.
-        space.write(GuestVirt(timeout), Record::<16>::new().as_bytes()).ok();
+        space.write(GuestVirt(timeout), &[0; size_of::<timeval>()]).ok();
     }
     Ok(outcome(ready, duration))
 }
@@ -117,14 +118,13 @@ fn wait(
     space.read(GuestVirt(files), entries)?;
     let mut ready = 0;
     for entry in entries.chunks_exact_mut(ENTRY_LEN) {
-        let number = i32::from_le_bytes([entry[0], entry[1], entry[2], entry[3]]);
-        let wanted = u16::from_le_bytes([entry[4], entry[5]]);
-        let found = match u64::try_from(number).map(|number| descriptors.get(number)) {
+        let (fd, events) = from_bytes!(entry, pollfd { fd, events });
+        let found = match u64::try_from(fd).map(|number| descriptors.get(number)) {
             Err(_) => 0,
             Ok(Err(_)) => POLLNVAL,
-            Ok(Ok(file)) => readiness(file.object) & (wanted | POLLHUP),
+            Ok(Ok(file)) => readiness(file.object) & (events as u16 | POLLHUP),
         };
-        entry[6..].copy_from_slice(&found.to_le_bytes());
+        entry.copy_from_slice(&to_bytes!(pollfd { fd: fd, events: events, revents: found as i16 }));
         ready += u64::from(found != 0);
     }
     space.write(GuestVirt(files), entries)?;
@@ -150,14 +150,14 @@ fn outcome(ready: u64, timeout: Option<Duration>) -> Outcome {
     }
 }
 
-// `struct pollfd` and the events of Linux's `include/uapi/asm-generic/poll.h`.
-const ENTRY_LEN: usize = 8;
-const POLLIN: u16 = 0x001;
-const POLLOUT: u16 = 0x004;
-const POLLHUP: u16 = 0x010;
-const POLLNVAL: u16 = 0x020;
-const POLLRDNORM: u16 = 0x040;
-const POLLWRNORM: u16 = 0x100;
+const ENTRY_LEN: usize = size_of::<pollfd>();
+
+const POLLIN: u16 = general::POLLIN as u16;
+const POLLOUT: u16 = general::POLLOUT as u16;
+const POLLHUP: u16 = general::POLLHUP as u16;
+const POLLNVAL: u16 = general::POLLNVAL as u16;
+const POLLRDNORM: u16 = general::POLLRDNORM as u16;
+const POLLWRNORM: u16 = general::POLLWRNORM as u16;
 
 // What `select` takes for which of its sets (Linux's `fs/select.c`), of the events that there are here.
 const READABLE: u16 = POLLIN | POLLRDNORM | POLLHUP;

@@ -1,13 +1,25 @@
 //! What a process learns and says about itself and its system. All of it but its number is the same on every host.
 
+use std::ffi::c_char;
+
 use ampoule_vmm::GuestVirt;
+use linux_raw_sys::general::{
+    PRIO_PGRP, PRIO_PROCESS, PRIO_USER, RLIMIT_CORE, RLIMIT_CPU, RLIMIT_MEMLOCK, RLIMIT_MSGQUEUE, RLIMIT_NICE,
+    RLIMIT_NOFILE, RLIMIT_NPROC, RLIMIT_RTPRIO, RLIMIT_RTTIME, RLIMIT_STACK, SCHED_BATCH, SCHED_FIFO, SCHED_IDLE,
+    SCHED_NORMAL, SCHED_RR, membarrier_cmd, rlimit64,
+};
+use linux_raw_sys::prctl::{
+    PR_GET_DUMPABLE, PR_GET_NAME, PR_GET_NO_NEW_PRIVS, PR_SET_DUMPABLE, PR_SET_NAME, PR_SET_NO_NEW_PRIVS,
+    PR_SET_PDEATHSIG,
+};
+use linux_raw_sys::system::{new_utsname, sysinfo as SystemInfo};
 
 use crate::address_space::{AddressSpace, StringError};
 
 use super::descriptors::OPEN_MAX;
 use super::errno::Errno;
-use super::record::Record;
-use super::{int, time};
+use super::structure::{read_fields, to_bytes};
+use super::{int, time, uint};
 
 /// The number of the process and of its only thread. Programs make seeds from it, so it is by chance.
 ///
@@ -57,34 +69,38 @@ pub(super) fn read_ids(space: &mut AddressSpace, places: [u64; 3]) -> Result<u64
 }
 
 pub(super) fn uname(space: &mut AddressSpace, into: u64) -> Result<u64, Errno> {
-    let mut name = Record::<{ 6 * UTSNAME_FIELD }>::new();
-    for (index, field) in UTSNAME.iter().enumerate() {
-        name = name.bytes(index * UTSNAME_FIELD, field);
-    }
-    space.write(GuestVirt(into), name.as_bytes())?;
+    let name = to_bytes!(new_utsname {
+        sysname: text("Linux"),
+        nodename: text("ampoule"),
+        release: text(RELEASE),
+        version: text("#1"),
+        machine: text("x86_64"),
+        domainname: text("(none)"),
+    });
+    space.write(GuestVirt(into), &name)?;
     Ok(0)
 }
 
 pub(super) fn sysinfo(space: &mut AddressSpace, into: u64) -> Result<u64, Errno> {
-    let info = Record::<112>::new()
-        .u64(0, time::uptime().as_secs())
-        .u64(32, space.memory_total())
-        .u64(40, space.memory_free())
-        .u16(80, 1)
-        .u32(104, 1);
-    space.write(GuestVirt(into), info.as_bytes())?;
+    let info = to_bytes!(SystemInfo {
+        uptime: time::uptime().as_secs() as i64,
+        totalram: space.memory_total(),
+        freeram: space.memory_free(),
+        procs: 1,
+        mem_unit: 1,
+    });
+    space.write(GuestVirt(into), &info)?;
     Ok(0)
 }
 
 /// Limits can be read, and set to what they are.
 pub(super) fn prlimit(space: &mut AddressSpace, stack_size: u64, [resource, new, old]: [u64; 3]) -> Result<u64, Errno> {
-    let limit = limit(int(resource), stack_size)?.to_le_bytes();
-    let limits = Record::<16>::new().bytes(0, &limit).bytes(8, &limit);
-    if new != 0 && space.read_array::<16>(GuestVirt(new))? != limits.as_bytes() {
+    let limit = limit(uint(resource), stack_size)?;
+    if new != 0 && read_fields!(space, new, rlimit64 { rlim_cur, rlim_max })? != (limit, limit) {
         return Err(Errno::EPERM);
     }
     if old != 0 {
-        space.write(GuestVirt(old), limits.as_bytes())?;
+        space.write(GuestVirt(old), &to_bytes!(rlimit64 { rlim_cur: limit, rlim_max: limit }))?;
     }
     Ok(0)
 }
@@ -126,7 +142,7 @@ pub(super) fn setpriority(process: ProcessId, nice: &mut i32, [kind, who, wanted
 }
 
 fn check_priority_of(process: ProcessId, kind: u64, who: u64) -> Result<(), Errno> {
-    let is_own = match int(kind) {
+    let is_own = match uint(kind) {
         PRIO_PROCESS | PRIO_PGRP => process.is(int(who)),
         PRIO_USER => matches!(who as u32, 0 | USER_ID),
         _ => return Err(Errno::EINVAL),
@@ -136,9 +152,9 @@ fn check_priority_of(process: ProcessId, kind: u64, who: u64) -> Result<(), Errn
 
 /// The priorities of a scheduling policy: `real_time` is that of the policies that have any.
 pub(super) fn sched_priority(policy: u64, real_time: u64) -> Result<u64, Errno> {
-    match int(policy) {
+    match uint(policy) {
         SCHED_FIFO | SCHED_RR => Ok(real_time),
-        SCHED_OTHER | SCHED_BATCH | SCHED_IDLE => Ok(0),
+        SCHED_NORMAL | SCHED_BATCH | SCHED_IDLE => Ok(0),
         _ => Err(Errno::EINVAL),
     }
 }
@@ -157,7 +173,7 @@ pub(super) fn prctl(
     name: &mut [u8; NAME_LEN],
     [option, argument]: [u64; 2],
 ) -> Result<u64, Errno> {
-    match int(option) {
+    match uint(option) {
         PR_SET_NAME => {
             let mut given = match space.read_c_string(GuestVirt(argument), NAME_LEN) {
                 Ok(given) => given,
@@ -181,14 +197,23 @@ pub(super) fn prctl(
 
 /// One thread is always in step with itself, so every barrier is free.
 pub(super) fn membarrier(command: u64) -> Result<u64, Errno> {
-    match int(command) {
-        MEMBARRIER_QUERY => Ok(MEMBARRIER_SUPPORTED as u64),
-        command if command.count_ones() == 1 && command & MEMBARRIER_SUPPORTED != 0 => Ok(0),
+    match uint(command) {
+        command if command == membarrier_cmd::MEMBARRIER_CMD_QUERY as u32 => Ok(BARRIERS.into()),
+        command if command.count_ones() == 1 && command & BARRIERS != 0 => Ok(0),
         _ => Err(Errno::EINVAL),
     }
 }
 
-fn limit(resource: i32, stack_size: u64) -> Result<u64, Errno> {
+/// A text as a field of `N` bytes, which it does not fill.
+fn text<const N: usize>(text: &str) -> [c_char; N] {
+    let mut field = [0; N];
+    for (place, byte) in field.iter_mut().zip(text.bytes()) {
+        *place = byte as c_char;
+    }
+    field
+}
+
+fn limit(resource: u32, stack_size: u64) -> Result<u64, Errno> {
     match resource {
         RLIMIT_STACK => Ok(stack_size),
         RLIMIT_NOFILE => Ok(OPEN_MAX as u64),
@@ -199,6 +224,12 @@ fn limit(resource: i32, stack_size: u64) -> Result<u64, Errno> {
     }
 }
 
+const BARRIERS: u32 = membarrier_cmd::MEMBARRIER_CMD_GLOBAL as u32
+    | membarrier_cmd::MEMBARRIER_CMD_GLOBAL_EXPEDITED as u32
+    | membarrier_cmd::MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED as u32
+    | membarrier_cmd::MEMBARRIER_CMD_PRIVATE_EXPEDITED as u32
+    | membarrier_cmd::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED as u32;
+
 pub(super) const PARENT_ID: u64 = 1;
 
 /// The user and the group: nobody special.
@@ -207,42 +238,11 @@ pub(crate) const USER_ID: u32 = 1000;
 /// Size of a thread's name with its terminating zero, in bytes.
 pub(super) const NAME_LEN: usize = 16;
 
-/// System, host, release, version, machine, domain. The release is one that current C libraries expect.
-const UTSNAME: [&[u8]; 6] = [b"Linux", b"ampoule", b"6.1.0", b"#1", b"x86_64", b"(none)"];
+/// A release of Linux that current C libraries expect.
+const RELEASE: &str = "6.1.0";
 
-const UTSNAME_FIELD: usize = 65;
+const RLIM_INFINITY: u64 = u64::MAX;
 
 // Linux's `include/linux/threads.h` and `kernel/pid.c`.
 const PID_MAX_LIMIT: u32 = 4 << 20;
 const RESERVED_PIDS: u32 = 300;
-
-// Linux's `include/uapi/asm-generic/resource.h`, `include/uapi/linux/resource.h`, `sched.h`, `prctl.h` and `membarrier.h`.
-const RLIM_INFINITY: u64 = u64::MAX;
-const RLIMIT_CPU: i32 = 0;
-const RLIMIT_STACK: i32 = 3;
-const RLIMIT_CORE: i32 = 4;
-const RLIMIT_NPROC: i32 = 6;
-const RLIMIT_NOFILE: i32 = 7;
-const RLIMIT_MEMLOCK: i32 = 8;
-const RLIMIT_MSGQUEUE: i32 = 12;
-const RLIMIT_NICE: i32 = 13;
-const RLIMIT_RTPRIO: i32 = 14;
-const RLIMIT_RTTIME: i32 = 15;
-const PRIO_PROCESS: i32 = 0;
-const PRIO_PGRP: i32 = 1;
-const PRIO_USER: i32 = 2;
-const SCHED_OTHER: i32 = 0;
-const SCHED_FIFO: i32 = 1;
-const SCHED_RR: i32 = 2;
-const SCHED_BATCH: i32 = 3;
-const SCHED_IDLE: i32 = 5;
-const PR_SET_PDEATHSIG: i32 = 1;
-const PR_GET_DUMPABLE: i32 = 3;
-const PR_SET_DUMPABLE: i32 = 4;
-const PR_SET_NAME: i32 = 15;
-const PR_GET_NAME: i32 = 16;
-const PR_SET_NO_NEW_PRIVS: i32 = 38;
-const PR_GET_NO_NEW_PRIVS: i32 = 39;
-const MEMBARRIER_QUERY: i32 = 0;
-/// Global, global expedited with its registration, private expedited with its registration.
-const MEMBARRIER_SUPPORTED: i32 = 0b1_1111;

@@ -3,12 +3,13 @@
 use std::io;
 
 use ampoule_vmm::GuestVirt;
+use linux_raw_sys::general::{GRND_INSECURE, GRND_NONBLOCK, GRND_RANDOM};
 
 use crate::address_space::AddressSpace;
 
 use super::errno::Errno;
 use super::host::fill_random;
-use super::int;
+use super::uint;
 
 /// Random bytes for a guest's start.
 ///
@@ -23,7 +24,7 @@ pub(crate) fn bytes<const N: usize>() -> io::Result<[u8; N]> {
 
 /// Gives at most [`MAX_RANDOM`] bytes and says how many, as Linux may.
 pub(super) fn getrandom(space: &mut AddressSpace, into: u64, len: u64, flags: u64) -> Result<u64, Errno> {
-    let flags = int(flags);
+    let flags = uint(flags);
     let contradictory = flags & (GRND_RANDOM | GRND_INSECURE) == GRND_RANDOM | GRND_INSECURE;
     if flags & !(GRND_NONBLOCK | GRND_RANDOM | GRND_INSECURE) != 0 || contradictory {
         return Err(Errno::EINVAL);
@@ -46,8 +47,3 @@ pub(super) fn getrandom(space: &mut AddressSpace, into: u64, len: u64, flags: u6
 
 /// The most bytes that one call gives.
 pub(super) const MAX_RANDOM: u64 = 64 << 10;
-
-// Linux's `include/uapi/linux/random.h`.
-const GRND_NONBLOCK: i32 = 1;
-const GRND_RANDOM: i32 = 2;
-const GRND_INSECURE: i32 = 4;

@@ -2,7 +2,14 @@
 //! and so does a signal that it sends itself, unless it ignores it. One that it blocks waits until it is unblocked or waited
 //! for, and then means the same.
 
+use std::mem::offset_of;
+
 use ampoule_vmm::GuestVirt;
+use linux_raw_sys::general::{
+    __sifields__bindgen_ty_1, MINSIGSTKSZ, SI_TKILL, SIG_BLOCK, SIG_SETMASK, SIG_UNBLOCK, SIGCHLD, SIGCONT, SIGKILL,
+    SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU, SIGURG, SIGWINCH, SS_AUTODISARM, SS_DISABLE, SS_ONSTACK, kernel_sigaction,
+    siginfo__bindgen_ty_1__bindgen_ty_1, siginfo_t, stack_t,
+};
 
 use crate::address_space::AddressSpace;
 use crate::fault::EndlessWait;
@@ -10,8 +17,8 @@ use crate::personality::Outcome;
 
 use super::errno::Errno;
 use super::process::{ProcessId, USER_ID};
-use super::record::{Record, word};
-use super::{int, time};
+use super::structure::{read_fields, to_bytes};
+use super::{int, time, uint};
 
 /// What the process has said about signals.
 #[derive(Clone, Debug)]
@@ -59,24 +66,25 @@ impl Signals {
         let index = index(signal).filter(|_| set_size == SET_SIZE).ok_or(Errno::EINVAL)?;
         let before = self.actions[index];
         if new != 0 {
-            let action: [u8; 32] = space.read_array(GuestVirt(new))?;
-            if matches!(signal, SIGKILL | SIGSTOP) {
+            let (handler, flags, restorer, mask) =
+                read_fields!(space, new, kernel_sigaction { sa_handler_kernel, sa_flags, sa_restorer, sa_mask })?;
+            if matches!(signal as u32, SIGKILL | SIGSTOP) {
                 return Err(Errno::EINVAL);
             }
-            self.actions[index] = Action {
-                handler: word(&action, 0),
-                flags: word(&action, 1),
-                restorer: word(&action, 2),
-                mask: word(&action, 3) & !UNBLOCKABLE,
-            };
+            self.actions[index] = Action { handler, flags, restorer, mask: mask & !UNBLOCKABLE };
             if self.meaning(signal) == Meaning::Nothing {
                 self.pending &= !bit(signal);
             }
         }
         if old != 0 {
             let Action { handler, flags, restorer, mask } = before;
-            let action = Record::<32>::new().u64(0, handler).u64(8, flags).u64(16, restorer).u64(24, mask);
-            space.write(GuestVirt(old), action.as_bytes())?;
+            let action = to_bytes!(kernel_sigaction {
+                sa_handler_kernel: handler,
+                sa_flags: flags,
+                sa_restorer: restorer,
+                sa_mask: mask,
+            });
+            space.write(GuestVirt(old), &action)?;
         }
         Ok(0)
     }
@@ -93,7 +101,7 @@ impl Signals {
         let before = self.blocked;
         if new != 0 {
             let set = space.read_u64(GuestVirt(new))?;
-            let blocked = match int(how) {
+            let blocked = match uint(how) {
                 SIG_BLOCK => before | set,
                 SIG_UNBLOCK => before & !set,
                 SIG_SETMASK => set,
@@ -110,19 +118,19 @@ impl Signals {
     pub(super) fn alternate_stack(&mut self, space: &mut AddressSpace, new: u64, old: u64) -> Result<u64, Errno> {
         let before = self.alternate_stack;
         if new != 0 {
-            let stack: [u8; 24] = space.read_array(GuestVirt(new))?;
-            let (start, flags, size) = (word(&stack, 0), word(&stack, 1) as u32, word(&stack, 2));
+            let (start, flags, size) = read_fields!(space, new, stack_t { ss_sp, ss_flags, ss_size })?;
+            let flags = flags as u32;
             self.alternate_stack = match flags & !SS_AUTODISARM {
                 SS_DISABLE => AlternateStack { start: 0, flags, size: 0 },
-                0 | SS_ONSTACK if size < MINSIGSTKSZ => return Err(Errno::ENOMEM),
+                0 | SS_ONSTACK if size < MINSIGSTKSZ.into() => return Err(Errno::ENOMEM),
                 0 | SS_ONSTACK => AlternateStack { start, flags: flags & SS_AUTODISARM, size },
                 _ => return Err(Errno::EINVAL),
             };
         }
         if old != 0 {
             let AlternateStack { start, flags, size } = before;
-            let stack = Record::<24>::new().u64(0, start).u32(8, flags).u64(16, size);
-            space.write(GuestVirt(old), stack.as_bytes())?;
+            let stack = to_bytes!(stack_t { ss_sp: start, ss_flags: flags as i32, ss_size: size });
+            space.write(GuestVirt(old), &stack)?;
         }
         Ok(0)
     }
@@ -170,12 +178,7 @@ impl Signals {
         if let Some(signal) = lowest(self.pending & wanted) {
             self.pending &= !bit(signal);
             if info != 0 {
-                let info_of_user = Record::<128>::new()
-                    .u32(0, signal as u32)
-                    .u32(8, SI_TKILL as u32)
-                    .u32(16, own.number())
-                    .u32(20, USER_ID);
-                space.write(GuestVirt(info), info_of_user.as_bytes())?;
+                space.write(GuestVirt(info), &info_of_sent(signal, own))?;
             }
             return Ok(Outcome::Return(signal as u64));
         }
@@ -220,7 +223,7 @@ impl Signals {
     /// What a signal comes to, whose number is valid.
     fn meaning(&self, signal: i32) -> Meaning {
         let handler = index(signal).map_or(SIG_DFL, |index| self.actions[index].handler);
-        match (signal, handler) {
+        match (signal as u32, handler) {
             (_, SIG_IGN) | (SIGCHLD | SIGCONT | SIGURG | SIGWINCH, SIG_DFL) => Meaning::Nothing,
             (SIGSTOP | SIGTSTP | SIGTTIN | SIGTTOU, SIG_DFL) => Meaning::Stop,
             (_, SIG_DFL) => Meaning::End,
@@ -238,6 +241,17 @@ enum Meaning {
     End,
     /// The guest ends too: to go on without the handler would be something else than what it has asked for.
     Handler,
+}
+
+/// What is told of a signal that the process has sent itself.
+fn info_of_sent(signal: i32, own: ProcessId) -> [u8; size_of::<siginfo_t>()] {
+    let own_fields = offset_of!(siginfo__bindgen_ty_1__bindgen_ty_1, _sifields);
+    let common = to_bytes!(siginfo__bindgen_ty_1__bindgen_ty_1 { si_signo: signal, si_code: SI_TKILL });
+    let sender = to_bytes!(__sifields__bindgen_ty_1 { _pid: own.number() as i32, _uid: USER_ID });
+    let mut info = [0; size_of::<siginfo_t>()];
+    info[..common.len()].copy_from_slice(&common);
+    info[own_fields..own_fields + sender.len()].copy_from_slice(&sender);
+    info
 }
 
 fn lowest(set: u64) -> Option<i32> {
@@ -261,23 +275,6 @@ pub(super) const SET_SIZE: u64 = 8;
 /// The set of `SIGKILL` and `SIGSTOP`.
 const UNBLOCKABLE: u64 = 1 << (SIGKILL - 1) | 1 << (SIGSTOP - 1);
 
-// Linux's `arch/x86/include/uapi/asm/signal.h`, `include/uapi/linux/signal.h`, `asm-generic/signal-defs.h` and `siginfo.h`.
-const SIGKILL: i32 = 9;
-const SIGCHLD: i32 = 17;
-const SIGCONT: i32 = 18;
-const SIGSTOP: i32 = 19;
-const SIGTSTP: i32 = 20;
-const SIGTTIN: i32 = 21;
-const SIGTTOU: i32 = 22;
-const SIGURG: i32 = 23;
-const SIGWINCH: i32 = 28;
-const SI_TKILL: i32 = -6;
+// Handlers that are none (Linux's `include/uapi/asm-generic/signal-defs.h`).
 const SIG_DFL: u64 = 0;
 const SIG_IGN: u64 = 1;
-const SIG_BLOCK: i32 = 0;
-const SIG_UNBLOCK: i32 = 1;
-const SIG_SETMASK: i32 = 2;
-const SS_ONSTACK: u32 = 1;
-const SS_DISABLE: u32 = 2;
-const SS_AUTODISARM: u32 = 1 << 31;
-const MINSIGSTKSZ: u64 = 2048;

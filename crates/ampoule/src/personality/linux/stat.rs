@@ -1,6 +1,7 @@
 //! What the `stat` calls tell.
 
 use ampoule_vmm::GuestVirt;
+use linux_raw_sys::general::{S_IFCHR, S_IFDIR, S_IFIFO, S_IFREG, STATX_BASIC_STATS, stat, statx};
 
 use crate::address_space::AddressSpace;
 use crate::output::Stream;
@@ -8,7 +9,7 @@ use crate::output::Stream;
 use super::descriptors::Object;
 use super::errno::Errno;
 use super::process::USER_ID;
-use super::record::Record;
+use super::structure::to_bytes;
 
 /// What is told of a file.
 #[derive(Clone, Copy, Debug)]
@@ -53,32 +54,34 @@ impl Status {
     pub(super) fn write_stat(&self, space: &mut AddressSpace, into: u64) -> Result<u64, Errno> {
         let Self { mode, inode, owner, minor } = *self;
         let device = minor.map_or(0, |minor| MEMORY_DEVICES << 8 | minor);
-        let stat = Record::<144>::new()
-            .u64(8, inode)
-            .u64(16, 1)
-            .u32(24, mode)
-            .u32(28, owner)
-            .u32(32, owner)
-            .u64(40, device.into())
-            .u64(56, BLOCK_SIZE.into());
-        space.write(GuestVirt(into), stat.as_bytes())?;
+        let status = to_bytes!(stat {
+            st_ino: inode,
+            st_nlink: 1,
+            st_mode: mode,
+            st_uid: owner,
+            st_gid: owner,
+            st_rdev: device.into(),
+            st_blksize: BLOCK_SIZE.into(),
+        });
+        space.write(GuestVirt(into), &status)?;
         Ok(0)
     }
 
     /// Writes a `struct statx`.
     pub(super) fn write_statx(&self, space: &mut AddressSpace, into: u64) -> Result<u64, Errno> {
         let Self { mode, inode, owner, minor } = *self;
-        let statx = Record::<256>::new()
-            .u32(0, STATX_BASIC_STATS)
-            .u32(4, BLOCK_SIZE)
-            .u32(16, 1)
-            .u32(20, owner)
-            .u32(24, owner)
-            .u16(28, mode as u16)
-            .u64(32, inode)
-            .u32(128, minor.map_or(0, |_| MEMORY_DEVICES))
-            .u32(132, minor.unwrap_or(0));
-        space.write(GuestVirt(into), statx.as_bytes())?;
+        let status = to_bytes!(statx {
+            stx_mask: STATX_BASIC_STATS,
+            stx_blksize: BLOCK_SIZE,
+            stx_nlink: 1,
+            stx_uid: owner,
+            stx_gid: owner,
+            stx_mode: mode as u16,
+            stx_ino: inode,
+            stx_rdev_major: minor.map_or(0, |_| MEMORY_DEVICES),
+            stx_rdev_minor: minor.unwrap_or(0),
+        });
+        space.write(GuestVirt(into), &status)?;
         Ok(0)
     }
 }
@@ -91,10 +94,5 @@ const INPUT: u64 = 64;
 
 const BLOCK_SIZE: u32 = 4096;
 
-// Linux's `include/uapi/linux/stat.h` and `major.h`.
-const S_IFIFO: u32 = 0o010_000;
-const S_IFCHR: u32 = 0o020_000;
-const S_IFDIR: u32 = 0o040_000;
-const S_IFREG: u32 = 0o100_000;
-const STATX_BASIC_STATS: u32 = 0x7ff;
+/// The major number of memory devices (Linux's `include/uapi/linux/major.h`).
 const MEMORY_DEVICES: u32 = 1;

@@ -91,7 +91,7 @@ impl Guest {
         let tables = Region::anonymous(64 * PAGE_SIZE).unwrap();
         let mut space = AddressSpace::new(Parts {
             memory: GuestMemory::new(Region::anonymous(FRAMES * PAGE_SIZE).unwrap(), GuestPhys(0x1_0000_0000), 0),
-            tables: PageTables::new(tables, GuestPhys(0), 0..64 * PAGE_SIZE).unwrap(),
+            tables: Box::new(PageTables::new(tables, GuestPhys(0), 0..64 * PAGE_SIZE).unwrap()),
             allow_executable_memory: false,
         });
         space.place_heap(GuestVirt(HEAP));
@@ -163,6 +163,10 @@ impl Streams for Printed {
         self.bytes.push((stream, bytes.to_vec()));
         Ok(())
     }
+
+    fn printed_to_stderr(&self) -> u64 {
+        self.text(Stream::Stderr).len() as u64
+    }
 }
 
 impl Printed {
@@ -202,7 +206,7 @@ fn is_plausible(outcome: Outcome) -> bool {
         Outcome::Return(result) => (result as i64) >= -4095,
         Outcome::Exit { code } => (0..256).contains(&code),
         Outcome::Abort { signal, .. } => (1..=64).contains(&signal),
-        Outcome::SetFsBase { base } | Outcome::SetGsBase { base } => base < 1 << 47,
+        Outcome::SetThreadRegister { value, .. } => value < 1 << 47,
         Outcome::Sleep { duration, .. } => !duration.is_zero(),
         Outcome::Deadlock(_) => true,
         Outcome::OutputLimit => false,

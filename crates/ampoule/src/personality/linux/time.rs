@@ -3,14 +3,19 @@
 use std::time::Duration;
 
 use ampoule_vmm::GuestVirt;
+use linux_raw_sys::general::{
+    CLOCK_BOOTTIME, CLOCK_MONOTONIC, CLOCK_MONOTONIC_COARSE, CLOCK_MONOTONIC_RAW, CLOCK_PROCESS_CPUTIME_ID,
+    CLOCK_REALTIME, CLOCK_REALTIME_COARSE, CLOCK_TAI, CLOCK_THREAD_CPUTIME_ID, RUSAGE_CHILDREN, RUSAGE_SELF,
+    RUSAGE_THREAD, TIMER_ABSTIME, rusage, timespec, timeval, timezone,
+};
 
 use crate::address_space::AddressSpace;
 use crate::personality::Outcome;
 
 use super::errno::Errno;
 use super::host::{self, HostClock};
-use super::int;
-use super::record::Record;
+use super::structure::{read_fields, to_bytes};
+use super::{int, uint};
 
 /// The processor time of the process: that since its start, as it shares its processor with nobody. The time that it spends in
 /// a snapshot does not count, nor does that between going back to one and the next call.
@@ -52,7 +57,7 @@ pub(super) fn clock_gettime(
     clock: u64,
     into: u64,
 ) -> Result<u64, Errno> {
-    let now = now(process, int(clock))?;
+    let now = now(process, uint(clock))?;
     write_timespec(space, into, now)
 }
 
@@ -62,7 +67,7 @@ pub(super) fn clock_getres(
     clock: u64,
     into: u64,
 ) -> Result<u64, Errno> {
-    let clock = int(clock);
+    let clock = uint(clock);
     now(process, clock)?;
     if into == 0 {
         return Ok(0);
@@ -75,11 +80,11 @@ pub(super) fn clock_getres(
 pub(super) fn gettimeofday(space: &mut AddressSpace, into: u64, zone: u64) -> Result<u64, Errno> {
     if into != 0 {
         let now = host::now(HostClock::Realtime);
-        let timeval = timeval(Record::<16>::new(), 0, now);
-        space.write(GuestVirt(into), timeval.as_bytes())?;
+        let now = to_bytes!(timeval { tv_sec: now.as_secs() as i64, tv_usec: now.subsec_micros().into() });
+        space.write(GuestVirt(into), &now)?;
     }
     if zone != 0 {
-        space.write(GuestVirt(zone), &[0; 8])?;
+        space.write(GuestVirt(zone), &[0; size_of::<timezone>()])?;
     }
     Ok(0)
 }
@@ -95,20 +100,23 @@ pub(super) fn time(space: &mut AddressSpace, into: u64) -> Result<u64, Errno> {
 pub(super) fn times(process: ProcessClock, space: &mut AddressSpace, into: u64) -> Result<u64, Errno> {
     let ticks = |duration: Duration| (duration.as_millis() / u128::from(MILLIS_PER_TICK)) as u64;
     if into != 0 {
-        let tms = Record::<32>::new().u64(0, ticks(process.now()));
-        space.write(GuestVirt(into), tms.as_bytes())?;
+        let times = to_bytes!(Times { user: ticks(process.now()) });
+        space.write(GuestVirt(into), &times)?;
     }
     Ok(ticks(host::now(HostClock::Monotonic)))
 }
 
 pub(super) fn getrusage(process: ProcessClock, space: &mut AddressSpace, who: u64, into: u64) -> Result<u64, Errno> {
-    let user_time = match int(who) {
-        RUSAGE_SELF | RUSAGE_THREAD => process.now(),
-        RUSAGE_CHILDREN => Duration::ZERO,
+    let user_time = match (uint(who), int(who)) {
+        (RUSAGE_SELF | RUSAGE_THREAD, _) => process.now(),
+        (_, RUSAGE_CHILDREN) => Duration::ZERO,
         _ => return Err(Errno::EINVAL),
     };
-    let usage = timeval(Record::<144>::new(), 0, user_time);
-    space.write(GuestVirt(into), usage.as_bytes())?;
+    let usage = to_bytes!(rusage {
+        ru_utime.tv_sec: user_time.as_secs() as i64,
+        ru_utime.tv_usec: user_time.subsec_micros().into(),
+    });
+    space.write(GuestVirt(into), &usage)?;
     Ok(0)
 }
 
@@ -122,13 +130,13 @@ pub(super) fn clock_nanosleep(
     space: &AddressSpace,
     [clock, flags, request]: [u64; 3],
 ) -> Result<Outcome, Errno> {
-    let clock = int(clock);
+    let clock = uint(clock);
     let now = now(process, clock)?;
     if !matches!(clock, CLOCK_REALTIME | CLOCK_MONOTONIC | CLOCK_PROCESS_CPUTIME_ID | CLOCK_BOOTTIME | CLOCK_TAI) {
         return Err(if clock == CLOCK_THREAD_CPUTIME_ID { Errno::EINVAL } else { Errno::EOPNOTSUPP });
     }
     let request = read_timespec(space, request)?;
-    let absolute = int(flags) & TIMER_ABSTIME != 0;
+    let absolute = uint(flags) & TIMER_ABSTIME != 0;
     Ok(sleep(if absolute { request.saturating_sub(now) } else { request }, 0))
 }
 
@@ -148,8 +156,7 @@ pub(super) fn uptime() -> Duration {
 }
 
 pub(super) fn read_timespec(space: &AddressSpace, at: u64) -> Result<Duration, Errno> {
-    let seconds = space.read_u64(GuestVirt(at))? as i64;
-    let nanoseconds = space.read_u64(GuestVirt(at.wrapping_add(8)))?;
+    let (seconds, nanoseconds) = read_fields!(space, at, timespec { tv_sec, tv_nsec })?;
     match (u64::try_from(seconds), u32::try_from(nanoseconds)) {
         (Ok(seconds), Ok(nanoseconds)) if nanoseconds < NANOS_PER_SECOND => Ok(Duration::new(seconds, nanoseconds)),
         _ => Err(Errno::EINVAL),
@@ -158,8 +165,7 @@ pub(super) fn read_timespec(space: &AddressSpace, at: u64) -> Result<Duration, E
 
 /// A length of time that `select` is given. More microseconds than a second has are taken too.
 pub(super) fn read_timeval(space: &AddressSpace, at: u64) -> Result<Duration, Errno> {
-    let seconds = space.read_u64(GuestVirt(at))? as i64;
-    let microseconds = space.read_u64(GuestVirt(at.wrapping_add(8)))? as i64;
+    let (seconds, microseconds) = read_fields!(space, at, timeval { tv_sec, tv_usec })?;
     match (u64::try_from(seconds), u64::try_from(microseconds)) {
         (Ok(seconds), Ok(microseconds)) => {
             Ok(Duration::from_secs(seconds).saturating_add(Duration::from_micros(microseconds)))
@@ -169,16 +175,12 @@ pub(super) fn read_timeval(space: &AddressSpace, at: u64) -> Result<Duration, Er
 }
 
 fn write_timespec(space: &mut AddressSpace, into: u64, time: Duration) -> Result<u64, Errno> {
-    let timespec = Record::<16>::new().u64(0, time.as_secs()).u64(8, time.subsec_nanos().into());
-    space.write(GuestVirt(into), timespec.as_bytes())?;
+    let time = to_bytes!(timespec { tv_sec: time.as_secs() as i64, tv_nsec: time.subsec_nanos().into() });
+    space.write(GuestVirt(into), &time)?;
     Ok(0)
 }
 
-fn timeval<const N: usize>(record: Record<N>, offset: usize, time: Duration) -> Record<N> {
-    record.u64(offset, time.as_secs()).u64(offset + 8, time.subsec_micros().into())
-}
-
-fn now(process: ProcessClock, clock: i32) -> Result<Duration, Errno> {
+fn now(process: ProcessClock, clock: u32) -> Result<Duration, Errno> {
     let clock = match clock {
         CLOCK_REALTIME | CLOCK_REALTIME_COARSE => HostClock::Realtime,
         CLOCK_MONOTONIC | CLOCK_MONOTONIC_COARSE => HostClock::Monotonic,
@@ -191,21 +193,15 @@ fn now(process: ProcessClock, clock: i32) -> Result<Duration, Errno> {
     Ok(host::now(clock))
 }
 
+/// `struct tms` (Linux's `include/linux/times.h`).
+#[repr(C)]
+struct Times {
+    user: u64,
+    system: u64,
+    user_of_children: u64,
+    system_of_children: u64,
+}
+
 /// The unit of `times`: what the auxiliary vector's `AT_CLKTCK` of 100 per second says.
 const MILLIS_PER_TICK: u32 = 10;
 const NANOS_PER_SECOND: u32 = 1_000_000_000;
-
-// Linux's `include/uapi/linux/time.h` and `resource.h`.
-const CLOCK_REALTIME: i32 = 0;
-const CLOCK_MONOTONIC: i32 = 1;
-const CLOCK_PROCESS_CPUTIME_ID: i32 = 2;
-const CLOCK_THREAD_CPUTIME_ID: i32 = 3;
-const CLOCK_MONOTONIC_RAW: i32 = 4;
-const CLOCK_REALTIME_COARSE: i32 = 5;
-const CLOCK_MONOTONIC_COARSE: i32 = 6;
-const CLOCK_BOOTTIME: i32 = 7;
-const CLOCK_TAI: i32 = 11;
-const TIMER_ABSTIME: i32 = 1;
-const RUSAGE_SELF: i32 = 0;
-const RUSAGE_CHILDREN: i32 = -1;
-const RUSAGE_THREAD: i32 = 1;

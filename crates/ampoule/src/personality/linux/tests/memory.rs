@@ -195,3 +195,46 @@ fn mapping_the_device_of_zeros_gives_memory() {
     assert_eq!(guest.errno(nr::MMAP, [0, PAGE, RW, libc::MAP_SHARED as u64, file, 0]), libc::EACCES);
     assert_eq!(guest.errno(nr::MMAP, [0, PAGE, RW, libc::MAP_PRIVATE as u64, 1, 0]), libc::EACCES);
 }
+
+/// What the C library does to abort: it unblocks the signal, and sends it to its thread.
+fn abort(guest: &mut Guest) -> bool {
+    let id = guest.id();
+    guest.ok(nr::RT_SIGPROCMASK, [libc::SIG_UNBLOCK as u64, 0, 0, 8]);
+    let end = guest.call(nr::TGKILL, [id, id, libc::SIGABRT as u64]);
+    assert_eq!(end, Outcome::Abort { signal: libc::SIGABRT, handled: false });
+    guest.process.aborts_for_memory(&guest.printed)
+}
+
+#[test]
+fn an_abort_comes_from_a_refusal_where_nothing_but_a_message_comes_between() {
+    let refusals: [fn(&mut Guest); 2] = [
+        |guest| {
+            let too_much = HEAP + 2 * FRAMES as u64 * PAGE;
+            assert_eq!(guest.ok(nr::BRK, [too_much]), HEAP);
+        },
+        |guest| assert_eq!(guest.errno(nr::MMAP, [0, 2 * FRAMES as u64 * PAGE, 3, 0x22, u64::MAX, 0]), libc::ENOMEM),
+    ];
+    let complain = |guest: &mut Guest| assert_eq!(guest.ok(nr::WRITE, [2, DATA, 4]), 4);
+    for refuse in refusals {
+        let mut guest = Guest::new();
+        refuse(&mut guest);
+        assert!(!abort(&mut guest), "without a message");
+        refuse(&mut guest);
+        complain(&mut guest);
+        assert!(abort(&mut guest));
+
+        guest.ok(nr::SCHED_YIELD, []);
+        complain(&mut guest);
+        assert!(!abort(&mut guest), "it has gone on");
+
+        refuse(&mut guest);
+        guest.process.answered();
+        complain(&mut guest);
+        assert!(!abort(&mut guest), "it has called the host");
+
+        refuse(&mut guest);
+        guest.ok(nr::MMAP, [0, PAGE, 3, 0x22, u64::MAX, 0]);
+        complain(&mut guest);
+        assert!(!abort(&mut guest), "it has got memory");
+    }
+}

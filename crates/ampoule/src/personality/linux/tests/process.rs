@@ -1,3 +1,5 @@
+use ampoule_vmm::ThreadRegister;
+
 use super::*;
 
 #[test]
@@ -10,8 +12,14 @@ fn exiting_gives_the_status_that_a_parent_would_see() {
 #[test]
 fn thread_pointers_are_set_by_the_run_loop() {
     let mut guest = Guest::new();
-    assert_eq!(guest.call(nr::ARCH_PRCTL, [0x1002, DATA]), Outcome::SetFsBase { base: DATA });
-    assert_eq!(guest.call(nr::ARCH_PRCTL, [0x1001, 0x5000]), Outcome::SetGsBase { base: 0x5000 });
+    assert_eq!(
+        guest.call(nr::ARCH_PRCTL, [0x1002, DATA]),
+        Outcome::SetThreadRegister { register: ThreadRegister::Pointer, value: DATA }
+    );
+    assert_eq!(
+        guest.call(nr::ARCH_PRCTL, [0x1001, 0x5000]),
+        Outcome::SetThreadRegister { register: ThreadRegister::Second, value: 0x5000 }
+    );
     guest.ok(nr::ARCH_PRCTL, [0x1003, DATA + 8]);
     assert_eq!(guest.word(DATA + 8), DATA);
     assert_eq!(guest.errno(nr::ARCH_PRCTL, [0x1002, 1 << 47]), libc::EPERM);
