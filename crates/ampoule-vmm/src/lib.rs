@@ -60,6 +60,6 @@ pub use hypervisor::{
 pub use kvm::OpenError;
 pub use linux::advice::WithAdvice;
 pub use linux::process::Process;
-pub use memory::{Contents, OutOfRegion, Region, RevokeError};
+pub use memory::{Contents, OutOfRegion, PartReader, PartWriter, Region, RevokeError};
 pub use page_set::PageSet;
 pub use platform::default_hypervisor;
