@@ -78,7 +78,7 @@ impl<T: Serialize + DeserializeOwned + Sync> Shape<T> {
             drop(black_box(received));
             let mut times = times.lock().unwrap_or_else(PoisonError::into_inner);
             times.host_arguments.extend(decoded);
-            times.arguments.extend(hypervisor.from_mark_to_entered());
+            times.arguments.extend(hypervisor.entered_after_mark());
             drop(times);
             hypervisor.mark();
             value
@@ -99,7 +99,7 @@ impl<T: Serialize + DeserializeOwned + Sync> Shape<T> {
             drop(black_box(received));
             let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
             times.result.extend(decoded);
-            times.host_result.extend(hypervisor.from_mark_to_entered());
+            times.host_result.extend(hypervisor.entered_after_mark());
             drop(times);
 
             leave_traces.call(sandbox, ())?;

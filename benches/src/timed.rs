@@ -43,7 +43,7 @@ impl Timed {
     }
 
     /// How long after the last mark a guest was entered.
-    pub(crate) fn from_mark_to_entered(&self) -> Option<Duration> {
+    pub(crate) fn entered_after_mark(&self) -> Option<Duration> {
         self.runs.times().entered_after
     }
 }
