@@ -4,7 +4,7 @@
 //! cargo run --release -p ampoule-bench [PART ...]
 //! ```
 //!
-//! Parts are `calls`, `faults`, `snapshots`, `pool`, `mappings`, `share` and `memory`; without any, all are measured.
+//! Parts are `calls`, `faults`, `snapshots`, `pool`, `mappings`, `payloads`, `share` and `memory`; without any, all are measured.
 //!
 //! Every row is measured in short turns that alternate with turns of the floor, so that both see the same machine; the
 //! ratio is that of their medians. Exits and vCPU ioctls are counted, and do not depend on the machine.
@@ -14,6 +14,7 @@ mod floor;
 mod mappings;
 mod measure;
 mod memory;
+mod payloads;
 mod pool;
 mod share;
 mod snapshots;
@@ -49,12 +50,13 @@ fn main() -> Result<(), Box<dyn Error>> {
 type Measure = fn(&mut Bench, &Image) -> Result<(), Box<dyn Error>>;
 
 /// What can be measured, in this order.
-const PARTS: [(&str, Measure); 7] = [
+const PARTS: [(&str, Measure); 8] = [
     ("calls", calls),
     ("faults", faults::measure),
     ("snapshots", snapshots::measure),
     ("pool", pool::measure),
     ("mappings", |bench, _| mappings::measure(bench)),
+    ("payloads", |_, _| payloads::measure()),
     ("share", |_, image| share::measure(image)),
     ("memory", |_, image| memory::measure(image)),
 ];

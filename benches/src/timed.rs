@@ -1,7 +1,6 @@
-//! A hypervisor that tells how long guests ran, so that the rest of a call's time is the host's share.
+//! A hypervisor that knows when guests ran, so that the rest of a call's time is the host's share.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use ampoule_vmm::kvm::Kvm;
@@ -11,31 +10,81 @@ use ampoule_vmm::{
     Counters, Exit, GuestPhys, Hypervisor, HypervisorError, Interrupt, PageSet, Region, Vcpu, Vm, WriteTracking,
 };
 
-/// KVM, and the time that its vCPUs have spent in runs.
+/// KVM, and when its vCPUs have run.
 pub(crate) struct Timed {
     kvm: Arc<Kvm>,
-    nanoseconds: Arc<AtomicU64>,
+    runs: Arc<Runs>,
 }
 
 impl Timed {
     pub(crate) fn new(kvm: Arc<Kvm>) -> Arc<Self> {
-        Arc::new(Self { kvm, nanoseconds: Arc::default() })
+        Arc::new(Self { kvm, runs: Arc::default() })
     }
 
     /// How long something takes beside the runs in it, and the time of reading the clock for each of them.
     pub(crate) fn share<R>(&self, operation: impl FnOnce() -> R) -> (R, Duration) {
-        let before = self.nanoseconds.load(Ordering::Relaxed);
+        let before = self.runs.times().total;
         let start = Instant::now();
         let result = operation();
         let time = start.elapsed();
-        let runs = self.nanoseconds.load(Ordering::Relaxed) - before;
-        (result, time.saturating_sub(Duration::from_nanos(runs)))
+        let runs = self.runs.times().total - before;
+        (result, time.saturating_sub(runs))
+    }
+
+    /// How long ago a guest was left for the last time.
+    pub(crate) fn since_left(&self) -> Option<Duration> {
+        let now = Instant::now();
+        self.runs.times().left.map(|left| now - left)
+    }
+
+    /// Remembers this instant until a guest is entered.
+    pub(crate) fn mark(&self) {
+        self.runs.times().mark = Some(Instant::now());
+    }
+
+    /// How long after the last mark a guest was entered.
+    pub(crate) fn entered_after_mark(&self) -> Option<Duration> {
+        self.runs.times().entered_after
+    }
+}
+
+/// What is known of the runs. One thread at a time uses it.
+#[derive(Default)]
+struct Runs(Mutex<Times>);
+
+#[derive(Default)]
+struct Times {
+    total: Duration,
+    left: Option<Instant>,
+    mark: Option<Instant>,
+    entered_after: Option<Duration>,
+}
+
+impl Runs {
+    fn times(&self) -> MutexGuard<'_, Times> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn entered(&self) -> Instant {
+        let now = Instant::now();
+        let mut times = self.times();
+        if let Some(mark) = times.mark.take() {
+            times.entered_after = Some(now - mark);
+        }
+        now
+    }
+
+    fn left(&self, entered: Instant) {
+        let now = Instant::now();
+        let mut times = self.times();
+        times.total += now - entered;
+        times.left = Some(now);
     }
 }
 
 impl Hypervisor for Timed {
     fn create_vm(&self) -> Result<Box<dyn Vm>, HypervisorError> {
-        Ok(Box::new(TimedVm { inner: self.kvm.create_vm()?, nanoseconds: self.nanoseconds.clone() }))
+        Ok(Box::new(TimedVm { inner: self.kvm.create_vm()?, runs: self.runs.clone() }))
     }
 
     fn capabilities(&self) -> &Capabilities {
@@ -45,7 +94,7 @@ impl Hypervisor for Timed {
 
 struct TimedVm {
     inner: Box<dyn Vm>,
-    nanoseconds: Arc<AtomicU64>,
+    runs: Arc<Runs>,
 }
 
 impl Vm for TimedVm {
@@ -76,20 +125,20 @@ impl Vm for TimedVm {
     }
 
     fn create_vcpu(&mut self, entry: &SyscallEntry) -> Result<Box<dyn Vcpu>, HypervisorError> {
-        Ok(Box::new(TimedVcpu { inner: self.inner.create_vcpu(entry)?, nanoseconds: self.nanoseconds.clone() }))
+        Ok(Box::new(TimedVcpu { inner: self.inner.create_vcpu(entry)?, runs: self.runs.clone() }))
     }
 }
 
 struct TimedVcpu {
     inner: Box<dyn Vcpu>,
-    nanoseconds: Arc<AtomicU64>,
+    runs: Arc<Runs>,
 }
 
 impl Vcpu for TimedVcpu {
     fn run(&mut self) -> Result<Exit<'_>, HypervisorError> {
-        let start = Instant::now();
+        let entered = self.runs.entered();
         let exit = self.inner.run();
-        self.nanoseconds.fetch_add(start.elapsed().as_nanos() as u64, Ordering::Relaxed);
+        self.runs.left(entered);
         exit
     }
 

@@ -1,12 +1,12 @@
-//! Byte buffers move as one block, and are borrowed where they can be.
+//! Buffers of bytes and of other numbers move as one block, and are borrowed where they can be.
 
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use ampoule_abi::codec::{self, Sink, Source};
-use serde::de::{SeqAccess, Visitor};
+use ampoule_abi::codec::{self, DecodeError, Sink, Source};
+use serde::de::{DeserializeOwned, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 /// Counts how often it is written.
@@ -30,7 +30,7 @@ impl Sink for CountingSink {
 /// Memory that must be copied out. Panics if a byte is read twice.
 struct CopyingSource<'a> {
     bytes: &'a [u8],
-    position: Cell<usize>,
+    position: usize,
     reads: &'a Cell<usize>,
 }
 
@@ -39,9 +39,9 @@ impl<'de> Source<'de> for CopyingSource<'_> {
         self.bytes.len()
     }
 
-    fn read(&self, at: usize, buffer: &mut [u8]) {
-        assert!(at >= self.position.get(), "byte {at} is read again");
-        self.position.set(at + buffer.len());
+    fn read(&mut self, at: usize, buffer: &mut [u8]) {
+        assert!(at >= self.position, "byte {at} is read again");
+        self.position = at + buffer.len();
         self.reads.set(self.reads.get() + 1);
         buffer.copy_from_slice(&self.bytes[at..at + buffer.len()]);
     }
@@ -78,7 +78,7 @@ fn buffers_deep_within_a_value_are_copied_in_one_piece() {
     assert!(sink.puts < 20, "{} writes", sink.puts);
 
     let reads = Cell::new(0);
-    let source = CopyingSource { bytes: &sink.bytes, position: Cell::new(0), reads: &reads };
+    let source = CopyingSource { bytes: &sink.bytes, position: 0, reads: &reads };
     assert_eq!(codec::decode(source), Ok(message));
     assert!(reads.get() < 20, "{} reads", reads.get());
 }
@@ -98,6 +98,39 @@ fn every_form_of_bytes_is_written_in_one_piece() {
     one_piece(&&&bytes[..]);
     one_piece(&Cow::Borrowed(&bytes[..]));
     one_piece(&bytes.into_boxed_slice());
+}
+
+#[test]
+fn numbers_of_every_kind_move_in_one_piece() {
+    #[track_caller]
+    fn one_piece<T: Serialize + DeserializeOwned + PartialEq + fmt::Debug>(numbers: Vec<T>, encoded: &[u8]) {
+        let mut sink = CountingSink::default();
+        codec::encode(&numbers, &mut sink).unwrap();
+        assert_eq!(sink.puts, 2, "the count and the numbers");
+        assert_eq!(sink.bytes, [&3u32.to_le_bytes()[..], encoded].concat());
+
+        let reads = Cell::new(0);
+        let source = CopyingSource { bytes: &sink.bytes, position: 0, reads: &reads };
+        assert_eq!(codec::decode(source), Ok(numbers));
+        assert_eq!(reads.get(), 2, "the count and the numbers");
+    }
+    macro_rules! one_piece {
+        ($($number:ty)*) => {
+            $(
+                let numbers: [$number; 3] = [1 as $number, <$number>::MIN, <$number>::MAX];
+                one_piece(numbers.to_vec(), &numbers.map(<$number>::to_le_bytes).concat());
+            )*
+        };
+    }
+    one_piece! { u8 i8 u16 i16 u32 i32 u64 i64 u128 i128 f32 f64 }
+}
+
+#[test]
+fn numbers_that_are_cut_off_are_missed_where_they_would_stand() {
+    let payload = [3, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0];
+    let missing = DecodeError::UnexpectedEnd { offset: 8, needed: 4, remaining: 3 };
+    assert_eq!(codec::decode::<Vec<u32>>(&payload[..]), Err(missing.clone()));
+    assert_eq!(codec::decode::<Box<[f32]>>(&payload[..]), Err(missing));
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -127,7 +160,7 @@ fn reading_from_a_slice_borrows() {
 fn what_cannot_be_borrowed_is_refused_and_not_leaked() {
     let payload = [2, 0, 0, 0, b'h', b'i'];
     let reads = Cell::new(0);
-    let source = || CopyingSource { bytes: &payload, position: Cell::new(0), reads: &reads };
+    let source = || CopyingSource { bytes: &payload, position: 0, reads: &reads };
     assert_eq!(codec::decode::<String>(source()), Ok("hi".into()));
     let error = codec::decode::<&str>(source()).unwrap_err();
     assert!(error.to_string().contains("expected a borrowed string"), "{error}");

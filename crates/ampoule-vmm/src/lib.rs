@@ -69,7 +69,7 @@ pub use hypervisor::{
 };
 pub use linux::advice::WithAdvice;
 pub use linux::process::Process;
-pub use memory::{Contents, OutOfRegion, Region, RevokeError};
+pub use memory::{Contents, OutOfRegion, PartReader, PartWriter, Region, RevokeError};
 pub use page_set::PageSet;
 pub use platform::default_hypervisor;
 pub use processor::{

@@ -12,6 +12,7 @@
 mod contents;
 mod frozen;
 mod mapping;
+mod part;
 
 use std::io;
 use std::ops::Range;
@@ -26,6 +27,7 @@ use contents::Extent;
 use mapping::Mapping;
 
 pub use contents::Contents;
+pub use part::{PartReader, PartWriter};
 
 /// A range of private host memory that backs guest-physical memory.
 ///
@@ -92,6 +94,24 @@ impl Region {
         // cannot overlap them (rule 1).
         unsafe { copy::bytes(from.as_ptr(), to, from.len()) };
         Ok(())
+    }
+
+    /// `len` bytes from `offset` on, to be read a few at a time.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfRegion`] when the range does not lie within the region.
+    pub fn part_reader(&self, offset: usize, len: usize) -> Result<PartReader<'_>, OutOfRegion> {
+        PartReader::new(self, offset, len)
+    }
+
+    /// `len` bytes from `offset` on, to be written a few at a time. The region does not come to show something else meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfRegion`] when the range does not lie within the region.
+    pub fn part_writer(&self, offset: usize, len: usize) -> Result<PartWriter<'_>, OutOfRegion> {
+        PartWriter::new(self, offset, len)
     }
 
     /// Writes zeros over `len` bytes from `offset` on.

@@ -10,7 +10,7 @@ use crate::signature::Type;
 
 /// The arguments of a guest function: a tuple with one [`Serialize`] value for each parameter, `()` for none, 32 at most.
 ///
-/// Byte slices and byte vectors travel as one block copy, wherever they stand in a value.
+/// Slices and vectors of bytes or other numbers travel as one block copy, wherever they stand in a value.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be the arguments of a guest function",
     note = "arguments are a tuple, also where there is one, as in `(5,)`; it has at most 32 values, each of which implements \

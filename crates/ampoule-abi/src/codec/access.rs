@@ -17,6 +17,7 @@ pub(super) struct Elements<'a, S> {
 }
 
 impl<'a, 'de, S: Source<'de>> Elements<'a, S> {
+    #[inline]
     pub(super) fn new(decoder: &'a mut Decoder<S>, depth: usize, count: usize, announced: usize) -> Self {
         Self { decoder, depth, left: count, announced }
     }
@@ -41,6 +42,7 @@ impl<'a, 'de, S: Source<'de>> Elements<'a, S> {
         visitor.visit_seq(self)
     }
 
+    #[inline]
     fn expect_none_left(&self) -> Result<(), DecodeError> {
         if self.left > 0 {
             return Err(DecodeError::UnreadElements { offset: self.decoder.position(), elements: self.left });
@@ -48,6 +50,7 @@ impl<'a, 'de, S: Source<'de>> Elements<'a, S> {
         Ok(())
     }
 
+    #[inline]
     fn next<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, DecodeError> {
         if self.left == 0 {
             return Ok(None);
@@ -56,10 +59,12 @@ impl<'a, 'de, S: Source<'de>> Elements<'a, S> {
         self.part(seed).map(Some)
     }
 
+    #[inline]
     fn part<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, DecodeError> {
         seed.deserialize(ValueReader::at_depth(self.decoder, self.depth))
     }
 
+    #[inline]
     fn hint(&self) -> Option<usize> {
         Some(self.left.min(self.announced))
     }
@@ -68,10 +73,12 @@ impl<'a, 'de, S: Source<'de>> Elements<'a, S> {
 impl<'de, S: Source<'de>> SeqAccess<'de> for Elements<'_, S> {
     type Error = DecodeError;
 
+    #[inline]
     fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, DecodeError> {
         self.next(seed)
     }
 
+    #[inline]
     fn size_hint(&self) -> Option<usize> {
         self.hint()
     }
@@ -80,14 +87,17 @@ impl<'de, S: Source<'de>> SeqAccess<'de> for Elements<'_, S> {
 impl<'de, S: Source<'de>> MapAccess<'de> for Elements<'_, S> {
     type Error = DecodeError;
 
+    #[inline]
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, DecodeError> {
         self.next(seed)
     }
 
+    #[inline]
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, DecodeError> {
         self.part(seed)
     }
 
+    #[inline]
     fn size_hint(&self) -> Option<usize> {
         self.hint()
     }
@@ -102,6 +112,7 @@ pub(super) struct Variant<'a, S> {
 }
 
 impl<'a, 'de, S: Source<'de>> Variant<'a, S> {
+    #[inline]
     pub(super) fn new(decoder: &'a mut Decoder<S>, depth: usize, enum_name: &'static str) -> Self {
         Self { decoder, depth, enum_name }
     }

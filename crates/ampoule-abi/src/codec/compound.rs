@@ -35,11 +35,13 @@ impl<'a, S: Sink> Counted<'a, S> {
         Ok(Self { encoder, depth, at, announced, count: 0 })
     }
 
+    #[inline]
     pub(super) fn element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), EncodeError> {
         self.count += 1;
         self.part(value)
     }
 
+    #[inline]
     pub(super) fn finish(self) -> Result<(), EncodeError> {
         if self.count == self.announced {
             return Ok(());
@@ -47,6 +49,7 @@ impl<'a, S: Sink> Counted<'a, S> {
         self.encoder.replace_count(self.at, self.count)
     }
 
+    #[inline]
     fn part<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), EncodeError> {
         value.serialize(ValueWriter::at_depth(self.encoder, self.depth))
     }
@@ -56,10 +59,12 @@ impl<S: Sink> SerializeSeq for Counted<'_, S> {
     type Ok = ();
     type Error = EncodeError;
 
+    #[inline]
     fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), EncodeError> {
         self.element(value)
     }
 
+    #[inline]
     fn end(self) -> Result<(), EncodeError> {
         self.finish()
     }
@@ -69,14 +74,17 @@ impl<S: Sink> SerializeMap for Counted<'_, S> {
     type Ok = ();
     type Error = EncodeError;
 
+    #[inline]
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), EncodeError> {
         self.element(key)
     }
 
+    #[inline]
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), EncodeError> {
         self.part(value)
     }
 
+    #[inline]
     fn end(self) -> Result<(), EncodeError> {
         self.finish()
     }
@@ -92,20 +100,24 @@ pub(super) struct Fields<'a, S> {
 }
 
 impl<'a, S: Sink> Fields<'a, S> {
+    #[inline]
     pub(super) fn of_value(encoder: &'a mut Encoder<S>, depth: usize) -> Self {
         Self { encoder, depth, lacks_byte: true }
     }
 
     /// The index of the variant is written already.
+    #[inline]
     pub(super) fn of_variant(encoder: &'a mut Encoder<S>, depth: usize) -> Self {
         Self { encoder, depth, lacks_byte: false }
     }
 
+    #[inline]
     fn field<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), EncodeError> {
         self.lacks_byte = false;
         value.serialize(ValueWriter::at_depth(self.encoder, self.depth))
     }
 
+    #[inline]
     fn finish(self) -> Result<(), EncodeError> {
         if self.lacks_byte {
             self.encoder.put(&[0]);
@@ -121,10 +133,12 @@ macro_rules! unnamed_fields {
                 type Ok = ();
                 type Error = EncodeError;
 
+                #[inline]
                 fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), EncodeError> {
                     self.field(value)
                 }
 
+                #[inline]
                 fn end(self) -> Result<(), EncodeError> {
                     self.finish()
                 }
@@ -146,6 +160,7 @@ macro_rules! named_fields {
                 type Ok = ();
                 type Error = EncodeError;
 
+                #[inline]
                 fn serialize_field<T: Serialize + ?Sized>(
                     &mut self,
                     _: &'static str,
@@ -158,6 +173,7 @@ macro_rules! named_fields {
                     Err(EncodeError::SkippedField { name })
                 }
 
+                #[inline]
                 fn end(self) -> Result<(), EncodeError> {
                     self.finish()
                 }

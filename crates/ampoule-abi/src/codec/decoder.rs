@@ -20,13 +20,13 @@ pub trait Source<'de> {
     fn length(&self) -> usize;
 
     /// Copies the bytes from the offset `at` on to `buffer`. The codec keeps to `at + buffer.len() <= length`.
-    fn read(&self, at: usize, buffer: &mut [u8]);
+    fn read(&mut self, at: usize, buffer: &mut [u8]);
 
     /// Returns the `length` bytes from the offset `at` on, borrowed if they cannot change, otherwise copied. The codec
     /// keeps to `at + length` being within the source.
     ///
     /// Every string and byte buffer of more than no bytes comes through here.
-    fn block(&self, at: usize, length: usize) -> Cow<'de, [u8]> {
+    fn block(&mut self, at: usize, length: usize) -> Cow<'de, [u8]> {
         let mut bytes = vec![0; length];
         self.read(at, &mut bytes);
         Cow::Owned(bytes)
@@ -40,12 +40,12 @@ impl<'de> Source<'de> for &'de [u8] {
     }
 
     #[inline]
-    fn read(&self, at: usize, buffer: &mut [u8]) {
+    fn read(&mut self, at: usize, buffer: &mut [u8]) {
         buffer.copy_from_slice(&self[at..at + buffer.len()]);
     }
 
     #[inline]
-    fn block(&self, at: usize, length: usize) -> Cow<'de, [u8]> {
+    fn block(&mut self, at: usize, length: usize) -> Cow<'de, [u8]> {
         Cow::Borrowed(&self[at..at + length])
     }
 }
@@ -103,6 +103,7 @@ impl<'de, S: Source<'de>> Decoder<S> {
         }
     }
 
+    #[inline]
     pub(super) fn position(&self) -> usize {
         self.position
     }
@@ -120,7 +121,28 @@ impl<'de, S: Source<'de>> Decoder<S> {
         Ok(bytes)
     }
 
+    /// Reads the count of elements of `size` bytes each, all of which follow.
+    pub(super) fn elements(&mut self, size: usize) -> Result<usize, DecodeError> {
+        let count = self.count()?;
+        let remaining = self.remaining();
+        let whole = remaining / size;
+        if count > whole {
+            let remaining = remaining % size;
+            return Err(DecodeError::UnexpectedEnd { offset: self.length - remaining, needed: size, remaining });
+        }
+        Ok(count)
+    }
+
+    /// Reads bytes that are known to follow.
+    pub(super) fn fill(&mut self, buffer: &mut [u8]) {
+        if !buffer.is_empty() {
+            self.source.read(self.position, buffer);
+            self.position += buffer.len();
+        }
+    }
+
     /// Reads a length or count, which at least as many bytes follow.
+    #[inline]
     pub(super) fn count(&mut self) -> Result<usize, DecodeError> {
         let offset = self.position;
         let count = u32::from_le_bytes(self.array()?);
@@ -150,6 +172,7 @@ impl<'de, S: Source<'de>> Decoder<S> {
         announced
     }
 
+    #[inline]
     fn remaining(&self) -> usize {
         self.length - self.position
     }

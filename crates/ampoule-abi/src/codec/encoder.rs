@@ -10,23 +10,36 @@ use super::write::ValueWriter;
 /// Memory of a fixed size that values are written to.
 ///
 /// It is written by offset, so an implementation can stand for memory of which no `&mut [u8]` may exist. The codec asks
-/// for the capacity once and then writes each byte once, in ascending order, except for the count of a sequence whose
-/// length was not known beforehand, which it writes again.
+/// for the capacity once and then puts each byte once, in ascending order. The count of a sequence whose length was not
+/// known beforehand it puts again.
 pub trait Sink {
     /// How many bytes fit.
     fn capacity(&self) -> usize;
 
     /// Writes `bytes` to the offset `at`. The codec keeps to `at + bytes.len() <= capacity`.
     fn put(&mut self, at: usize, bytes: &[u8]);
+
+    /// Writes `bytes` to the offset `at` instead of those that were put there.
+    #[inline]
+    fn put_again(&mut self, at: usize, bytes: &[u8]) {
+        self.put(at, bytes);
+    }
 }
 
 impl<S: Sink + ?Sized> Sink for &mut S {
+    #[inline]
     fn capacity(&self) -> usize {
         (**self).capacity()
     }
 
+    #[inline]
     fn put(&mut self, at: usize, bytes: &[u8]) {
         (**self).put(at, bytes);
+    }
+
+    #[inline]
+    fn put_again(&mut self, at: usize, bytes: &[u8]) {
+        (**self).put_again(at, bytes);
     }
 }
 
@@ -108,16 +121,22 @@ impl<S: Sink> Encoder<S> {
         Ok(self.position)
     }
 
+    #[inline]
     pub(super) fn position(&self) -> usize {
         self.position
     }
 
+    #[inline]
     pub(super) fn put(&mut self, bytes: &[u8]) {
-        self.put_at(self.position, bytes);
-        self.position = self.position.saturating_add(bytes.len());
+        let end = self.position.saturating_add(bytes.len());
+        if end <= self.capacity {
+            self.sink.put(self.position, bytes);
+        }
+        self.position = end;
     }
 
     /// Writes a length or count.
+    #[inline]
     pub(super) fn put_count(&mut self, count: usize) -> Result<(), EncodeError> {
         self.put(&encode_count(count)?);
         Ok(())
@@ -125,24 +144,23 @@ impl<S: Sink> Encoder<S> {
 
     /// Replaces the length or count at the offset `at`, which has been passed.
     pub(super) fn replace_count(&mut self, at: usize, count: usize) -> Result<(), EncodeError> {
-        self.put_at(at, &encode_count(count)?);
+        let count = encode_count(count)?;
+        if at.saturating_add(count.len()) <= self.capacity {
+            self.sink.put_again(at, &count);
+        }
         Ok(())
     }
 
-    /// Writes a byte string.
-    pub(super) fn put_block(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
-        self.put_count(bytes.len())?;
+    /// Writes `count` elements that take these bytes.
+    #[inline]
+    pub(super) fn put_block(&mut self, count: usize, bytes: &[u8]) -> Result<(), EncodeError> {
+        self.put_count(count)?;
         self.put(bytes);
         Ok(())
     }
-
-    fn put_at(&mut self, at: usize, bytes: &[u8]) {
-        if at.saturating_add(bytes.len()) <= self.capacity {
-            self.sink.put(at, bytes);
-        }
-    }
 }
 
+#[inline]
 fn encode_count(count: usize) -> Result<[u8; 4], EncodeError> {
     u32::try_from(count).map(u32::to_le_bytes).map_err(|_| EncodeError::TooLong { length: count })
 }

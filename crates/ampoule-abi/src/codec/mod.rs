@@ -21,8 +21,8 @@
 //! offset, so that memory which another party can change at any time needs no reference to it. The codec keeps the
 //! position and the bounds itself and reads no byte twice.
 //!
-//! Reading from a slice borrows: `&str` and `&[u8]` point into it. Byte buffers (`Vec<u8>`, `Box<[u8]>`, `&[u8]`) are
-//! moved as one block wherever they stand in a value; they need no attribute.
+//! Reading from a slice borrows: `&str` and `&[u8]` point into it. Buffers of bytes and of other numbers (`Vec<u8>`,
+//! `Box<[u8]>`, `&[f32]`) are moved as one block wherever they stand in a value; they need no attribute.
 //!
 //! # What can travel
 //!
@@ -39,11 +39,11 @@
 //! memory for no more elements than there are bytes.
 
 mod access;
-mod byte_vec;
 mod compound;
 mod decoder;
 mod encoder;
 mod error;
+mod numbers;
 mod read;
 mod write;
 
@@ -88,6 +88,7 @@ pub fn decode<'de, T: Deserialize<'de>>(source: impl Source<'de>) -> Result<T, D
 pub const MAX_DEPTH: usize = 128;
 
 /// The depth of what is within a value at `depth`, or nothing if that is too deep.
+#[inline]
 fn deeper(depth: usize) -> Option<usize> {
     (depth < MAX_DEPTH).then_some(depth + 1)
 }

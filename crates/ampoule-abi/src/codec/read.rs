@@ -8,10 +8,10 @@ use serde::Deserializer;
 use serde::de::Visitor;
 
 use super::access::{Elements, Variant};
-use super::byte_vec::ByteVecVisitor;
 use super::decoder::{Decoder, Source};
 use super::deeper;
 use super::error::DecodeError;
+use super::numbers;
 
 /// Reads one value. `depth` is the number of levels around it.
 pub(super) struct ValueReader<'a, S> {
@@ -24,19 +24,21 @@ impl<'a, 'de, S: Source<'de>> ValueReader<'a, S> {
         Self { decoder, depth: 0 }
     }
 
+    #[inline]
     pub(super) fn at_depth(decoder: &'a mut Decoder<S>, depth: usize) -> Self {
         Self { decoder, depth }
     }
 
     /// Goes down into the value.
+    #[inline]
     fn within(self) -> Result<Self, DecodeError> {
         let depth = deeper(self.depth).ok_or_else(|| DecodeError::TooDeep { offset: self.decoder.position() })?;
         Ok(Self { depth, ..self })
     }
 
-    /// Reads a sequence or map: a count, then the elements.
+    /// Reads the parts of a sequence or map, around which are the levels of `self`: a count, then the elements.
     fn counted(self) -> Result<Elements<'a, S>, DecodeError> {
-        let Self { decoder, depth } = self.within()?;
+        let Self { decoder, depth } = self;
         let count = decoder.count()?;
         let announced = decoder.announce(count);
         Ok(Elements::new(decoder, depth, count, announced))
@@ -162,11 +164,11 @@ impl<'de, S: Source<'de>> Deserializer<'de> for ValueReader<'_, S> {
 
     #[inline]
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
-        if let Some(byte_vec) = ByteVecVisitor::<V>::recognise() {
-            let bytes = self.within()?.decoder.block()?;
-            return Ok(byte_vec.value(bytes.into_owned()));
+        let inner = self.within()?;
+        match numbers::read::<V, S>(inner.decoder) {
+            Some(numbers) => numbers,
+            None => inner.counted()?.visit_all(visitor),
         }
-        self.counted()?.visit_all(visitor)
     }
 
     fn deserialize_tuple<V: Visitor<'de>>(self, length: usize, visitor: V) -> Result<V::Value, DecodeError> {
@@ -183,7 +185,7 @@ impl<'de, S: Source<'de>> Deserializer<'de> for ValueReader<'_, S> {
     }
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
-        self.counted()?.visit_entries(visitor)
+        self.within()?.counted()?.visit_entries(visitor)
     }
 
     fn deserialize_struct<V: Visitor<'de>>(

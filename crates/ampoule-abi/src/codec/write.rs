@@ -2,11 +2,11 @@
 
 use serde::{Serialize, Serializer};
 
-use super::byte_vec;
 use super::compound::{Counted, Fields};
 use super::deeper;
 use super::encoder::{Encoder, Sink};
 use super::error::EncodeError;
+use super::numbers;
 
 /// Writes one value. `depth` is the number of levels around it.
 pub(super) struct ValueWriter<'a, S> {
@@ -19,11 +19,13 @@ impl<'a, S: Sink> ValueWriter<'a, S> {
         Self { encoder, depth: 0 }
     }
 
+    #[inline]
     pub(super) fn at_depth(encoder: &'a mut Encoder<S>, depth: usize) -> Self {
         Self { encoder, depth }
     }
 
     /// Goes down into the value.
+    #[inline]
     fn within(self) -> Result<Self, EncodeError> {
         let depth = deeper(self.depth).ok_or(EncodeError::TooDeep)?;
         Ok(Self { depth, ..self })
@@ -90,11 +92,11 @@ impl<'a, S: Sink> Serializer for ValueWriter<'a, S> {
     }
 
     fn serialize_str(self, value: &str) -> Result<(), EncodeError> {
-        self.encoder.put_block(value.as_bytes())
+        self.encoder.put_block(value.len(), value.as_bytes())
     }
 
     fn serialize_bytes(self, value: &[u8]) -> Result<(), EncodeError> {
-        self.within()?.encoder.put_block(value)
+        self.within()?.encoder.put_block(value.len(), value)
     }
 
     fn serialize_none(self) -> Result<(), EncodeError> {
@@ -177,8 +179,8 @@ impl<'a, S: Sink> Serializer for ValueWriter<'a, S> {
     where
         I: IntoIterator<Item: Serialize>,
     {
-        if let Some(bytes) = byte_vec::as_block(&sequence) {
-            return self.serialize_bytes(bytes);
+        if let Some(block) = numbers::as_block(&sequence) {
+            return self.within()?.encoder.put_block(block.count, block.bytes);
         }
         let mut elements = sequence.into_iter();
         let expected = match elements.size_hint() {

@@ -80,6 +80,7 @@ enum Destination<'a, 'm> {
 }
 
 impl Sink for Destination<'_, '_> {
+    #[inline]
     fn capacity(&self) -> usize {
         match self {
             Self::Mailbox(outbound) => outbound.capacity(),
@@ -87,6 +88,7 @@ impl Sink for Destination<'_, '_> {
         }
     }
 
+    #[inline]
     fn put(&mut self, at: usize, bytes: &[u8]) {
         match self {
             Self::Mailbox(outbound) => outbound.put(at, bytes),

@@ -213,10 +213,12 @@ pub(super) struct Outbound<'m> {
 }
 
 impl Sink for Outbound<'_> {
+    #[inline]
     fn capacity(&self) -> usize {
         self.mailbox.outbound_len
     }
 
+    #[inline]
     fn put(&mut self, at: usize, bytes: &[u8]) {
         let fits = at.checked_add(bytes.len()).is_some_and(|end| end <= self.capacity());
         assert!(fits, "an encoder keeps to the capacity");

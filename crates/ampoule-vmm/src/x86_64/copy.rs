@@ -5,14 +5,126 @@
 
 use std::arch::asm;
 
-/// Copies `len` bytes.
+/// Copies `from` to guest memory. To be inlined where the compiler knows that these are as many bytes as a register has: that is
+/// one instruction then.
+///
+/// # Safety
+///
+/// `to` is writable for so many bytes, which do not overlap with `from`.
+#[inline]
+pub(crate) unsafe fn write(from: &[u8], to: *mut u8) {
+    macro_rules! store {
+        ($number:ident, $bytes:expr, $class:ident, $format:literal, $pointer:literal) => {
+            // SAFETY: the caller's promise.
+            unsafe {
+                asm!(
+                    concat!("mov ", $pointer, " ptr [{to}], {value", $format, "}"),
+                    value = in($class) $number::from_ne_bytes($bytes),
+                    to = in(reg) to,
+                    options(nostack, preserves_flags),
+                )
+            }
+        };
+    }
+    match *from {
+        [a] => store!(u8, [a], reg_byte, "", "byte"),
+        [a, b] => store!(u16, [a, b], reg, ":x", "word"),
+        [a, b, c, d] => store!(u32, [a, b, c, d], reg, ":e", "dword"),
+        [a, b, c, d, e, f, g, h] => store!(u64, [a, b, c, d, e, f, g, h], reg, "", "qword"),
+        // SAFETY: the caller's promise.
+        _ => unsafe { bytes(from.as_ptr(), to, from.len()) },
+    }
+}
+
+/// Copies guest memory to `to`. To be inlined where the compiler knows that these are as many bytes as a register has: that is one
+/// instruction then.
+///
+/// # Safety
+///
+/// `from` is readable for so many bytes, which do not overlap with `to`.
+#[inline]
+pub(crate) unsafe fn read(from: *const u8, to: &mut [u8]) {
+    macro_rules! load {
+        ($number:ident, $class:ident, $format:literal, $pointer:literal) => {{
+            let value: $number;
+            // SAFETY: the caller's promise.
+            unsafe {
+                asm!(
+                    concat!("mov {value", $format, "}, ", $pointer, " ptr [{from}]"),
+                    value = out($class) value,
+                    from = in(reg) from,
+                    options(nostack, preserves_flags, readonly),
+                );
+            }
+            to.copy_from_slice(&value.to_ne_bytes());
+        }};
+    }
+    match to.len() {
+        1 => load!(u8, reg_byte, "", "byte"),
+        2 => load!(u16, reg, ":x", "word"),
+        4 => load!(u32, reg, ":e", "dword"),
+        8 => load!(u64, reg, "", "qword"),
+        // SAFETY: the caller's promise.
+        _ => unsafe { bytes(from, to.as_mut_ptr(), to.len()) },
+    }
+}
+
+/// Copies `len` bytes. Where they are so few that `rep movsb` would take most of its time to begin, they are moved by two halves
+/// that may overlap.
 ///
 /// # Safety
 ///
 /// `from` is readable and `to` writable for `len` bytes, and the two ranges do not overlap.
 pub(crate) unsafe fn bytes(from: *const u8, to: *mut u8, len: usize) {
-    // SAFETY: the caller's promise; the direction flag is clear by the calling convention.
+    macro_rules! first_and_last {
+        ($class:ident, $format:literal, $move:literal, $pointer:literal, $size:literal) => {
+            // SAFETY: the caller's promise; there are at least `$size` bytes.
+            unsafe {
+                asm!(
+                    concat!($move, " {first", $format, "}, ", $pointer, " ptr [{from}]"),
+                    concat!($move, " {last", $format, "}, ", $pointer, " ptr [{from} + {len} - ", $size, "]"),
+                    concat!($move, " ", $pointer, " ptr [{to}], {first", $format, "}"),
+                    concat!($move, " ", $pointer, " ptr [{to} + {len} - ", $size, "], {last", $format, "}"),
+                    first = out($class) _,
+                    last = out($class) _,
+                    from = in(reg) from,
+                    to = in(reg) to,
+                    len = in(reg) len,
+                    options(nostack, preserves_flags),
+                )
+            }
+        };
+    }
+    match len {
+        16..=32 => first_and_last!(xmm_reg, "", "movups", "xmmword", 16),
+        8..16 => first_and_last!(reg, "", "mov", "qword", 8),
+        4..8 => first_and_last!(reg, ":e", "mov", "dword", 4),
+        2..4 => first_and_last!(reg, ":x", "mov", "word", 2),
+        1 => first_and_last!(reg_byte, "", "mov", "byte", 1),
+        0 => {}
+        33..=64 => {
+            first_and_last!(xmm_reg, "", "movups", "xmmword", 16);
+            // SAFETY: the caller's promise; these are all bytes but the first and the last 16.
+            unsafe { bytes(from.add(16), to.add(16), len - 32) };
+        }
+        // SAFETY: the caller's promise.
+        _ => unsafe { many_bytes(from, to, len) },
+    }
+}
+
+/// As [`bytes`], where they are more than a few.
+///
+/// # Safety
+///
+/// As for [`bytes`]; there are at least as many as a cache line has.
+unsafe fn many_bytes(mut from: *const u8, mut to: *mut u8, mut len: usize) {
+    // The processor is faster where it writes whole cache lines.
+    let first = to.addr().next_multiple_of(CACHE_LINE) - to.addr();
+    // SAFETY: the caller's promise; these are the first bytes, less than a cache line has, and then the rest. The direction flag
+    // is clear by the calling convention.
     unsafe {
+        bytes(from, to, first);
+        (from, to, len) = (from.add(first), to.add(first), len - first);
         asm!(
             "rep movsb",
             inout("rcx") len => _,
@@ -111,3 +223,5 @@ pub(crate) unsafe fn store_u64(to: *mut u8, value: u64) {
         );
     }
 }
+
+const CACHE_LINE: usize = 64;

@@ -106,31 +106,3 @@ fn take_bytes(_bytes: &[u8]) {}
 fn give_bytes(len: u32) -> Vec<u8> {
     vec![0; len as usize]
 }
-
-#[derive(Serialize, Deserialize)]
-struct Point {
-    x: f64,
-    y: f64,
-    label: u32,
-    visible: bool,
-}
-
-#[export]
-fn echo_numbers(numbers: Vec<u32>) -> Vec<u32> {
-    numbers
-}
-
-#[export]
-fn echo_points(points: Vec<Point>) -> Vec<Point> {
-    points
-}
-
-#[export]
-fn echo_texts(texts: Vec<String>) -> Vec<String> {
-    texts
-}
-
-#[export]
-fn echo_maps(maps: BTreeMap<String, BTreeMap<String, u64>>) -> BTreeMap<String, BTreeMap<String, u64>> {
-    maps
-}

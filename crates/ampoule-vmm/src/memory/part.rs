@@ -1,0 +1,80 @@
+//! Access to a part of a region in many small pieces: what the pieces have in common is done once.
+
+use std::marker::PhantomData;
+use std::sync::RwLockReadGuard;
+
+use super::contents::Extent;
+use super::{OutOfRegion, Region};
+use crate::x86_64::copy;
+
+/// A part of a [`Region`] that is read a few bytes at a time. Where the compiler knows how many these are, reading them is a
+/// comparison and a move.
+#[derive(Debug)]
+pub struct PartReader<'region> {
+    start: *const u8,
+    len: usize,
+    region: PhantomData<&'region Region>,
+}
+
+impl<'region> PartReader<'region> {
+    pub(super) fn new(region: &'region Region, offset: usize, len: usize) -> Result<Self, OutOfRegion> {
+        Ok(Self { start: region.bounded(offset, len)?, len, region: PhantomData })
+    }
+
+    /// Copies the bytes from the offset `at` of the part on into `into`.
+    ///
+    /// # Panics
+    ///
+    /// When these do not all lie within the part.
+    #[inline]
+    pub fn read(&self, at: usize, into: &mut [u8]) {
+        check(at, into.len(), self.len);
+        // SAFETY: the part has so many mapped bytes from `start` on, and these lie within, as checked; `into` is ours alone and
+        // cannot overlap them, because no reference into a region exists.
+        unsafe { copy::read(self.start.add(at), into) }
+    }
+}
+
+/// A part of a [`Region`] that is written a few bytes at a time. Where the compiler knows how many these are, writing them is
+/// a comparison and a move.
+#[derive(Debug)]
+pub struct PartWriter<'region> {
+    start: *mut u8,
+    len: usize,
+    _writer: RwLockReadGuard<'region, Vec<Extent>>,
+}
+
+impl<'region> PartWriter<'region> {
+    pub(super) fn new(region: &'region Region, offset: usize, len: usize) -> Result<Self, OutOfRegion> {
+        Ok(Self { start: region.bounded(offset, len)?, len, _writer: region.writer() })
+    }
+
+    /// Copies `from` to the bytes from the offset `at` of the part on.
+    ///
+    /// # Panics
+    ///
+    /// When these do not all lie within the part.
+    #[inline]
+    pub fn write(&self, at: usize, from: &[u8]) {
+        check(at, from.len(), self.len);
+        // SAFETY: the part has so many mapped bytes from `start` on, writable while `_writer` is held, and these lie within, as
+        // checked; `from` cannot overlap them, because no reference into a region exists.
+        unsafe { copy::write(from, self.start.add(at)) }
+    }
+}
+
+#[inline]
+fn check(at: usize, len: usize, part: usize) {
+    if at > part || len > part - at {
+        outside(at, len, part);
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn outside(at: usize, len: usize, part: usize) -> ! {
+    panic!("{len} bytes at offset {at:#x} do not lie within a part of {part} bytes")
+}
+
+#[cfg(test)]
+mod tests;
