@@ -142,3 +142,24 @@ fn named(regs: &Regs) -> [(&'static str, u64); 18] {
         ("rflags", regs.rflags),
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use ampoule_error_rule::{each_variant, refusal};
+    use ampoule_vmm::hypervisor::Operation;
+
+    use super::*;
+
+    #[test]
+    fn all_failures_say_everything_once() {
+        let refused = HypervisorError::Refused { operation: Operation::Run, reason: refusal() };
+        each_variant!(Failure {
+            Failure::Differs { .. } => differs("rax", "1".to_owned(), "2".to_owned()),
+            Failure::Refused(_) => refused.into(),
+            Failure::Panicked { .. } => Failure::Panicked { message: "no".to_owned() },
+            Failure::Host(_) => refusal().into(),
+            Failure::Revoke(_) => RevokeError::Protect(refusal()).into(),
+            Failure::OutOfRegion(_) => OutOfRegion { offset: 1, len: 2, region: 3 }.into(),
+        });
+    }
+}

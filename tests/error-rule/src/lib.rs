@@ -57,3 +57,74 @@ pub fn check(error: &(dyn Error + 'static)) {
         assert!(!(first.starts_with(char::is_uppercase) && is_word), "an error goes on after a colon: {text}");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fmt;
+
+    use super::*;
+
+    /// An error with this text and this source.
+    #[derive(Debug)]
+    struct Told(String, Option<io::Error>);
+
+    impl fmt::Display for Told {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(&self.0)
+        }
+    }
+
+    impl Error for Told {
+        fn source(&self) -> Option<&(dyn Error + 'static)> {
+            self.1.as_ref().map(|source| source as _)
+        }
+    }
+
+    #[test]
+    fn an_error_may_return_what_it_does_not_say() {
+        check(&Told("the file is damaged".to_owned(), None));
+        check(&Told("the file is damaged".to_owned(), Some(io::ErrorKind::UnexpectedEof.into())));
+    }
+
+    #[test]
+    #[should_panic(expected = "said twice")]
+    fn an_error_does_not_return_what_it_says() {
+        check(&Told(format!("cannot read: {REASON}"), Some(refusal())));
+    }
+
+    #[test]
+    #[should_panic(expected = "says once what the operating system says")]
+    fn an_error_does_not_keep_back_what_the_system_says() {
+        check(&Told("cannot read".to_owned(), Some(refusal())));
+    }
+
+    #[test]
+    #[should_panic(expected = "ends without punctuation")]
+    fn an_error_may_stand_before_more_text() {
+        check(&Told("cannot read.".to_owned(), None));
+    }
+
+    #[test]
+    #[should_panic(expected = "goes on after a colon")]
+    fn an_error_may_stand_behind_a_colon() {
+        check(&Told("Cannot read".to_owned(), None));
+    }
+
+    #[test]
+    #[should_panic(expected = "constructs another variant")]
+    fn a_line_stands_for_its_own_variant() {
+        #[derive(Debug)]
+        enum Failure {
+            One,
+            Two,
+        }
+        impl fmt::Display for Failure {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("failed")
+            }
+        }
+        impl Error for Failure {}
+        each_variant!(Failure { Failure::One => Failure::One, Failure::Two => Failure::One });
+        check(&Failure::Two);
+    }
+}

@@ -79,7 +79,8 @@ fn without_descriptors_a_spawn_fails() {
             match tenant_spawn(&snapshot).build() {
                 Err(error) => {
                     assert!(matches!(error, BuildError::Hypervisor(_) | BuildError::Memory { .. }), "{error}");
-                    assert!(error.to_string().contains("Too many open files"), "{error}");
+                    let text = error.to_string();
+                    assert!(text.contains("Too many open files") && text.contains("`ulimit -n`"), "{text}");
                     assert!(error.to_string().contains("RLIMIT_NOFILE"), "{error}");
                 }
                 Ok(mut spawned) => {

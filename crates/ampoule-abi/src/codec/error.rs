@@ -198,3 +198,6 @@ impl Write for Excerpt {
 
 const MAX_MESSAGE: usize = 512;
 const ELLIPSIS: &str = " ...";
+
+#[cfg(test)]
+mod tests;
