@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
 use ampoule_vmm::{Hypervisor, PAGE_SIZE};
@@ -45,7 +46,7 @@ impl Builder {
                     stack_size: 8 << 20,
                     executable_memory: false,
                 },
-                arguments: vec![image.name().to_owned()],
+                arguments: vec![program_name(image)],
                 environment: BTreeMap::new(),
             },
             stdout: Output::log(),
@@ -145,7 +146,8 @@ impl Builder {
         self
     }
 
-    /// Adds an argument to the guest's command line. The first one, the name of the program, is the image's name.
+    /// Adds an argument to the guest's command line. The first one, the name of the program, is that of the image's file, without
+    /// its directories.
     pub fn arg(mut self, argument: impl Into<String>) -> Self {
         self.machine.arguments.push(argument.into());
         self
@@ -201,6 +203,12 @@ impl Builder {
         }
         Ok(())
     }
+}
+
+/// What the guest is told that it is called: its file's name, without where it lies on the host.
+fn program_name(image: &Image) -> String {
+    let file_name = Path::new(image.name()).file_name().unwrap_or_else(|| image.name().as_ref());
+    file_name.to_string_lossy().into_owned()
 }
 
 /// Runs the guest until it is ready for its first call.
