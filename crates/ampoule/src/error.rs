@@ -10,7 +10,7 @@ use thiserror::Error;
 use crate::fault::GuestPanic;
 use crate::interrupt::{InterruptSignalError, why_unwatched};
 use crate::loader::LoadError;
-use crate::sandbox::{RestoreError, SnapshotError};
+use crate::sandbox::SnapshotError;
 use crate::signature::{Parameters, Signature};
 use crate::termination::Termination;
 
@@ -87,9 +87,6 @@ pub enum BuildError {
     /// The time limit of the guest's start cannot be watched.
     #[error("the time limit of the guest's start cannot be watched, since {}", why_unwatched(.0))]
     LimitsUnwatched(#[source] std::io::Error),
-    /// The sandbox does not fit the snapshot that it was to be made from.
-    #[error(transparent)]
-    Snapshot(RestoreError),
     /// The state in which the guest is ready for calls could not be remembered.
     #[error("could not take the initial snapshot: {0}")]
     Initial(#[source] SnapshotError),
@@ -309,6 +306,7 @@ mod tests {
     use std::error::Error as _;
 
     use super::*;
+    use crate::sandbox::RestoreError;
 
     #[test]
     fn a_poisoned_sandbox_says_what_is_left_to_do() {

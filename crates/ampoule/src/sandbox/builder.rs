@@ -228,7 +228,7 @@ fn start(
             unreachable!("`run` serves host calls, and the mailbox refuses a return without a call")
         }
     }
-    let initial = Snapshot::take(&image, &hypervisor, &imports, limits, &mut machine).map_err(BuildError::Initial)?;
+    let initial = Snapshot::take(&image, &hypervisor, limits, &mut machine).map_err(BuildError::Initial)?;
     let matching = initial.identity();
     Ok(Sandbox { image, hypervisor, machine, imports, limits, initial, matching, poison: None, checked: Vec::new() })
 }

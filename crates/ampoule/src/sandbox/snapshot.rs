@@ -8,13 +8,11 @@ use ampoule_vmm::{Hypervisor, HypervisorError, PAGE_SIZE, WithAdvice};
 use thiserror::Error;
 
 use super::Sandbox;
-use super::imports::Imports;
 use super::spawn::Spawn;
 use crate::error::{BuildError, remedy};
 use crate::image::Image;
 use crate::limits::Limits;
 use crate::machine::{Checkpoint, CheckpointError, Machine};
-use crate::signature::Signature;
 use crate::termination::Termination;
 
 /// What a sandbox was between two calls: to [go back to](Sandbox::restore), and to [make others from](Self::spawn).
@@ -45,7 +43,6 @@ pub(super) struct SnapshotIdentity(Weak<State>);
 struct State {
     image: Image,
     hypervisor: Arc<dyn Hypervisor>,
-    host_functions: Vec<(String, Signature)>,
     limits: Limits,
     checkpoint: Checkpoint,
 }
@@ -90,7 +87,7 @@ impl Sandbox {
         if let Some(cause) = &self.poison {
             return Err(SnapshotError::Poisoned { cause: cause.clone() });
         }
-        Snapshot::take(&self.image, &self.hypervisor, &self.imports, self.limits, &mut self.machine)
+        Snapshot::take(&self.image, &self.hypervisor, self.limits, &mut self.machine)
     }
 }
 
@@ -99,14 +96,12 @@ impl Snapshot {
     pub(super) fn take(
         image: &Image,
         hypervisor: &Arc<dyn Hypervisor>,
-        imports: &Imports,
         limits: Limits,
         machine: &mut Machine,
     ) -> Result<Self, SnapshotError> {
         Ok(Self(Arc::new(State {
             image: image.clone(),
             hypervisor: Arc::clone(hypervisor),
-            host_functions: imports.declarations(),
             limits,
             checkpoint: machine.checkpoint()?,
         })))
@@ -145,10 +140,6 @@ impl Snapshot {
 
     pub(super) fn hypervisor(&self) -> &Arc<dyn Hypervisor> {
         &self.0.hypervisor
-    }
-
-    pub(super) fn host_functions(&self) -> &[(String, Signature)] {
-        &self.0.host_functions
     }
 
     pub(super) fn limits(&self) -> Limits {
