@@ -1,7 +1,7 @@
 //! What an ordinary Rust program finds inside: `std` works, and nothing of the host is reachable.
 
-use ampoule::{CallError, ExceededLimit, Limits, Output, Sandbox, Termination};
-use ampoule_tests::{calls_builder, calls_sandbox, calls_spawn, hostile_image};
+use ampoule::{CallError, ExceededLimit, Image, Limits, Output, Sandbox, Termination};
+use ampoule_tests::{calls_builder, calls_functions, calls_sandbox, calls_spawn, hostile_image};
 
 #[test]
 fn printed_text_goes_where_the_builder_says() {
@@ -49,6 +49,19 @@ fn arguments_and_variables_are_those_of_the_builder_and_no_others() {
     assert_eq!(arguments[1..], ["--level", "3"]);
     let variables: Vec<(String, String)> = sandbox.call("variables", ()).unwrap();
     assert_eq!(variables, [("MODE".to_string(), "fast".to_string())]);
+}
+
+#[test]
+fn a_guest_is_called_as_its_file_is_and_does_not_learn_where_that_lies() {
+    let directory = std::env::temp_dir().join(format!("ampoule-name-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let path = directory.join("calls.elf");
+    std::fs::write(&path, ampoule::include_guest!("calls")).unwrap();
+    let image = Image::from_file(&path).unwrap();
+    std::fs::remove_dir_all(&directory).unwrap();
+    let mut sandbox = calls_functions(Sandbox::builder(&image)).build().unwrap();
+    assert_eq!(sandbox.call::<Vec<String>>("arguments", ()).unwrap(), ["calls.elf"]);
+    assert_eq!(sandbox.call::<String>("executed_file", ()).unwrap(), "calls.elf");
 }
 
 #[test]

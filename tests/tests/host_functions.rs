@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use ampoule::{CallError, Output, Termination};
-use ampoule_tests::{calls_builder, calls_image, calls_sandbox};
+use ampoule::{BuildError, CallError, Output, Pool, Termination};
+use ampoule_tests::{calls_builder, calls_image, calls_sandbox, calls_spawn};
 
 /// Settings for the guest `calls` with another host function `parse`.
 fn with_parse(parse: impl FnMut(String) -> Result<u32, String> + Send + 'static) -> ampoule::Sandbox {
@@ -123,4 +123,20 @@ fn a_sandbox_runs_on_whichever_thread_calls_it() {
         .join()
         .unwrap();
     }
+}
+
+#[test]
+fn host_functions_that_the_guest_does_not_import_bind_no_sandbox_of_a_snapshot() {
+    let mut rich = calls_builder().host_fn("extra", |_: u64| ()).build().unwrap();
+    let snapshot = rich.snapshot().unwrap();
+    let error = snapshot.builder().host_fn("extra", |_: u64| ()).build().unwrap_err();
+    assert!(matches!(error, BuildError::MissingHostFunction { .. }), "{error}");
+
+    let mut spawned = calls_spawn(snapshot.builder()).build().unwrap();
+    assert_eq!(spawned.call::<u32>("count_on_host", (3u32,)).unwrap(), 3);
+    let mut other = calls_builder().host_fn("extra", |text: String| text).build().unwrap();
+    other.restore(&snapshot).unwrap();
+    assert_eq!(other.call::<u32>("count_on_host", (3u32,)).unwrap(), 3);
+    let pool = Pool::builder(&snapshot).size(1).spawn_with(calls_spawn).build().unwrap();
+    assert_eq!(pool.take().unwrap().call::<u32>("count_on_host", (3u32,)).unwrap(), 3);
 }

@@ -258,3 +258,15 @@ fn spawned_sandboxes_print_their_own_text_only() {
     original.restore(&snapshot).unwrap();
     assert_eq!(both.text(), "");
 }
+
+#[test]
+fn a_line_without_its_end_arrives_when_it_is_flushed_and_goes_with_a_reset_when_it_is_not() {
+    let (mut sandbox, both) = sandbox();
+    sandbox.call::<()>("print_and_flush", ("flushed",)).unwrap();
+    assert_eq!(both.text(), "flushed");
+    sandbox.call::<()>("print", ("gathered",)).unwrap();
+    assert_eq!(both.text(), "");
+    sandbox.reset().unwrap();
+    sandbox.call::<()>("print", ("whole\n",)).unwrap();
+    assert_eq!(both.text(), "whole\n");
+}

@@ -124,27 +124,6 @@ fn snapshots_of_other_settings_are_refused_and_nothing_changes() {
 }
 
 #[test]
-fn host_functions_of_a_snapshot_must_be_there_with_their_types() {
-    let mut rich = calls_builder().host_fn("extra", |_: u64| ()).build().unwrap();
-    let snapshot = rich.snapshot().unwrap();
-
-    let mut poor = calls_sandbox();
-    increment(&mut poor);
-    let error = poor.restore(&snapshot).unwrap_err();
-    assert!(matches!(&error, RestoreError::MissingHostFunction { function, .. } if function == "extra"), "{error}");
-    assert_eq!(increment(&mut poor), 102);
-
-    let mut other = calls_builder().host_fn("extra", |_: u32| ()).build().unwrap();
-    let error = other.restore(&snapshot).unwrap_err();
-    assert_eq!(error.to_string(), "host function `extra` is (u32), but was (u64) when the snapshot was taken");
-    let error = snapshot.builder().build().unwrap_err();
-    assert!(matches!(error, ampoule::BuildError::MissingHostFunction { .. }), "{error}");
-    let error = calls_spawn(snapshot.builder()).build().unwrap_err();
-    assert!(error.to_string().contains("host_fn(\"extra\", …)"), "{error}");
-    assert_eq!(increment(&mut calls_spawn(snapshot.builder()).host_fn("extra", |_: u64| ()).build().unwrap()), 101);
-}
-
-#[test]
 fn a_spawned_sandbox_has_its_own_host_functions_and_sinks() {
     let snapshot = calls_sandbox().snapshot().unwrap();
     for bias in [0, 7] {

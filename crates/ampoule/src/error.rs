@@ -16,7 +16,7 @@ use crate::blame::Blame;
 use crate::fault::GuestPanic;
 use crate::interrupt::{InterruptSignalError, why_unwatched};
 use crate::loader::LoadError;
-use crate::sandbox::{LARGEST_MAILBOX, RestoreError, SnapshotError};
+use crate::sandbox::{LARGEST_MAILBOX, SnapshotError};
 use crate::signature::{Parameters, Signature};
 use crate::termination::Termination;
 
@@ -93,9 +93,6 @@ pub enum BuildError {
     /// The time limit of the guest's start cannot be watched.
     #[error("the time limit of the guest's start cannot be watched, since {}", why_unwatched(.0))]
     LimitsUnwatched(std::io::Error),
-    /// The sandbox does not fit the snapshot that it was to be made from.
-    #[error(transparent)]
-    Snapshot(RestoreError),
     /// The state in which the guest is ready for calls could not be remembered.
     #[error("could not take the initial snapshot: {0}")]
     Initial(SnapshotError),
@@ -311,6 +308,7 @@ fn ended(function: &str, cause: &Termination) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sandbox::RestoreError;
 
     #[test]
     fn a_poisoned_sandbox_says_what_is_left_to_do() {

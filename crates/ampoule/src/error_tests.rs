@@ -43,7 +43,6 @@ fn errors_of_a_build_say_everything_once() {
         BuildError::Load(_) => LoadError::Memory(refusal()).into(),
         BuildError::Signal(_) => InterruptSignalError::Refused { signal: 40, reason: refusal() }.into(),
         BuildError::LimitsUnwatched(_) => BuildError::LimitsUnwatched(refusal()),
-        BuildError::Snapshot(_) => BuildError::Snapshot(RestoreError::Memory(Arc::new(refusal()))),
         BuildError::Initial(_) => BuildError::Initial(SnapshotError::Memory(refusal())),
         BuildError::Start(_) => BuildError::Start(Termination::Hypervisor(refused())),
     });
@@ -146,10 +145,6 @@ fn errors_of_snapshots_say_everything_once() {
         RestoreError::Setting { .. } =>
             RestoreError::Setting { setting: Setting::StackSize, snapshot: 1, sandbox: 2 },
         RestoreError::ForeignHypervisor { .. } => RestoreError::ForeignHypervisor { snapshot: name(), sandbox: name() },
-        RestoreError::MissingHostFunction { .. } =>
-            RestoreError::MissingHostFunction { function: name(), signature: signature() },
-        RestoreError::HostFunctionMismatch { .. } =>
-            RestoreError::HostFunctionMismatch { function: name(), expected: signature(), given: signature() },
         RestoreError::Hypervisor(_) => RestoreError::Hypervisor(refused()),
         RestoreError::Memory(_) => RestoreError::Memory(Arc::new(refusal())),
     });

@@ -13,6 +13,10 @@ use ampoule_abi::text::printable_line;
 /// Text arrives on the thread that makes the call: when the guest next calls a host function or makes a system call, and at the
 /// latest when the call ends, in whatever way. The two streams keep their order.
 ///
+/// What the guest's own buffers hold has not been printed yet: standard output gathers a line until it ends (`print!`), or until
+/// it is flushed (`std::io::stdout().flush()`). Such a beginning stands before what a later call prints, and a reset or a
+/// restore takes it back with all else in the guest's memory.
+///
 /// A guest's text is untrusted: the log escapes control characters and what turns text around or is not seen, and the host
 /// bounds how much a call may print ([`Limits::output`](crate::Limits::output)).
 pub struct Output(Kind);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
 use ampoule_vmm::{Backend, Hypervisor, PAGE_SIZE, VirtualMachines};
@@ -45,7 +46,7 @@ impl Builder {
                     stack_size: 8 << 20,
                     executable_memory: false,
                 },
-                arguments: vec![image.name().to_owned()],
+                arguments: vec![program_name(image)],
                 environment: BTreeMap::new(),
             },
             stdout: Output::log(),
@@ -145,7 +146,8 @@ impl Builder {
         self
     }
 
-    /// Adds an argument to the guest's command line. The first one, the name of the program, is the image's name.
+    /// Adds an argument to the guest's command line. The first one, the name of the program, is that of the image's file, without
+    /// its directories.
     pub fn arg(mut self, argument: impl Into<String>) -> Self {
         self.machine.arguments.push(argument.into());
         self
@@ -207,6 +209,12 @@ impl Builder {
 /// The largest [`Builder::mailbox_size`], in bytes.
 pub(crate) const LARGEST_MAILBOX: usize = 256 << 20;
 
+/// What the guest is told that it is called: its file's name, without where it lies on the host.
+fn program_name(image: &Image) -> String {
+    let file_name = Path::new(image.name()).file_name().unwrap_or_else(|| image.name().as_ref());
+    file_name.to_string_lossy().into_owned()
+}
+
 /// Runs the guest until it is ready for its first call.
 fn start(
     image: Image,
@@ -224,7 +232,7 @@ fn start(
             unreachable!("`run` serves host calls, and the mailbox refuses a return without a call")
         }
     }
-    let initial = Snapshot::take(&image, &backend, &imports, limits, &mut machine).map_err(BuildError::Initial)?;
+    let initial = Snapshot::take(&image, &backend, limits, &mut machine).map_err(BuildError::Initial)?;
     let matching = initial.identity();
     Ok(Sandbox { image, backend, machine, imports, limits, initial, matching, poison: None, checked: Vec::new() })
 }

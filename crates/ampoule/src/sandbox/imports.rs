@@ -3,9 +3,6 @@
 use crate::error::BuildError;
 use crate::host_function::HostFunctionEntry;
 use crate::image::Image;
-use crate::signature::Signature;
-
-use super::restore::RestoreError;
 
 /// Host functions by the function numbers under which the guest calls them.
 #[derive(Debug)]
@@ -47,34 +44,6 @@ impl Imports {
         }
         numbers.sort_unstable();
         Ok(Self { entries, numbers, has_panicked: false })
-    }
-
-    /// What the host functions are called, and of which types they are.
-    pub(super) fn declarations(&self) -> Vec<(String, Signature)> {
-        self.entries.iter().map(|entry| (entry.name.clone(), entry.signature.clone())).collect()
-    }
-
-    /// Makes sure that there is a host function for each of these declarations.
-    pub(super) fn check(&self, declarations: &[(String, Signature)]) -> Result<(), RestoreError> {
-        for (name, expected) in declarations {
-            match self.entries.iter().find(|entry| entry.name == *name) {
-                Some(entry) if entry.signature.same_types(expected) => {}
-                Some(entry) => {
-                    return Err(RestoreError::HostFunctionMismatch {
-                        function: name.clone(),
-                        expected: expected.clone(),
-                        given: entry.signature.clone(),
-                    });
-                }
-                None => {
-                    return Err(RestoreError::MissingHostFunction {
-                        function: name.clone(),
-                        signature: expected.clone(),
-                    });
-                }
-            }
-        }
-        Ok(())
     }
 
     /// The host function that the guest calls by this number.

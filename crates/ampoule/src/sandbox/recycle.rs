@@ -61,7 +61,6 @@ impl Recyclable {
         self.stderr = share(&mut settings.stderr);
         let Spawn { snapshot, host_functions, limits, .. } = settings;
         let imports = Imports::resolve(&self.sandbox.image, host_functions)?;
-        imports.check(snapshot.host_functions()).map_err(BuildError::Snapshot)?;
         self.sandbox.imports = imports;
         // Somebody can have swapped a sandbox in that does not match the snapshot.
         self.sandbox.matching = SnapshotIdentity::of_none();

@@ -11,7 +11,6 @@ use thiserror::Error;
 use super::Sandbox;
 use super::snapshot::Snapshot;
 use crate::machine::{RestoreMachineError, Shape};
-use crate::signature::Signature;
 use crate::termination::Termination;
 
 /// Why a sandbox could not go back to a snapshot.
@@ -55,28 +54,6 @@ pub enum RestoreError {
         /// How guests behave on the sandbox's hypervisor.
         sandbox: String,
     },
-    /// A host function that was there when the snapshot was taken is missing.
-    #[error(
-        "the snapshot was taken with the host function `{name}`, {signature}, which is missing: provide it with \
-         `host_fn(\"{name}\", …)`",
-        name = printable_name(function)
-    )]
-    MissingHostFunction {
-        /// Name of the function.
-        function: String,
-        /// What it was when the snapshot was taken.
-        signature: Signature,
-    },
-    /// A host function has another type than when the snapshot was taken.
-    #[error("host function `{}` is {given}, but was {expected} when the snapshot was taken", printable_name(function))]
-    HostFunctionMismatch {
-        /// Name of the function.
-        function: String,
-        /// What it was when the snapshot was taken.
-        expected: Signature,
-        /// What it is now.
-        given: Signature,
-    },
     /// The hypervisor failed.
     #[error("the virtual machine could not be put back: {0}; build or spawn a new sandbox")]
     Hypervisor(Arc<HypervisorError>),
@@ -118,9 +95,8 @@ impl fmt::Display for Setting {
 }
 
 impl Sandbox {
-    /// Goes back to a snapshot: of this sandbox, or of another one with the same image, the same settings of its memory and
-    /// at least the same host functions. Memory, registers and all that system calls have changed are as they were then. A
-    /// poisoned sandbox can be called again.
+    /// Goes back to a snapshot: of this sandbox, or of another one with the same image and the same settings of its memory.
+    /// Memory, registers and all that system calls have changed are as they were then. A poisoned sandbox can be called again.
     ///
     /// The cost follows the pages that were written since, not the size of the guest: about a tenth of a microsecond for
     /// each. Host functions and outputs keep their state. The guest can tell that it was put back
@@ -163,7 +139,7 @@ impl Sandbox {
             let [snapshot, sandbox] = [theirs, ours].map(|behaviour| behaviour.to_string());
             return Err(RestoreError::ForeignHypervisor { snapshot, sandbox });
         }
-        self.imports.check(snapshot.host_functions())
+        Ok(())
     }
 }
 

@@ -8,13 +8,11 @@ use ampoule_vmm::{Backend, HypervisorError, PAGE_SIZE, WithAdvice};
 use thiserror::Error;
 
 use super::Sandbox;
-use super::imports::Imports;
 use super::spawn::Spawn;
 use crate::error::{BuildError, remedy};
 use crate::image::Image;
 use crate::limits::Limits;
 use crate::machine::{Checkpoint, CheckpointError, Machine};
-use crate::signature::Signature;
 use crate::termination::Termination;
 
 /// What a sandbox was between two calls: to [go back to](Sandbox::restore), and to [make others from](Self::spawn).
@@ -45,7 +43,6 @@ pub(super) struct SnapshotIdentity(Weak<State>);
 struct State {
     image: Image,
     backend: Arc<dyn Backend>,
-    host_functions: Vec<(String, Signature)>,
     limits: Limits,
     checkpoint: Checkpoint,
 }
@@ -89,7 +86,7 @@ impl Sandbox {
         if let Some(cause) = &self.poison {
             return Err(SnapshotError::Poisoned { cause: cause.clone() });
         }
-        Snapshot::take(&self.image, &self.backend, &self.imports, self.limits, &mut self.machine)
+        Snapshot::take(&self.image, &self.backend, self.limits, &mut self.machine)
     }
 }
 
@@ -98,14 +95,12 @@ impl Snapshot {
     pub(super) fn take(
         image: &Image,
         backend: &Arc<dyn Backend>,
-        imports: &Imports,
         limits: Limits,
         machine: &mut Machine,
     ) -> Result<Self, SnapshotError> {
         Ok(Self(Arc::new(State {
             image: image.clone(),
             backend: Arc::clone(backend),
-            host_functions: imports.declarations(),
             limits,
             checkpoint: machine.checkpoint()?,
         })))
@@ -144,10 +139,6 @@ impl Snapshot {
 
     pub(super) fn backend(&self) -> &Arc<dyn Backend> {
         &self.0.backend
-    }
-
-    pub(super) fn host_functions(&self) -> &[(String, Signature)] {
-        &self.0.host_functions
     }
 
     pub(super) fn limits(&self) -> Limits {

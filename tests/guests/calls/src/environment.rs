@@ -10,6 +10,14 @@ fn print(text: &str) {
     print!("{text}");
 }
 
+/// Prints what need not end a line.
+#[export]
+fn print_and_flush(text: &str) -> std::io::Result<()> {
+    use std::io::Write;
+    print!("{text}");
+    std::io::stdout().flush()
+}
+
 #[export]
 fn print_error(text: &str) {
     eprint!("{text}");
@@ -125,6 +133,15 @@ fn close_stdout() {
 #[export]
 fn arguments() -> Vec<String> {
     std::env::args().collect()
+}
+
+/// The name of the program's file, as its auxiliary vector has it.
+#[export]
+fn executed_file() -> String {
+    // SAFETY: an entry of this type is the address of a string, and a sandbox has one.
+    unsafe { std::ffi::CStr::from_ptr(std::ptr::with_exposed_provenance(libc::getauxval(libc::AT_EXECFN) as usize)) }
+        .to_string_lossy()
+        .into_owned()
 }
 
 #[export]
