@@ -284,6 +284,7 @@ fn malformed_signatures_are_rejected_where_they_go_wrong() {
         ("fn(Matrix<-'a>)", "expected a number at byte 13, found `>`"),
         ("fn(Matrix<- > + Copy)", "expected a number at byte 12, found `>`"),
         ("fn(Matrix<{ 3 }-,>)", "expected a number at byte 16, found `,`"),
+        ("fn(Matrix<(-)>)", "expected a number at byte 12, found `)`"),
         ("fn('a + 'b)->'a", "expected a type, found the end of the text"),
         ("fn(')", "unexpected character '\\'' at byte 3"),
     ] {

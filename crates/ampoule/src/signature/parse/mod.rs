@@ -250,8 +250,8 @@ impl<'a, 't> Parser<'a, 't> {
                         return Err(self.unexpected(expected));
                     }
                 }
-                // Nothing is negated there, and what is behind could make it read as an arrow.
-                Some(Token::Symbol("-")) if matches!(self.behind(), None | Some(Token::Symbol("," | ";" | ">"))) => {
+                // Nothing is negated there, and what is shown behind could make it read as an arrow.
+                Some(Token::Symbol("-")) if self.ends_behind() => {
                     self.next += 1;
                     return Err(self.unexpected("a number"));
                 }
@@ -271,8 +271,10 @@ impl<'a, 't> Parser<'a, 't> {
         self.tokens.get(self.next).map(|located| located.token)
     }
 
-    fn behind(&self) -> Option<Token<'t>> {
-        self.tokens.get(self.next + 1).map(|located| located.token)
+    /// Whether the next token is the last of the type or within its brackets.
+    fn ends_behind(&self) -> bool {
+        let behind = self.tokens.get(self.next + 1).map(|located| located.token);
+        matches!(behind, None | Some(Token::Symbol("," | ";" | ">" | ")" | "]" | "}")))
     }
 
     fn eat(&mut self, token: Token<'_>) -> bool {
