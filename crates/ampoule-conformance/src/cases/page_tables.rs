@@ -1,6 +1,6 @@
 //! Page tables that change their place and their entries.
 
-use ampoule_vmm::{GuestVirt, Hypervisor, HypervisorError, PAGE_SIZE};
+use ampoule_vmm::{GuestVirt, Hypervisor, HypervisorError, PAGE_SIZE, PageMap as _};
 
 use crate::code::assemble;
 use crate::failure::{Failure, differs, expect};
@@ -53,12 +53,12 @@ pub(crate) fn tables_that_are_put_back_are_seen(hypervisor: &dyn Hypervisor) -> 
         guest.map(*at, 1 + index, READ);
         flush_if_stale(&mut guest)?;
         load(&mut guest, *at)?;
-        states.push(guest.system.checkpoint(&mut guest.tables)?);
+        states.push(guest.tables.checkpoint()?);
         guest.unmap(*at);
         guest.ram.revoke(offset(1 + index), PAGE_SIZE)?;
     }
     for index in [0, 1, 2, 0, 2, 1, 1, 0] {
-        guest.system.restore(&mut guest.tables, &states[index]);
+        guest.tables.restore(&states[index]);
         guest.ram.revoke(offset(0), (1 + places.len()) * PAGE_SIZE)?;
         flush_if_stale(&mut guest)?;
         for (place, at) in places.iter().enumerate() {
