@@ -67,7 +67,7 @@ fn a_fault_tells_where_in_the_image_it_touched() {
 fn the_registers_are_those_of_the_instruction() {
     let mut sandbox = hostile_sandbox();
     let (fault, _) = fault(sandbox.call::<()>("execute", (0x1234_5678_9000u64,)));
-    assert_eq!(fault.registers().rip, 0x1234_5678_9000);
+    assert_eq!(fault.registers().instruction_pointer(), 0x1234_5678_9000);
     assert!(functions(&fault).iter().any(|name| name.contains("execute")), "{:#}", fault.backtrace());
 }
 
