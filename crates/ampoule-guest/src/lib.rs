@@ -79,7 +79,8 @@
 //!
 //! * An exported function that returns `Result` gives the host the error as text.
 //! * A panic ends the call, not the guest: the host gets the message and the location, and may call again. With
-//!   `panic = "abort"` it ends the guest, and the host still gets both. Panics are not printed.
+//!   `panic = "abort"` it ends the guest, and the host still gets both. So it does where all memory is taken, as long as the
+//!   message is a text that need not be formatted, which takes memory before the panic begins. Panics are not printed.
 //! * An imported function that returns `Result` gives a [`HostError`] to its caller when the host's function fails. Any
 //!   other imported function panics.
 //!
