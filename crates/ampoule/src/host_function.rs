@@ -6,7 +6,7 @@ use ampoule_abi::codec::{DecodeError, Decoder, EncodeError, Encoder, Source};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::mailbox::{PayloadSink, PayloadSource};
+use crate::mailbox::{PayloadArea, PayloadSource};
 use crate::signature::{Signature, Type};
 
 /// A closure that can be a host function: up to 32 owned [`DeserializeOwned`] parameters, a [`Serialize`] result.
@@ -32,7 +32,7 @@ pub(crate) struct HostFunctionEntry {
     handler: Handler,
 }
 
-type Handler = Box<dyn FnMut(PayloadSource<'_>, PayloadSink<'_>) -> Result<usize, HostFunctionFailure> + Send>;
+type Handler = Box<dyn FnMut(PayloadSource<'_>, PayloadArea<'_>) -> Result<usize, HostFunctionFailure> + Send>;
 
 /// Why a host function gave no result; the guest is told.
 pub(crate) enum HostFunctionFailure {
@@ -74,7 +74,7 @@ impl HostFunctionEntry {
     pub(crate) fn call(
         &mut self,
         arguments: PayloadSource<'_>,
-        result: PayloadSink<'_>,
+        result: PayloadArea<'_>,
     ) -> Result<usize, HostFunctionFailure> {
         (self.handler)(arguments, result)
     }
@@ -86,8 +86,9 @@ impl fmt::Debug for HostFunctionEntry {
     }
 }
 
-fn encode<R: Serialize>(value: &R, result: PayloadSink<'_>) -> Result<usize, HostFunctionFailure> {
-    let mut encoder = Encoder::new(result);
+/// Nothing of the area is held until there is something to write: the closure has run, however long that took.
+fn encode<R: Serialize>(value: &R, result: PayloadArea<'_>) -> Result<usize, HostFunctionFailure> {
+    let mut encoder = Encoder::new(result.sink());
     encoder.value(value).and_then(|()| encoder.finish()).map_err(HostFunctionFailure::Result)
 }
 

@@ -25,7 +25,7 @@ use ampoule_vmm::{GuestVirt, Region};
 use layout::Layout;
 
 pub(crate) use output::Printed;
-pub(crate) use payload::{PayloadSink, PayloadSource};
+pub(crate) use payload::{PayloadArea, PayloadSink, PayloadSource};
 pub use violation::ProtocolViolation;
 
 /// A sandbox's mailbox, at the start of a region: the info page, the message lines, the two payload areas and the output area.
@@ -120,12 +120,12 @@ impl Mailbox {
 
     /// Where the arguments of the next call go.
     pub(crate) fn inbound(&self) -> PayloadSink<'_> {
-        PayloadSink::new(&self.region, self.layout.inbound(), &self.inbound_written)
+        PayloadArea::new(&self.region, self.layout.inbound(), &self.inbound_written).sink()
     }
 
     /// Where the result of a host function goes.
-    pub(crate) fn outbound(&self) -> PayloadSink<'_> {
-        PayloadSink::new(&self.region, self.layout.outbound(), &self.outbound_written)
+    pub(crate) fn outbound(&self) -> PayloadArea<'_> {
+        PayloadArea::new(&self.region, self.layout.outbound(), &self.outbound_written)
     }
 
     /// The payload of the guest's last message, whose length [`receive`](Self::receive) has checked.
@@ -158,7 +158,7 @@ impl Mailbox {
 
     /// Answers the last host call with an error; the message is cut to what fits.
     pub(crate) fn send_failure(&mut self, status: FailureStatus, needed: u64, message: &str) {
-        let length = payload::encode_truncated(message, self.outbound());
+        let length = payload::encode_truncated(message, self.outbound().sink());
         self.send(MessageLine {
             sequence: self.host_calls,
             kind: HostMessageKind::Failure as u32,

@@ -5,7 +5,7 @@ use std::sync::RwLockReadGuard;
 
 use super::contents::Extent;
 use super::{OutOfRegion, Region};
-use crate::x86_64::copy;
+use crate::arch::copy;
 
 /// A part of a [`Region`] that is read a few bytes at a time. Where the compiler knows how many these are, reading them is a
 /// comparison and a move.

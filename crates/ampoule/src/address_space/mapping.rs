@@ -1,6 +1,6 @@
 //! What a range of a guest's pages is, and what the guest may do with it.
 
-use crate::fault::FaultAccess;
+use ampoule_vmm::FaultAccess;
 
 use super::range_map::Piece;
 

@@ -2,9 +2,8 @@
 
 use std::ops::Range;
 
-use ampoule_vmm::GuestVirt;
+use ampoule_vmm::{FaultAccess, GuestVirt};
 
-use crate::fault::FaultAccess;
 use crate::image::USER_END;
 
 use super::mapping::Mapping;

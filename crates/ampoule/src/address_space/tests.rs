@@ -11,7 +11,7 @@ use std::sync::Arc;
 use ampoule_vmm::x86_64::paging::PageTables;
 
 use super::*;
-use crate::fault::FaultAccess;
+use ampoule_vmm::FaultAccess;
 
 #[test]
 fn address_space_alone_costs_no_memory() {

@@ -12,6 +12,28 @@ use serde::de::DeserializeOwned;
 
 use super::ProtocolViolation;
 
+/// Where a payload can be written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PayloadArea<'mailbox> {
+    region: &'mailbox Region,
+    start: usize,
+    capacity: usize,
+    written: &'mailbox AtomicUsize,
+}
+
+impl<'mailbox> PayloadArea<'mailbox> {
+    /// These bytes of the region, which the caller knows to lie within it.
+    pub(super) fn new(region: &'mailbox Region, bytes: Range<usize>, written: &'mailbox AtomicUsize) -> Self {
+        Self { region, start: bytes.start, capacity: bytes.len(), written }
+    }
+
+    /// Begins to write a payload. Until the sink is dropped, the region does not come to show anything else.
+    pub(crate) fn sink(self) -> PayloadSink<'mailbox> {
+        let area = self.region.part_writer(self.start, self.capacity).expect("the mailbox lies in the region");
+        PayloadSink { area, capacity: self.capacity, end: 0, written: self.written }
+    }
+}
+
 /// Where a payload is written.
 #[derive(Debug)]
 pub(crate) struct PayloadSink<'mailbox> {
@@ -21,15 +43,6 @@ pub(crate) struct PayloadSink<'mailbox> {
     end: usize,
     /// How far the host has ever written here.
     written: &'mailbox AtomicUsize,
-}
-
-impl<'mailbox> PayloadSink<'mailbox> {
-    /// These bytes of the region, which the caller knows to lie within it.
-    pub(super) fn new(region: &'mailbox Region, bytes: Range<usize>, written: &'mailbox AtomicUsize) -> Self {
-        let capacity = bytes.len();
-        let area = region.part_writer(bytes.start, capacity).expect("the mailbox lies in the region");
-        Self { area, capacity, end: 0, written }
-    }
 }
 
 impl Sink for PayloadSink<'_> {

@@ -74,7 +74,7 @@ fn a_staged_panic_is_bounded_by_its_area() {
     let mailbox = ready_mailbox();
     assert!(mailbox.staged_panic().is_none());
     let record = PanicRecord { message: "m", file: "f", line: 1, column: 2 };
-    let length = encode(&record, mailbox.outbound()).unwrap() as u32;
+    let length = encode(&record, mailbox.outbound().sink()).unwrap() as u32;
     guest_says(&mailbox, MessageLine { length, ..kind(GuestMessageKind::Panic) });
     let mut decoder = Decoder::new(mailbox.staged_panic().unwrap());
     assert_eq!(decoder.value::<PanicRecord<String>>().unwrap().message, "m");

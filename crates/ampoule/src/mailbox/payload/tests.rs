@@ -30,7 +30,7 @@ proptest! {
     fn what_is_written_in_pieces_is_there_in_the_end(puts in prop::collection::vec(put(), 0..200)) {
         let region = Region::anonymous(2 * PAGE_SIZE).unwrap();
         let written = AtomicUsize::new(0);
-        let mut sink = PayloadSink::new(&region, OFFSET..OFFSET + LEN, &written);
+        let mut sink = PayloadArea::new(&region, OFFSET..OFFSET + LEN, &written).sink();
         let mut expected = Vec::new();
         for put in puts {
             match put {

@@ -1,0 +1,292 @@
+//! Which part of the code may use which: the layers of `docs/design.md`, read from the sources.
+//!
+//! A rule names files and what must not stand in them. Tests are free to reach wherever they like.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// What must not stand in the files below a folder, or in a file.
+struct Rule {
+    why: &'static str,
+    within: &'static [&'static str],
+    except: &'static [&'static str],
+    forbidden: &'static [&'static str],
+}
+
+#[test]
+fn no_layer_reaches_where_it_must_not() {
+    let mut broken = Vec::new();
+    for rule in RULES {
+        for file in rule.files() {
+            let text = without_tests(&read(&file));
+            for (line, code) in Lines::of(&text) {
+                for word in rule.forbidden.iter().filter(|word| code.uses(word)) {
+                    broken.push(format!("{}:{line}: `{word}`: {}", file.display(), rule.why));
+                }
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{} places:\n{}", broken.len(), broken.join("\n"));
+}
+
+#[test]
+fn the_rules_are_about_files_that_exist_and_would_be_noticed() {
+    for rule in RULES {
+        assert!(!rule.files().is_empty(), "{}", rule.why);
+        for path in rule.within.iter().chain(rule.except) {
+            assert!(root().join(path).exists(), "{path}");
+        }
+    }
+    let uses = |text: &'static str, word| Lines::of(text).any(|(_, code)| code.uses(word));
+    assert!(uses("use ampoule_vmm::x86_64::paging::Access;", "x86_64"));
+    assert!(uses("use crate::{\n    machine,\n    Vm,\n};", "Vm"));
+    assert!(uses("let machine = crate::machine::Machine::new();", "machine"));
+    assert!(uses("fn run(vm: &dyn ampoule_vmm::Vm) {}", "Vm"));
+    assert!(!uses("let mailbox = self.mailbox.len(); // crate::mailbox::len", "mailbox"));
+    assert!(!uses("Error::Hypervisor(error) => {}", "Hypervisor"));
+    assert_eq!(without_tests("a\n#[cfg(test)]\nmod tests;\n\nb"), "a\n\n\n\nb");
+    assert_eq!(without_tests("a\n#[cfg(test)]\nmod tests {\n    x\n}\nb"), "a\n\n\n\n\nb");
+}
+
+const RULES: &[Rule] = &[
+    Rule {
+        why: "the host library knows no architecture and no hypervisor: it runs processors (`ampoule_vmm::processor`)",
+        within: &["crates/ampoule/src"],
+        except: &[],
+        forbidden: &[
+            "x86_64",
+            "aarch64",
+            "kvm",
+            "Kvm",
+            "Vcpu",
+            "Vm",
+            "Regs",
+            "SpecialRegs",
+            "Exit",
+            "Trap",
+            "target_arch",
+        ],
+    },
+    Rule {
+        why: "a hypervisor is chosen by whoever builds a sandbox; everything else has a `Backend`",
+        within: &["crates/ampoule/src"],
+        except: &["crates/ampoule/src/sandbox/builder.rs"],
+        forbidden: &["Hypervisor", "VirtualMachines", "default_hypervisor"],
+    },
+    Rule {
+        why: "the Linux process knows nothing of calls, and nothing of what runs it",
+        within: &["crates/ampoule/src/personality"],
+        except: &[],
+        forbidden: &[
+            "machine",
+            "sandbox",
+            "mailbox",
+            "pool",
+            "host_function",
+            "signature",
+            "loader",
+            "interrupt",
+            "Processor",
+            "PageMap",
+            "Backend",
+        ],
+    },
+    Rule {
+        why: "an address space knows only memory and the map of its pages",
+        within: &["crates/ampoule/src/address_space", "crates/ampoule/src/guest_memory"],
+        except: &[],
+        forbidden: &[
+            "machine",
+            "sandbox",
+            "mailbox",
+            "pool",
+            "host_function",
+            "signature",
+            "loader",
+            "personality",
+            "fault",
+            "interrupt",
+            "Processor",
+            "Backend",
+        ],
+    },
+    Rule {
+        why: "the mailbox is memory and messages, whoever runs the guest",
+        within: &["crates/ampoule/src/mailbox", "crates/ampoule/src/mailbox.rs"],
+        except: &[],
+        forbidden: &[
+            "machine",
+            "sandbox",
+            "pool",
+            "host_function",
+            "personality",
+            "address_space",
+            "loader",
+            "interrupt",
+        ],
+    },
+    Rule {
+        why: "a machine knows nothing of sandboxes and the functions that they call",
+        within: &["crates/ampoule/src/machine"],
+        except: &[],
+        forbidden: &["sandbox", "pool", "host_function", "signature", "arguments"],
+    },
+    Rule {
+        why: "what is loaded does not depend on what runs it",
+        within: &["crates/ampoule/src/image", "crates/ampoule/src/loader", "crates/ampoule/src/signature"],
+        except: &[],
+        forbidden: &["machine", "sandbox", "mailbox", "pool", "interrupt", "Processor", "Backend"],
+    },
+    Rule {
+        why: "a kill and a limit reach no further than the processor's interrupter",
+        within: &["crates/ampoule/src/interrupt"],
+        except: &[],
+        forbidden: &["machine", "sandbox", "mailbox", "pool", "personality", "loader", "Processor"],
+    },
+    Rule {
+        why: "what is above the door of the hypervisor is the same for all of them",
+        within: &[
+            "crates/ampoule-vmm/src/x86_64",
+            "crates/ampoule-vmm/src/hypervisor.rs",
+            "crates/ampoule-vmm/src/hypervisor",
+            "crates/ampoule-vmm/src/processor.rs",
+            "crates/ampoule-vmm/src/memory",
+            "crates/ampoule-vmm/src/memory.rs",
+            "crates/ampoule-vmm/src/page_set.rs",
+            "crates/ampoule-vmm/src/address.rs",
+            "crates/ampoule-vmm/src/linux",
+        ],
+        except: &["crates/ampoule-vmm/src/hypervisor/open_error.rs", "crates/ampoule-vmm/src/linux/uninterrupted.rs"],
+        forbidden: &["kvm", "kvm_bindings", "kvm_ioctls", "Kvm"],
+    },
+    Rule {
+        why: "the architecture is chosen in one place: `crate::arch`",
+        within: &[
+            "crates/ampoule-vmm/src/hypervisor.rs",
+            "crates/ampoule-vmm/src/hypervisor",
+            "crates/ampoule-vmm/src/processor.rs",
+            "crates/ampoule-vmm/src/memory",
+            "crates/ampoule-vmm/src/memory.rs",
+            "crates/ampoule-vmm/src/page_set.rs",
+            "crates/ampoule-vmm/src/address.rs",
+            "crates/ampoule-vmm/src/linux",
+            "crates/ampoule-vmm/src/platform.rs",
+        ],
+        except: &[],
+        forbidden: &["x86_64", "target_arch"],
+    },
+    Rule {
+        why: "what both sides of the ABI share, and what reads hostile images, depends on nothing of ours",
+        within: &["crates/ampoule-abi/src", "crates/ampoule-symbols/src"],
+        except: &[],
+        forbidden: &["ampoule_vmm", "ampoule", "libc"],
+    },
+    Rule {
+        why: "a guest knows nothing of its host but the ABI",
+        within: &["crates/ampoule-guest/src"],
+        except: &[],
+        forbidden: &["ampoule_vmm", "ampoule_symbols"],
+    },
+];
+
+impl Rule {
+    /// The source files that the rule is about, without tests.
+    fn files(&self) -> Vec<PathBuf> {
+        let mut files = Vec::new();
+        let mut pending: Vec<_> = self.within.iter().map(|path| root().join(path)).collect();
+        while let Some(path) = pending.pop() {
+            if path.is_dir() {
+                pending.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+            } else if path.extension().is_some_and(|extension| extension == "rs") && !is_test(&path) {
+                files.push(path);
+            }
+        }
+        files.retain(|file| !self.except.iter().any(|except| *file == root().join(except)));
+        files
+    }
+}
+
+fn is_test(path: &Path) -> bool {
+    let is_test =
+        |name: &str| name == "tests" || name == "tests.rs" || name.ends_with("_tests.rs") || name == "fuzzing";
+    path.strip_prefix(root()).unwrap().iter().any(|part| part.to_str().is_some_and(is_test))
+}
+
+/// The text with every item left out that is there for tests only; all lines keep their numbers.
+fn without_tests(text: &str) -> String {
+    let mut kept = Vec::new();
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        if line.trim_start() != "#[cfg(test)]" {
+            kept.push(line);
+            continue;
+        }
+        kept.push("");
+        let indent = line.len() - line.trim_start().len();
+        for line in lines.by_ref() {
+            kept.push("");
+            let is_last = line.trim_end().ends_with(';') || line.trim() == "}" || line.trim() == "},";
+            if is_last && line.len() - line.trim_start().len() == indent {
+                break;
+            }
+        }
+    }
+    kept.join("\n")
+}
+
+/// A line without its comment.
+#[derive(Clone, Copy)]
+struct Code<'text> {
+    text: &'text str,
+    /// Whether it is a part of a `use` declaration.
+    is_import: bool,
+}
+
+/// The lines of a file with their numbers.
+struct Lines<'text> {
+    lines: std::iter::Enumerate<std::str::Lines<'text>>,
+    in_import: bool,
+}
+
+impl<'text> Lines<'text> {
+    fn of(text: &'text str) -> Self {
+        Self { lines: text.lines().enumerate(), in_import: false }
+    }
+}
+
+impl<'text> Iterator for Lines<'text> {
+    type Item = (usize, Code<'text>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (index, line) = self.lines.next()?;
+        let text = line.split("//").next().unwrap_or_default();
+        let begins = ["use ", "pub use ", "pub(crate) use ", "pub(super) use "]
+            .iter()
+            .any(|start| text.trim_start().starts_with(start));
+        let is_import = self.in_import || begins;
+        self.in_import = is_import && !text.contains(';');
+        Some((index + 1, Code { text, is_import }))
+    }
+}
+
+impl Code<'_> {
+    /// Whether the line imports this, or names it by a path: a variable or a variant of the same name is something else.
+    fn uses(self, word: &str) -> bool {
+        let is_part = |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
+        self.text.match_indices(word).any(|(at, _)| {
+            let (before, after) = (&self.text[..at], &self.text[at + word.len()..]);
+            let is_word = !is_part(before.as_bytes().last()) && !is_part(after.as_bytes().first());
+            let is_named = ["crate::", "super::", "ampoule_vmm::"].iter().any(|root| before.ends_with(root))
+                || (after.starts_with("::") && word.starts_with(|first: char| first.is_ascii_lowercase()));
+            is_word && (self.is_import || is_named)
+        })
+    }
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
