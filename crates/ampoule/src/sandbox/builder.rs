@@ -8,16 +8,19 @@ use std::sync::Arc;
 use ampoule_vmm::{Backend, Hypervisor, PAGE_SIZE, VirtualMachines};
 use serde::Serialize;
 
+use super::call::Pause;
+use super::condition::Condition;
+use super::host_side::HostSide;
 use super::imports::Imports;
 use super::snapshot::Snapshot;
 use super::{Sandbox, call};
 use crate::error::BuildError;
-use crate::host_function::{HostFunction, HostFunctionEntry};
+use crate::host_function::HostFunction;
 use crate::image::Image;
 use crate::interrupt::LimitsUnwatched;
 use crate::limits::Limits;
-use crate::machine::{GuestStreams, Machine, MachineConfig, Shape};
-use crate::mailbox::GuestMessage;
+use crate::machine::{Machine, MachineConfig, Shape};
+use crate::mailbox::ProtocolViolation;
 use crate::output::Output;
 
 /// Settings of a new [`Sandbox`]; made by [`Sandbox::builder`].
@@ -25,11 +28,8 @@ use crate::output::Output;
 pub struct Builder {
     image: Image,
     hypervisor: Option<Arc<dyn Hypervisor>>,
-    host_functions: Vec<HostFunctionEntry>,
+    host: HostSide,
     machine: MachineConfig,
-    stdout: Output,
-    stderr: Output,
-    limits: Limits,
 }
 
 impl Builder {
@@ -37,8 +37,7 @@ impl Builder {
         Self {
             image: image.clone(),
             hypervisor: None,
-            host_functions: Vec::new(),
-            limits: Limits::new().output(16 << 20),
+            host: HostSide::new(Limits::new().output(16 << 20)),
             machine: MachineConfig {
                 shape: Shape {
                     memory_limit: 64 << 20,
@@ -49,8 +48,6 @@ impl Builder {
                 arguments: vec![program_name(image)],
                 environment: BTreeMap::new(),
             },
-            stdout: Output::log(),
-            stderr: Output::log(),
         }
     }
 
@@ -101,7 +98,7 @@ impl Builder {
         F: HostFunction<P, R>,
         R: Serialize,
     {
-        self.host_functions.push(HostFunctionEntry::new(name.into(), function));
+        self.host.add_function(name.into(), function);
         self
     }
 
@@ -122,19 +119,19 @@ impl Builder {
         R: Serialize,
         E: fmt::Display,
     {
-        self.host_functions.push(HostFunctionEntry::fallible(name.into(), function));
+        self.host.add_fallible_function(name.into(), function);
         self
     }
 
     /// Where the guest's standard output goes. Default: [`Output::log`].
     pub fn stdout(mut self, output: Output) -> Self {
-        self.stdout = output;
+        self.host.stdout = output;
         self
     }
 
     /// Where the guest's standard error goes. Default: [`Output::log`].
     pub fn stderr(mut self, output: Output) -> Self {
-        self.stderr = output;
+        self.host.stderr = output;
         self
     }
 
@@ -142,7 +139,7 @@ impl Builder {
     ///
     /// Default: 16 MiB of output, and nothing else, which stays so where these limits set none.
     pub fn limits(mut self, limits: Limits) -> Self {
-        self.limits = limits.or(self.limits);
+        self.host.set_limits(limits);
         self
     }
 
@@ -180,15 +177,14 @@ impl Builder {
     /// A [`BuildError`]. Settings and host functions are checked before a virtual machine is created.
     pub fn build(self) -> Result<Sandbox, BuildError> {
         self.check_settings()?;
-        let imports = Imports::resolve(&self.image, self.host_functions)?;
+        let (imports, streams, limits) = self.host.resolve(&self.image)?;
         let hypervisor = match self.hypervisor {
             Some(hypervisor) => hypervisor,
             None => ampoule_vmm::default_hypervisor()?,
         };
-        let streams = GuestStreams::new(self.stdout, self.stderr);
         let backend: Arc<dyn Backend> = Arc::new(VirtualMachines::new(hypervisor));
         let machine = Machine::new(&*backend, &self.image, &self.machine, streams)?;
-        start(self.image, backend, machine, imports, self.limits)
+        start(self.image, backend, machine, imports, limits)
     }
 
     fn check_settings(&self) -> Result<(), BuildError> {
@@ -224,27 +220,23 @@ fn start(
     limits: Limits,
 ) -> Result<Sandbox, BuildError> {
     let guard = machine.begin_call(limits).map_err(|LimitsUnwatched { reason }| BuildError::LimitsUnwatched(reason))?;
-    let message = call::run(&mut machine, &mut imports, &mut None).map_err(BuildError::Start)?;
+    let mut condition = Condition::Ready;
+    let pause = call::run(&mut machine, &mut imports, &mut condition).map_err(BuildError::Start)?;
     guard.finish().map_err(|interruption| BuildError::Start(machine.budget.interrupted(interruption)))?;
-    match message {
-        GuestMessage::Ready => {}
-        GuestMessage::Return { .. } | GuestMessage::HostCall { .. } => {
-            unreachable!("`run` serves host calls, and the mailbox refuses a return without a call")
-        }
+    if pause != Pause::Ready {
+        return Err(BuildError::Start(ProtocolViolation::ReturnWithoutCall { sequence: 0 }.into()));
     }
     let initial = Snapshot::take(&image, &backend, limits, &mut machine).map_err(BuildError::Initial)?;
     let matching = initial.identity();
-    Ok(Sandbox { image, backend, machine, imports, limits, initial, matching, poison: None, checked: Vec::new() })
+    Ok(Sandbox { image, backend, machine, imports, limits, initial, matching, condition, checked: Vec::new() })
 }
 
 impl fmt::Debug for Builder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Builder")
             .field("image", &self.image.name())
-            .field("host_functions", &self.host_functions)
+            .field("host", &self.host)
             .field("machine", &self.machine)
-            .field("stdout", &self.stdout)
-            .field("stderr", &self.stderr)
             .finish_non_exhaustive()
     }
 }

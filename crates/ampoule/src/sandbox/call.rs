@@ -5,6 +5,7 @@ use ampoule_abi::layout::{FailureStatus, ReturnStatus};
 use serde::de::DeserializeOwned;
 
 use super::Sandbox;
+use super::condition::Condition;
 use super::imports::Imports;
 use crate::arguments::Arguments;
 use crate::error::{CallError, Payload};
@@ -25,7 +26,7 @@ impl Sandbox {
         arguments: &impl Arguments,
         limits: Limits,
     ) -> Result<R, CallError> {
-        if let Some(cause) = &self.poison {
+        if let Some(cause) = self.condition.cause() {
             return Err(CallError::Poisoned { cause: cause.clone() });
         }
         let mut encoder = Encoder::new(self.machine.mailbox.inbound());
@@ -43,18 +44,14 @@ impl Sandbox {
             CallError::LimitsUnwatched { function: function.name().to_owned(), reason }
         })?;
         self.machine.mailbox.send_call(function.number(), length);
-        let message = run(&mut self.machine, &mut self.imports, &mut self.poison).and_then(|message| {
+        let pause = run(&mut self.machine, &mut self.imports, &mut self.condition).and_then(|pause| {
             guard.finish().map_err(|interruption| self.machine.budget.interrupted(interruption))?;
-            Ok(message)
+            Ok(pause)
         });
-        match message {
-            Ok(GuestMessage::Return { status: ReturnStatus::Done, length, .. }) => Ok(length),
-            Ok(GuestMessage::Return { status, length, needed }) => {
-                Err(self.unsuccessful(function, status, length, needed))
-            }
-            Ok(GuestMessage::Ready | GuestMessage::HostCall { .. }) => {
-                unreachable!("`run` serves host calls, and the mailbox refuses a second `ready`")
-            }
+        match pause {
+            Ok(Pause::Returned { status: ReturnStatus::Done, length, .. }) => Ok(length),
+            Ok(Pause::Returned { status, length, needed }) => Err(self.unsuccessful(function, status, length, needed)),
+            Ok(Pause::Ready) => Err(self.terminated(function, ProtocolViolation::ReadyTwice.into())),
             Err(cause) => Err(self.terminated(function, cause)),
         }
     }
@@ -81,7 +78,7 @@ impl Sandbox {
     }
 
     fn terminated(&mut self, function: &Function, cause: Termination) -> CallError {
-        self.poison = Some(cause.clone());
+        self.condition = Condition::Ended(cause.clone());
         CallError::Terminated { function: function.name().to_owned(), cause }
     }
 
@@ -99,28 +96,36 @@ impl Sandbox {
     }
 }
 
-/// Runs the guest, serving its host calls, until it has something else to say. Where code of the application panics (a host
-/// function, an output's writer), the unwinding leaves the guest waiting for an answer for ever, and `poison` says so; `imports`
-/// say it even after the guest was put back.
+/// Why a guest stands still between two turns of the application's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pause {
+    /// It is ready for its first call.
+    Ready,
+    /// It has returned from a call.
+    Returned { status: ReturnStatus, length: usize, needed: u64 },
+}
+
+/// Runs the guest, serving its host calls, until it pauses. Where code of the application panics (a host function, an output's
+/// writer), the condition and the imports say so.
 pub(super) fn run(
     machine: &mut Machine,
     imports: &mut Imports,
-    poison: &mut Option<Termination>,
-) -> Result<GuestMessage, Termination> {
-    *poison = Some(Termination::HostFunctionPanicked);
-    let had_panicked = std::mem::replace(&mut imports.has_panicked, true);
+    condition: &mut Condition,
+) -> Result<Pause, Termination> {
+    let running = condition.enter(imports);
     machine.streams_mut().call_begins();
-    let message = run_to_message(machine, imports);
+    let pause = run_to_pause(machine, running.imports);
     machine.streams_mut().call_ended();
-    (*poison, imports.has_panicked) = (None, had_panicked);
-    message
+    running.leave();
+    pause
 }
 
-fn run_to_message(machine: &mut Machine, imports: &mut Imports) -> Result<GuestMessage, Termination> {
+fn run_to_pause(machine: &mut Machine, imports: &mut Imports) -> Result<Pause, Termination> {
     loop {
         match machine.resume()? {
+            GuestMessage::Ready => return Ok(Pause::Ready),
+            GuestMessage::Return { status, length, needed } => return Ok(Pause::Returned { status, length, needed }),
             GuestMessage::HostCall { function, length } => serve_host_call(machine, imports, function, length)?,
-            message => return Ok(message),
         }
     }
 }

@@ -2,6 +2,8 @@
 
 mod builder;
 mod call;
+mod condition;
+mod host_side;
 mod imports;
 pub(crate) mod recycle;
 mod restore;
@@ -27,6 +29,7 @@ use crate::machine::Machine;
 use crate::output::Output;
 use crate::signature::{self, Type};
 use crate::termination::Termination;
+use condition::Condition;
 use imports::Imports;
 use snapshot::SnapshotIdentity;
 
@@ -62,8 +65,7 @@ pub struct Sandbox {
     initial: Snapshot,
     /// A snapshot that was found to match this sandbox, so that going back to it again needs no check.
     matching: SnapshotIdentity,
-    /// How the guest has ended, if it has.
-    poison: Option<Termination>,
+    condition: Condition,
     /// Function numbers with the Rust types (arguments and result) for which their signature was already checked.
     checked: Vec<(u32, TypeId)>,
 }
@@ -113,7 +115,7 @@ impl Sandbox {
 
     /// How the guest has ended, where the sandbox is poisoned: it refuses calls then.
     pub fn poisoned(&self) -> Option<&Termination> {
-        self.poison.as_ref()
+        self.condition.cause()
     }
 
     /// A handle with which any thread can end a call of this sandbox. Handles can be made at any time and cloned.
@@ -157,7 +159,7 @@ impl fmt::Debug for Sandbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sandbox")
             .field("image", &self.image.name())
-            .field("poison", &self.poison)
+            .field("condition", &self.condition)
             .finish_non_exhaustive()
     }
 }

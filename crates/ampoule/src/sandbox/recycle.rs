@@ -3,7 +3,6 @@
 #[cfg(feature = "tokio")]
 use std::sync::{Arc, atomic::AtomicBool};
 
-use super::imports::Imports;
 use super::restore::RestoreError;
 use super::snapshot::{Snapshot, SnapshotIdentity};
 use super::spawn::Spawn;
@@ -23,8 +22,8 @@ pub(crate) struct Recyclable {
 impl Recyclable {
     /// Makes a sandbox that is what the settings say.
     pub(crate) fn spawn(mut settings: Spawn) -> Result<Self, BuildError> {
-        let stdout = share(&mut settings.stdout);
-        let stderr = share(&mut settings.stderr);
+        let stdout = share(&mut settings.host.stdout);
+        let stderr = share(&mut settings.host.stderr);
         let sandbox = settings.build()?;
         Ok(Self { snapshot: sandbox.initial.clone(), sandbox, stdout, stderr })
     }
@@ -45,7 +44,7 @@ impl Recyclable {
 
     /// Whether the sandbox is of no more use: what could not be restored once is in no known state.
     pub(crate) fn is_spoiled(&self) -> bool {
-        matches!(self.sandbox.poison, Some(Termination::RestoreFailed(_)))
+        matches!(self.sandbox.poisoned(), Some(Termination::RestoreFailed(_)))
     }
 
     /// Whether going back to the snapshot is not enough: a host function or an output that has panicked may have left its own
@@ -57,10 +56,11 @@ impl Recyclable {
     /// Gives the sandbox the host functions, outputs and limits of these settings. To be [recycled](Self::recycle) then, which
     /// puts the outputs in use.
     pub(crate) fn refit(&mut self, mut settings: Spawn) -> Result<(), BuildError> {
-        self.stdout = share(&mut settings.stdout);
-        self.stderr = share(&mut settings.stderr);
-        let Spawn { snapshot, host_functions, limits, .. } = settings;
-        let imports = Imports::resolve(&self.sandbox.image, host_functions)?;
+        self.stdout = share(&mut settings.host.stdout);
+        self.stderr = share(&mut settings.host.stderr);
+        let Spawn { snapshot, host } = settings;
+        // The outputs are shared ones, which are set when the sandbox is recycled.
+        let (imports, _, limits) = host.resolve(&self.sandbox.image)?;
         self.sandbox.imports = imports;
         // Somebody can have swapped a sandbox in that does not match the snapshot.
         self.sandbox.matching = SnapshotIdentity::of_none();

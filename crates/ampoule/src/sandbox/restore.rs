@@ -9,6 +9,7 @@ use ampoule_vmm::{HypervisorError, WithAdvice};
 use thiserror::Error;
 
 use super::Sandbox;
+use super::condition::Condition;
 use super::snapshot::Snapshot;
 use crate::machine::{RestoreMachineError, Shape};
 use crate::termination::Termination;
@@ -110,9 +111,9 @@ impl Sandbox {
             self.matching = snapshot.identity();
         }
         let result = self.machine.restore(snapshot.checkpoint()).map_err(RestoreError::from);
-        self.poison = match &result {
-            Ok(()) => None,
-            Err(error) => Some(Termination::RestoreFailed(error.clone())),
+        self.condition = match &result {
+            Ok(()) => Condition::Ready,
+            Err(error) => Condition::Ended(Termination::RestoreFailed(error.clone())),
         };
         result
     }

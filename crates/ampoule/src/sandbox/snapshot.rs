@@ -83,7 +83,7 @@ impl Sandbox {
     /// # Errors
     /// A [`SnapshotError`]; the sandbox is as it was.
     pub fn snapshot(&mut self) -> Result<Snapshot, SnapshotError> {
-        if let Some(cause) = &self.poison {
+        if let Some(cause) = self.condition.cause() {
             return Err(SnapshotError::Poisoned { cause: cause.clone() });
         }
         Snapshot::take(&self.image, &self.backend, self.limits, &mut self.machine)

@@ -5,12 +5,13 @@ use std::fmt;
 use serde::Serialize;
 
 use super::Sandbox;
-use super::imports::Imports;
+use super::condition::Condition;
+use super::host_side::HostSide;
 use super::snapshot::Snapshot;
 use crate::error::BuildError;
-use crate::host_function::{HostFunction, HostFunctionEntry};
+use crate::host_function::HostFunction;
 use crate::limits::Limits;
-use crate::machine::{GuestStreams, Machine};
+use crate::machine::Machine;
 use crate::output::Output;
 
 /// Settings of a new [`Sandbox`] that is made from a [`Snapshot`]; made by [`Snapshot::builder`].
@@ -20,16 +21,13 @@ use crate::output::Output;
 #[must_use = "a sandbox is made only when `build` is called"]
 pub struct Spawn {
     pub(super) snapshot: Snapshot,
-    pub(super) host_functions: Vec<HostFunctionEntry>,
-    pub(super) stdout: Output,
-    pub(super) stderr: Output,
-    pub(super) limits: Limits,
+    pub(super) host: HostSide,
 }
 
 impl Spawn {
     pub(super) fn new(snapshot: Snapshot) -> Self {
-        let limits = snapshot.limits();
-        Self { snapshot, host_functions: Vec::new(), stdout: Output::log(), stderr: Output::log(), limits }
+        let host = HostSide::new(snapshot.limits());
+        Self { snapshot, host }
     }
 
     /// Lets the guest call a function of the host, like [`Builder::host_fn`](crate::Builder::host_fn).
@@ -38,7 +36,7 @@ impl Spawn {
         F: HostFunction<P, R>,
         R: Serialize,
     {
-        self.host_functions.push(HostFunctionEntry::new(name.into(), function));
+        self.host.add_function(name.into(), function);
         self
     }
 
@@ -50,25 +48,25 @@ impl Spawn {
         R: Serialize,
         E: fmt::Display,
     {
-        self.host_functions.push(HostFunctionEntry::fallible(name.into(), function));
+        self.host.add_fallible_function(name.into(), function);
         self
     }
 
     /// Where the guest's standard output goes. Default: [`Output::log`].
     pub fn stdout(mut self, output: Output) -> Self {
-        self.stdout = output;
+        self.host.stdout = output;
         self
     }
 
     /// Where the guest's standard error goes. Default: [`Output::log`].
     pub fn stderr(mut self, output: Output) -> Self {
-        self.stderr = output;
+        self.host.stderr = output;
         self
     }
 
     /// Limits of every call. Where these set none, those of the snapshot's sandbox hold.
     pub fn limits(mut self, limits: Limits) -> Self {
-        self.limits = limits.or(self.limits);
+        self.host.set_limits(limits);
         self
     }
 
@@ -77,9 +75,8 @@ impl Spawn {
     /// # Errors
     /// A [`BuildError`]; [`BuildError::MissingHostFunction`] where a host function is missing that the guest imports.
     pub fn build(self) -> Result<Sandbox, BuildError> {
-        let Self { snapshot, host_functions, stdout, stderr, limits } = self;
-        let imports = Imports::resolve(snapshot.image(), host_functions)?;
-        let streams = GuestStreams::new(stdout, stderr);
+        let Self { snapshot, host } = self;
+        let (imports, streams, limits) = host.resolve(snapshot.image())?;
         let machine = Machine::of_checkpoint(&**snapshot.backend(), snapshot.image(), snapshot.checkpoint(), streams)?;
         Ok(Sandbox {
             image: snapshot.image().clone(),
@@ -89,7 +86,7 @@ impl Spawn {
             limits,
             matching: snapshot.identity(),
             initial: snapshot,
-            poison: None,
+            condition: Condition::Ready,
             checked: Vec::new(),
         })
     }
@@ -97,11 +94,6 @@ impl Spawn {
 
 impl fmt::Debug for Spawn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Spawn")
-            .field("snapshot", &self.snapshot)
-            .field("host_functions", &self.host_functions)
-            .field("stdout", &self.stdout)
-            .field("stderr", &self.stderr)
-            .finish_non_exhaustive()
+        f.debug_struct("Spawn").field("snapshot", &self.snapshot).field("host", &self.host).finish_non_exhaustive()
     }
 }

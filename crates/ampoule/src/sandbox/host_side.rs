@@ -1,0 +1,69 @@
+//! What is the host's in a sandbox, however that is made: host functions, outputs and limits.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::imports::Imports;
+use crate::error::BuildError;
+use crate::host_function::{HostFunction, HostFunctionEntry};
+use crate::image::Image;
+use crate::limits::Limits;
+use crate::machine::GuestStreams;
+use crate::output::Output;
+
+/// Settings of the host's side of a new sandbox.
+pub(crate) struct HostSide {
+    functions: Vec<HostFunctionEntry>,
+    pub(super) stdout: Output,
+    pub(super) stderr: Output,
+    limits: Limits,
+}
+
+impl HostSide {
+    /// No functions, outputs to the log, and these limits.
+    pub(super) fn new(limits: Limits) -> Self {
+        Self { functions: Vec::new(), stdout: Output::log(), stderr: Output::log(), limits }
+    }
+
+    pub(super) fn add_function<F, P, R>(&mut self, name: String, function: F)
+    where
+        F: HostFunction<P, R>,
+        R: Serialize,
+    {
+        self.functions.push(HostFunctionEntry::new(name, function));
+    }
+
+    pub(super) fn add_fallible_function<F, P, R, E>(&mut self, name: String, function: F)
+    where
+        F: HostFunction<P, Result<R, E>>,
+        R: Serialize,
+        E: fmt::Display,
+    {
+        self.functions.push(HostFunctionEntry::fallible(name, function));
+    }
+
+    /// Sets limits; those that these leave open stay as they are.
+    pub(super) fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits.or(self.limits);
+    }
+
+    /// What a sandbox of this image is made with.
+    ///
+    /// # Errors
+    /// [`BuildError::DuplicateHostFunction`], [`BuildError::MissingHostFunction`], [`BuildError::HostFunctionMismatch`].
+    pub(super) fn resolve(self, image: &Image) -> Result<(Imports, GuestStreams, Limits), BuildError> {
+        let imports = Imports::resolve(image, self.functions)?;
+        Ok((imports, GuestStreams::new(self.stdout, self.stderr), self.limits))
+    }
+}
+
+impl fmt::Debug for HostSide {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HostSide")
+            .field("functions", &self.functions)
+            .field("stdout", &self.stdout)
+            .field("stderr", &self.stderr)
+            .finish_non_exhaustive()
+    }
+}
