@@ -74,6 +74,12 @@ const RULES: &[Rule] = &[
         forbidden: &["Hypervisor", "VirtualMachines", "default_hypervisor"],
     },
     Rule {
+        why: "memory of a guest is written only through `TrackedRegion`, which notes it: else it would cross a restore",
+        within: &["crates/ampoule/src"],
+        except: &[],
+        forbidden: &["Region", "PartWriter"],
+    },
+    Rule {
         why: "the Linux process knows nothing of calls, and nothing of what runs it",
         within: &["crates/ampoule/src/personality"],
         except: &[],

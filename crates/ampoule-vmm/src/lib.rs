@@ -69,7 +69,9 @@ pub use hypervisor::{
 };
 pub use linux::advice::WithAdvice;
 pub use linux::process::Process;
-pub use memory::{Contents, OutOfRegion, PartReader, PartWriter, Region, RevokeError};
+pub use memory::{
+    Contents, HostOnly, OutOfRegion, PartReader, PartWriter, Region, RevokeError, TrackedRegion, TrackedWriter,
+};
 pub use page_set::PageSet;
 pub use platform::default_hypervisor;
 pub use processor::{

@@ -13,6 +13,7 @@ mod contents;
 mod frozen;
 mod mapping;
 mod part;
+mod tracked;
 
 use std::io;
 use std::ops::Range;
@@ -28,6 +29,7 @@ use mapping::Mapping;
 
 pub use contents::Contents;
 pub use part::{PartReader, PartWriter};
+pub use tracked::{HostOnly, TrackedRegion, TrackedWriter};
 
 /// A range of private host memory that backs guest-physical memory.
 ///

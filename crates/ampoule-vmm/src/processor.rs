@@ -18,7 +18,7 @@ use crate::address::{GuestPhys, GuestVirt};
 use crate::arch;
 use crate::hypervisor::{Counters, HypervisorError, Interrupt};
 use crate::linux::advice::WithAdvice;
-use crate::memory::Region;
+use crate::memory::TrackedRegion;
 use crate::page_set::PageSet;
 
 pub use arch::processor::VirtualMachines;
@@ -58,7 +58,7 @@ pub trait Unstarted {
     /// # Errors
     ///
     /// [`HypervisorError`] when the host is out of resources or refuses a setting.
-    fn start(self: Box<Self>, memory: Arc<Region>, entry: Entry) -> Result<Box<dyn Processor>, HypervisorError>;
+    fn start(self: Box<Self>, memory: &TrackedRegion, entry: Entry) -> Result<Box<dyn Processor>, HypervisorError>;
 
     /// Gives the processor the guest's memory. It is to go on with user code that waits in the doorbell, and was
     /// [prepared like](Backend::prepare_like) the processor of that.
@@ -68,7 +68,7 @@ pub trait Unstarted {
     /// As for [`start`](Self::start).
     fn resume(
         self: Box<Self>,
-        memory: Arc<Region>,
+        memory: &TrackedRegion,
         waiting: &Arc<Waiting>,
     ) -> Result<Box<dyn Processor>, HypervisorError>;
 }

@@ -14,13 +14,15 @@ mod violation;
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use ampoule_abi::layout::{
     ABI_MAJOR, ABI_MINOR, FailureStatus, GuestMessageKind, HostMessageKind, INFO_MAGIC, InfoPage, MESSAGE_LEN,
     MessageLine, ReturnStatus,
 };
-use ampoule_vmm::{GuestVirt, Region};
+use ampoule_vmm::{GuestVirt, HostOnly, TrackedRegion};
+
+use crate::guest_memory::GuestMemory;
 
 use layout::Layout;
 
@@ -30,10 +32,7 @@ pub use violation::ProtocolViolation;
 
 /// A sandbox's mailbox, at the start of a region: the info page, the message lines, the two payload areas and the output area.
 pub(crate) struct Mailbox {
-    region: Arc<Region>,
-    /// How far the host has written in the payload areas since that was last [forgotten](Self::forget_sent).
-    inbound_written: AtomicUsize,
-    outbound_written: AtomicUsize,
+    region: Arc<TrackedRegion>,
     /// The host's copy of printed text, kept so that there is memory for it the next time.
     printed: Vec<u8>,
     layout: Layout,
@@ -65,13 +64,15 @@ impl Mailbox {
         Layout::new(capacity).len()
     }
 
+    /// What of the region of such a mailbox is the host's alone, and stays when the host forgets what it has sent.
+    pub(crate) fn host_only(capacity: usize) -> HostOnly {
+        HostOnly { len: Layout::new(capacity).host_line(), kept: Layout::INBOUND }
+    }
+
     /// A mailbox whose payload areas have `capacity` bytes each, in the first [`len`](Self::len) bytes of a region.
-    pub(crate) fn new(region: Arc<Region>, capacity: usize) -> Self {
-        let written = AtomicUsize::default;
+    pub(crate) fn new(region: Arc<TrackedRegion>, capacity: usize) -> Self {
         Self {
             region,
-            inbound_written: written(),
-            outbound_written: written(),
             printed: Vec::new(),
             layout: Layout::new(capacity),
             phase: Phase::Starting,
@@ -120,12 +121,12 @@ impl Mailbox {
 
     /// Where the arguments of the next call go.
     pub(crate) fn inbound(&self) -> PayloadSink<'_> {
-        PayloadArea::new(&self.region, self.layout.inbound(), &self.inbound_written).sink()
+        PayloadArea::new(&self.region, self.layout.inbound()).sink()
     }
 
     /// Where the result of a host function goes.
     pub(crate) fn outbound(&self) -> PayloadArea<'_> {
-        PayloadArea::new(&self.region, self.layout.outbound(), &self.outbound_written)
+        PayloadArea::new(&self.region, self.layout.outbound())
     }
 
     /// The payload of the guest's last message, whose length [`receive`](Self::receive) has checked.
@@ -233,30 +234,11 @@ impl Mailbox {
         Progress { phase: self.phase, calls: self.calls, host_calls: self.host_calls } = progress;
     }
 
-    /// Makes zero what only the host can have written since this was last done, and returns the bytes that both can have
-    /// written, as far as the host has.
-    pub(crate) fn forget_sent(&mut self) -> Range<usize> {
-        let inbound = std::mem::take(self.inbound_written.get_mut());
-        if inbound > 0 {
-            self.region.fill_zero(Layout::INBOUND, inbound).expect(WITHIN);
-        }
-        let written = self.sent();
-        *self.outbound_written.get_mut() = 0;
-        written
-    }
-
-    /// The bytes of the lines and the outbound area that the host may have written.
-    pub(crate) fn sent(&self) -> Range<usize> {
-        let written = self.outbound_written.load(Ordering::Relaxed);
-        self.layout.host_line()..self.layout.outbound().start + written
-    }
-
     /// Makes zero all that was said, and returns where the guest may have said something.
-    pub(crate) fn wipe(&mut self) -> Range<usize> {
-        self.forget_sent();
+    pub(crate) fn wipe(&mut self, memory: &mut GuestMemory) -> Range<usize> {
         let both = self.layout.host_line()..self.layout.len();
         for said in [self.layout.inbound(), both.clone()] {
-            self.region.discard(said.start, said.len()).expect(WITHIN);
+            memory.clear_reserved(&said).expect(WITHIN);
         }
         both
     }

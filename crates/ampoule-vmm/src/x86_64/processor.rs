@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::address::{GuestPhys, GuestVirt, PAGE_SIZE};
 use crate::hypervisor::{Counters, Exit, Hypervisor, HypervisorError, Interrupt, Vcpu, Vm, WriteTracking};
-use crate::memory::Region;
+use crate::memory::TrackedRegion;
 use crate::page_set::PageSet;
 use crate::processor::{
     Backend, BadReturn, Behaviour, Context, End, Entry, Event, Exception, FaultAccess, MapCheckpoint, PageFault,
@@ -70,7 +70,7 @@ struct UnstartedVm {
 }
 
 impl Unstarted for UnstartedVm {
-    fn start(self: Box<Self>, memory: Arc<Region>, entry: Entry) -> Result<Box<dyn Processor>, HypervisorError> {
+    fn start(self: Box<Self>, memory: &TrackedRegion, entry: Entry) -> Result<Box<dyn Processor>, HypervisorError> {
         let mut processor = self.create(memory)?;
         processor.vcpu.set_special_regs(&processor.initial)?;
         let (rip, rsp) = (entry.instruction.0, entry.stack_pointer.0);
@@ -81,7 +81,7 @@ impl Unstarted for UnstartedVm {
 
     fn resume(
         self: Box<Self>,
-        memory: Arc<Region>,
+        memory: &TrackedRegion,
         waiting: &Arc<Waiting>,
     ) -> Result<Box<dyn Processor>, HypervisorError> {
         let mut processor = self.create(memory)?;
@@ -91,12 +91,12 @@ impl Unstarted for UnstartedVm {
 }
 
 impl UnstartedVm {
-    fn create(self, memory: Arc<Region>) -> Result<VmProcessor, HypervisorError> {
+    fn create(self, memory: &TrackedRegion) -> Result<VmProcessor, HypervisorError> {
         let Self { hypervisor, system, root } = self;
         let capabilities = *hypervisor.capabilities();
         let mut vm = hypervisor.create_vm()?;
         vm.map(SYSTEM_SLOT, SYSTEM_BASE, Arc::clone(system.region()), WriteTracking::Off)?;
-        vm.map(MEMORY_SLOT, MEMORY_BASE, memory, WriteTracking::On)?;
+        vm.map(MEMORY_SLOT, MEMORY_BASE, Arc::clone(memory.region()), WriteTracking::On)?;
         let vcpu = vm.create_vcpu(&system.syscall_entry())?;
         let initial = system.initial_special_regs(&capabilities, root);
         Ok(VmProcessor {

@@ -1,8 +1,6 @@
 //! Reading and writing a guest's memory on its behalf, with its own permissions.
 
-use std::sync::Arc;
-
-use ampoule_vmm::{GuestVirt, Region};
+use ampoule_vmm::{GuestVirt, TrackedRegion};
 
 use super::{AddressSpace, BadAddress, PAGE, Protection, StringError, page};
 
@@ -38,11 +36,7 @@ impl AddressSpace {
             let stretch = self.stretch(here, Protection::is_writable)?;
             let part = stretch.len.min(from.len() - done);
             let (offset, part) = (stretch.offset, &from[done..done + part]);
-            if Arc::ptr_eq(stretch.region, self.memory.region()) {
-                self.memory.write(offset, part).expect(WITHIN);
-            } else {
-                stretch.region.write(offset, part).expect(WITHIN);
-            }
+            stretch.region.write(offset, part).expect(WITHIN);
             done += part.len();
         }
         Ok(())
@@ -125,7 +119,7 @@ impl AddressSpace {
 
 /// Bytes in a row.
 struct Stretch<'a> {
-    region: &'a Arc<Region>,
+    region: &'a TrackedRegion,
     offset: usize,
     len: usize,
 }

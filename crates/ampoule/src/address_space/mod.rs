@@ -33,7 +33,7 @@ use std::ops::{Deref, DerefMut, Range};
 use std::sync::Arc;
 
 use ampoule_vmm::address_map::HOST_END;
-use ampoule_vmm::{GuestPhys, GuestVirt, PAGE_SIZE, PageAccess, PageMap, Region};
+use ampoule_vmm::{GuestPhys, GuestVirt, PAGE_SIZE, PageAccess, PageMap, TrackedRegion};
 
 use crate::guest_memory::GuestMemory;
 use crate::image::{USER_END, USER_START};
@@ -96,7 +96,7 @@ pub(crate) struct Window {
     /// Its guest-physical address.
     pub(crate) to: GuestPhys,
     /// The memory itself.
-    pub(crate) region: Arc<Region>,
+    pub(crate) region: Arc<TrackedRegion>,
     /// Where in `region` it begins.
     pub(crate) offset: usize,
     /// Its size in bytes, a multiple of the page size.

@@ -9,6 +9,7 @@ mod stack;
 use std::sync::Arc;
 
 use ampoule_vmm::x86_64::paging::PageTables;
+use ampoule_vmm::{HostOnly, Region};
 
 use super::*;
 use ampoule_vmm::FaultAccess;
@@ -177,14 +178,18 @@ fn space_that_allows(frames: usize, tables: usize, allow_executable_memory: bool
     let table_bytes = tables * PAGE_SIZE;
     let table_region = Region::anonymous(table_bytes).unwrap();
     AddressSpace::new(Parts {
-        memory: GuestMemory::new(Region::anonymous(frames * PAGE_SIZE).unwrap(), RAM_BASE, 0),
+        memory: GuestMemory::new(
+            TrackedRegion::anonymous(frames * PAGE_SIZE, HostOnly::default()).unwrap(),
+            RAM_BASE,
+            0,
+        ),
         tables: Box::new(PageTables::new(table_region, GuestPhys(0), 0..table_bytes).unwrap()),
         allow_executable_memory,
     })
 }
 
-fn window(at: u64, pages: usize, writable: bool) -> (Window, Arc<Region>) {
-    let region = Region::anonymous((pages + 1) * PAGE_SIZE).unwrap();
+fn window(at: u64, pages: usize, writable: bool) -> (Window, Arc<TrackedRegion>) {
+    let region = TrackedRegion::anonymous((pages + 1) * PAGE_SIZE, HostOnly::default()).unwrap();
     let window = Window {
         at: GuestVirt(at),
         to: GuestPhys(0x4000_0000),

@@ -1,7 +1,7 @@
 //! The memory that a guest can write, and the way back to what it once held.
 //!
 //! One region, and one memory slot, holds the mailbox and, behind it, the frames of the guest's own pages. The hypervisor
-//! notes which pages the guest writes, this module which ones the host writes, so that a restore costs what was written:
+//! notes which pages the guest writes, the region which ones the host writes, so that a restore costs what was written:
 //!
 //! 1. A page that is in neither note holds what [`current`](GuestMemory::current) says.
 //! 2. The hypervisor's note is only added to between snapshots. A page is write-faulted once in the life of a virtual
@@ -21,7 +21,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use ampoule_vmm::{
-    Contents, GuestPhys, HypervisorError, OutOfRegion, PAGE_SIZE, PageSet, Region, RevokeError, WrittenPages,
+    Contents, GuestPhys, HypervisorError, OutOfRegion, PAGE_SIZE, PageSet, RevokeError, TrackedRegion, WrittenPages,
 };
 use thiserror::Error;
 
@@ -30,7 +30,7 @@ use quiet::QuietPages;
 /// A guest's memory: the host's part first, then the frames.
 #[derive(Debug)]
 pub(crate) struct GuestMemory {
-    region: Arc<Region>,
+    region: Arc<TrackedRegion>,
     /// Where the guest's processor sees the first byte.
     base: GuestPhys,
     /// Pages before the first frame.
@@ -43,7 +43,8 @@ pub(crate) struct GuestMemory {
     is_shown: bool,
     /// The hypervisor's note: pages that the guest has written since `shown` was shown, or since they were forgotten.
     guest_written: PageSet,
-    /// The host's note: pages that the host has written since the last restore or snapshot.
+    /// The host's note: pages that the host has written since the last restore or snapshot, but for those that the region has
+    /// in its own.
     host_written: PageSet,
     /// Pages that have memory of their own, as far as is known.
     owned: PageSet,
@@ -70,14 +71,19 @@ pub(crate) enum MemoryError {
 
 impl GuestMemory {
     /// Memory in a region that shows `contents` and has not been written; otherwise like [`new`](Self::new).
-    pub(crate) fn of_contents(region: Arc<Region>, base: GuestPhys, reserved: usize, contents: &Arc<Contents>) -> Self {
+    pub(crate) fn of_contents(
+        region: Arc<TrackedRegion>,
+        base: GuestPhys,
+        reserved: usize,
+        contents: &Arc<Contents>,
+    ) -> Self {
         let (current, shown) = (Arc::clone(contents), Arc::clone(contents));
         Self { current, shown, ..Self::new(region, base, reserved) }
     }
 
     /// A region whose first `reserved` pages are the host's, and all others frames; the guest's processor sees it from `base`
     /// on. It has not been written yet.
-    pub(crate) fn new(region: Arc<Region>, base: GuestPhys, reserved: usize) -> Self {
+    pub(crate) fn new(region: Arc<TrackedRegion>, base: GuestPhys, reserved: usize) -> Self {
         let pages = region.len() / PAGE_SIZE;
         let zero = Contents::zero(pages);
         Self {
@@ -96,7 +102,7 @@ impl GuestMemory {
     }
 
     /// The whole region.
-    pub(crate) fn region(&self) -> &Arc<Region> {
+    pub(crate) fn region(&self) -> &Arc<TrackedRegion> {
         &self.region
     }
 
@@ -130,9 +136,16 @@ impl GuestMemory {
     ///
     /// Where that is not within the region.
     pub(crate) fn write(&mut self, offset: usize, bytes: &[u8]) -> Result<(), OutOfRegion> {
-        self.region.write(offset, bytes)?;
-        self.note(offset, bytes.len());
-        Ok(())
+        self.region.write(offset, bytes)
+    }
+
+    /// Makes bytes hold zeros that are no frames. Their memory goes back to the host where it can.
+    ///
+    /// # Errors
+    ///
+    /// A [`RevokeError`] when they hold zeros, but translations may be left.
+    pub(crate) fn clear_reserved(&mut self, bytes: &Range<usize>) -> Result<(), RevokeError> {
+        self.region.discard(bytes.start, bytes.len(), &self.current)
     }
 
     /// Makes frames hold zeros, and the hypervisor forget its translations of them. Their memory goes back to the host where
@@ -143,39 +156,17 @@ impl GuestMemory {
     /// A [`RevokeError`] when they hold zeros, but translations may be left.
     pub(crate) fn clear_frames(&mut self, frames: &Range<u64>) -> Result<(), RevokeError> {
         let pages = self.pages_of(frames);
-        self.note_zeros(&pages);
-        self.region.discard(pages.start * PAGE_SIZE, pages.len() * PAGE_SIZE)
+        self.region.discard(pages.start * PAGE_SIZE, pages.len() * PAGE_SIZE, &self.current)
     }
 
     /// Makes frames hold zeros. The hypervisor's translations of them stay, and so does their memory.
     pub(crate) fn zero_frames(&mut self, frames: &Range<u64>) {
-        let pages = self.pages_of(frames);
-        self.note_zeros(&pages);
-        self.region.zero_pages(pages);
-    }
-
-    /// Notes that pages hold zeros. Those that are to hold zeros anyway need no note, or are in one already.
-    fn note_zeros(&mut self, pages: &Range<usize>) {
-        for page in self.current.stored_in(pages.clone()) {
-            self.host_written.insert(page);
-            self.owned.insert(page);
-        }
+        self.region.zero_pages(self.pages_of(frames), &self.current);
     }
 
     /// Makes the hypervisor forget its translations of frames.
     pub(crate) fn revoke_frames(&self, frames: &Range<u64>) -> Result<(), RevokeError> {
         self.region.revoke(self.frame_offset(frames.start), (frames.end - frames.start) as usize * PAGE_SIZE)
-    }
-
-    /// Notes that the host has written somewhere in the region by other means than [`write`](Self::write).
-    pub(crate) fn note(&mut self, offset: usize, len: usize) {
-        if len == 0 {
-            return;
-        }
-        for page in offset / PAGE_SIZE..(offset + len).div_ceil(PAGE_SIZE) {
-            self.host_written.insert(page);
-            self.owned.insert(page);
-        }
     }
 
     /// Makes memory that has not been written yet hold and show `contents`.
@@ -185,7 +176,7 @@ impl GuestMemory {
     /// What the host says where it has no memory or mapping for that.
     pub(crate) fn show(&mut self, contents: &Arc<Contents>) -> io::Result<()> {
         self.is_shown = false;
-        contents.show_in(&self.region)?;
+        self.region.show(contents)?;
         self.is_shown = true;
         (self.current, self.shown) = (Arc::clone(contents), Arc::clone(contents));
         Ok(())
@@ -203,9 +194,11 @@ impl GuestMemory {
         zero: Range<usize>,
     ) -> Result<Arc<Contents>, MemoryError> {
         guest.collect_written(&mut self.guest_written)?;
+        self.collect_host_writes();
+        self.region.wipe_host_only();
         let changed = self.guest_written.union(&self.host_written);
         let changed = changed.filter(|page| !zero.contains(&(page * PAGE_SIZE)));
-        self.current = self.current.updated(&self.region, changed)?;
+        self.current = self.region.freeze(&self.current, changed)?;
         self.host_written.clear();
         // What a guest writes while it prepares itself is not what it writes in calls.
         guest.forget_written(&self.guest_written)?;
@@ -226,6 +219,8 @@ impl GuestMemory {
         target: &Arc<Contents>,
     ) -> Result<Restored, MemoryError> {
         guest.collect_written(&mut self.guest_written)?;
+        self.collect_host_writes();
+        self.region.wipe_host_only();
         if !self.is_shown {
             return self.remap(guest, target);
         }
@@ -242,7 +237,7 @@ impl GuestMemory {
         if self.last_restored >= LARGE_SET {
             self.quiet.observe(&self.region, target, &self.guest_written);
         }
-        let pages = target.write_back(&self.region, self.guest_written.union(&self.host_written));
+        let pages = self.region.write_back(target, self.guest_written.union(&self.host_written));
         self.last_restored = pages;
         self.host_written.clear();
         if let Err(error) = self.release_quiet(guest) {
@@ -259,11 +254,13 @@ impl GuestMemory {
     /// What the hypervisor reports.
     pub(crate) fn dirty_pages(&mut self, guest: &mut dyn WrittenPages) -> Result<usize, HypervisorError> {
         guest.collect_written(&mut self.guest_written)?;
+        self.collect_host_writes();
         Ok(self.guest_written.union(&self.host_written).count())
     }
 
     /// Pages that have memory of their own, instead of sharing it or having none.
-    pub(crate) fn owned_pages(&self) -> usize {
+    pub(crate) fn owned_pages(&mut self) -> usize {
+        self.collect_host_writes();
         let mut owned = self.owned.clone();
         owned.insert_all(&self.guest_written);
         owned.len()
@@ -272,6 +269,12 @@ impl GuestMemory {
     /// Pages that show what other sandboxes may show too.
     pub(crate) fn shared_pages(&self) -> usize {
         self.shown.stored_pages()
+    }
+
+    /// Moves the region's note of what the host has written into this one's.
+    fn collect_host_writes(&mut self) {
+        self.region.take_written(&mut self.host_written);
+        self.owned.insert_all(&self.host_written);
     }
 
     fn remap(&mut self, guest: &mut dyn WrittenPages, target: &Arc<Contents>) -> Result<Restored, MemoryError> {

@@ -1,6 +1,6 @@
 //! Finding pages that a guest wrote once and leaves alone since.
 
-use ampoule_vmm::{Contents, PageSet, Region};
+use ampoule_vmm::{Contents, PageSet, TrackedRegion};
 
 use super::WINDOW;
 
@@ -17,9 +17,9 @@ impl QuietPages {
     }
 
     /// Looks at what was written before it is written back to `target`.
-    pub(super) fn observe(&mut self, region: &Region, target: &Contents, written: &PageSet) {
+    pub(super) fn observe(&mut self, region: &TrackedRegion, target: &Contents, written: &PageSet) {
         let mut quiet = self.pages.take().unwrap_or_else(|| written.clone());
-        let changed: Vec<_> = quiet.iter().filter(|page| !target.is_in(region, *page).unwrap_or(false)).collect();
+        let changed: Vec<_> = quiet.iter().filter(|page| !region.holds(target, *page).unwrap_or(false)).collect();
         for page in changed {
             quiet.remove(page);
         }

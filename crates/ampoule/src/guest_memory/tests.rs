@@ -2,6 +2,8 @@
 
 mod model;
 
+use ampoule_vmm::HostOnly;
+
 use super::*;
 
 #[test]
@@ -34,7 +36,7 @@ fn a_snapshot_leaves_out_what_is_known_to_be_zero() {
     let mut trial = Trial::new(8);
     trial.guest_writes(0, 1);
     trial.guest_writes(1, 1);
-    trial.memory.region.fill_zero(0, PAGE_SIZE).unwrap();
+    trial.memory.clear_reserved(&(0..PAGE_SIZE)).unwrap();
     let contents = trial.memory.snapshot(&mut trial.guest, 0..PAGE_SIZE).unwrap();
     assert_eq!(contents.stored_pages(), 1);
     trial.guest_writes(0, 2);
@@ -116,7 +118,7 @@ fn what_could_not_be_mapped_is_mapped_as_a_whole_later() {
     let target = trial.snapshot();
     // What an attempt to show something else leaves, as far as anybody knows.
     trial.memory.is_shown = false;
-    trial.memory.region.fill_zero(0, 8 * PAGE_SIZE).unwrap();
+    trial.memory.clear_reserved(&(0..8 * PAGE_SIZE)).unwrap();
     trial.restore(&target);
     assert_eq!(trial.bytes(), [0, 1, 0, 0, 0, 0, 0, 0]);
 }
@@ -152,14 +154,17 @@ impl Trial {
     }
 
     fn showing(contents: &Arc<Contents>) -> Self {
-        let region = Region::anonymous(contents.pages() * PAGE_SIZE).unwrap();
+        let region = TrackedRegion::anonymous(contents.pages() * PAGE_SIZE, HostOnly::default()).unwrap();
         let mut memory = GuestMemory::new(region, GuestPhys(0), 1);
         memory.show(contents).unwrap();
         Self { memory, guest: FakeGuest { written: PageSet::new(contents.pages()), fail_after: None } }
     }
 
     fn guest_writes(&mut self, page: usize, value: u8) {
+        // The guest does not write through the host's door, so what that notes is not to be known.
+        self.memory.collect_host_writes();
         self.memory.region.write(page * PAGE_SIZE + OFFSET, &[value]).unwrap();
+        self.memory.region.take_written(&mut PageSet::new(self.memory.pages()));
         self.guest.written.insert(page);
     }
 

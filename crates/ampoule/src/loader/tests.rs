@@ -3,7 +3,7 @@
 mod elf;
 
 use ampoule_vmm::x86_64::paging::PageTables;
-use ampoule_vmm::{GuestPhys, Region};
+use ampoule_vmm::{GuestPhys, HostOnly, Region, TrackedRegion};
 
 use super::*;
 use crate::address_space::{Location, MapError, MappingKind, Parts};
@@ -206,7 +206,11 @@ fn load_into(
 fn space() -> AddressSpace {
     let tables = 64 * PAGE_SIZE;
     AddressSpace::new(Parts {
-        memory: GuestMemory::new(Region::anonymous(MEMORY).unwrap(), GuestPhys(0x1_0000_0000), 0),
+        memory: GuestMemory::new(
+            TrackedRegion::anonymous(MEMORY, HostOnly::default()).unwrap(),
+            GuestPhys(0x1_0000_0000),
+            0,
+        ),
         tables: Box::new(PageTables::new(Region::anonymous(tables).unwrap(), GuestPhys(0), 0..tables).unwrap()),
         allow_executable_memory: false,
     })

@@ -57,7 +57,7 @@ impl Machine {
     pub(crate) fn checkpoint(&mut self) -> Result<Checkpoint, CheckpointError> {
         self.streams.flush();
         let waiting = self.processor.checkpoint()?;
-        let zero = self.mailbox.wipe();
+        let zero = self.mailbox.wipe(self.space.memory_mut());
         let pages = self.space.tables_mut().checkpoint()?;
         Ok(Checkpoint {
             shape: self.shape,
@@ -73,9 +73,6 @@ impl Machine {
     pub(crate) fn restore(&mut self, checkpoint: &Checkpoint) -> Result<(), RestoreMachineError> {
         debug_assert_eq!(self.shape, checkpoint.shape);
         self.processor.restore(&checkpoint.waiting)?;
-        let memory = self.space.memory_mut();
-        let written = self.mailbox.forget_sent();
-        memory.note(written.start, written.len());
         self.space.tables_mut().restore(&checkpoint.pages);
         let restored = self.space.restore(&checkpoint.space, &mut *self.processor)?;
         self.process = checkpoint.process.clone();

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use ampoule_vmm::address_map::{MEMORY_BASE, SHARED_BASE};
 use ampoule_vmm::{
     Backend, Counters, DOORBELL, Entry, GuestPhys, GuestVirt, HypervisorError, PAGE_SIZE, PageMap, PrepareError,
-    Prepared, Processor, Region,
+    Prepared, Processor, TrackedRegion,
 };
 
 use crate::address_space::{AddressSpace, Parts, Window};
@@ -99,7 +99,7 @@ impl Machine {
         mailbox.publish(SHARED_BASE, DOORBELL);
 
         let entry = Entry { instruction: start.entry, stack_pointer: start.stack_pointer };
-        let processor = processor.start(region, entry).map_err(|error| BuildError::Hypervisor(Arc::new(error)))?;
+        let processor = processor.start(&region, entry).map_err(|error| BuildError::Hypervisor(Arc::new(error)))?;
         let process = LinuxProcess::new(ProcessConfig { stack_size: shape.stack_size as u64, chance: random_bytes()? });
         Self::of_parts(image, shape, mailbox, processor, space, process, streams)
     }
@@ -114,7 +114,11 @@ impl Machine {
         let shape = checkpoint.shape;
         let contents = checkpoint.space.contents();
         let region_len = contents.pages() * PAGE_SIZE;
-        let region = allocated("guest's memory", region_len, Region::of_contents(contents))?;
+        let region = allocated(
+            "guest's memory",
+            region_len,
+            TrackedRegion::of_contents(contents, Mailbox::host_only(shape.mailbox_size)),
+        )?;
         let Prepared { pages, processor } = backend.prepare_like(&checkpoint.pages).map_err(no_tables)?;
         let mut mailbox = Mailbox::new(Arc::clone(&region), shape.mailbox_size);
         mailbox.restore(checkpoint.progress);
@@ -124,7 +128,7 @@ impl Machine {
         space.adopt_windows(mailbox_windows(&mailbox, &region));
         mailbox.publish(SHARED_BASE, DOORBELL);
 
-        let processor = processor.resume(region, &checkpoint.waiting);
+        let processor = processor.resume(&region, &checkpoint.waiting);
         let processor = processor.map_err(|error| BuildError::Hypervisor(Arc::new(error)))?;
         Self::of_parts(image, shape, mailbox, processor, space, checkpoint.process.clone(), streams)
     }
@@ -175,9 +179,7 @@ impl Machine {
 
     /// What the guest's memory costs.
     pub(crate) fn memory_use(&mut self) -> Result<MemoryUse, HypervisorError> {
-        let written = self.mailbox.sent();
         let memory = self.space.memory_mut();
-        memory.note(written.start, written.len());
         let dirty_pages = memory.dirty_pages(&mut *self.processor)?;
         Ok(MemoryUse {
             restores: self.restores,
@@ -191,12 +193,12 @@ impl Machine {
 
 impl Shape {
     /// Memory for the mailbox and, behind it, the guest's own pages.
-    fn region(&self) -> Result<Arc<Region>, BuildError> {
+    fn region(&self) -> Result<Arc<TrackedRegion>, BuildError> {
         let len = Mailbox::len(self.mailbox_size) + self.memory_limit.next_multiple_of(PAGE_SIZE);
-        allocated("guest's memory", len, Region::anonymous(len))
+        allocated("guest's memory", len, TrackedRegion::anonymous(len, Mailbox::host_only(self.mailbox_size)))
     }
 
-    fn address_space(&self, region: Arc<Region>, tables: Box<dyn PageMap>) -> AddressSpace {
+    fn address_space(&self, region: Arc<TrackedRegion>, tables: Box<dyn PageMap>) -> AddressSpace {
         let reserved = Mailbox::len(self.mailbox_size) / PAGE_SIZE;
         AddressSpace::new(Parts {
             memory: GuestMemory::new(region, MEMORY_BASE, reserved),
@@ -215,7 +217,7 @@ fn show_mailbox(mailbox: &Mailbox, space: &mut AddressSpace) {
 }
 
 /// How the guest sees the mailbox.
-fn mailbox_windows(mailbox: &Mailbox, region: &Arc<Region>) -> [Window; 2] {
+fn mailbox_windows(mailbox: &Mailbox, region: &Arc<TrackedRegion>) -> [Window; 2] {
     mailbox.areas().map(|area| Window {
         at: GuestVirt(SHARED_BASE.0 + area.offset as u64),
         to: GuestPhys(MEMORY_BASE.0 + area.offset as u64),

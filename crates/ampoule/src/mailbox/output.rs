@@ -1,7 +1,7 @@
 //! Printed text that waits in the output area for the guest's next exit.
 
 use ampoule_abi::layout::{OUTPUT_HEADER_LEN, OutputHeader, OutputStream, PRINTED_OFFSET};
-use ampoule_vmm::Region;
+use ampoule_vmm::TrackedRegion;
 
 use super::{Layout, ProtocolViolation};
 
@@ -10,7 +10,7 @@ use super::{Layout, ProtocolViolation};
 ///
 /// The guest waits in the doorbell or in a system call, or has ended: it would not notice between two of its instructions.
 pub(super) fn take<'copy>(
-    region: &Region,
+    region: &TrackedRegion,
     layout: &Layout,
     copy: &'copy mut Vec<u8>,
 ) -> Result<Printed<'copy>, ProtocolViolation> {

@@ -4,10 +4,9 @@
 //! is little more than a comparison and a move.
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ampoule_abi::codec::{Encoder, Sink, Source, decode};
-use ampoule_vmm::{PartReader, PartWriter, Region};
+use ampoule_vmm::{PartReader, TrackedRegion, TrackedWriter};
 use serde::de::DeserializeOwned;
 
 use super::ProtocolViolation;
@@ -15,34 +14,29 @@ use super::ProtocolViolation;
 /// Where a payload can be written.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PayloadArea<'mailbox> {
-    region: &'mailbox Region,
+    region: &'mailbox TrackedRegion,
     start: usize,
     capacity: usize,
-    written: &'mailbox AtomicUsize,
 }
 
 impl<'mailbox> PayloadArea<'mailbox> {
     /// These bytes of the region, which the caller knows to lie within it.
-    pub(super) fn new(region: &'mailbox Region, bytes: Range<usize>, written: &'mailbox AtomicUsize) -> Self {
-        Self { region, start: bytes.start, capacity: bytes.len(), written }
+    pub(super) fn new(region: &'mailbox TrackedRegion, bytes: Range<usize>) -> Self {
+        Self { region, start: bytes.start, capacity: bytes.len() }
     }
 
     /// Begins to write a payload. Until the sink is dropped, the region does not come to show anything else.
     pub(crate) fn sink(self) -> PayloadSink<'mailbox> {
         let area = self.region.part_writer(self.start, self.capacity).expect("the mailbox lies in the region");
-        PayloadSink { area, capacity: self.capacity, end: 0, written: self.written }
+        PayloadSink { area, capacity: self.capacity }
     }
 }
 
 /// Where a payload is written.
 #[derive(Debug)]
 pub(crate) struct PayloadSink<'mailbox> {
-    area: PartWriter<'mailbox>,
+    area: TrackedWriter<'mailbox>,
     capacity: usize,
-    /// How far this sink has written.
-    end: usize,
-    /// How far the host has ever written here.
-    written: &'mailbox AtomicUsize,
 }
 
 impl Sink for PayloadSink<'_> {
@@ -54,20 +48,11 @@ impl Sink for PayloadSink<'_> {
     #[inline]
     fn put(&mut self, at: usize, bytes: &[u8]) {
         self.area.write(at, bytes);
-        // A maximum would make each number wait for the one before it.
-        self.end = at + bytes.len();
     }
 
     #[inline]
     fn put_again(&mut self, at: usize, bytes: &[u8]) {
-        self.area.write(at, bytes);
-    }
-}
-
-impl Drop for PayloadSink<'_> {
-    fn drop(&mut self) {
-        // Nobody else writes it: the mailbox lends itself to one sink at a time while a call is being made.
-        self.written.store(self.written.load(Ordering::Relaxed).max(self.end), Ordering::Relaxed);
+        self.area.write_again(at, bytes);
     }
 }
 
@@ -80,7 +65,7 @@ pub(crate) struct PayloadSource<'mailbox> {
 
 impl<'mailbox> PayloadSource<'mailbox> {
     /// `length` bytes of the region, from `offset` on, which the caller knows to lie within it.
-    pub(super) fn new(region: &'mailbox Region, offset: usize, length: usize) -> Self {
+    pub(super) fn new(region: &'mailbox TrackedRegion, offset: usize, length: usize) -> Self {
         Self { area: region.part_reader(offset, length).expect("the mailbox lies in the region"), length }
     }
 

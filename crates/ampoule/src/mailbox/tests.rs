@@ -9,7 +9,7 @@ fn guest_says(mailbox: &Mailbox, line: MessageLine) {
 }
 
 fn mailbox(capacity: usize) -> Mailbox {
-    Mailbox::new(Region::anonymous(Mailbox::len(capacity)).unwrap(), capacity)
+    Mailbox::new(TrackedRegion::anonymous(Mailbox::len(capacity), Mailbox::host_only(capacity)).unwrap(), capacity)
 }
 
 fn kind(kind: GuestMessageKind) -> MessageLine {

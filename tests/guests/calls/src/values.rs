@@ -50,6 +50,11 @@ fn echo_text(text: &str) -> String {
 }
 
 #[export]
+fn echo_numbers(numbers: Vec<u32>) -> Vec<u32> {
+    numbers
+}
+
+#[export]
 fn echo_bytes(bytes: &[u8]) -> Bytes {
     bytes.to_vec()
 }

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::address::{GuestPhys, PAGE_SIZE};
-use crate::memory::{Contents, Region};
+use crate::memory::{Contents, HostOnly, Region, TrackedRegion};
 use crate::page_set::PageSet;
 
 use super::OutOfTables;
@@ -45,7 +45,7 @@ struct State {
 /// The pages that tables are made of. Tables that are not linked are zero.
 #[derive(Debug)]
 pub(super) struct TableMemory {
-    region: Arc<Region>,
+    region: TrackedRegion,
     /// Guest-physical address of the first table.
     base: u64,
     /// Offset of the first table within the region.
@@ -62,7 +62,7 @@ pub(super) struct TableMemory {
     is_stale: bool,
     /// Whether a place has been given up since the last checkpoint or restore.
     has_given_up: bool,
-    /// The pages of the region that may differ from `current`.
+    /// The pages of the region that may differ from `current`, but for those that the region has in its note.
     written: PageSet,
     current: Arc<Contents>,
 }
@@ -93,7 +93,7 @@ impl TableMemory {
             has_given_up: false,
             written: PageSet::new(pages),
             current: Contents::zero(pages),
-            region,
+            region: TrackedRegion::new(region, HostOnly::default()),
         }
     }
 
@@ -129,6 +129,7 @@ impl TableMemory {
         let page = self.page_of(table);
         if !self.current.is_stored(page) {
             // An empty table is what was to be put back here.
+            self.region.take_written(&mut self.written);
             self.written.remove(page);
         }
     }
@@ -146,7 +147,6 @@ impl TableMemory {
         let before = self.region.read_u64(offset).expect(WITHIN);
         self.region.write_u64(offset, entry).expect(WITHIN);
         self.count(table, (before & PRESENT) as u16, (entry & PRESENT) as u16);
-        self.written.insert(offset / PAGE_SIZE);
     }
 
     /// Sets `count` entries in a row. `entry` says what the one at an index is to be.
@@ -167,7 +167,6 @@ impl TableMemory {
         }
         self.region.write(offset, bytes).expect(WITHIN);
         self.count(table, before, after);
-        self.written.insert(offset / PAGE_SIZE);
     }
 
     pub(super) fn address(&self, table: Table) -> GuestPhys {
@@ -202,8 +201,9 @@ impl TableMemory {
 
     /// Remembers the present tables, with the pages before them in the region, whose contents go with theirs.
     pub(super) fn checkpoint(&mut self) -> io::Result<MemoryCheckpoint> {
+        self.region.take_written(&mut self.written);
         (0..self.offset / PAGE_SIZE).for_each(|page| self.written.insert(page));
-        self.current = self.current.updated(&self.region, self.written.iter())?;
+        self.current = self.region.freeze(&self.current, self.written.iter())?;
         self.written.clear();
         self.has_given_up = false;
         Ok(MemoryCheckpoint {
@@ -217,6 +217,7 @@ impl TableMemory {
 
     /// Goes back to a checkpoint of this memory, or of memory of the same size.
     pub(super) fn restore(&mut self, checkpoint: &MemoryCheckpoint) {
+        self.region.take_written(&mut self.written);
         let is_current = Arc::ptr_eq(&self.current, &checkpoint.contents);
         if !is_current {
             self.current.differences(&checkpoint.contents, &mut self.written);
@@ -224,7 +225,7 @@ impl TableMemory {
         } else if self.written.is_empty() {
             return;
         }
-        self.current.write_back(&self.region, self.written.iter());
+        self.region.write_back(&self.current, self.written.iter());
         if is_current && !self.has_given_up {
             self.readopt(&checkpoint.states);
         } else {
@@ -248,7 +249,7 @@ impl TableMemory {
             has_given_up: false,
             written: PageSet::new(checkpoint.contents.pages()),
             current: Arc::clone(&checkpoint.contents),
-            region,
+            region: TrackedRegion::new(region, HostOnly::default()),
         };
         memory.adopt(&checkpoint.states);
         memory

@@ -70,7 +70,8 @@ struct Checkpoint {
 impl Whole {
     fn new(spare_tables: usize, allow_executable_memory: bool) -> Self {
         let (_, tables) = System::new(OWN_TABLES + spare_tables).unwrap();
-        let memory = GuestMemory::new(Region::anonymous(FRAMES * PAGE_SIZE).unwrap(), RAM_BASE, 0);
+        let memory =
+            GuestMemory::new(TrackedRegion::anonymous(FRAMES * PAGE_SIZE, HostOnly::default()).unwrap(), RAM_BASE, 0);
         let mut space = AddressSpace::new(Parts { memory, tables: Box::new(tables), allow_executable_memory });
         space.place_heap(address(HEAP));
         Self { space }
@@ -79,7 +80,7 @@ impl Whole {
     fn of_checkpoint(checkpoint: &Checkpoint) -> Self {
         let (_, tables) = System::of_checkpoint(&checkpoint.pages).unwrap();
         let contents: &Arc<Contents> = checkpoint.space.contents();
-        let region = Region::of_contents(contents).unwrap();
+        let region = TrackedRegion::of_contents(contents, HostOnly::default()).unwrap();
         let memory = GuestMemory::of_contents(region, RAM_BASE, 0, contents);
         Self { space: AddressSpace::of_checkpoint(&checkpoint.space, memory, Box::new(tables)) }
     }

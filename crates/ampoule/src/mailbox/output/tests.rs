@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use ampoule_vmm::HostOnly;
 use proptest::prelude::*;
 
 use super::*;
@@ -19,9 +20,9 @@ fn taken(area: &[u8], claimed: u32) -> Result<Taken, ProtocolViolation> {
 }
 
 /// A mailbox's region and layout, and where the guest says how many bytes wait.
-fn mailbox() -> (Arc<Region>, Layout, usize) {
+fn mailbox() -> (Arc<TrackedRegion>, Layout, usize) {
     let layout = Layout::new(4096);
-    (Region::anonymous(layout.len()).unwrap(), layout, layout.guest_line() + PRINTED_OFFSET)
+    (TrackedRegion::anonymous(layout.len(), HostOnly::default()).unwrap(), layout, layout.guest_line() + PRINTED_OFFSET)
 }
 
 fn record(stream: u16, length: u16, text: &[u8]) -> Vec<u8> {

@@ -1,6 +1,6 @@
 //! Payloads against plain slices: written and read in pieces of every size.
 
-use ampoule_vmm::PAGE_SIZE;
+use ampoule_vmm::{HostOnly, PAGE_SIZE, PageSet};
 use proptest::prelude::*;
 
 use super::*;
@@ -28,9 +28,8 @@ fn put() -> impl Strategy<Value = Put> {
 proptest! {
     #[test]
     fn what_is_written_in_pieces_is_there_in_the_end(puts in prop::collection::vec(put(), 0..200)) {
-        let region = Region::anonymous(2 * PAGE_SIZE).unwrap();
-        let written = AtomicUsize::new(0);
-        let mut sink = PayloadArea::new(&region, OFFSET..OFFSET + LEN, &written).sink();
+        let region = TrackedRegion::anonymous(2 * PAGE_SIZE, HostOnly::default()).unwrap();
+        let mut sink = PayloadArea::new(&region, OFFSET..OFFSET + LEN).sink();
         let mut expected = Vec::new();
         for put in puts {
             match put {
@@ -50,7 +49,10 @@ proptest! {
         let mut found = vec![0; expected.len()];
         region.read(OFFSET, &mut found).unwrap();
         prop_assert!(found == expected);
-        prop_assert_eq!(written.load(Ordering::Relaxed), expected.len());
+        let mut written = PageSet::new(2);
+        region.take_written(&mut written);
+        let expected_pages: Vec<_> = (OFFSET / PAGE_SIZE..(OFFSET + expected.len()).div_ceil(PAGE_SIZE)).collect();
+        prop_assert_eq!(written.iter().collect::<Vec<_>>(), if expected.is_empty() { vec![] } else { expected_pages });
     }
 
     #[test]
@@ -58,7 +60,7 @@ proptest! {
         pieces in prop::collection::vec(prop_oneof![6 => 0..9_usize, 1 => 0..600_usize], 0..200),
         length in 0..LEN,
     ) {
-        let region = Region::anonymous(2 * PAGE_SIZE).unwrap();
+        let region = TrackedRegion::anonymous(2 * PAGE_SIZE, HostOnly::default()).unwrap();
         let bytes: Vec<u8> = (0..LEN).map(|at| at as u8 | 1).collect();
         region.write(OFFSET, &bytes).unwrap();
         let mut source = PayloadSource::new(&region, OFFSET, length);
@@ -70,7 +72,7 @@ proptest! {
             prop_assert!(found == bytes[at..at + piece], "{} bytes at {}", piece, at);
             at += piece;
             // Who reads a byte again finds that it has changed.
-            region.fill_zero(OFFSET, at).unwrap();
+            region.write(OFFSET, &vec![0; at]).unwrap();
         }
     }
 }

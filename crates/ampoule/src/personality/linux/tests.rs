@@ -9,7 +9,7 @@ mod signals;
 mod time;
 
 use ampoule_vmm::x86_64::paging::PageTables;
-use ampoule_vmm::{GuestPhys, GuestVirt, PAGE_SIZE, Region};
+use ampoule_vmm::{GuestPhys, GuestVirt, HostOnly, PAGE_SIZE, Region, TrackedRegion};
 use proptest::prelude::*;
 
 use crate::address_space::{Parts, Placement, Protection};
@@ -90,7 +90,11 @@ impl Guest {
     fn new() -> Self {
         let tables = Region::anonymous(64 * PAGE_SIZE).unwrap();
         let mut space = AddressSpace::new(Parts {
-            memory: GuestMemory::new(Region::anonymous(FRAMES * PAGE_SIZE).unwrap(), GuestPhys(0x1_0000_0000), 0),
+            memory: GuestMemory::new(
+                TrackedRegion::anonymous(FRAMES * PAGE_SIZE, HostOnly::default()).unwrap(),
+                GuestPhys(0x1_0000_0000),
+                0,
+            ),
             tables: Box::new(PageTables::new(tables, GuestPhys(0), 0..64 * PAGE_SIZE).unwrap()),
             allow_executable_memory: false,
         });

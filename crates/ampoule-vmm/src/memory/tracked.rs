@@ -1,0 +1,335 @@
+//! A region of which is known what the host has written: there is no way to write it that is not noted.
+
+use std::fmt;
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use crate::address::PAGE_SIZE;
+use crate::page_set::PageSet;
+
+use super::{Contents, OutOfRegion, PartReader, PartWriter, Region, RevokeError};
+
+/// Memory of a guest, with a note of the pages that the host has written.
+///
+/// It begins with bytes that are the [host's alone](HostOnly), whose pages are never in the note.
+pub struct TrackedRegion {
+    region: Arc<Region>,
+    host_only: HostOnly,
+    /// How far the host has written its own bytes since they were last [wiped](Self::wipe_host_only).
+    host_only_end: AtomicUsize,
+    /// One bit for each page that the host has written.
+    written: Box<[AtomicU64]>,
+    /// One bit for each of the words of `written` that is not zero.
+    occupied: Box<[AtomicU64]>,
+}
+
+/// Bytes at the start of a region that the guest cannot write and no snapshot holds. How many they are is a multiple of
+/// [`PAGE_SIZE`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HostOnly {
+    /// How many there are.
+    pub len: usize,
+    /// How many of them, at the start, stay when the others are [wiped](TrackedRegion::wipe_host_only).
+    pub kept: usize,
+}
+
+impl TrackedRegion {
+    /// Reserves `len` bytes, like [`Region::anonymous`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`Region::anonymous`].
+    pub fn anonymous(len: usize, host_only: HostOnly) -> io::Result<Arc<TrackedRegion>> {
+        Ok(Arc::new(Self::new(Region::anonymous(len)?, host_only)))
+    }
+
+    /// A region that shows `contents`, copy-on-write, and has not been written.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Region::of_contents`].
+    pub fn of_contents(contents: &Contents, host_only: HostOnly) -> io::Result<Arc<TrackedRegion>> {
+        Ok(Arc::new(Self::new(Region::of_contents(contents)?, host_only)))
+    }
+
+    pub(crate) fn new(region: Arc<Region>, host_only: HostOnly) -> TrackedRegion {
+        assert!(host_only.len.is_multiple_of(PAGE_SIZE) && host_only.kept <= host_only.len);
+        let words = (region.len() / PAGE_SIZE).div_ceil(BITS);
+        let bits = |words: usize| (0..words).map(|_| AtomicU64::new(0)).collect();
+        TrackedRegion {
+            region,
+            host_only,
+            host_only_end: AtomicUsize::new(host_only.kept),
+            written: bits(words),
+            occupied: bits(words.div_ceil(BITS)),
+        }
+    }
+
+    /// The region itself, for whoever shows it to a guest.
+    pub(crate) fn region(&self) -> &Arc<Region> {
+        &self.region
+    }
+
+    /// The size in bytes.
+    #[expect(clippy::len_without_is_empty, reason = "a region is never empty")]
+    pub fn len(&self) -> usize {
+        self.region.len()
+    }
+
+    /// The size in pages.
+    pub fn pages(&self) -> usize {
+        self.len() / PAGE_SIZE
+    }
+
+    /// Copies the bytes from `offset` on into `into`.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfRegion`] when the range does not lie within the region; nothing is copied then.
+    pub fn read(&self, offset: usize, into: &mut [u8]) -> Result<(), OutOfRegion> {
+        self.region.read(offset, into)
+    }
+
+    /// Reads eight bytes from `offset` on in one access, as a little-endian number.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfRegion`] when the range does not lie within the region.
+    pub fn read_u64(&self, offset: usize) -> Result<u64, OutOfRegion> {
+        self.region.read_u64(offset)
+    }
+
+    /// A part that is read in small pieces.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfRegion`] when it does not lie within the region.
+    pub fn part_reader(&self, offset: usize, len: usize) -> Result<PartReader<'_>, OutOfRegion> {
+        self.region.part_reader(offset, len)
+    }
+
+    /// Copies `from` to the bytes from `offset` on.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfRegion`] when the range does not lie within the region; nothing is copied then.
+    pub fn write(&self, offset: usize, from: &[u8]) -> Result<(), OutOfRegion> {
+        self.region.write(offset, from)?;
+        self.note(offset, from.len());
+        Ok(())
+    }
+
+    /// Writes eight bytes from `offset` on in one access, as a little-endian number.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfRegion`] when the range does not lie within the region; nothing is written then.
+    pub fn write_u64(&self, offset: usize, value: u64) -> Result<(), OutOfRegion> {
+        self.region.write_u64(offset, value)?;
+        self.note(offset, size_of::<u64>());
+        Ok(())
+    }
+
+    /// A part that is written in small pieces. What was written is noted when the writer goes.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfRegion`] when it does not lie within the region.
+    pub fn part_writer(&self, offset: usize, len: usize) -> Result<TrackedWriter<'_>, OutOfRegion> {
+        Ok(TrackedWriter { part: self.region.part_writer(offset, len)?, end: 0, offset, region: self })
+    }
+
+    /// Makes bytes zero, and the hypervisor forget its translations of the pages that lie within; like [`Region::discard`].
+    /// `current` is what the region holds where nothing has been written: pages that are to hold zeros need no note.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Region::discard`].
+    pub fn discard(&self, offset: usize, len: usize, current: &Contents) -> Result<(), RevokeError> {
+        current.stored_in(offset / PAGE_SIZE..(offset + len).div_ceil(PAGE_SIZE)).for_each(|page| self.insert(page));
+        self.region.discard(offset, len)
+    }
+
+    /// Makes pages hold zeros; like [`Region::zero_pages`]. `current` is as for [`discard`](Self::discard).
+    ///
+    /// # Panics
+    ///
+    /// When the region has no such page.
+    pub fn zero_pages(&self, pages: Range<usize>, current: &Contents) {
+        current.stored_in(pages.clone()).for_each(|page| self.insert(page));
+        self.region.zero_pages(pages);
+    }
+
+    /// Makes zero what the host has written of its own bytes, but for those that are to be kept.
+    pub fn wipe_host_only(&self) {
+        let HostOnly { kept, .. } = self.host_only;
+        let end = self.host_only_end.swap(kept, Ordering::Relaxed);
+        self.region.fill_zero(kept, end - kept).expect("the host's bytes lie in the region");
+    }
+
+    /// Moves the note of the pages that the host has written into `pages`.
+    ///
+    /// # Panics
+    ///
+    /// When `pages` is for a region of another size.
+    pub fn take_written(&self, pages: &mut PageSet) {
+        assert_eq!(pages.capacity(), self.pages(), "a set of the pages of another region");
+        for (index, occupied) in self.occupied.iter().enumerate() {
+            for word in bits(take(occupied)).map(|bit| index * BITS + bit) {
+                let written = take(&self.written[word]);
+                bits(written).for_each(|bit| pages.insert(word * BITS + bit));
+            }
+        }
+    }
+
+    /// Makes the region show `contents`; like [`Contents::show_in`]. Nothing has been written then.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Contents::show_in`].
+    pub fn show(&self, contents: &Contents) -> io::Result<()> {
+        contents.show_in(&self.region)
+    }
+
+    /// What the region holds, given that it held `before` and only the pages `changed` can differ; like [`Contents::updated`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`Contents::updated`].
+    pub fn freeze(
+        &self,
+        before: &Arc<Contents>,
+        changed: impl IntoIterator<Item = usize>,
+    ) -> io::Result<Arc<Contents>> {
+        before.updated(&self.region, changed)
+    }
+
+    /// Writes what these pages should hold over what they hold, and returns how many there were; like
+    /// [`Contents::write_back`].
+    pub fn write_back(&self, contents: &Contents, pages: impl IntoIterator<Item = usize>) -> usize {
+        contents.write_back(&self.region, pages)
+    }
+
+    /// Whether a page holds what it should; like [`Contents::is_in`].
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfRegion`] when the region has no such page.
+    pub fn holds(&self, contents: &Contents, page: usize) -> Result<bool, OutOfRegion> {
+        contents.is_in(&self.region, page)
+    }
+
+    /// Like [`Region::release`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`Region::release`].
+    pub fn release(&self, pages: Range<usize>) -> Result<(), OutOfRegion> {
+        self.region.release(pages)
+    }
+
+    /// Like [`Region::revoke`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`Region::revoke`].
+    pub fn revoke(&self, offset: usize, len: usize) -> Result<(), RevokeError> {
+        self.region.revoke(offset, len)
+    }
+
+    /// Notes that bytes were written, which lie within the region.
+    fn note(&self, offset: usize, len: usize) {
+        let end = offset + len;
+        if end <= self.host_only.len {
+            if self.host_only_end.load(Ordering::Relaxed) < end {
+                self.host_only_end.fetch_max(end, Ordering::Relaxed);
+            }
+        } else if len > 0 {
+            (offset / PAGE_SIZE..end.div_ceil(PAGE_SIZE)).for_each(|page| self.insert(page));
+        }
+    }
+
+    fn insert(&self, page: usize) {
+        set_bit(&self.written, page);
+        set_bit(&self.occupied, page / BITS);
+    }
+}
+
+impl fmt::Debug for TrackedRegion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TrackedRegion")
+            .field("region", &self.region)
+            .field("host_only", &self.host_only)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A part of a [`TrackedRegion`] that is written a few bytes at a time.
+#[derive(Debug)]
+pub struct TrackedWriter<'region> {
+    part: PartWriter<'region>,
+    /// How far it has been written.
+    end: usize,
+    offset: usize,
+    region: &'region TrackedRegion,
+}
+
+impl TrackedWriter<'_> {
+    /// Copies `from` to the bytes from the offset `at` of the part on, all before which has been written.
+    ///
+    /// # Panics
+    ///
+    /// When these do not all lie within the part.
+    #[inline]
+    pub fn write(&mut self, at: usize, from: &[u8]) {
+        self.part.write(at, from);
+        // A maximum would make each write wait for the one before it.
+        self.end = at + from.len();
+    }
+
+    /// Copies `from` over bytes of the part that have been written.
+    ///
+    /// # Panics
+    ///
+    /// When these do not all lie within the part.
+    #[inline]
+    pub fn write_again(&mut self, at: usize, from: &[u8]) {
+        debug_assert!(at + from.len() <= self.end);
+        self.part.write(at, from);
+    }
+}
+
+impl Drop for TrackedWriter<'_> {
+    fn drop(&mut self) {
+        self.region.note(self.offset, self.end);
+    }
+}
+
+fn set_bit(words: &[AtomicU64], index: usize) {
+    let (word, bit) = (&words[index / BITS], 1 << (index % BITS));
+    // What is set already, as is the rule, is only looked at.
+    if word.load(Ordering::Relaxed) & bit == 0 {
+        word.fetch_or(bit, Ordering::Relaxed);
+    }
+}
+
+/// Makes a word 0. One that is so already, as most are, is only looked at.
+fn take(word: &AtomicU64) -> u64 {
+    if word.load(Ordering::Relaxed) == 0 { 0 } else { word.swap(0, Ordering::Relaxed) }
+}
+
+/// The positions of the bits that are set.
+fn bits(mut word: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let bit = (word != 0).then(|| word.trailing_zeros() as usize)?;
+        word &= word - 1;
+        Some(bit)
+    })
+}
+
+const BITS: usize = u64::BITS as usize;
+
+#[cfg(test)]
+mod tests;

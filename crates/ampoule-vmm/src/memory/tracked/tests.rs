@@ -1,0 +1,75 @@
+use super::*;
+
+const PAGES: usize = 70;
+
+fn written(region: &TrackedRegion) -> Vec<usize> {
+    let mut pages = PageSet::new(PAGES);
+    region.take_written(&mut pages);
+    pages.iter().collect()
+}
+
+fn region(host_only: HostOnly) -> Arc<TrackedRegion> {
+    TrackedRegion::anonymous(PAGES * PAGE_SIZE, host_only).unwrap()
+}
+
+#[test]
+fn what_is_written_is_in_the_note_once() {
+    let region = region(HostOnly::default());
+    region.write(3 * PAGE_SIZE - 1, &[1, 2]).unwrap();
+    region.write_u64(69 * PAGE_SIZE, 7).unwrap();
+    region.write(10 * PAGE_SIZE, &[]).unwrap();
+    region.write(PAGES * PAGE_SIZE - 1, &[1, 2]).unwrap_err();
+    assert_eq!(written(&region), [2, 3, 69]);
+    assert_eq!(written(&region), []);
+}
+
+#[test]
+fn a_writer_notes_as_far_as_it_has_come() {
+    let region = region(HostOnly::default());
+    let mut writer = region.part_writer(PAGE_SIZE, 8 * PAGE_SIZE).unwrap();
+    writer.write(0, &[1; 10]);
+    writer.write(10, &[2; PAGE_SIZE]);
+    writer.write_again(0, &[3]);
+    drop(writer);
+    assert_eq!(written(&region), [1, 2]);
+    drop(region.part_writer(PAGE_SIZE, PAGE_SIZE).unwrap());
+    assert_eq!(written(&region), []);
+}
+
+#[test]
+fn a_writer_that_a_panic_ends_has_noted_all_the_same() {
+    let region = region(HostOnly::default());
+    let end = std::panic::catch_unwind(|| {
+        let mut writer = region.part_writer(5 * PAGE_SIZE, PAGE_SIZE).unwrap();
+        writer.write(0, &[1]);
+        panic!("a value that cannot be encoded");
+    });
+    assert!(end.is_err());
+    assert_eq!(written(&region), [5]);
+}
+
+#[test]
+fn the_hosts_own_bytes_are_wiped_and_never_in_the_note() {
+    let region = region(HostOnly { len: 2 * PAGE_SIZE, kept: 16 });
+    region.write(0, &[1; 16]).unwrap();
+    region.part_writer(16, 2 * PAGE_SIZE - 16).unwrap().write(0, &[2; 5000]);
+    region.write(2 * PAGE_SIZE, &[3]).unwrap();
+    assert_eq!(written(&region), [2]);
+    region.wipe_host_only();
+    let mut bytes = vec![0; 2 * PAGE_SIZE + 1];
+    region.read(0, &mut bytes).unwrap();
+    assert!(
+        bytes[..16] == [1; 16] && bytes[16..2 * PAGE_SIZE].iter().all(|byte| *byte == 0) && bytes[2 * PAGE_SIZE] == 3
+    );
+}
+
+#[test]
+fn zeros_are_noted_where_something_else_is_to_be() {
+    let region = region(HostOnly::default());
+    region.write(PAGE_SIZE, &[1; 2 * PAGE_SIZE]).unwrap();
+    let current = region.freeze(&Contents::zero(PAGES), [1, 2]).unwrap();
+    written(&region);
+    region.zero_pages(0..2, &current);
+    region.discard(2 * PAGE_SIZE, 2 * PAGE_SIZE, &current).unwrap();
+    assert_eq!(written(&region), [1, 2]);
+}
