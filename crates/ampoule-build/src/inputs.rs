@@ -55,7 +55,7 @@ impl Inputs {
     }
 
     /// The dep-info lists the sources of local packages, with two gaps: packages behind one that is not local (by `[patch]`),
-    /// and what a build script reads that does not tell cargo what it reads.
+    /// and what a build script reads without naming it to cargo.
     fn add_local_package(&mut self, package: &LocalPackage, out_dir: &Path) {
         let listed = self.paths.iter().any(|path| path.starts_with(&package.dir));
         let silent = !package.build_script_outputs.iter().all(|output| names_inputs(output));
@@ -107,7 +107,7 @@ fn parse_dep_info(text: &str) -> Vec<PathBuf> {
     paths
 }
 
-/// Whether a build script told cargo what it depends on. What it printed is kept beside its output directory.
+/// Whether a build script named to cargo what it depends on. What it printed is kept beside its output directory.
 fn names_inputs(build_script_output: &Path) -> bool {
     fs::read_to_string(build_script_output.with_file_name("output")).is_ok_and(|printed| {
         printed.lines().any(|line| line.starts_with("cargo:rerun-if-") || line.starts_with("cargo::rerun-if-"))

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::BuildError;
 use crate::target::GLIBC;
 
-/// What cargo tells a build script about itself and the host.
+/// What cargo lets a build script know of itself and the host.
 #[derive(Debug, Clone)]
 pub(crate) struct BuildScript {
     /// Directory of the host's package.
@@ -41,7 +41,7 @@ impl BuildScript {
     }
 }
 
-/// Cargo tells a build script the linker of the host's target only; that of another target is known when it was configured by
+/// Cargo passes a build script the linker of the host's target only; that of another target is known when it was configured by
 /// an environment variable.
 fn glibc_linker() -> Option<OsString> {
     let host_is_glibc = env::var_os("TARGET").is_some_and(|target| target == GLIBC);

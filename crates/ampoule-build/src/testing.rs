@@ -29,7 +29,7 @@ impl TestDir {
         path
     }
 
-    /// What cargo would tell the build script of a host package `host` in this directory.
+    /// What cargo would pass to the build script of a host package `host` in this directory.
     pub(crate) fn build_script(&self) -> BuildScript {
         let package_dir = self.0.join("host");
         fs::create_dir_all(&package_dir).unwrap();

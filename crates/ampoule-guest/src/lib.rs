@@ -43,19 +43,19 @@
 //! There is one call at a time. State that is to last from one call to the next lives in statics and thread-locals, and
 //! [`main!`] can prepare it before the first call.
 //!
-//! # Guests that are put back
+//! # Guests that are restored
 //!
-//! A host can put a guest back to an earlier state, and can make many guests from one state. All of the guest's memory goes
+//! A host can restore a guest to an earlier state, and can make many guests from one state. All of the guest's memory goes
 //! back, and with it what was meant to be unique: the state of a random number generator, a counter from which ids are
-//! made, a nonce. Each guest made from that state would go on with the same. The random numbers that the guest asks its
+//! made, a nonce. Each guest made from that state would continue with the same. The random numbers that the guest asks its
 //! host for (`getrandom`, which most crates draw their seeds from) always differ.
 //!
-//! [`on_restore`] registers a function that makes such state anew before the next call. [`generation()`] tells whether the
-//! guest was put back since something was made. Both cost next to nothing while the guest is not put back.
+//! [`on_restore`] registers a function that renews such state before the next call. [`generation()`] shows whether the
+//! guest was restored since something was made. Both cost next to nothing while the guest is not restored.
 //!
 //! The standard library draws the keys of [`HashMap`](std::collections::HashMap) once, when the first map is made, and not
 //! again: guests from one state have the same keys. Where keys of the map come from an attacker who might learn about one
-//! guest from another, use a hasher with a seed that a hook sets, and make the map anew with it.
+//! guest from another, use a hasher with a seed that a hook sets, and rebuild the map with it.
 //!
 //! # What is available
 //!

@@ -1,20 +1,20 @@
-//! How a guest finds out that its host has put it back to an earlier state.
+//! How a guest finds out that its host has restored it to an earlier state.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use crate::{rt, testing};
 
-/// The guest's generation: another one whenever the host has put the guest back.
+/// The guest's generation: another one whenever the host has restored the guest.
 ///
-/// The host puts a guest back when it resets or restores its sandbox, and when it makes a sandbox from a snapshot. Guests
+/// The host restores a guest when it resets or restores its sandbox, and when it makes a sandbox from a snapshot. Guests
 /// that come from the same snapshot have different generations. Whoever keeps something that no two of them may share
-/// keeps the generation beside it, and makes it anew when the two differ; [`on_restore`] does so without a comparison at
+/// keeps the generation beside it, and renews it when the two differ; [`on_restore`] does so without a comparison at
 /// each use.
 ///
 /// The generation says only whether two moments belong to the same run of the guest. It is neither secret nor random, and
 /// generations have no order. It does not change while a function of the guest runs. Reading it is a load from memory. It
-/// is 0 where the host's version of the ABI is 1.0, which does not tell.
+/// is 0 where the host's version of the ABI is 1.0, which has none.
 ///
 /// Without a sandbox it is 1, and [`testing::restore`] changes it.
 ///
@@ -54,9 +54,9 @@ pub fn generation() -> u64 {
     rt::generation().unwrap_or_else(testing::generation)
 }
 
-/// Has a function called once after the host has put the guest back, before the next exported function runs.
+/// Has a function called once after the host has restored the guest, before the next exported function runs.
 ///
-/// A hook makes anew what must not be the same in two guests that come from one state, such as the seed of a random
+/// A hook renews what must not be the same in two guests that come from one state, such as the seed of a random
 /// number generator:
 ///
 /// ```
@@ -102,10 +102,10 @@ pub fn generation() -> u64 {
 ///
 /// # When hooks run
 ///
-/// Not before the first call of a guest that was started and not put back. Otherwise before the next call that reaches an
-/// exported function, in the order in which they were registered; once, however often the guest was put back in between.
-/// With no hook to run, a call pays for the comparison of two numbers. A host whose version of the ABI is 1.0 does not tell
-/// that it puts a guest back, and no hook runs there ([`generation`] is 0).
+/// Not before the first call of a guest that was started and not restored. Otherwise before the next call that reaches an
+/// exported function, in the order in which they were registered; once, however often the guest was restored in between.
+/// With no hook to run, a call pays for the comparison of two numbers. A host whose version of the ABI is 1.0 does not
+/// announce that it restores a guest, and no hook runs there ([`generation`] is 0).
 ///
 /// A hook is part of the call before whose function it runs: it may call the host, the call's limits count what it uses,
 /// and where it panics, the call ends as if the function had, without running the hooks after it and the function. The
@@ -114,11 +114,11 @@ pub fn generation() -> u64 {
 ///
 /// # Which hooks run
 ///
-/// Hooks lie in the guest's memory like all of its state: a guest that is put back has the hooks that it had in the state
+/// Hooks lie in the guest's memory like all of its state: a guest that is restored has the hooks that it had in the state
 /// it goes back to, and no later one. Those that [`main!`](crate::main) registers while it prepares the guest are in
 /// every state to which a host can go back. One that is registered later, for example by a library when it is used for
 /// the first time, is in the states since then, in which what it cares for exists. Registering does not call the hook,
-/// not even in a guest that was put back before; a hook that a hook registers waits for the next time. There is no way to
+/// not even in a guest that was restored before; a hook that a hook registers waits for the next time. There is no way to
 /// take a hook back.
 ///
 /// Hooks belong to the thread that registers them, which matters only in tests: a guest has one thread.
@@ -139,7 +139,7 @@ impl Watch {
         Self { settled: generation() }
     }
 
-    /// Runs the hooks if the guest was put back since they did.
+    /// Runs the hooks if the guest was restored since they did.
     ///
     /// # Panics
     ///

@@ -19,7 +19,7 @@
 //! travel. Their types may differ from those of the import as they may on a host: an import's `&str` is a closure's
 //! `String`.
 //!
-//! [`restore`] stands in for a host that puts the guest back.
+//! [`restore`] stands in for a host that restores the guest.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -99,7 +99,7 @@ impl Drop for Provided {
     }
 }
 
-/// Does on this thread what a guest notices when its host puts it back: changes the
+/// Does on this thread what a guest notices when its host restores it: changes the
 /// [`generation`](crate::generation()) and runs the hooks of [`on_restore`](crate::on_restore). The state in statics and
 /// thread-locals stays as it is.
 ///

@@ -102,7 +102,7 @@ fn a_restore_changes_the_generation_and_runs_the_hooks_each_time() {
     let counted = Rc::clone(&runs);
     on_restore(move || counted.set(counted.get() + 1));
     let first = generation();
-    assert_ne!(first, 0, "0 is for hosts that do not tell");
+    assert_ne!(first, 0, "0 is for hosts that have no generations");
     assert_eq!((generation(), runs.get()), (first, 0));
 
     restore();

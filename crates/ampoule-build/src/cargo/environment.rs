@@ -30,7 +30,7 @@ fn is_for_host(name: &str, value: &OsStr) -> bool {
     }
 }
 
-/// Tells programs that take rustc's place to look at code from those that compile, such as sccache.
+/// Distinguishes programs that take rustc's place to look at code from those that compile, such as sccache.
 fn is_analyzer(wrapper: &OsStr) -> bool {
     Path::new(wrapper).file_stem().is_some_and(|name| ANALYZERS.iter().any(|analyzer| name == *analyzer))
 }

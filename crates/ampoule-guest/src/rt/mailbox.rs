@@ -36,7 +36,7 @@ pub(super) struct Mailbox {
 }
 
 /// What changes from call to call. It is meant to lie on the stack from which calls are served: in a page that is written in
-/// every call anyway, since each page that is written has to be put back when the host restores the guest.
+/// every call anyway, since each written page has to be copied back when the host restores the guest.
 #[derive(Debug)]
 pub(super) struct Session {
     outbound_is_free: Cell<bool>,
@@ -56,8 +56,8 @@ pub(crate) fn generation() -> Option<u64> {
 }
 
 impl Mailbox {
-    /// The mailbox of this thread, if it runs in a sandbox. It is not to be kept for longer than a function of this crate runs:
-    /// it can be used until the [`Calls`] are dropped.
+    /// The mailbox of this thread, if it runs in a sandbox. It is not to be kept for longer than a function of this crate
+    /// runs: it can be used until the [`Calls`] are dropped.
     pub(super) fn current() -> Option<&'static Self> {
         CURRENT.get()
     }

@@ -2,8 +2,8 @@
 //!
 //! Whatever `std` prints ends in the C library's function `write`, and what C's streams print (`printf`) in that function by
 //! its other name. This module defines both in place of the C library's, which the linker leaves out: they put text for the
-//! two standard streams into the area, if there is room, and make the system call otherwise. The host takes what waits before it serves a system call, so all text arrives in the
-//! order in which it was written, whichever way it went.
+//! two standard streams into the area, if there is room, and make the system call otherwise. The host takes what waits before
+//! it serves a system call, so all text arrives in the order in which it was written, whichever way it went.
 //!
 //! What differs from the system call: text for a descriptor that was closed is lost without an error, and an address that
 //! cannot be read is a fault. What `writev` writes, and the streams of a C library that has no such names (musl), goes by

@@ -24,7 +24,7 @@ pub(super) fn install_hook() {
 }
 
 /// Forgets the panics that were caught before. Where there are none, this writes nothing: memory that a call writes has to be
-/// put back when the host restores the guest.
+/// copied back when the host restores the guest.
 pub(super) fn forget() {
     if HAS_LAST.get() {
         set_last(None);

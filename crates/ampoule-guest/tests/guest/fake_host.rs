@@ -21,7 +21,7 @@ pub(crate) const AREA_LEN: usize = 4096;
 /// Bytes of the output area.
 const OUTPUT_LEN: usize = 256;
 
-/// The generation of a guest that was not put back.
+/// The generation of a guest that was not restored.
 pub(crate) const FIRST_GENERATION: u64 = 70;
 
 /// The host side of a guest that waits for a call.
@@ -123,7 +123,7 @@ impl FakeHost {
         self.respond(HostMessageKind::Failure, status as u32, needed, &payload);
     }
 
-    /// Tells the guest that it was put back. Its memory stays as it is, so it is as if it had been put back to this moment.
+    /// Lets the guest notice a restore. Its memory stays as it is, so it is as if it had been restored to this moment.
     pub(crate) fn change_generation(&mut self) -> u64 {
         // SAFETY: the guest waits in the doorbell.
         let generation = unsafe { &mut (*self.memory.info_page()).generation };
@@ -328,7 +328,7 @@ impl Memory {
     }
 }
 
-/// The doorbell: lets the test go on and waits for it.
+/// The doorbell: lets the test continue and waits for it.
 extern "C" fn ring() {
     let memory = MEMORY.get().expect("the guest has a mailbox");
     memory.turns.give(Turn::Host);

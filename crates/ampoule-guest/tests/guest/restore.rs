@@ -63,7 +63,7 @@ fn the_generation_is_the_one_that_the_host_tells() {
 #[test]
 fn hooks_run_once_after_the_guest_was_put_back_and_before_the_function() {
     let mut host = FakeHost::start_with(|| on_restore(|| log(1)));
-    assert!(log_of(&mut host).is_empty(), "the guest was not put back before its first call");
+    assert!(log_of(&mut host).is_empty(), "the guest was not restored before its first call");
     assert!(log_of(&mut host).is_empty());
 
     host.change_generation();

@@ -120,7 +120,7 @@ fn curious() -> Curious {
     Curious
 }
 
-/// Asks the host while it is encoded, and goes on when that panics.
+/// Asks the host while it is encoded, and continues when that panics.
 struct Stubborn;
 
 impl Serialize for Stubborn {

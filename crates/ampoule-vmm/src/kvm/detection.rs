@@ -46,7 +46,7 @@ pub enum Needed {
     Nothing,
     /// These bits.
     Bits(i32),
-    /// At least so much.
+    /// At least this much.
     AtLeast(i32),
 }
 

@@ -2,8 +2,8 @@
 //! (Documentation/virt/kvm/api.rst, "KVM_CAP_DIRTY_LOG_RING").
 //!
 //! The kernel adds an entry when it makes a page writable for the guest. Looking for new ones is no system call. An entry
-//! stays in the ring until it is given back, and so does the page's permission: a page that has been told costs nothing any
-//! more. When the ring is full, the vCPU stops.
+//! stays in the ring until it is given back, and until then the page stays writable: a page that has been reported costs nothing
+//! any more. When the ring is full, the vCPU stops.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -34,7 +34,7 @@ pub(super) struct SlotPage {
 pub(super) enum Protection {
     /// The guest's next write to it makes a new entry.
     Restored,
-    /// The guest goes on writing it, unnoticed.
+    /// The guest can keep writing it, unnoticed.
     Lifted,
 }
 
@@ -67,7 +67,7 @@ impl DirtyRing {
 
     /// Marks all entries that were read as to be given back, which the kernel does at the next `KVM_RESET_DIRTY_RINGS`. It
     /// protects the page that an entry names when it takes the entry back, and passes over one that names none. So an entry
-    /// whose page is to stay writable is made to name a slot that cannot exist. `decide` is told whether an entry is the last.
+    /// whose page is to stay writable is made to name a slot that cannot exist. `decide` gets to know whether an entry is the last.
     pub(super) fn give_back(&mut self, mut decide: impl FnMut(SlotPage, bool) -> Protection) {
         while self.given_back < self.read {
             let is_last = self.given_back + 1 == self.read;

@@ -69,10 +69,10 @@ impl Kvm {
     }
 
     /// Uses a device that is open already, and tries it out like [`open`](Kvm::open): for a process that may not open it itself
-    /// any more, and was handed the descriptor by another one, or has opened it before it gave up the right to. Errors name it by
-    /// its path under `/proc/self/fd`.
+    /// any more, and was handed the descriptor by another one, or opened it before it gave up the right to. Errors name it by its
+    /// path under `/proc/self/fd`.
     ///
-    /// The sandboxes of `ampoule` are to be told of it by `Builder::hypervisor`. A program that the process executes inherits the
+    /// Pass it to the sandboxes of `ampoule` by `Builder::hypervisor`. A program that the process executes inherits the
     /// descriptor, unless it was opened with `O_CLOEXEC`.
     ///
     /// ```no_run
@@ -100,7 +100,7 @@ impl Kvm {
         let device = Arc::new(device);
         let features = Features { fsgsbase: cpuid::has_fsgsbase(&device.cpuid), xcr0: device.xcr0 };
         let trials = detection.trials.insert(Trials::default());
-        // A trial that a signal ends would tell nothing, and be taken for what the hypervisor does.
+        // A trial that a signal ends would show nothing, and be taken for what the hypervisor does.
         let probed = without_signals(|| {
             probe(features, trials, |supposed| Ok(Box::new(KvmVm::create(device.clone(), supposed)?)))
         });
@@ -127,7 +127,7 @@ impl Kvm {
     /// [`OpenError`] says what is wrong and what to do about it.
     pub fn shared() -> Result<Arc<Kvm>, OpenError> {
         static SHARED: PerProcess<Mutex<Option<Arc<Kvm>>>> = PerProcess::new();
-        // A child goes on with its parent's, unless that was just being opened.
+        // A child keeps its parent's, unless that was just being opened.
         let inherited = |parents: &Mutex<Option<Arc<Kvm>>>| parents.try_lock().ok()?.clone();
         let shared = SHARED
             .get(|parents| Mutex::new(parents.and_then(inherited)))
@@ -163,7 +163,7 @@ struct Device {
     xcr0: u64,
     /// The size of a vCPU's shared page and what follows it, in bytes.
     run_page_len: usize,
-    /// Whether vCPUs tell their statistics.
+    /// Whether the statistics of vCPUs can be read.
     has_statistics: bool,
 }
 

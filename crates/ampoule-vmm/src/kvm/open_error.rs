@@ -14,7 +14,8 @@ use crate::x86_64::probe::ProbeError;
 
 use super::detection::Detection;
 
-/// Why KVM cannot be used, with all details. Where KVM is there and does not suffice, the text ends with a list of all that was found out.
+/// Why KVM cannot be used, with all details. Where KVM is there and does not suffice, the text ends with a list of all that was
+/// found out.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
@@ -82,8 +83,8 @@ pub enum OpenError {
         /// What could not be had.
         reason: ProbeError,
     },
-    /// KVM is there, but does not tell what it offers to guests.
-    #[error("{}: KVM does not tell what it offers to guests: {reason}{}", path.display(), Findings(detection))]
+    /// KVM is there, but does not report what it offers to guests.
+    #[error("{}: KVM does not report what it offers to guests: {reason}{}", path.display(), Findings(detection))]
     Undescribed {
         /// The device's path.
         path: PathBuf,

@@ -1,4 +1,4 @@
-//! What a vCPU and the kernel tell each other about a run: why it stopped, the registers, and the request to stop at once.
+//! What a vCPU and the kernel say to each other about a run: why it stopped, the registers, and the request to stop at once.
 //!
 //! The kernel writes the page during `KVM_RUN` only, except that any thread may store to `immediate_exit` at any time. So every
 //! access but that one happens through the vCPU's own [`RunPage`], which exists once; the byte `immediate_exit` is only ever
@@ -143,7 +143,7 @@ impl RunPage {
     }
 }
 
-/// Tells the kernel that these registers were set.
+/// Marks these registers as set, for the kernel to load.
 ///
 /// # Safety
 ///

@@ -1,7 +1,7 @@
 //! The memory slots of a virtual machine, and which of their pages the guest has written.
 //!
 //! 1. A page of a tracked slot is write-protected for the guest, or in one of the vCPUs' rings, or among the slot's
-//!    [`unprotected`](Slot::unprotected) pages. So a write to it is either seen, or was told and not forgotten since.
+//!    [`unprotected`](Slot::unprotected) pages. So a write to it is either seen, or was reported and not forgotten since.
 //! 2. Entries go back to the kernel only when a ring is full or pages are to be forgotten. Pages that are not to be forgotten
 //!    then stay writable, so that each is faulted once, however small the rings are.
 
@@ -94,7 +94,7 @@ impl Slots {
             RevokeError::Protect(reason) => refused(reason, Operation::ForgetWrittenPages),
             RevokeError::OutOfRegion(error) => refused(io::Error::other(error), Operation::ForgetWrittenPages),
         })?;
-        // Comes last: where a page could not be protected, what was written to it is still to be told.
+        // Comes last: where a page could not be protected, what was written to it is still to be reported.
         if let Some(untold) = &mut slot.untold {
             pages.iter().for_each(|page| untold.remove(page));
         }
@@ -134,7 +134,7 @@ impl Slots {
     /// ring, and perhaps for others where the kernel took the entries in pieces.
     ///
     /// Linux stops for a signal since 6.16, and forgets to protect the pages of up to 64 entries that it has taken last. Nothing
-    /// tells of it if these are the last of all, so the last one has to be one whose page is not the kernel's to protect.
+    /// shows that if these are the last of all, so the last one has to be one whose page is not the kernel's to protect.
     fn give_back(&mut self, vm: BorrowedFd<'_>, protect: impl Fn(SlotPage) -> bool) -> io::Result<Taken> {
         for ring in &mut self.rings {
             ring.give_back(|of, is_last| {
@@ -186,7 +186,7 @@ impl Slot {
 }
 
 /// Adds a page to a set of a region's pages. An entry can be older than the region that is in the slot: its page is passed over
-/// where the region has none of that number, and else noted for nothing.
+/// where the region has none of that number, and otherwise reported without need.
 fn note(set: &mut Option<PageSet>, page: u64, region: &Region) {
     let pages = region.len() / PAGE_SIZE;
     if page < pages as u64 {

@@ -75,7 +75,7 @@ impl Interruptor {
     }
 
     /// Ends every call at once that begins after `cancelled` was set, as a kill would. To end the one that is running, too,
-    /// whoever sets it goes on with a sequentially consistent fence and then kills by a [`handle`](Self::handle): the call
+    /// whoever sets it follows with a sequentially consistent fence and then kills by a [`handle`](Self::handle): the call
     /// that this finds running is killed, and a call that it does not find began after the fence and sees what was set.
     #[cfg(feature = "tokio")]
     pub(crate) fn cancel_by(&mut self, cancelled: Arc<AtomicBool>) {
@@ -113,17 +113,17 @@ impl Interruptor {
         })
     }
 
-    /// Tells what serves an exit of the guest, for long perhaps, whether it is to go on.
+    /// For what serves an exit of the guest, for long perhaps: says whether it is to continue.
     pub(crate) fn watch(&self) -> Arc<dyn Watch> {
         Arc::clone(&self.shared) as Arc<dyn Watch>
     }
 
-    /// Whether the call may go on. To be asked before every run of the guest.
+    /// Whether the call may continue. To be asked before every run of the guest.
     pub(crate) fn check(&self) -> Result<(), Interruption> {
         self.shared.state.check()
     }
 
-    /// Runs a function of the application, unless the call may not go on, and gives its result, if the call may go on
+    /// Runs a function of the application, unless the call is to end, and gives its result, if the call may still continue
     /// then. A call must be running.
     pub(crate) fn in_host_function<R>(&self, function: impl FnOnce() -> R) -> Result<R, Interruption> {
         self.shared.state.enter(Phase::Host)?;
@@ -132,7 +132,7 @@ impl Interruptor {
         Ok(result)
     }
 
-    /// Sleeps for so long, or until the call may not go on. A call must be running.
+    /// Sleeps for this long, or until the call is to end. A call must be running.
     pub(crate) fn sleep(&self, duration: Duration) -> Result<(), Interruption> {
         let end = Clock::MONOTONIC.now().after(duration);
         self.shared.state.enter(Phase::Asleep)?;

@@ -42,7 +42,7 @@ use state::{CallNumber, Phase};
 /// | while the host serves an exit of the guest | `Killed` | ends; the guest is not entered again |
 /// | while the guest sleeps (`nanosleep`) | `Killed` | ends; the sleep is cut short |
 /// | inside a host function | `Killed` | ends when the host function returns; what it returned is dropped |
-/// | after the guest's last exit, before the host has taken note of it | `Killed` | ends; its result is dropped |
+/// | after the guest's last exit, before the host has recorded it | `Killed` | ends; its result is dropped |
 /// | after that, while the result is decoded | `NotRunning` | returns its result |
 /// | after another kill, a deadline or a CPU time limit has struck | `AlreadyEnding` | ends for the first reason |
 /// | after the call | `NotRunning` | is over; later calls are not affected |

@@ -57,7 +57,7 @@ impl Shared {
     }
 
     /// The number of the call that is running in this process, and what its thread is doing. That of a process from which this
-    /// one was forked is none of ours: what is known of it here is what it was at the fork, for ever.
+    /// one was forked is none of ours: what is known of it here stays what it was at the fork.
     pub(super) fn running(&self) -> Option<(CallNumber, Phase)> {
         if self.vcpu.is_inherited() { None } else { self.state.running() }
     }
@@ -149,7 +149,7 @@ impl Shared {
 
     pub(super) fn interrupt(&self, call: CallNumber, interruption: Interruption) -> KillOutcome {
         if self.vcpu.is_inherited() {
-            // The thread is another process's. To signal it could hang, or hit another thread in its stead.
+            // The thread is another process's. To signal it could hang, or hit another thread instead.
             return KillOutcome::NotRunning;
         }
         self.state.interrupt(call, interruption, self)

@@ -8,7 +8,7 @@
 //! - In the **guest** it needs a kick: the request to leave the guest and then a signal. The word says so
 //!   ([`KICKING`]), and [`finish`](CallState::finish) waits until the kick is over. So the thread is still in the call
 //!   when the signal is sent, and the request is withdrawn after it was made.
-//! - In a **host function** it is left alone. It comes by the word before it enters the guest again.
+//! - In a **host function** it is left alone. It looks at the word before it enters the guest again.
 //! - **Asleep** it waits for the word to change, and is woken.
 //!
 //! No operation but `finish` and [`wait`](CallState::wait) waits for another thread, and none takes a lock or
@@ -100,18 +100,18 @@ impl<W: Word> CallState<W> {
         number(word)
     }
 
-    /// Whether the call may go on.
+    /// Whether the call may continue.
     pub(super) fn check(&self) -> Result<(), Interruption> {
         cause(self.word.load()).map_or(Ok(()), Err)
     }
 
-    /// Announces what the thread does next, unless the call may not go on.
+    /// Announces what the thread does next, unless the call is to end.
     pub(super) fn enter(&self, phase: Phase) -> Result<(), Interruption> {
         let entered = self.word.try_update(|word| is_open(word).then_some((word & !PHASE) | phase_bits(phase)));
         entered.map(drop).map_err(|word| cause(word).expect("a call is running"))
     }
 
-    /// Announces that the thread goes on with the guest, if the call may go on.
+    /// Announces that the thread returns to the guest, if the call may continue.
     pub(super) fn leave(&self) -> Result<(), Interruption> {
         let before = self.word.update(|word| (word & !PHASE) | phase_bits(Phase::Guest));
         cause(before).map_or(Ok(()), Err)

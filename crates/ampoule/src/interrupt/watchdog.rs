@@ -77,7 +77,7 @@ impl Watchdog {
         self.refusal.store(signal::last_refusal(), Ordering::Relaxed);
     }
 
-    /// Tells that a call of a watched sandbox has a limit that it cannot reach before that moment.
+    /// Announces that a call of a watched sandbox has a limit, which it cannot reach before that moment.
     pub(super) fn look_by(&self, moment: Moment) {
         self.alarm.look_by(moment);
     }

@@ -86,7 +86,7 @@ impl Pool {
     }
 }
 
-/// Why work has no result: it panicked, which goes on here, or it was never begun.
+/// Why work has no result: it panicked, which is resumed here, or it was never begun.
 fn stopped(error: JoinError) -> PoolError {
     match error.try_into_panic() {
         Ok(panic) => resume_unwind(panic),
@@ -94,7 +94,7 @@ fn stopped(error: JoinError) -> PoolError {
     }
 }
 
-/// Ends the calls of one piece of work, from one moment on and for ever.
+/// Ends the calls of one piece of work: all that are made from one moment on.
 #[derive(Default)]
 struct Cancellation {
     is_cancelled: Arc<AtomicBool>,

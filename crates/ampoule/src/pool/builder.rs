@@ -43,7 +43,7 @@ impl PoolBuilder {
         self
     }
 
-    /// How a sandbox is made from the snapshot: with which host functions, outputs and limits. Called for each sandbox, also
+    /// How a sandbox is made from the snapshot: with which host functions, outputs and limits. Called for each sandbox, even
     /// later and on other threads, where a sandbox is replaced; its host functions are new ones then.
     ///
     /// Host functions keep their state from one user of a sandbox to the next.

@@ -49,6 +49,6 @@ pub enum PoolError {
     #[error("a pool of 0 sandboxes has none to give: make its size 1 or more")]
     NoSize,
     /// The Tokio runtime is shutting down and starts no work any more.
-    #[error("the Tokio runtime is shutting down: use the pool from a runtime that goes on, or with `Pool::take`")]
+    #[error("the Tokio runtime is shutting down: use the pool from a runtime that keeps running, or with `Pool::take`")]
     RuntimeStopped,
 }

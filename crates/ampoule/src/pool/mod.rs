@@ -32,7 +32,7 @@ pub use pooled::PooledSandbox;
 /// Virtual machines are made once and used again and again.
 ///
 /// There are never more sandboxes than the pool's size. When all are taken, [`take`](Self::take) waits,
-/// [`take_timeout`](Self::take_timeout) waits for so long, and [`try_take`](Self::try_take) fails at once. Whoever has waited
+/// [`take_timeout`](Self::take_timeout) waits for a limited time, and [`try_take`](Self::try_take) fails at once. Whoever has waited
 /// longest is served first, be it a thread or a task.
 ///
 /// Clones share the pool; it can be used from any thread. It goes away with its last clone and its last sandbox. A child that is
@@ -62,7 +62,7 @@ pub struct PoolStats {
     pub size: usize,
     /// Sandboxes that are ready to be taken.
     pub idle: usize,
-    /// Sandboxes that somebody has, or that are being made or put back. The rest, up to [`size`](Self::size), have not been
+    /// Sandboxes that somebody has, or that are being made or restored. The rest, up to [`size`](Self::size), have not been
     /// made.
     pub taken: usize,
     /// Threads and tasks that wait for a sandbox.
@@ -74,7 +74,7 @@ pub struct PoolStats {
 }
 
 impl Pool {
-    /// A pool of so many sandboxes, made from a snapshot. They are all made here.
+    /// A pool of `size` sandboxes, made from a snapshot. They are all made here.
     ///
     /// Where the guest imports host functions, use [`builder`](Self::builder).
     ///
@@ -104,7 +104,7 @@ impl Pool {
         self.accept(slot.expect("a wait without an end ends with a place"))
     }
 
-    /// Takes a sandbox, and waits at most so long for one where all are taken.
+    /// Takes a sandbox, and waits for one at most until `timeout` has passed, where all are taken.
     ///
     /// # Errors
     /// [`PoolError::TimedOut`], and as for [`take`](Self::take).

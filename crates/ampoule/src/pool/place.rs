@@ -66,7 +66,7 @@ pub(super) struct Taken {
     place: Place,
 }
 
-/// What somebody gets whose turn it is.
+/// What is given to whoever's turn it is.
 pub(super) enum Offer {
     Ready(PooledSandbox),
     /// A place without a sandbox: making one takes a moment.

@@ -6,7 +6,7 @@
 //!    that their number never changes.
 //! 2. While somebody waits, no place is idle or vacant: one that comes back goes to whoever has waited longest, and nobody
 //!    overtakes.
-//! 3. Who waits looks for what was given to them and leaves their waker under the same lock, so that no wake-up is lost.
+//! 3. Whoever waits looks for what was given to them and leaves their waker under the same lock, so that no wake-up is lost.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -49,7 +49,7 @@ struct State<T> {
 }
 
 impl<T> Slots<T> {
-    /// So many places, all vacant.
+    /// This many places, all vacant.
     pub(super) fn new(size: usize) -> Self {
         Self(Mutex::new(State {
             idle: Vec::new(),
@@ -114,7 +114,7 @@ impl<T> State<T> {
     }
 }
 
-/// A turn in the queue: a future, or to be [waited](Self::wait) for on a thread. Who gives it up passes on what was given to
+/// A turn in the queue: a future, or to be [waited](Self::wait) for on a thread. Whoever gives it up passes on what was given to
 /// them.
 pub(super) struct Turn<'slots, T> {
     slots: &'slots Slots<T>,

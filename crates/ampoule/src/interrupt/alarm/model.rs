@@ -1,5 +1,5 @@
 //! The race between the sleeper and something new, in all interleavings that the C11 memory model allows. A sleeper
-//! that sleeps for ever is a deadlock, which loom reports.
+//! that never wakes up is a deadlock, which loom reports.
 
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicU64, Ordering};
@@ -86,7 +86,7 @@ impl Sleeper {
         self.alarm.look_and_sleep(|| {
             let slots = self.slots.iter().map(|slot| slot.load(Ordering::Relaxed));
             seen = slots.min().map_or(Moment::NEVER, Moment::from_nanoseconds);
-            // Later things are long over when the sleeper wakes up: in the model it sleeps for ever or not at all.
+            // Later things are long over when the sleeper wakes up: in the model it sleeps without end or not at all.
             if seen == LATER { Moment::NEVER } else { seen }
         });
         seen

@@ -31,8 +31,7 @@ use crate::interrupt::state::Sent;
 /// - It installs a handler, unless the application has a handler for this signal or ignores it: that is an error. The
 ///   handler is never removed, and runs on the thread's alternate signal stack if there is one.
 /// - It unblocks the signal on every thread that makes a call, at the thread's first call. The application must not
-///   block it there again, or change what happens when it comes: a guest that does not leave by itself would go on for
-///   ever.
+///   block it there again, or change what happens when it comes: a guest that does not leave by itself would never end.
 /// - It sends the signal to threads that run a guest, and only to end that guest's call. No host function and nothing
 ///   else of the application is ever interrupted by it.
 /// - Whether it may send it (`tgkill`, which a seccomp filter can forbid) is tried when it is installed, for every sandbox
@@ -41,7 +40,7 @@ use crate::interrupt::state::Sent;
 ///   with one are begun.
 ///
 /// A signal of this number from elsewhere has no effect (its handler has `SA_RESTART`). No other signal is touched, and
-/// a guest that is interrupted by one of the application's signals goes on after the application's handler.
+/// a guest that is interrupted by one of the application's signals continues after the application's handler.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum InterruptSignal {
@@ -52,7 +51,7 @@ pub enum InterruptSignal {
     /// `SIGSEGV` or `SIGABRT`, are refused.
     Number(i32),
     /// None: nothing is installed. A kill or a time limit ends a call at the guest's next exit, that is when it makes a
-    /// system call, calls a host function, or returns. A guest that just computes and prints a little goes on for as long
+    /// system call, calls a host function, or returns. A guest that just computes and prints a little runs for as long
     /// as it likes.
     None,
 }

@@ -150,7 +150,7 @@ fn a_wait_ends_at_its_time_or_at_once_where_the_call_has_been_interrupted() {
 
 #[test]
 fn a_child_ends_a_call_in_whose_kick_it_was_forked() {
-    /// Its signal is sent for ever: the thread that sends it is not there any more.
+    /// Its signal is never done being sent: the thread that sends it is not there any more.
     struct Forked<'a>(&'a CallState<FutexWord>, Cell<Option<Result<(), Interruption>>>);
 
     impl Kick for Forked<'_> {

@@ -87,7 +87,7 @@ impl Guest {
         self.resume(CODE)
     }
 
-    /// Runs the guest for ever.
+    /// Runs the guest without end.
     pub(super) fn spin(&mut self) -> Result<(), Interruption> {
         self.resume(SPIN)
     }

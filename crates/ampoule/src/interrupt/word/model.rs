@@ -6,7 +6,7 @@ use loom::sync::{Condvar, Mutex};
 use super::Word;
 use crate::interrupt::linux::clock::Moment;
 
-/// A futex: comparing the word and going to sleep are one step. Time passes at once: only who waits for ever waits.
+/// A futex: comparing the word and going to sleep are one step. Time passes at once: only a wait without end ever blocks.
 #[derive(Debug)]
 pub(in crate::interrupt) struct ModelWord {
     word: AtomicU64,
