@@ -6,6 +6,8 @@ use ampoule_vmm::Region;
 use crate::fault::GuestPanic;
 use crate::mailbox::{GuestMessage, Mailbox};
 
+use super::take;
+
 /// Performs the steps that the bytes describe, of guest and host in any order, and checks what the host takes.
 ///
 /// # Panics
@@ -68,13 +70,6 @@ fn print(mailbox: &mut Mailbox) {
     }
     assert!(bytes <= OUTPUT_LEN);
     assert_eq!(mailbox.take_printed().map(Iterator::count), Ok(0), "what is taken is gone");
-}
-
-/// Up to `len` bytes.
-fn take<'a>(rest: &mut &'a [u8], len: usize) -> &'a [u8] {
-    let (taken, more) = rest.split_at(len.min(rest.len()));
-    *rest = more;
-    taken
 }
 
 /// Bytes of each payload area: few, so that the mailbox is small.
