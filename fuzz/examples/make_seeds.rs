@@ -39,7 +39,17 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     payloads()?;
     seed("mailbox", "call", &call())?;
-    seed("mailbox", "panic", &panic())
+    seed("mailbox", "panic", &panic())?;
+    for (name, arguments) in ARGUMENTS {
+        let (mut process, mut guest) = (Vec::new(), Vec::new());
+        for number in 0..512_u16 {
+            process.extend([&[10][..], &number.to_be_bytes(), &arguments].concat());
+            guest.extend([&[4][..], &number.to_le_bytes(), &arguments].concat());
+        }
+        seed("system_calls", name, &process)?;
+        seed("guest_system_calls", name, &guest)?;
+    }
+    Ok(())
 }
 
 /// The seeds of `codec_decode`: the number of a type, and a payload of it.
@@ -139,6 +149,9 @@ fn seed(target: &str, name: &str, bytes: &[u8]) -> Result<(), Box<dyn Error>> {
     fs::write(folder.join(name), bytes)?;
     Ok(())
 }
+
+/// Arguments for each system call in turn: small numbers; and what `mmap` and others take, a place and a length first.
+const ARGUMENTS: [(&str, [u8; 6]); 2] = [("numbers", [1, 2, 3, 0, 0, 0]), ("places", [0x60, 0x4c, 3, 0x62, 0x3f, 0])];
 
 const BUILDS: [(&str, &[&str]); 6] = [
     ("dwarf5", &["-gdwarf-5"]),
