@@ -3,21 +3,23 @@
 //! The executables come from the C compiler, so they differ a little from machine to machine.
 
 use std::error::Error;
+use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::{env, fs};
 
 use ampoule::Image;
 use ampoule_abi::codec;
-use ampoule_abi::layout::{
-    ABI_MAJOR, ABI_MINOR, GuestMessageKind, MessageLine, PanicRecord, RECORD_HEADER_LEN, ReturnStatus, padded_text_len,
-};
+use ampoule_abi::layout::{GuestMessageKind, MessageLine, PanicRecord, RecordKind, ReturnStatus};
 use ampoule_fuzz::elf::SECTIONS;
+use ampoule_fuzz::guest::Guest;
 use ampoule_fuzz::values::{Bits32, Bits64, Borrowing, Collections, Marker, Newtype, Struct, Value};
 use serde::Serialize;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let guest = Guest::new()?;
+    let functions = [
+        (RecordKind::Export, "run", "fn(u64) -> Result<Vec<u8>, Error>"),
+        (RecordKind::Import, "note", "fn(&str, (u8, Option<u32>))"),
+    ];
+    let guest = Guest::new(SOURCE, &functions)?;
     for (name, arguments) in BUILDS {
         let file = guest.compile(arguments)?;
         Image::from_bytes(file.clone())?;
@@ -37,7 +39,17 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     payloads()?;
     seed("mailbox", "call", &call())?;
-    seed("mailbox", "panic", &panic())
+    seed("mailbox", "panic", &panic())?;
+    for (name, arguments) in ARGUMENTS {
+        let (mut process, mut guest) = (Vec::new(), Vec::new());
+        for number in 0..512_u16 {
+            process.extend([&[10][..], &number.to_be_bytes(), &arguments].concat());
+            guest.extend([&[4][..], &number.to_le_bytes(), &arguments].concat());
+        }
+        seed("system_calls", name, &process)?;
+        seed("guest_system_calls", name, &guest)?;
+    }
+    Ok(())
 }
 
 /// The seeds of `codec_decode`: the number of a type, and a payload of it.
@@ -138,75 +150,8 @@ fn seed(target: &str, name: &str, bytes: &[u8]) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// A small guest in C, which is compiled in several ways.
-struct Guest {
-    folder: std::path::PathBuf,
-}
-
-impl Guest {
-    fn new() -> Result<Self, Box<dyn Error>> {
-        let folder = env::temp_dir().join(format!("ampoule-seeds-{}", std::process::id()));
-        fs::create_dir_all(&folder)?;
-        let abi = u64::from(ABI_MAJOR) << 32 | u64::from(ABI_MINOR);
-        let records = [record(1, abi, "", ""), record(2, 0, "run", "fn(u64) -> Result<Vec<u8>, Error>")];
-        let records = [&records.concat()[..], &record(3, 0, "note", "fn(&str, (u8, Option<u32>))")].concat();
-        let bytes = records.iter().map(u8::to_string).collect::<Vec<_>>().join(",");
-        let functions = format!(
-            "__attribute__((section(\"ampoule_fns\"), aligned(8), used)) static unsigned char functions[] = {{{bytes}}};"
-        );
-        fs::write(folder.join("guest.c"), format!("{functions}\n{SOURCE}"))?;
-        Ok(Self { folder })
-    }
-
-    fn compile(&self, arguments: &[&str]) -> Result<Vec<u8>, Box<dyn Error>> {
-        let status = Command::new("cc")
-            .current_dir(&self.folder)
-            .args([
-                "-O1",
-                "-static",
-                "-nostdlib",
-                "-fno-stack-protector",
-                "-fasynchronous-unwind-tables",
-                "-Wl,-z,norelro",
-            ])
-            .args(["-Wl,--eh-frame-hdr", "-Wl,--build-id=none", "-o", "guest", "guest.c"])
-            .args(arguments)
-            .status()?;
-        if status.success() { Ok(fs::read(self.folder.join("guest"))?) } else { Err("cc failed".into()) }
-    }
-
-    /// The contents of a section; nothing if there is none.
-    fn section(&self, name: &str) -> Result<Vec<u8>, Box<dyn Error>> {
-        let out = self.folder.join("section");
-        fs::write(&out, [])?;
-        Command::new("objcopy")
-            .current_dir(&self.folder)
-            .args(["--dump-section", &format!("{name}=section"), "guest", "copy"])
-            .stderr(Stdio::null()) // it complains where there is none
-            .status()?;
-        Ok(fs::read(out)?)
-    }
-}
-
-impl Drop for Guest {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.folder);
-    }
-}
-
-/// A function record (`docs/abi.md`, section 2).
-fn record(kind: u16, value: u64, name: &str, signature: &str) -> Vec<u8> {
-    let size = RECORD_HEADER_LEN + padded_text_len(name, signature);
-    let mut record = (size as u32).to_le_bytes().to_vec();
-    record.extend(kind.to_le_bytes());
-    record.extend([0, 0]);
-    record.extend(value.to_le_bytes());
-    record.extend((name.len() as u32).to_le_bytes());
-    record.extend((signature.len() as u32).to_le_bytes());
-    record.extend(name.bytes().chain(signature.bytes()));
-    record.resize(size, 0);
-    record
-}
+/// Arguments for each system call in turn: small numbers; and what `mmap` and others take, a place and a length first.
+const ARGUMENTS: [(&str, [u8; 6]); 2] = [("numbers", [1, 2, 3, 0, 0, 0]), ("places", [0x60, 0x4c, 3, 0x62, 0x3f, 0])];
 
 const BUILDS: [(&str, &[&str]); 6] = [
     ("dwarf5", &["-gdwarf-5"]),

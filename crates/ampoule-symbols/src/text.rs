@@ -4,7 +4,9 @@ use std::fmt::{self, Write};
 
 use ampoule_abi::text::is_printable;
 
-/// A function's name in its language where that is Rust, and as it is otherwise.
+/// A function's name in its language where that is Rust, and as it is otherwise. C++ names stay as they are because reading
+/// them takes time that is exponential in their length where they were made for it: the demangler at hand, `cpp_demangle`,
+/// bounds its depth but not its steps.
 pub(super) fn function_name(symbol: &[u8]) -> String {
     let symbol = String::from_utf8_lossy(&symbol[..symbol.len().min(MAX_SYMBOL)]);
     let mut name = Text::default();

@@ -1,18 +1,23 @@
 //! A guest that writes anything into its part of the mailbox, and a host that goes through all it may do.
 
 use ampoule_abi::layout::{FailureStatus, MESSAGE_LEN, PRINTED_OFFSET};
-use ampoule_vmm::Region;
+use ampoule_vmm::TrackedRegion;
+use ampoule_vmm::address_map::MEMORY_BASE;
 
 use crate::fault::GuestPanic;
+use crate::guest_memory::GuestMemory;
 use crate::mailbox::{GuestMessage, Mailbox};
+
+use super::take;
 
 /// Performs the steps that the bytes describe, of guest and host in any order, and checks what the host takes.
 ///
 /// # Panics
 /// Where the host takes what it must not.
 pub fn mailbox(steps: &[u8]) {
-    let region = Region::anonymous(Mailbox::len(CAPACITY)).expect("there is memory");
+    let region = TrackedRegion::anonymous(Mailbox::len(CAPACITY), Mailbox::host_only(CAPACITY)).expect("there is memory");
     let mut mailbox = Mailbox::new(region.clone(), CAPACITY);
+    let mut memory = GuestMemory::new(region.clone(), MEMORY_BASE, region.pages());
     let [_, guests] = mailbox.areas();
     let line = guests.offset + ampoule_abi::layout::MESSAGE_LINE_LEN;
     let begun = mailbox.progress();
@@ -34,9 +39,9 @@ pub fn mailbox(steps: &[u8]) {
             9..=11 => receive(&mut mailbox),
             12 => print(&mut mailbox),
             13 => drop(mailbox.staged_panic().map(|record| GuestPanic::read(record).map(|panic| panic.to_string()))),
-            14 => drop(mailbox.wipe()),
+            14 => drop(mailbox.wipe(&mut memory)),
             _ => {
-                mailbox.forget_sent();
+                region.wipe_host_only();
                 mailbox.restore(begun);
             }
         }
@@ -68,13 +73,6 @@ fn print(mailbox: &mut Mailbox) {
     }
     assert!(bytes <= OUTPUT_LEN);
     assert_eq!(mailbox.take_printed().map(Iterator::count), Ok(0), "what is taken is gone");
-}
-
-/// Up to `len` bytes.
-fn take<'a>(rest: &mut &'a [u8], len: usize) -> &'a [u8] {
-    let (taken, more) = rest.split_at(len.min(rest.len()));
-    *rest = more;
-    taken
 }
 
 /// Bytes of each payload area: few, so that the mailbox is small.

@@ -1,5 +1,14 @@
 //! Entries for the fuzz targets (`fuzz/`) to what applications do not reach. They are there only under `cargo fuzz`.
 
 mod mailbox;
+mod system_calls;
 
 pub use mailbox::mailbox;
+pub use system_calls::system_calls;
+
+/// Up to `len` bytes.
+fn take<'a>(rest: &mut &'a [u8], len: usize) -> &'a [u8] {
+    let (taken, more) = rest.split_at(len.min(rest.len()));
+    *rest = more;
+    taken
+}
