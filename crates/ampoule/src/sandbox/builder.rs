@@ -187,7 +187,7 @@ impl Builder {
         };
         let streams = GuestStreams::new(self.stdout, self.stderr);
         let backend: Arc<dyn Backend> = Arc::new(VirtualMachines::new(hypervisor));
-        let machine = Machine::new(&*backend, &self.image, &self.machine, streams)?;
+        let machine = Machine::new(&*backend, self.image.executable(), &self.machine, streams)?;
         start(self.image, backend, machine, imports, self.limits)
     }
 

@@ -80,7 +80,12 @@ impl Spawn {
         let Self { snapshot, host_functions, stdout, stderr, limits } = self;
         let imports = Imports::resolve(snapshot.image(), host_functions)?;
         let streams = GuestStreams::new(stdout, stderr);
-        let machine = Machine::of_checkpoint(&**snapshot.backend(), snapshot.image(), snapshot.checkpoint(), streams)?;
+        let machine = Machine::of_checkpoint(
+            &**snapshot.backend(),
+            snapshot.image().executable(),
+            snapshot.checkpoint(),
+            streams,
+        )?;
         Ok(Sandbox {
             image: snapshot.image().clone(),
             backend: snapshot.backend().clone(),
