@@ -17,7 +17,6 @@ fuzz_target!(|text: &str| {
             assert_eq!(signature, again, "{shown}");
             assert_eq!(again.to_string(), signature.to_string());
             assert!(signature.accepts_parameters(again.parameters()) && signature.same_types(&again));
-            assert_eq!(signature.first_mismatch(again.parameters()), None);
         }
         Err(error) => assert!(!error.to_string().is_empty()),
     }

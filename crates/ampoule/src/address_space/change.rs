@@ -3,8 +3,7 @@
 use std::ops::Range;
 
 use ampoule_vmm::GuestVirt;
-
-use crate::image::{USER_END, USER_START};
+use ampoule_vmm::address_map::{USER_END, USER_START};
 
 use super::mapping::Mapping;
 use super::{
@@ -150,7 +149,7 @@ impl AddressSpace {
             }
             _ => {
                 let growth = old.end..old.start.saturating_add(pages);
-                if whole.end == old.end && growth.end <= page(USER_END) && self.is_vacant(&growth) {
+                if whole.end == old.end && growth.end <= page(USER_END.0) && self.is_vacant(&growth) {
                     self.map_vacant(growth, mapping)?;
                     return Ok(at);
                 }
@@ -274,7 +273,7 @@ impl AddressSpace {
         if len == 0 {
             return Err(MapError::InvalidRange);
         }
-        let below_stack = page(USER_START)..self.layout.stack.bottom();
+        let below_stack = page(USER_START.0)..self.layout.stack.bottom();
         self.layout.mappings.highest_gap(&below_stack, len / PAGE).ok_or(MapError::NoRoom)
     }
 

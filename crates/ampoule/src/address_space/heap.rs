@@ -1,8 +1,7 @@
 //! The heap that `brk` grows and shrinks.
 
 use ampoule_vmm::GuestVirt;
-
-use crate::image::USER_END;
+use ampoule_vmm::address_map::USER_END;
 
 use super::mapping::Mapping;
 use super::{AddressSpace, MappingKind, Protection, page};
@@ -30,7 +29,7 @@ impl AddressSpace {
     /// Moves the end of the heap there, if that can be done, and returns where it is then, as `brk` does.
     pub(crate) fn move_heap_end(&mut self, end: GuestVirt) -> GuestVirt {
         let heap = self.layout.heap;
-        if (heap.start..=USER_END).contains(&end.0) && self.resize_heap(heap, end.0) {
+        if (GuestVirt(heap.start)..=USER_END).contains(&end) && self.resize_heap(heap, end.0) {
             self.layout_mut().heap.end = end.0;
         }
         self.heap_end()

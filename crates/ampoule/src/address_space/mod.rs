@@ -32,11 +32,10 @@ use std::fmt;
 use std::ops::{Deref, DerefMut, Range};
 use std::sync::Arc;
 
-use ampoule_vmm::address_map::HOST_END;
+use ampoule_vmm::address_map::{HOST_END, USER_END, USER_START};
 use ampoule_vmm::{GuestPhys, GuestVirt, PAGE_SIZE, PageAccess, PageMap, TrackedRegion};
 
 use crate::guest_memory::GuestMemory;
-use crate::image::{USER_END, USER_START};
 
 use self::frames::{Cover, FirstFrame, FrameAllocator, FrameRange, coalesce};
 use self::heap::Heap;
@@ -204,7 +203,7 @@ impl AddressSpace {
     /// [`MapError::InvalidRange`] when the window is not made of whole pages or lies among the guest's own addresses;
     /// [`MapError::Occupied`] when it meets another window.
     pub(crate) fn add_window(&mut self, window: Window) -> Result<(), MapError> {
-        let range = window.range().filter(|range| range.start >= page(USER_END)).ok_or(MapError::InvalidRange)?;
+        let range = window.range().filter(|range| range.start >= page(USER_END.0)).ok_or(MapError::InvalidRange)?;
         if self.windows.iter().filter_map(Window::range).any(|other| other.start < range.end && range.start < other.end)
         {
             return Err(MapError::Occupied);
@@ -234,7 +233,7 @@ impl AddressSpace {
 
     /// The guest's own mappings, from the lowest on.
     pub(crate) fn mappings(&self) -> impl Iterator<Item = (Range<GuestVirt>, MappingKind, Protection)> {
-        let all = self.layout.mappings.overlapping(&(0..page(USER_END)));
+        let all = self.layout.mappings.overlapping(&(0..page(USER_END.0)));
         all.map(|(pages, mapping)| (address(pages.start)..address(pages.end), mapping.kind, mapping.protection))
     }
 
@@ -484,7 +483,7 @@ fn frames_of(pieces: Vec<(Range<u64>, FirstFrame)>) -> impl Iterator<Item = Fram
 /// up to whole pages.
 fn user_pages(at: GuestVirt, len: u64) -> Result<Range<u64>, MapError> {
     let end = at.0.checked_add(len).and_then(|end| end.checked_next_multiple_of(PAGE)).ok_or(MapError::InvalidRange)?;
-    let valid = at.is_page_aligned() && len > 0 && at.0 >= USER_START && end <= USER_END;
+    let valid = at.is_page_aligned() && len > 0 && at >= USER_START && end <= USER_END.0;
     valid.then(|| page(at.0)..page(end)).ok_or(MapError::InvalidRange)
 }
 

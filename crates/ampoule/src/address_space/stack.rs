@@ -2,9 +2,8 @@
 
 use std::ops::Range;
 
+use ampoule_vmm::address_map::USER_END;
 use ampoule_vmm::{FaultAccess, GuestVirt};
-
-use crate::image::USER_END;
 
 use super::mapping::Mapping;
 use super::{AddressSpace, Location, MapError, MappingKind, PAGE, Protection, address, page};
@@ -37,7 +36,7 @@ impl AddressSpace {
     /// Those of a mapping; `InvalidRange` when `size` is zero, or too large for the guest's addresses.
     pub(crate) fn map_stack(&mut self, size: u64, used: u64) -> Result<GuestVirt, MapError> {
         let pages = size.div_ceil(PAGE);
-        let top = page(USER_END) - 1;
+        let top = page(USER_END.0) - 1;
         if pages == 0 || pages > top / 2 {
             return Err(MapError::InvalidRange);
         }
@@ -118,7 +117,7 @@ impl Stack {
 
 impl Default for Stack {
     fn default() -> Self {
-        let end = page(USER_END);
+        let end = page(USER_END.0);
         Self { bottom: end, limit: end, top: end }
     }
 }

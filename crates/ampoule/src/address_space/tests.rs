@@ -141,7 +141,7 @@ fn the_image_keeps_its_contents_when_it_is_called_unneeded() {
 fn ranges_beyond_the_guests_addresses_are_refused() {
     let mut space = space(4, 16);
     for (at, len) in
-        [(USER_END, PAGE), (USER_END - PAGE, 2 * PAGE), (0, PAGE), (USER_START, u64::MAX), (0x10_0001, PAGE)]
+        [(USER_END.0, PAGE), (USER_END.0 - PAGE, 2 * PAGE), (0, PAGE), (USER_START.0, u64::MAX), (0x10_0001, PAGE)]
     {
         let at = GuestVirt(at);
         assert!(matches!(space.unmap(at, len), Err(MapError::InvalidRange)), "{at} {len:#x}");

@@ -10,8 +10,7 @@ use ampoule_abi::text::printable_line;
 use ampoule_symbols::{Backtrace, CallStack, ImagePlace, Symbols};
 use ampoule_vmm::Registers;
 
-use crate::image::Image;
-use crate::loader;
+use crate::image::Executable;
 
 pub use ampoule_vmm::FaultAccess;
 pub use kind::{EndlessWait, FaultKind, FaultTarget};
@@ -29,7 +28,7 @@ struct Details {
     kind: FaultKind,
     registers: Registers,
     stack: CallStack,
-    image: Image,
+    executable: Executable,
     stderr: String,
     refused_memory: Option<u64>,
     /// Made when it is first asked for, since that means to read debug information.
@@ -38,9 +37,9 @@ struct Details {
 
 impl Fault {
     /// A fault of code that stood at these registers, with the stack that they lead to.
-    pub(crate) fn new(kind: FaultKind, registers: Registers, stack: CallStack, image: Image) -> Self {
+    pub(crate) fn new(kind: FaultKind, registers: Registers, stack: CallStack, executable: Executable) -> Self {
         let (stderr, refused_memory, backtrace) = (String::new(), None, OnceLock::new());
-        Self(Arc::new(Details { kind, registers, stack, image, stderr, refused_memory, backtrace }))
+        Self(Arc::new(Details { kind, registers, stack, executable, stderr, refused_memory, backtrace }))
     }
 
     /// Adds what else is known of the call: the end of what it printed to standard error, with whether that is not all, and the
@@ -89,7 +88,7 @@ impl Fault {
     }
 
     fn symbols(&self) -> Symbols<'_> {
-        Symbols::new(self.0.image.file(), loader::bias(&self.0.image))
+        Symbols::new(self.0.executable.file(), self.0.executable.bias())
     }
 }
 

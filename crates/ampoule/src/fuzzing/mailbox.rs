@@ -15,7 +15,8 @@ use super::take;
 /// # Panics
 /// Where the host takes what it must not.
 pub fn mailbox(steps: &[u8]) {
-    let region = TrackedRegion::anonymous(Mailbox::len(CAPACITY), Mailbox::host_only(CAPACITY)).expect("there is memory");
+    let region =
+        TrackedRegion::anonymous(Mailbox::len(CAPACITY), Mailbox::host_only(CAPACITY)).expect("there is memory");
     let mut mailbox = Mailbox::new(region.clone(), CAPACITY);
     let mut memory = GuestMemory::new(region.clone(), MEMORY_BASE, region.pages());
     let [_, guests] = mailbox.areas();

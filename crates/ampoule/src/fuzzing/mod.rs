@@ -1,8 +1,10 @@
 //! Entries for the fuzz targets (`fuzz/`) to what applications do not reach. They are there only under `cargo fuzz`.
 
+mod image;
 mod mailbox;
 mod system_calls;
 
+pub use image::image;
 pub use mailbox::mailbox;
 pub use system_calls::system_calls;
 

@@ -109,6 +109,10 @@ impl Streams for Nowhere {
     fn write(&mut self, _: Stream, _: &[u8]) -> Result<(), OutputLimitReached> {
         Ok(())
     }
+
+    fn printed_to_stderr(&self) -> u64 {
+        0
+    }
 }
 
 /// Linux has fewer system calls.

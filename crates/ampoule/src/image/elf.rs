@@ -11,7 +11,6 @@ use object::elf::{self, FileHeader64, ProgramHeader64, SectionHeader64};
 use object::read::ReadRef;
 use object::read::elf::{FileHeader, ProgramHeader, SectionHeader};
 
-use super::ImageKind;
 use super::error::ImageProblem;
 
 /// A part of an ELF file.
@@ -110,17 +109,26 @@ impl Display for NotExecutable {
     }
 }
 
-/// A static executable for this platform whose headers are within the file.
-#[derive(Clone, Copy)]
-pub(super) struct Executable<'image> {
-    bytes: &'image [u8],
-    header: &'image FileHeader64<LE>,
-    pub(super) kind: ImageKind,
-    pub(super) program_headers: &'image [ProgramHeader64<LE>],
+/// Whether the addresses in an executable are final.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// It is loaded at the addresses that it gives.
+    Fixed,
+    /// It can be loaded anywhere; the addresses that it gives count from where it is loaded.
+    PositionIndependent,
 }
 
-impl<'image> Executable<'image> {
-    pub(super) fn read(bytes: &'image [u8]) -> Result<Self, ImageProblem> {
+/// The headers of a static executable for this platform. They are within the file.
+#[derive(Clone, Copy)]
+pub(super) struct Headers<'file> {
+    bytes: &'file [u8],
+    header: &'file FileHeader64<LE>,
+    pub(super) kind: Kind,
+    pub(super) program_headers: &'file [ProgramHeader64<LE>],
+}
+
+impl<'file> Headers<'file> {
+    pub(super) fn read(bytes: &'file [u8]) -> Result<Self, ImageProblem> {
         if !bytes.starts_with(&elf::ELFMAG) {
             return Err(ImageProblem::NotElf);
         }
@@ -129,17 +137,17 @@ impl<'image> Executable<'image> {
             return Err(ImageProblem::Foreign { platform });
         }
         let kind = match header.e_type(LE) {
-            elf::ET_EXEC => ImageKind::Fixed,
-            elf::ET_DYN => ImageKind::PositionIndependent,
+            elf::ET_EXEC => Kind::Fixed,
+            elf::ET_DYN => Kind::PositionIndependent,
             elf::ET_REL => return Err(not_executable(NotExecutable::Relocatable)),
             elf::ET_CORE => return Err(not_executable(NotExecutable::CoreDump)),
             elf::FileType(elf_type) => {
                 return Err(not_executable(NotExecutable::Other { elf_type }));
             }
         };
-        let executable = Self { bytes, header, kind, program_headers: program_headers(header, bytes)? };
-        executable.check_linkage()?;
-        Ok(executable)
+        let headers = Self { bytes, header, kind, program_headers: program_headers(header, bytes)? };
+        headers.check_linkage()?;
+        Ok(headers)
     }
 
     pub(super) fn entry(&self) -> u64 {
@@ -153,7 +161,7 @@ impl<'image> Executable<'image> {
     }
 
     /// The section of the function records.
-    pub(super) fn functions_section(&self) -> Result<&'image SectionHeader64<LE>, ImageProblem> {
+    pub(super) fn functions_section(&self) -> Result<&'file SectionHeader64<LE>, ImageProblem> {
         let bytes = self.bytes;
         let count = self.header.shnum(LE, bytes).map_err(|_| truncated(ElfPart::SectionHeaders, bytes))?;
         if count as usize > MAX_SECTIONS {
@@ -189,7 +197,7 @@ impl<'image> Executable<'image> {
         // Not all linkers mark an executable. What has nothing to link to, and a place to start, can be run.
         let runs_by_itself = !linkage.needs_libraries && !linkage.has_library_name && self.entry() != 0;
         let is_executable = interpreter || linkage.executable || runs_by_itself;
-        if self.kind == ImageKind::PositionIndependent && !is_executable {
+        if self.kind == Kind::PositionIndependent && !is_executable {
             return Err(not_executable(NotExecutable::SharedLibrary));
         }
         if interpreter || linkage.needs_libraries {
@@ -258,10 +266,10 @@ fn foreign_platform(header: &FileHeader64<LE>) -> Option<ForeignPlatform> {
     }
 }
 
-fn program_headers<'image>(
+fn program_headers<'file>(
     header: &FileHeader64<LE>,
-    bytes: &'image [u8],
-) -> Result<&'image [ProgramHeader64<LE>], ImageProblem> {
+    bytes: &'file [u8],
+) -> Result<&'file [ProgramHeader64<LE>], ImageProblem> {
     let part = ElfPart::ProgramHeaders;
     let count = usize::from(header.e_phnum(LE));
     if count == 0 || header.e_phoff(LE) == 0 {

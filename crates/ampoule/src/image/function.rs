@@ -3,9 +3,16 @@
 use std::collections::HashMap;
 use std::slice;
 
+use ampoule_abi::layout::RECORD_ALIGN;
+use object::LittleEndian as LE;
+use object::elf::SHF_ALLOC;
+use object::read::elf::SectionHeader;
+
 use crate::signature::Signature;
 
+use super::elf::Headers;
 use super::error::ImageProblem;
+use super::executable::Executable;
 use super::record::{self, AbiVersion, Direction, Entry};
 
 /// A function that a guest exports or imports.
@@ -57,10 +64,6 @@ impl Functions {
         self.first_by_name.get(name).map(|index| &self.functions[*index])
     }
 
-    pub(super) fn by_number(&self, number: u32) -> Option<&Function> {
-        self.position(number).map(|position| self.at(position))
-    }
-
     /// Where among all a function is.
     pub(super) fn position(&self, number: u32) -> Option<usize> {
         self.functions.binary_search_by_key(&number, Function::number).ok()
@@ -78,7 +81,7 @@ impl Functions {
     }
 }
 
-/// What the functions section of an image says.
+/// What an executable says of its functions.
 #[derive(Debug)]
 pub(super) struct Interface {
     pub(super) abi: AbiVersion,
@@ -87,8 +90,13 @@ pub(super) struct Interface {
 }
 
 impl Interface {
+    /// The functions that an executable lists.
+    pub(super) fn of(executable: &Executable) -> Result<Self, ImageProblem> {
+        Self::read(functions_section(executable)?)
+    }
+
     /// Reads the version before the functions: what a foreign version's records mean is unknown.
-    pub(super) fn read(section: &[u8]) -> Result<Self, ImageProblem> {
+    fn read(section: &[u8]) -> Result<Self, ImageProblem> {
         let records = record::records(section)?;
         let mut interface =
             Self { abi: abi_version(&records)?, exports: Functions::default(), imports: Functions::default() };
@@ -135,6 +143,29 @@ impl Interface {
     }
 }
 
+/// The bytes of the functions section, which the guest finds in its memory as they are in the file.
+fn functions_section(executable: &Executable) -> Result<&[u8], ImageProblem> {
+    let file = executable.file();
+    let header = Headers::read(file)?.functions_section()?;
+    let address = header.sh_addr(LE);
+    let (offset, size) = header
+        .file_range(LE)
+        .filter(|_| header.sh_flags(LE).contains(SHF_ALLOC))
+        .ok_or(ImageProblem::FunctionsNotLoaded)?;
+    if size > MAX_FUNCTIONS_SIZE {
+        let limit = MAX_FUNCTIONS_SIZE;
+        return Err(ImageProblem::FunctionsTooLarge { size, limit });
+    }
+    let end = offset.saturating_add(size);
+    if executable.placements().address_of(&(offset..end)) != Some(address) {
+        return Err(ImageProblem::FunctionsNotLoaded);
+    }
+    if !address.is_multiple_of(RECORD_ALIGN as u64) {
+        return Err(ImageProblem::FunctionsMisaligned { address });
+    }
+    header.data(LE, file).map_err(|_| ImageProblem::FunctionsNotLoaded)
+}
+
 fn abi_version(records: &[record::Record<'_>]) -> Result<AbiVersion, ImageProblem> {
     let mut versions = records.iter().filter_map(record::Record::abi_version);
     let image = versions.next().ok_or(ImageProblem::NoAbiRecord)?;
@@ -147,3 +178,6 @@ fn abi_version(records: &[record::Record<'_>]) -> Result<AbiVersion, ImageProble
     }
     Ok(image)
 }
+
+/// The largest functions section, in bytes. What is read from it takes some dozen times as much of the host's memory.
+pub(super) const MAX_FUNCTIONS_SIZE: u64 = 1 << 20;

@@ -1,66 +1,60 @@
-//! The parts of an image that are loaded into memory.
+//! The parts of an executable that are loaded into memory.
 
 use std::ops::Range;
 
+use ampoule_vmm::address_map::{USER_END, USER_START};
+use ampoule_vmm::{GuestVirt, PAGE_SIZE};
 use object::LittleEndian as LE;
 use object::elf::{self, ProgramHeader64};
 use object::read::elf::ProgramHeader;
 
+use super::elf::Kind;
 use super::error::ImageProblem;
-use super::{ImageKind, MAX_MEMORY, PAGE_SIZE, USER_END, USER_START};
 
-/// A part of an image that is loaded into memory.
+/// A part of an executable that is loaded into memory.
 ///
-/// It shares no page with another segment of the image, and no segment is both writable and executable.
+/// It shares no page with another segment of the executable, and no segment is both writable and executable.
 #[derive(Clone, Copy, Debug)]
-pub struct Segment<'image> {
-    placement: &'image Placement,
-    bytes: &'image [u8],
+pub(crate) struct Segment<'file> {
+    placement: &'file Placement,
+    bias: u64,
+    bytes: &'file [u8],
 }
 
-impl<'image> Segment<'image> {
-    /// Address of the first byte as the file gives it. In a position-independent image it counts from the address that
-    /// the image is loaded at.
-    #[must_use]
-    pub fn address(&self) -> u64 {
-        self.placement.address
+impl<'file> Segment<'file> {
+    /// Address of the first byte in the guest's memory.
+    pub(crate) fn address(&self) -> GuestVirt {
+        GuestVirt(self.bias + self.placement.address)
+    }
+
+    /// The address behind the last byte in the guest's memory.
+    pub(crate) fn end(&self) -> GuestVirt {
+        GuestVirt(self.bias + self.placement.end())
     }
 
     /// Bytes in memory: those of the file, then zeros. At least 1.
-    #[must_use]
-    pub fn memory_size(&self) -> u64 {
+    pub(crate) fn memory_size(&self) -> u64 {
         self.placement.memory_size
     }
 
-    /// What the memory starts with; not longer than [`Self::memory_size`].
-    #[must_use]
-    pub fn bytes(&self) -> &'image [u8] {
+    /// What the memory starts with; not longer than [`Self::memory_size`]. Their place in the file differs from
+    /// [`Self::address`] by whole pages.
+    pub(crate) fn bytes(&self) -> &'file [u8] {
         self.bytes
     }
 
-    /// Where [`Self::bytes`] stand in the file. Unless there are none, the start differs from [`Self::address`] by whole
-    /// pages of 4,096 bytes.
-    #[must_use]
-    pub fn file_range(&self) -> Range<usize> {
-        self.placement.file.clone()
-    }
-
     /// What the guest may do with the memory.
-    #[must_use]
-    pub fn permissions(&self) -> Permissions {
+    pub(crate) fn permissions(&self) -> Permissions {
         self.placement.permissions
     }
 }
 
 /// What a guest may do with memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Permissions {
-    /// It may read.
-    pub read: bool,
-    /// It may write.
-    pub write: bool,
-    /// It may execute.
-    pub execute: bool,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Permissions {
+    pub(crate) read: bool,
+    pub(crate) write: bool,
+    pub(crate) execute: bool,
 }
 
 /// Why a segment cannot be loaded.
@@ -136,7 +130,7 @@ struct Placement {
 
 impl Placement {
     /// `None` for a segment without memory.
-    fn read(header: &ProgramHeader64<LE>, kind: ImageKind, file_size: usize) -> Result<Option<Self>, SegmentProblem> {
+    fn read(header: &ProgramHeader64<LE>, kind: Kind, file_size: usize) -> Result<Option<Self>, SegmentProblem> {
         let (address, memory_size) = (header.p_vaddr(LE), header.p_memsz(LE));
         let (offset, size) = header.file_range(LE);
         let file = file_range(offset, size, file_size).ok_or(SegmentProblem::OutsideFile { offset, size })?;
@@ -147,14 +141,14 @@ impl Placement {
             return Ok(None);
         }
         let user = match kind {
-            ImageKind::Fixed => USER_START..USER_END,
-            ImageKind::PositionIndependent => 0..USER_END - USER_START,
+            Kind::Fixed => USER_START.0..USER_END.0,
+            Kind::PositionIndependent => 0..USER_END.0 - USER_START.0,
         };
         let end = address.checked_add(memory_size);
         if address < user.start || end.is_none_or(|end| end > user.end) {
             return Err(SegmentProblem::OutsideUserMemory { size: memory_size, lowest: user.start, end: user.end });
         }
-        if size != 0 && offset % PAGE_SIZE != address % PAGE_SIZE {
+        if size != 0 && offset % PAGE != address % PAGE {
             return Err(SegmentProblem::OffsetNotCongruent { offset });
         }
         Ok(Some(Self {
@@ -186,7 +180,7 @@ impl Placement {
         let previous_end = previous.end();
         if self.address < previous_end {
             Err(SegmentProblem::NotAscending { previous_end })
-        } else if self.address / PAGE_SIZE == (previous_end - 1) / PAGE_SIZE {
+        } else if self.address / PAGE == (previous_end - 1) / PAGE {
             Err(SegmentProblem::SharedPage { previous_end })
         } else {
             Ok(())
@@ -201,11 +195,7 @@ pub(super) struct Placements {
 }
 
 impl Placements {
-    pub(super) fn read(
-        headers: &[ProgramHeader64<LE>],
-        kind: ImageKind,
-        file_size: usize,
-    ) -> Result<Self, ImageProblem> {
+    pub(super) fn read(headers: &[ProgramHeader64<LE>], kind: Kind, file_size: usize) -> Result<Self, ImageProblem> {
         let mut segments: Vec<Placement> = Vec::new();
         for (index, header) in headers.iter().enumerate() {
             if header.p_type(LE) != elf::PT_LOAD {
@@ -233,9 +223,14 @@ impl Placements {
         Ok(Self { segments })
     }
 
-    /// The segments with their bytes, from the `image` that the placements were read from.
-    pub(super) fn iter<'image>(&'image self, image: &'image [u8]) -> impl ExactSizeIterator<Item = Segment<'image>> {
-        self.segments.iter().map(|placement| Segment { placement, bytes: &image[placement.file.clone()] })
+    /// The segments with their bytes, from the `file` that the placements were read from, when `bias` is added to the
+    /// addresses in it.
+    pub(super) fn iter<'file>(
+        &'file self,
+        file: &'file [u8],
+        bias: u64,
+    ) -> impl ExactSizeIterator<Item = Segment<'file>> {
+        self.segments.iter().map(move |placement| Segment { placement, bias, bytes: &file[placement.file.clone()] })
     }
 
     /// Whether there is code at this address.
@@ -250,7 +245,7 @@ impl Placements {
 
     /// The largest alignment of a segment, at least a page.
     pub(super) fn alignment(&self) -> u64 {
-        self.segments.iter().map(|segment| segment.alignment).fold(PAGE_SIZE, u64::max)
+        self.segments.iter().map(|segment| segment.alignment).fold(PAGE, u64::max)
     }
 }
 
@@ -287,3 +282,9 @@ fn permissions(flags: elf::ProgramFlags) -> Result<Permissions, SegmentProblem> 
 
 /// The largest page of x86-64.
 const MAX_ALIGNMENT: u64 = 1 << 30;
+
+/// The most memory that the segments of an executable may take together, in bytes. A sandbox has a much lower limit of its
+/// own.
+pub(super) const MAX_MEMORY: u64 = 1 << 40;
+
+pub(super) const PAGE: u64 = PAGE_SIZE as u64;

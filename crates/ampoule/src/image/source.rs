@@ -4,7 +4,6 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
 
-use super::MAX_FILE_SIZE;
 use super::error::ImageProblem;
 
 /// Reads a file whose size is bounded, also where it grows while it is read.
@@ -30,3 +29,6 @@ pub(super) fn check_size(size: u64) -> Result<(), ImageProblem> {
     }
     Ok(())
 }
+
+/// The largest image file, in bytes.
+pub(super) const MAX_FILE_SIZE: u64 = 1 << 30;

@@ -1,4 +1,4 @@
-//! Loading: from an image to an address space in which a program is about to start, as Linux's `execve` leaves it.
+//! Loading: from an executable to an address space in which a program is about to start, as Linux's `execve` leaves it.
 
 mod error;
 mod start_block;
@@ -8,6 +8,7 @@ mod tests;
 use std::collections::BTreeMap;
 
 use ampoule_abi::layout::AT_AMPOULE;
+use ampoule_vmm::address_map::USER_END;
 use ampoule_vmm::{Contents, GuestVirt, PAGE_SIZE};
 use linux_raw_sys::auxvec::{
     AT_BASE, AT_CLKTCK, AT_EGID, AT_ENTRY, AT_EUID, AT_FLAGS, AT_GID, AT_HWCAP, AT_HWCAP2, AT_PAGESZ, AT_PHDR,
@@ -15,7 +16,7 @@ use linux_raw_sys::auxvec::{
 };
 
 use crate::address_space::{AddressSpace, MapError, Placement, Protection};
-use crate::image::{Image, ImageKind, Permissions, Segment};
+use crate::image::{Executable, Permissions, Segment};
 
 use self::start_block::StartBlock;
 
@@ -47,38 +48,42 @@ pub(crate) struct Start {
     pub(crate) stack_pointer: GuestVirt,
 }
 
-/// Loads an image into an address space in which nothing is mapped but windows, and lays out the stack for its start.
-pub(crate) fn load(image: &Image, space: &mut AddressSpace, start: &StartInfo<'_>) -> Result<Start, LoadError> {
-    let block = start_block(image, start)?;
+/// Loads an executable into an address space in which nothing is mapped but windows, and lays out the stack for its start.
+pub(crate) fn load(
+    executable: &Executable,
+    space: &mut AddressSpace,
+    start: &StartInfo<'_>,
+) -> Result<Start, LoadError> {
+    let block = start_block(executable, start)?;
     let stack_used = (block.len() as u64 + STACK_ROOM).min(start.stack_size as u64);
-    check_memory(image, space, stack_used)?;
+    check_memory(executable, space, stack_used)?;
 
     let top =
         space.map_stack(start.stack_size as u64, stack_used).map_err(|error| stack_error(&error, start.stack_size))?;
     let mut parts = Vec::new();
-    let mut end = 0;
-    let segment_pages = image.segment_pages().map_err(LoadError::Memory)?;
-    for (segment, pages) in image.segments().zip(segment_pages) {
-        map_segment(&segment, bias(image), space)?;
-        let at = GuestVirt(bias(image) + segment.address()).page_start();
+    let mut end = GuestVirt(0);
+    let segment_pages = executable.segment_pages().map_err(LoadError::Memory)?;
+    for (segment, pages) in executable.segments().zip(segment_pages) {
+        map_segment(&segment, space)?;
+        let at = segment.address().page_start();
         if pages.pages() > 0 && protection(segment.permissions()).is_readable() {
             parts.push((space.first_page_behind(at, pages.pages()), pages));
         }
-        end = bias(image) + segment.address() + segment.memory_size();
+        end = segment.end();
     }
     let memory = space.memory_mut();
     let contents = Contents::of_parts(memory.pages(), parts);
     memory.show(&contents).map_err(LoadError::Memory)?;
-    space.place_heap(GuestVirt(end.next_multiple_of(PAGE)));
+    space.place_heap(GuestVirt(end.0.next_multiple_of(PAGE)));
 
     let (stack_pointer, bytes) = block.place(top);
     space.initialize(stack_pointer, &bytes).expect("the used part of the stack holds the start block");
-    Ok(Start { entry: GuestVirt(bias(image) + image.entry()), stack_pointer })
+    Ok(Start { entry: executable.entry(), stack_pointer })
 }
 
 /// Maps a segment. The pages at its end of which the file has nothing are anonymous memory, as on Linux, if they can be.
-fn map_segment(segment: &Segment<'_>, bias: u64, space: &mut AddressSpace) -> Result<(), LoadError> {
-    let at = GuestVirt(bias + segment.address());
+fn map_segment(segment: &Segment<'_>, space: &mut AddressSpace) -> Result<(), LoadError> {
+    let at = segment.address();
     let (first, size) = (at.page_start(), segment.memory_size());
     let len = (at.page_offset() as u64 + size).next_multiple_of(PAGE);
     let protection = protection(segment.permissions());
@@ -104,9 +109,9 @@ fn map_segment(segment: &Segment<'_>, bias: u64, space: &mut AddressSpace) -> Re
 }
 
 /// Says how much memory is missing before anything is mapped.
-fn check_memory(image: &Image, space: &AddressSpace, stack: u64) -> Result<(), LoadError> {
-    let segments = image.segments().map(|segment| {
-        let into_page = segment.address() % PAGE;
+fn check_memory(executable: &Executable, space: &AddressSpace, stack: u64) -> Result<(), LoadError> {
+    let segments = executable.segments().map(|segment| {
+        let into_page = segment.address().page_offset() as u64;
         (into_page + segment.memory_size()).next_multiple_of(PAGE)
     });
     let needed = segments.sum::<u64>() + stack.next_multiple_of(PAGE);
@@ -117,18 +122,18 @@ fn check_memory(image: &Image, space: &AddressSpace, stack: u64) -> Result<(), L
 fn stack_error(error: &MapError, stack_size: usize) -> LoadError {
     match error {
         MapError::OutOfTables(_) => {
-            LoadError::PageTables { address: crate::image::USER_END - stack_size as u64, size: stack_size as u64 }
+            LoadError::PageTables { address: USER_END.0 - stack_size as u64, size: stack_size as u64 }
         }
         _ => LoadError::StackSize { size: stack_size },
     }
 }
 
 /// What stands on the stack at the program's start.
-fn start_block(image: &Image, start: &StartInfo<'_>) -> Result<StartBlock, LoadError> {
+fn start_block(executable: &Executable, start: &StartInfo<'_>) -> Result<StartBlock, LoadError> {
     let limit = MAX_START_BLOCK.min(start.stack_size / 4);
     let mut block = StartBlock::new(start.arguments, start.environment, start.random, limit)?;
-    if let Some(headers) = image.program_headers() {
-        block.auxiliary(AT_PHDR, bias(image) + headers.address);
+    if let Some(headers) = executable.program_headers() {
+        block.auxiliary(AT_PHDR, headers.address.0);
         block.auxiliary(AT_PHENT, headers.entry_size as u64);
         block.auxiliary(AT_PHNUM, headers.count as u64);
     }
@@ -138,7 +143,7 @@ fn start_block(image: &Image, start: &StartInfo<'_>) -> Result<StartBlock, LoadE
         (AT_CLKTCK, 100),
         (AT_BASE, 0),
         (AT_FLAGS, 0),
-        (AT_ENTRY, bias(image) + image.entry()),
+        (AT_ENTRY, executable.entry().0),
         (AT_UID, USER_ID),
         (AT_EUID, USER_ID),
         (AT_GID, USER_ID),
@@ -152,15 +157,7 @@ fn start_block(image: &Image, start: &StartInfo<'_>) -> Result<StartBlock, LoadE
     Ok(block)
 }
 
-/// What is added to the image's addresses.
-pub(crate) fn bias(image: &Image) -> u64 {
-    match image.kind() {
-        ImageKind::Fixed => 0,
-        ImageKind::PositionIndependent => PIE_BASE.next_multiple_of(image.alignment()),
-    }
-}
-
-/// The image's check has seen that nothing is writable and executable.
+/// The executable's check has seen that nothing is writable and executable.
 fn protection(permissions: Permissions) -> Protection {
     match permissions {
         Permissions { write: true, .. } => Protection::ReadWrite,
@@ -171,9 +168,6 @@ fn protection(permissions: Permissions) -> Protection {
 }
 
 const PAGE: u64 = PAGE_SIZE as u64;
-
-/// Where a position-independent image is loaded: always in the same place, where fixed ones are by custom.
-const PIE_BASE: u64 = 0x40_0000;
 
 /// How much of the stack is mapped beyond the start block, in bytes: as much as Linux maps.
 const STACK_ROOM: u64 = 128 << 10;

@@ -8,9 +8,8 @@ use ampoule_vmm::{GuestPhys, HostOnly, Region, TrackedRegion};
 use super::*;
 use crate::address_space::{Location, MapError, MappingKind, Parts};
 use crate::guest_memory::GuestMemory;
-use crate::image::USER_END;
 
-use elf::{CODE, DATA, Elf};
+use elf::{CODE, DATA, Elf, INITIALIZED};
 
 #[test]
 fn the_stack_is_laid_out_as_linux_does_it() {
@@ -58,7 +57,7 @@ fn the_stack_pointer_is_aligned_whatever_stands_above() {
 }
 
 #[test]
-fn segments_are_where_the_image_says_with_their_permissions() {
+fn segments_are_where_the_executable_says_with_their_permissions() {
     let (mut space, start) = loaded(&Elf::default(), &["guest"], &[]);
     assert_eq!(start.entry, GuestVirt(0x50_0000 + CODE));
     let text = GuestVirt(0x50_0000);
@@ -68,7 +67,7 @@ fn segments_are_where_the_image_says_with_their_permissions() {
 
     let data = GuestVirt(0x50_0000 + DATA);
     assert_eq!(describe(&space, data), (MappingKind::Image, Protection::ReadWrite));
-    assert_eq!(space.read_u32(data), Ok(32));
+    assert_eq!(space.read_array(data), Ok(INITIALIZED));
     // What the file has nothing of can be given back, and what it has something of cannot.
     let zeros = GuestVirt(data.0 + PAGE_SIZE as u64);
     assert_eq!(describe(&space, zeros), (MappingKind::Anonymous, Protection::ReadWrite));
@@ -84,7 +83,7 @@ fn segments_are_where_the_image_says_with_their_permissions() {
 }
 
 #[test]
-fn position_independent_images_are_moved() {
+fn position_independent_executables_are_moved() {
     let elf = Elf { base: 0, position_independent: true, ..Elf::default() };
     let (space, start) = loaded(&elf, &["guest"], &[]);
     assert_eq!(start.entry, GuestVirt(0x40_0000 + CODE));
@@ -98,7 +97,7 @@ fn position_independent_images_are_moved() {
 }
 
 #[test]
-fn an_image_that_does_not_fit_says_how_much_it_needs() {
+fn an_executable_that_does_not_fit_says_how_much_it_needs() {
     let elf = Elf { bss: 64 << 20, ..Elf::default() };
     let error = load_into(&elf, &mut space(), &["guest"], &[]).unwrap_err();
     let LoadError::MemoryLimit { needed, limit } = error else { panic!("{error}") };
@@ -108,8 +107,8 @@ fn an_image_that_does_not_fit_says_how_much_it_needs() {
 }
 
 #[test]
-fn an_image_in_the_place_of_the_stack_is_refused() {
-    let elf = Elf { base: USER_END - (1 << 20), ..Elf::default() };
+fn an_executable_in_the_place_of_the_stack_is_refused() {
+    let elf = Elf { base: USER_END.0 - (1 << 20), ..Elf::default() };
     let error = load_into(&elf, &mut space(), &["guest"], &[]).unwrap_err();
     assert!(matches!(error, LoadError::NoRoom { address, .. } if address == elf.base));
 }
@@ -189,7 +188,7 @@ fn load_into(
     arguments: &[&str],
     environment: &[(&str, &str)],
 ) -> Result<Start, LoadError> {
-    let image = Image::from_bytes(elf.bytes()).unwrap();
+    let executable = Executable::check("in memory".into(), elf.bytes().into()).unwrap();
     let arguments: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
     let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     let info = StartInfo {
@@ -200,7 +199,7 @@ fn load_into(
         stack_size: 8 << 20,
         hardware: [0, 2],
     };
-    load(&image, space, &info)
+    load(&executable, space, &info)
 }
 
 fn space() -> AddressSpace {

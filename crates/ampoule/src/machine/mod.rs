@@ -1,4 +1,4 @@
-//! A guest's virtual machine: built from an image, run from one message of the guest to the next.
+//! A guest's virtual machine: built from an executable, run from one message of the guest to the next.
 
 mod budget;
 mod checkpoint;
@@ -18,7 +18,7 @@ use ampoule_vmm::{
 use crate::address_space::{AddressSpace, Parts, Window};
 use crate::error::BuildError;
 use crate::guest_memory::GuestMemory;
-use crate::image::Image;
+use crate::image::Executable;
 use crate::interrupt::{CallGuard, Interruptor, LimitsUnwatched, TimeLimits};
 use crate::limits::Limits;
 use crate::loader::{self, StartInfo};
@@ -50,7 +50,7 @@ pub(crate) struct Machine {
     pub(crate) mailbox: Mailbox,
     pub(crate) budget: Budget,
     pub(crate) interruptor: Interruptor,
-    image: Image,
+    executable: Executable,
     shape: Shape,
     processor: Box<dyn Processor>,
     space: AddressSpace,
@@ -71,10 +71,10 @@ pub(crate) struct MemoryUse {
 }
 
 impl Machine {
-    /// Loads the image, then makes the processor for it. The guest has not run yet.
+    /// Loads the executable, then makes the processor for it. The guest has not run yet.
     pub(crate) fn new(
         backend: &dyn Backend,
-        image: &Image,
+        executable: &Executable,
         config: &MachineConfig,
         streams: GuestStreams,
     ) -> Result<Self, BuildError> {
@@ -85,7 +85,7 @@ impl Machine {
         let mut space = shape.address_space(Arc::clone(&region), pages);
         show_mailbox(&mailbox, &mut space);
         let start = loader::load(
-            image,
+            executable,
             &mut space,
             &StartInfo {
                 arguments: &config.arguments,
@@ -101,13 +101,13 @@ impl Machine {
         let entry = Entry { instruction: start.entry, stack_pointer: start.stack_pointer };
         let processor = processor.start(&region, entry).map_err(|error| BuildError::Hypervisor(Arc::new(error)))?;
         let process = LinuxProcess::new(ProcessConfig { stack_size: shape.stack_size as u64, chance: random_bytes()? });
-        Self::of_parts(image, shape, mailbox, processor, space, process, streams)
+        Self::of_parts(executable, shape, mailbox, processor, space, process, streams)
     }
 
     /// A machine that is as another was at a checkpoint, and shares the memory that neither has written since.
     pub(crate) fn of_checkpoint(
         backend: &dyn Backend,
-        image: &Image,
+        executable: &Executable,
         checkpoint: &Checkpoint,
         streams: GuestStreams,
     ) -> Result<Self, BuildError> {
@@ -130,11 +130,11 @@ impl Machine {
 
         let processor = processor.resume(&region, &checkpoint.waiting);
         let processor = processor.map_err(|error| BuildError::Hypervisor(Arc::new(error)))?;
-        Self::of_parts(image, shape, mailbox, processor, space, checkpoint.process.clone(), streams)
+        Self::of_parts(executable, shape, mailbox, processor, space, checkpoint.process.clone(), streams)
     }
 
     fn of_parts(
-        image: &Image,
+        executable: &Executable,
         shape: Shape,
         mailbox: Mailbox,
         processor: Box<dyn Processor>,
@@ -146,7 +146,7 @@ impl Machine {
             mailbox,
             budget: Budget::default(),
             interruptor: Interruptor::new(processor.interrupter())?,
-            image: image.clone(),
+            executable: executable.clone(),
             shape,
             processor,
             space,

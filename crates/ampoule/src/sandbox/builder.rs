@@ -183,7 +183,7 @@ impl Builder {
             None => ampoule_vmm::default_hypervisor()?,
         };
         let backend: Arc<dyn Backend> = Arc::new(VirtualMachines::new(hypervisor));
-        let machine = Machine::new(&*backend, &self.image, &self.machine, streams)?;
+        let machine = Machine::new(&*backend, self.image.executable(), &self.machine, streams)?;
         start(self.image, backend, machine, imports, limits)
     }
 

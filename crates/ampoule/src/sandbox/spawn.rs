@@ -77,7 +77,12 @@ impl Spawn {
     pub fn build(self) -> Result<Sandbox, BuildError> {
         let Self { snapshot, host } = self;
         let (imports, streams, limits) = host.resolve(snapshot.image())?;
-        let machine = Machine::of_checkpoint(&**snapshot.backend(), snapshot.image(), snapshot.checkpoint(), streams)?;
+        let machine = Machine::of_checkpoint(
+            &**snapshot.backend(),
+            snapshot.image().executable(),
+            snapshot.checkpoint(),
+            streams,
+        )?;
         Ok(Sandbox {
             image: snapshot.image().clone(),
             backend: snapshot.backend().clone(),

@@ -154,24 +154,6 @@ impl Signature {
     pub fn accepts_parameters(&self, arguments: &[Type]) -> bool {
         self.parameters() == arguments
     }
-
-    /// The first reason why arguments of the types `arguments` do not fit the parameters, `None` if they do.
-    #[must_use]
-    pub fn first_mismatch(&self, arguments: &[Type]) -> Option<Mismatch> {
-        let parameters = self.parameters();
-        if parameters.len() != arguments.len() {
-            return Some(Mismatch::Count { expected: parameters.len(), actual: arguments.len() });
-        }
-        let (index, (expected, actual)) =
-            parameters.iter().zip(arguments).enumerate().find(|(_, (expected, actual))| expected != actual)?;
-        Some(Mismatch::Parameter { position: index + 1, expected: expected.clone(), actual: actual.clone() })
-    }
-
-    /// Why the function's result cannot be taken as `wanted`, `None` if it can.
-    #[must_use]
-    pub fn result_mismatch(&self, wanted: &Type) -> Option<Mismatch> {
-        (self.result != *wanted).then(|| Mismatch::Result { expected: self.result.clone(), actual: wanted.clone() })
-    }
 }
 
 /// Reads a signature as an image writes it: `fn(&str, u32) -> String`.
@@ -223,36 +205,4 @@ impl Display for Parameters {
         }
         f.write_str(")")
     }
-}
-
-/// The first difference between a signature and its use.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Mismatch {
-    /// The number of arguments is not the number of parameters.
-    #[error("it has {expected} parameters, {actual} arguments were given")]
-    Count {
-        /// Parameters of the function.
-        expected: usize,
-        /// Arguments of the call.
-        actual: usize,
-    },
-    /// An argument has another type than its parameter.
-    #[error("parameter {position} has the type {expected}, the argument {actual}")]
-    Parameter {
-        /// Which parameter; the first is 1.
-        position: usize,
-        /// The parameter's type.
-        expected: Type,
-        /// The argument's type.
-        actual: Type,
-    },
-    /// The result is wanted as another type than the function returns.
-    #[error("it returns {expected}, the result is wanted as {actual}")]
-    Result {
-        /// The type that the function returns.
-        expected: Type,
-        /// The type that the caller wants.
-        actual: Type,
-    },
 }

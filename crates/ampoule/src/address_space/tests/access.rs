@@ -38,7 +38,7 @@ fn the_guests_permissions_are_the_hosts() {
 #[test]
 fn wild_addresses_are_bad_addresses() {
     let mut space = space(1, 16);
-    for at in [0, 1, USER_END - 1, USER_END, 1 << 47, u64::MAX - 3, u64::MAX] {
+    for at in [0, 1, USER_END.0 - 1, USER_END.0, 1 << 47, u64::MAX - 3, u64::MAX] {
         assert!(space.read_u64(GuestVirt(at)).is_err(), "{at:#x}");
         assert!(space.write(GuestVirt(at), &[0; 8]).is_err(), "{at:#x}");
         assert!(space.read_c_string(GuestVirt(at), 10).is_err(), "{at:#x}");
@@ -72,18 +72,18 @@ fn strings_end_at_their_zero_or_at_the_limit() {
 #[test]
 fn windows_are_read_and_written_like_the_guests_own_memory() {
     let mut space = space(1, 16);
-    let (shown, region) = window(USER_END, 2, false);
+    let (shown, region) = window(USER_END.0, 2, false);
     space.add_window(shown).unwrap();
     region.write(2 * PAGE_SIZE, b"shown").unwrap();
-    let at = GuestVirt(USER_END + PAGE);
+    let at = GuestVirt(USER_END.0 + PAGE);
     assert_eq!(space.read_array(at), Ok(*b"shown"));
     assert_eq!(space.write(at, b"x"), Err(BadAddress { address: at }));
     assert_eq!(space.describe(at), Location::Window { writable: false });
     assert_eq!(space.read_array::<2>(GuestVirt(at.0 + PAGE - 1)), Err(BadAddress { address: GuestVirt(at.0 + PAGE) }));
 
-    let (writable, region) = window(USER_END + 2 * PAGE, 1, true);
+    let (writable, region) = window(USER_END.0 + 2 * PAGE, 1, true);
     space.add_window(writable).unwrap();
-    space.write(GuestVirt(USER_END + 3 * PAGE - 2), b"ab").unwrap();
+    space.write(GuestVirt(USER_END.0 + 3 * PAGE - 2), b"ab").unwrap();
     let mut end = [0; 2];
     region.read(2 * PAGE_SIZE - 2, &mut end).unwrap();
     assert_eq!(&end, b"ab");
@@ -92,9 +92,9 @@ fn windows_are_read_and_written_like_the_guests_own_memory() {
 #[test]
 fn windows_lie_beyond_the_guests_addresses_and_side_by_side() {
     let mut space = space(1, 16);
-    assert!(matches!(space.add_window(window(USER_END - PAGE, 1, false).0), Err(MapError::InvalidRange)));
+    assert!(matches!(space.add_window(window(USER_END.0 - PAGE, 1, false).0), Err(MapError::InvalidRange)));
     assert!(matches!(space.add_window(window((1 << 47) - PAGE, 2, false).0), Err(MapError::InvalidRange)));
-    space.add_window(window(USER_END, 2, false).0).unwrap();
-    assert!(matches!(space.add_window(window(USER_END + PAGE, 1, false).0), Err(MapError::Occupied)));
-    space.add_window(window(USER_END + 2 * PAGE, 1, false).0).unwrap();
+    space.add_window(window(USER_END.0, 2, false).0).unwrap();
+    assert!(matches!(space.add_window(window(USER_END.0 + PAGE, 1, false).0), Err(MapError::Occupied)));
+    space.add_window(window(USER_END.0 + 2 * PAGE, 1, false).0).unwrap();
 }

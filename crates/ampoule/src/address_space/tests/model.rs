@@ -261,7 +261,7 @@ impl Model {
     /// Compares all that there is, and what the page tables and the free frames should hold.
     pub(super) fn compare(&self, space: &AddressSpace) {
         let mapped: Vec<u64> =
-            space.layout.mappings.overlapping(&(0..page(USER_END))).flat_map(|(range, _)| range).collect();
+            space.layout.mappings.overlapping(&(0..page(USER_END.0))).flat_map(|(range, _)| range).collect();
         assert!(mapped.iter().eq(self.pages.keys()));
         assert_eq!(space.memory_free(), self.free_frames() * PAGE);
         let mut used = BTreeSet::new();
@@ -317,7 +317,7 @@ impl Model {
     }
 
     fn highest_room(&self, pages: u64) -> Range<u64> {
-        let top = page(USER_END);
+        let top = page(USER_END.0);
         let start = (0..=top - pages).rev().find(|start| self.is_empty(*start..start + pages)).unwrap();
         start..start + pages
     }

@@ -11,50 +11,75 @@ use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
 
+use ampoule_vmm::GuestVirt;
+use ampoule_vmm::address_map::{USER_END, USER_START};
+
 use builder::{BASE, CODE, DATA, ElfFile, FUNCTIONS, Record, with_abi};
 
+use super::executable::ProgramHeaders;
+use super::source::MAX_FILE_SIZE;
 use super::*;
 
 #[test]
 fn a_fixed_image_is_read() {
     let image = Image::from_bytes(fixed().bytes()).expect("the image is good");
 
-    assert_eq!(image.kind(), ImageKind::Fixed);
-    assert_eq!(image.entry(), BASE + CODE);
-    assert_eq!(image.alignment(), 0x1000);
-    assert_eq!(image.program_headers(), Some(ProgramHeaders { address: BASE + 64, count: 3, entry_size: 56 }));
+    let executable = image.executable();
+    assert_eq!(executable.bias(), 0);
+    assert_eq!(executable.entry(), GuestVirt(BASE + CODE));
+    let program_headers = ProgramHeaders { address: GuestVirt(BASE + 64), count: 3, entry_size: 56 };
+    assert_eq!(executable.program_headers(), Some(program_headers));
     assert_eq!(image.abi_version(), AbiVersion { major: 1, minor: 0 });
 }
 
 #[test]
-fn a_static_pie_is_read_with_addresses_from_zero() {
+fn a_static_pie_has_the_addresses_where_it_is_loaded() {
     let file = ElfFile::position_independent(functions());
     let image = Image::from_bytes(file.bytes()).expect("the image is good");
 
-    assert_eq!(image.kind(), ImageKind::PositionIndependent);
-    assert_eq!(image.entry(), CODE);
-    let addresses: Vec<u64> = image.segments().map(|segment| segment.address()).collect();
-    assert_eq!(addresses, [0, DATA]);
-    assert_eq!(image.program_headers().map(|table| table.address), Some(64));
+    let executable = image.executable();
+    assert_eq!(executable.bias(), 0x40_0000);
+    assert_eq!(executable.entry(), GuestVirt(0x40_0000 + CODE));
+    let addresses: Vec<GuestVirt> = executable.segments().map(|segment| segment.address()).collect();
+    assert_eq!(addresses, [GuestVirt(0x40_0000), GuestVirt(0x40_0000 + DATA)]);
+    assert_eq!(executable.program_headers().map(|table| table.address), Some(GuestVirt(0x40_0000 + 64)));
+}
+
+#[test]
+fn an_executable_need_not_list_functions() {
+    let mut file = fixed();
+    file.sections.clear();
+    let executable = Executable::check("plain".into(), file.bytes().into()).expect("it can be loaded and run");
+    assert_eq!(executable.entry(), GuestVirt(BASE + CODE));
+    assert_eq!(executable.segments().len(), 2);
+
+    assert!(Image::from_bytes(file.bytes()).is_err(), "nothing in it can be called");
+}
+
+#[test]
+fn an_executable_that_cannot_be_run_is_refused_by_name() {
+    let mut file = fixed();
+    file.entry = 0;
+    let error = Executable::check("plain".into(), file.bytes().into()).expect_err("it has no entry");
+    assert_eq!(error.to_string(), "guest image `plain` starts at 0x0, which is not in an executable segment");
 }
 
 #[test]
 fn segments_have_their_bytes_and_permissions() {
     let bytes = fixed().bytes();
     let image = Image::from_bytes(bytes.clone()).expect("the image is good");
-    let segments: Vec<Segment<'_>> = image.segments().collect();
+    let segments: Vec<Segment<'_>> = image.executable().segments().collect();
     let [code, data] = segments[..] else {
         panic!("two segments, not {}", segments.len());
     };
 
-    assert_eq!(code.address(), BASE);
+    assert_eq!(code.address(), GuestVirt(BASE));
     assert_eq!(code.memory_size(), DATA);
     assert_eq!(code.bytes(), &bytes[..DATA as usize]);
     assert_eq!(code.permissions(), Permissions { read: true, write: false, execute: true });
 
-    assert_eq!(data.address(), BASE + DATA);
-    assert_eq!(data.bytes(), &bytes[data.file_range()]);
-    assert_eq!(data.file_range().start, DATA as usize);
+    assert_eq!(data.address(), GuestVirt(BASE + DATA));
+    assert_eq!(data.bytes(), &bytes[DATA as usize..][..data.bytes().len()]);
     assert_eq!(data.memory_size(), data.bytes().len() as u64 + 0x3000);
     assert_eq!(data.permissions(), Permissions { read: true, write: true, execute: false });
 }
@@ -66,8 +91,8 @@ fn functions_are_found_by_name_and_by_number() {
     let greet = image.export("greet").expect("it is exported");
     assert_eq!(greet.number(), 32, "behind the ABI record");
     assert_eq!(greet.signature().to_string(), "(&str) -> String");
-    let same = image.export_by_number(32).expect("it is exported");
-    assert_eq!(same.name(), "greet");
+    let position = image.export_position(32).expect("it is exported");
+    assert_eq!(image.export_at(position).name(), "greet");
 
     let names: Vec<&str> = image.exports().map(Function::name).collect();
     assert_eq!(names, ["greet", "größe"]);
@@ -75,8 +100,7 @@ fn functions_are_found_by_name_and_by_number() {
     assert_eq!(names, ["weekday"]);
 
     assert!(image.export("weekday").is_none());
-    assert!(image.export_by_number(33).is_none());
-    assert!(image.import_by_number(32).is_none());
+    assert!(image.export_position(33).is_none());
 }
 
 #[test]
@@ -95,7 +119,7 @@ fn an_embedded_image_is_not_copied_and_may_lie_anywhere() {
     let bytes: &'static [u8] = &bytes.leak()[1..];
     let image = Image::embedded(bytes).expect("the image is good");
 
-    let first = image.segments().next().expect("there is a segment");
+    let first = image.executable().segments().next().expect("there is a segment");
     assert!(std::ptr::eq(first.bytes().as_ptr(), bytes.as_ptr()));
 }
 
@@ -162,12 +186,12 @@ fn messages_name_where_the_image_came_from() {
     );
 }
 
-/// A good image at fixed addresses.
 /// An image for tests of what holds one.
 pub(crate) fn image() -> Image {
     Image::from_bytes(fixed().bytes()).expect("the image is good")
 }
 
+/// A good image at fixed addresses.
 fn fixed() -> ElfFile {
     ElfFile::fixed(functions())
 }

@@ -2,6 +2,7 @@
 
 use super::builder::*;
 use super::*;
+use crate::image::segment::{MAX_MEMORY, PAGE};
 
 #[test]
 fn an_image_has_something_to_load() {
@@ -24,7 +25,7 @@ fn a_segment_without_memory_is_left_out() {
     (empty.file_size, empty.memory_size) = (0, 0);
     file.program_headers.insert(0, empty);
     let image = Image::from_bytes(file.bytes()).expect("the image is good");
-    assert_eq!(image.segments().len(), 2);
+    assert_eq!(image.executable().segments().len(), 2);
 }
 
 #[test]
@@ -42,8 +43,8 @@ fn a_segment_of_zeros_has_no_place_in_the_file() {
     (zeros.address, zeros.offset, zeros.file_size) = (BASE + 0x10_0008, u64::MAX, 0);
     file.program_headers.push(zeros);
     let image = Image::from_bytes(file.bytes()).expect("the image is good");
-    let last = image.segments().last().expect("there are segments");
-    assert_eq!(last.address(), BASE + 0x10_0008);
+    let last = image.executable().segments().last().expect("there are segments");
+    assert_eq!(last.address(), GuestVirt(BASE + 0x10_0008));
     assert_eq!(last.bytes(), b"");
 }
 
@@ -59,9 +60,9 @@ fn a_segment_is_not_larger_in_the_file_than_in_memory() {
 fn a_fixed_segment_lies_within_the_users_addresses() {
     for (address, memory_size) in [
         (0, 0x1000),
-        (USER_START - PAGE_SIZE, 0x1000),
-        (USER_END - PAGE_SIZE, 0x1001),
-        (USER_END, 0x1000),
+        (USER_START.0 - PAGE, 0x1000),
+        (USER_END.0 - PAGE, 0x1001),
+        (USER_END.0, 0x1000),
         (0x8000_0000_0000, 0x1000),
         (u64::MAX - 0xfff, 0x1000),
         (u64::MAX - 0xfff, u64::MAX),
@@ -79,7 +80,7 @@ fn a_fixed_segment_lies_within_the_users_addresses() {
 #[test]
 fn a_position_independent_image_fits_the_users_addresses() {
     let mut file = ElfFile::position_independent(functions());
-    file.program_headers[WRITABLE].address = USER_END - USER_START;
+    file.program_headers[WRITABLE].address = USER_END.0 - USER_START.0;
     assert!(
         refusal(&file).ends_with("are not within the guest's addresses 0x0 to 0x7f7fffff0000"),
         "{}",
@@ -106,12 +107,12 @@ fn an_alignment_is_a_power_of_two() {
 }
 
 #[test]
-fn the_largest_alignment_is_the_images() {
-    for (alignment, of_image) in [(0, 0x1000), (1, 0x1000), (0x20_0000, 0x20_0000)] {
-        let mut file = fixed();
+fn a_position_independent_image_is_loaded_where_each_segment_is_aligned() {
+    for (alignment, bias) in [(0, 0x40_0000), (1, 0x40_0000), (0x20_0000, 0x40_0000), (0x100_0000, 0x100_0000)] {
+        let mut file = ElfFile::position_independent(functions());
         file.program_headers[WRITABLE].alignment = alignment;
         let image = Image::from_bytes(file.bytes()).expect("the image is good");
-        assert_eq!(image.alignment(), of_image);
+        assert_eq!(image.executable().bias(), bias);
     }
 }
 
@@ -170,7 +171,7 @@ fn program_headers_outside_of_the_segments_have_no_address() {
     code.offset = DATA;
     code.file_size = 0x100;
     let image = Image::from_bytes(file.bytes()).expect("the image is good");
-    assert_eq!(image.program_headers(), None);
+    assert_eq!(image.executable().program_headers(), None);
 }
 
 /// What the data segment of a good image is refused for after a change.

@@ -1,5 +1,6 @@
 //! System calls on memory.
 
+use ampoule_vmm::address_map::USER_START;
 use ampoule_vmm::{GuestVirt, PAGE_SIZE};
 use linux_raw_sys::general::{
     MADV_COLD, MADV_DONTFORK, MADV_DONTNEED, MADV_FREE, MADV_KEEPONFORK, MADV_NORMAL, MADV_POPULATE_WRITE,
@@ -8,7 +9,6 @@ use linux_raw_sys::general::{
 };
 
 use crate::address_space::{AddressSpace, MapError, Movement, Placement, Protection};
-use crate::image::USER_START;
 
 use super::descriptors::{Descriptors, Object};
 use super::errno::Errno;
@@ -43,7 +43,7 @@ pub(super) fn mmap(space: &mut AddressSpace, descriptors: &Descriptors, argument
     if fixed && !at.is_page_aligned() {
         return Err(Errno::EINVAL);
     }
-    if fixed && at.0 < USER_START {
+    if fixed && at < USER_START {
         return Err(Errno::EPERM);
     }
     let placement = match at.0 {

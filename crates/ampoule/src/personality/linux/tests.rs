@@ -196,7 +196,7 @@ impl Arbitrary for Argument {
             (0_u64..64).prop_map(|pages| pages * PAGE),
             (DATA - 16..READ_ONLY + PAGE + 16),
             Just(HEAP),
-            Just(crate::image::USER_END - PAGE),
+            Just(ampoule_vmm::address_map::USER_END.0 - PAGE),
             Just(libc::AT_FDCWD as u64),
         ]
         .prop_map(Self)

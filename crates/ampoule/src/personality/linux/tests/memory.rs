@@ -101,7 +101,7 @@ fn mremap_moves_contents_with_the_range() {
 #[test]
 fn the_used_part_of_the_stack_ends_where_mremap_says_efault() {
     let mut guest = Guest::new();
-    let top = crate::image::USER_END - PAGE;
+    let top = ampoule_vmm::address_map::USER_END.0 - PAGE;
     guest.put(top - 3 * PAGE, b"used");
     let mut page = top - 2 * PAGE;
     while guest.errno(nr::MREMAP, [page, PAGE, 2 * PAGE, 0]) == libc::ENOMEM {

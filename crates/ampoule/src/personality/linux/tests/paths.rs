@@ -191,7 +191,7 @@ fn the_list_of_mappings_is_that_of_the_address_space() {
     }
     let text = String::from_utf8(text).unwrap();
     let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_ascii_whitespace().collect()).collect();
-    let stack_end = crate::image::USER_END - PAGE;
+    let stack_end = ampoule_vmm::address_map::USER_END.0 - PAGE;
     let expected = [
         (DATA, DATA + PAGE, "rw-p", None),
         (READ_ONLY, READ_ONLY + PAGE, "r--p", None),

@@ -1,0 +1,141 @@
+//! What can be loaded and run: a static Linux executable. Whether it lists functions is not asked here.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::io;
+use std::sync::{Arc, OnceLock};
+
+use ampoule_vmm::{Contents as FrozenPages, GuestVirt};
+
+use super::elf::{Headers, Kind, PROGRAM_HEADER_SIZE};
+use super::error::{ImageError, ImageProblem};
+use super::segment::{Placements, Segment};
+use super::source;
+
+/// A checked static executable and where it is loaded. Clones share its bytes and what was read from them.
+///
+/// All addresses are those in the guest's memory, but for those that [`Placements`] and problems show, which are the file's.
+#[derive(Clone)]
+pub(crate) struct Executable(Arc<Checked>);
+
+impl Executable {
+    /// Checks an executable that messages call `name`.
+    pub(crate) fn check(name: Box<str>, bytes: Cow<'static, [u8]>) -> Result<Self, ImageError> {
+        match Program::read(&bytes) {
+            Ok(program) => Ok(Self(Arc::new(Checked { name, bytes, program, frozen: OnceLock::new() }))),
+            Err(problem) => Err(ImageError::new(name, problem)),
+        }
+    }
+
+    /// What messages call it.
+    pub(crate) fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// The bytes of the file.
+    pub(crate) fn file(&self) -> &[u8] {
+        &self.0.bytes
+    }
+
+    /// What is added to the addresses in the file; a multiple of the alignment that each segment asks for.
+    pub(crate) fn bias(&self) -> u64 {
+        self.0.program.bias
+    }
+
+    /// The address of the first instruction, within an executable segment.
+    pub(crate) fn entry(&self) -> GuestVirt {
+        GuestVirt(self.bias() + self.0.program.entry)
+    }
+
+    /// The parts that are loaded into memory, at least one, in ascending order of their addresses.
+    pub(crate) fn segments(&self) -> impl ExactSizeIterator<Item = Segment<'_>> {
+        self.placements().iter(self.file(), self.bias())
+    }
+
+    /// The pages of each segment that have bytes in the file, in the order of the segments. All guests share them.
+    ///
+    /// # Errors
+    /// What the host says where it has no memory or file descriptor for them.
+    pub(crate) fn segment_pages(&self) -> io::Result<&[FrozenPages]> {
+        if let Some(pages) = self.0.frozen.get() {
+            return Ok(pages);
+        }
+        let pieces = self.segments().map(|segment| (segment.address().page_offset(), segment.bytes()));
+        let pages = FrozenPages::of_bytes(&pieces.collect::<Vec<_>>())?;
+        Ok(self.0.frozen.get_or_init(|| pages))
+    }
+
+    /// The program header table in the guest's memory; `None` if it is not loaded.
+    pub(crate) fn program_headers(&self) -> Option<ProgramHeaders> {
+        self.0.program.headers
+    }
+
+    /// Where the segments stand, in the file's addresses.
+    pub(super) fn placements(&self) -> &Placements {
+        &self.0.program.segments
+    }
+}
+
+impl fmt::Debug for Executable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Executable")
+            .field("name", &self.name())
+            .field("bytes", &self.file().len())
+            .field("bias", &format_args!("{:#x}", self.bias()))
+            .finish_non_exhaustive()
+    }
+}
+
+/// The table of segments as the guest finds it in its memory: what the auxiliary vector tells in `AT_PHDR`, `AT_PHNUM` and
+/// `AT_PHENT`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ProgramHeaders {
+    /// Address of the table.
+    pub(crate) address: GuestVirt,
+    /// Entries of the table.
+    pub(crate) count: usize,
+    /// Bytes of an entry.
+    pub(crate) entry_size: usize,
+}
+
+struct Checked {
+    name: Box<str>,
+    bytes: Cow<'static, [u8]>,
+    program: Program,
+    /// The pages of each segment that have bytes in the file, once a guest has been loaded.
+    frozen: OnceLock<Vec<FrozenPages>>,
+}
+
+/// What the bytes of an executable say.
+struct Program {
+    bias: u64,
+    /// As the file gives it.
+    entry: u64,
+    segments: Placements,
+    headers: Option<ProgramHeaders>,
+}
+
+impl Program {
+    fn read(bytes: &[u8]) -> Result<Self, ImageProblem> {
+        source::check_size(bytes.len() as u64)?;
+        let headers = Headers::read(bytes)?;
+        let segments = Placements::read(headers.program_headers, headers.kind, bytes.len())?;
+        let entry = headers.entry();
+        if !segments.is_executable(entry) {
+            return Err(ImageProblem::EntryNotExecutable { entry });
+        }
+        let bias = match headers.kind {
+            Kind::Fixed => 0,
+            Kind::PositionIndependent => PIE_BASE.next_multiple_of(segments.alignment()),
+        };
+        let table = segments.address_of(&headers.program_headers_in_file()).map(|address| ProgramHeaders {
+            address: GuestVirt(bias + address),
+            count: headers.program_headers.len(),
+            entry_size: usize::from(PROGRAM_HEADER_SIZE),
+        });
+        Ok(Self { bias, entry, segments, headers: table })
+    }
+}
+
+/// Where a position-independent executable is loaded: always in the same place, where fixed ones are by custom.
+const PIE_BASE: u64 = 0x40_0000;
