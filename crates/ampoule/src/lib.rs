@@ -63,6 +63,7 @@ mod loader;
 mod machine;
 mod mailbox;
 mod output;
+mod page;
 mod personality;
 mod pool;
 mod sandbox;

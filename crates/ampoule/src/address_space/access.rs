@@ -2,7 +2,9 @@
 
 use ampoule_vmm::{GuestVirt, TrackedRegion};
 
-use super::{AddressSpace, BadAddress, PAGE, Protection, StringError, page};
+use crate::page::Page;
+
+use super::{AddressSpace, BadAddress, PAGE, Protection, StringError};
 
 impl AddressSpace {
     /// Copies what lies from `at` on.
@@ -105,15 +107,15 @@ impl AddressSpace {
             let stretch = Stretch { region: &window.region, offset: window.offset + into, len: window.len - into };
             return suitable(protection).then_some(stretch).ok_or(bad);
         }
-        let page = page(at.0);
+        let page = Page::of(at);
         let (mapped, mapping) = self.layout.mappings.get(page).ok_or(bad)?;
         let (backed, frame) = self.layout.backing.get(page).ok_or(bad)?;
         if !suitable(mapping.protection) {
             return Err(bad);
         }
-        let end = mapped.end.min(backed.end) * PAGE;
+        let end = mapped.end.min(backed.end).address();
         let offset = self.memory.frame_offset(frame.0 + (page - backed.start)) + at.page_offset();
-        Ok(Stretch { region: self.memory.region(), offset, len: (end - at.0) as usize })
+        Ok(Stretch { region: self.memory.region(), offset, len: (end.0 - at.0) as usize })
     }
 }
 

@@ -5,10 +5,12 @@ use std::ops::Range;
 use ampoule_vmm::GuestVirt;
 use ampoule_vmm::address_map::{USER_END, USER_START};
 
+use crate::page::Page;
+
 use super::mapping::Mapping;
 use super::{
     AddressSpace, MAX_MAPPINGS, MapError, MappingKind, Movement, PAGE, PORTION_PAGES, PORTION_RUNS, Placement,
-    Protection, address, coalesce, frames_of, page, user_pages,
+    Protection, coalesce, frames_of, user_pages,
 };
 
 impl AddressSpace {
@@ -50,7 +52,7 @@ impl AddressSpace {
             }
             Placement::FixedVacant(at) => user_pages(at, len)?,
         };
-        let at = address(range.start);
+        let at = range.start.address();
         self.map_vacant(range, Mapping { kind: MappingKind::Anonymous, protection })?;
         Ok(at)
     }
@@ -148,8 +150,8 @@ impl AddressSpace {
                 return Ok(at);
             }
             _ => {
-                let growth = old.end..old.start.saturating_add(pages);
-                if whole.end == old.end && growth.end <= page(USER_END.0) && self.is_vacant(&growth) {
+                let growth = old.end..Page(old.start.0.saturating_add(pages));
+                if whole.end == old.end && growth.end <= Page::of(USER_END) && self.is_vacant(&growth) {
                     self.map_vacant(growth, mapping)?;
                     return Ok(at);
                 }
@@ -160,7 +162,7 @@ impl AddressSpace {
             }
         };
         self.move_pages(old, target.clone(), mapping)?;
-        Ok(address(target.start))
+        Ok(target.start.address())
     }
 
     /// Makes a range of anonymous memory hold zeros and gives its memory back to the host, as
@@ -191,7 +193,7 @@ impl AddressSpace {
     }
 
     /// Maps fresh pages where nothing is mapped.
-    pub(super) fn map_vacant(&mut self, range: Range<u64>, mapping: Mapping) -> Result<(), MapError> {
+    pub(super) fn map_vacant(&mut self, range: Range<Page>, mapping: Mapping) -> Result<(), MapError> {
         if !self.layout.mappings.is_vacant(&range) {
             return Err(MapError::Occupied);
         }
@@ -202,7 +204,7 @@ impl AddressSpace {
                 if matches!(error, MapError::Interrupted) {
                     return Err(error);
                 }
-                self.tables.unmap(address(range.start), (range.end - range.start) as usize);
+                self.tables.unmap(range.start.address(), (range.end - range.start) as usize);
                 self.return_unused_frames(&fresh);
                 return Err(error);
             }
@@ -211,7 +213,7 @@ impl AddressSpace {
         Ok(())
     }
 
-    pub(super) fn unmap_pages(&mut self, range: &Range<u64>) -> Result<(), MapError> {
+    pub(super) fn unmap_pages(&mut self, range: &Range<Page>) -> Result<(), MapError> {
         if let Some((whole, _)) = self.layout.mappings.get(range.start)
             && whole.start < range.start
             && range.end < whole.end
@@ -230,7 +232,7 @@ impl AddressSpace {
 
     /// Moves the pages of `old`, with their frames, to the start of `target`, where nothing is mapped. What `target` has more
     /// is fresh; what `old` has more goes.
-    fn move_pages(&mut self, old: Range<u64>, target: Range<u64>, mapping: Mapping) -> Result<(), MapError> {
+    fn move_pages(&mut self, old: Range<Page>, target: Range<Page>, mapping: Mapping) -> Result<(), MapError> {
         self.check_mapping_count(2)?;
         self.check_run_count(2)?;
         let moved = (old.end - old.start).min(target.end - target.start);
@@ -247,7 +249,7 @@ impl AddressSpace {
             if matches!(error, MapError::Interrupted) {
                 return Err(error);
             }
-            self.tables.unmap(address(target.start), (target.end - target.start) as usize);
+            self.tables.unmap(target.start.address(), (target.end - target.start) as usize);
             self.return_unused_frames(&[grown]);
             self.layout_mut().backing.remove(&target);
             return Err(error);
@@ -261,30 +263,30 @@ impl AddressSpace {
     }
 
     /// Notes that the hypervisor may know more of pages than the guest may do with them.
-    fn narrow(&mut self, pages: &Range<u64>) {
+    fn narrow(&mut self, pages: &Range<Page>) {
         for (pages, frame) in self.layout.backing.overlapping(pages) {
             self.narrowed.add(frame.0..frame.0 + (pages.end - pages.start));
         }
     }
 
     /// The highest place below the stack where `len` bytes are free.
-    fn find_room(&self, len: u64) -> Result<Range<u64>, MapError> {
+    fn find_room(&self, len: u64) -> Result<Range<Page>, MapError> {
         let len = len.checked_next_multiple_of(PAGE).ok_or(MapError::NoRoom)?;
         if len == 0 {
             return Err(MapError::InvalidRange);
         }
-        let below_stack = page(USER_START.0)..self.layout.stack.bottom();
+        let below_stack = Page::of(USER_START)..self.layout.stack.bottom();
         self.layout.mappings.highest_gap(&below_stack, len / PAGE).ok_or(MapError::NoRoom)
     }
 
     /// Whether nothing is mapped in a range, and nothing will be without the guest's asking.
-    fn is_vacant(&self, range: &Range<u64>) -> bool {
+    fn is_vacant(&self, range: &Range<Page>) -> bool {
         self.layout.mappings.is_vacant(range) && !self.layout.stack.reserves(range)
     }
 
     /// Refuses a mapping in place of others, of which so many pages are fresh, for want of memory or mappings before the
     /// others are gone.
-    fn check_replacement(&mut self, range: &Range<u64>, fresh: u64, protection: Protection) -> Result<(), MapError> {
+    fn check_replacement(&mut self, range: &Range<Page>, fresh: u64, protection: Protection) -> Result<(), MapError> {
         self.check_mapping_count(2)?;
         if !protection.is_readable() {
             return Ok(());
@@ -305,7 +307,7 @@ impl AddressSpace {
     }
 }
 
-fn moved_by(pages: &Range<u64>, from: &Range<u64>, to: &Range<u64>) -> Range<u64> {
+fn moved_by(pages: &Range<Page>, from: &Range<Page>, to: &Range<Page>) -> Range<Page> {
     let start = to.start + (pages.start - from.start);
     start..start + (pages.end - pages.start)
 }

@@ -9,6 +9,7 @@ use ampoule_vmm::{Contents, PageMap, WrittenPages};
 use super::frames::Cover;
 use super::{AddressSpace, Layout};
 use crate::guest_memory::{GuestMemory, MemoryError, Restored};
+use crate::page::Frame;
 
 /// What an address space was at one moment, but for its page tables. Clones share it.
 #[derive(Clone, Debug)]
@@ -47,7 +48,7 @@ impl AddressSpace {
         guest: &mut dyn WrittenPages,
     ) -> Result<Restored, MemoryError> {
         if !Arc::ptr_eq(&self.origin, &checkpoint.layout) {
-            self.revoke(iter::once(0..self.memory.frames()));
+            self.revoke(iter::once(Frame(0)..Frame(self.memory.frames())));
             self.origin = Arc::clone(&checkpoint.layout);
             self.remapped.clear();
         } else if !self.remapped.is_empty() {

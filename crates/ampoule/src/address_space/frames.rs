@@ -3,15 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
+use crate::page::Frame;
+
 use super::PORTION_RUNS;
 use super::range_map::Piece;
 
-/// A run of frames: pages of the memory region, counted from its start.
-pub(super) type FrameRange = Range<u64>;
+/// Frames in a row.
+pub(super) type FrameRange = Range<Frame>;
 
 /// The first of the frames behind a range of pages; the others follow it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct FirstFrame(pub(super) u64);
+pub(super) struct FirstFrame(pub(super) Frame);
 
 impl Piece for FirstFrame {
     fn skip(&self, pages: u64) -> Self {
@@ -27,9 +29,9 @@ impl Piece for FirstFrame {
 #[derive(Clone, Debug)]
 pub(super) struct FrameAllocator {
     /// By first frame: how many. Neighbours are joined.
-    runs: BTreeMap<u64, u64>,
+    runs: BTreeMap<Frame, u64>,
     /// The same runs by their length, then by first frame.
-    by_len: BTreeSet<(u64, u64)>,
+    by_len: BTreeSet<(u64, Frame)>,
     free: u64,
     total: u64,
 }
@@ -38,7 +40,7 @@ impl FrameAllocator {
     /// `total` frames, all free.
     pub(super) fn new(total: u64) -> Self {
         let mut allocator = Self { runs: BTreeMap::new(), by_len: BTreeSet::new(), free: 0, total };
-        allocator.release(0..total);
+        allocator.release(Frame(0)..Frame(total));
         allocator
     }
 
@@ -70,7 +72,7 @@ impl FrameAllocator {
             if taken.len() % PORTION_RUNS == PORTION_RUNS - 1 {
                 look()?;
             }
-            let (len, start) = match self.by_len.range((missing, 0)..).next() {
+            let (len, start) = match self.by_len.range((missing, Frame(0))..).next() {
                 Some(fitting) => *fitting,
                 None => *self.by_len.last().expect("as many frames are free as were counted"),
             };
@@ -85,7 +87,7 @@ impl FrameAllocator {
 
     /// Gives frames back, which hold zeros again.
     pub(super) fn release(&mut self, frames: FrameRange) {
-        debug_assert!(frames.end <= self.total);
+        debug_assert!(frames.end <= Frame(self.total));
         if frames.is_empty() {
             return;
         }
@@ -104,7 +106,7 @@ impl FrameAllocator {
         self.insert(start, end - start);
     }
 
-    fn insert(&mut self, start: u64, len: u64) {
+    fn insert(&mut self, start: Frame, len: u64) {
         if len > 0 {
             self.runs.insert(start, len);
             self.by_len.insert((len, start));
@@ -112,7 +114,7 @@ impl FrameAllocator {
         }
     }
 
-    fn remove(&mut self, start: u64, len: u64) {
+    fn remove(&mut self, start: Frame, len: u64) {
         self.runs.remove(&start);
         self.by_len.remove(&(len, start));
         self.free -= len;
@@ -188,7 +190,7 @@ pub(super) fn coalesce(mut frames: Vec<FrameRange>) -> Vec<FrameRange> {
 /// Coalesced runs as they are, or everything from the first to the last where they are many.
 fn few(mut runs: Vec<FrameRange>) -> Vec<FrameRange> {
     if runs.len() > Cover::MOST_RUNS {
-        let end = runs.last().map_or(0, |last| last.end);
+        let end = runs.last().map_or(Frame(0), |last| last.end);
         runs.truncate(1);
         runs[0].end = end;
     }

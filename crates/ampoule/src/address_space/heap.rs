@@ -3,8 +3,10 @@
 use ampoule_vmm::GuestVirt;
 use ampoule_vmm::address_map::USER_END;
 
+use crate::page::Page;
+
 use super::mapping::Mapping;
-use super::{AddressSpace, MappingKind, Protection, page};
+use super::{AddressSpace, MappingKind, Protection};
 
 /// The bytes from the start of the heap to the break. The pages up to the one that holds the last byte are mapped, unless
 /// the guest has unmapped them otherwise.
@@ -36,7 +38,7 @@ impl AddressSpace {
     }
 
     fn resize_heap(&mut self, heap: Heap, end: u64) -> bool {
-        let (old, new) = (heap.end.div_ceil(super::PAGE), end.div_ceil(super::PAGE));
+        let [old, new] = [heap.end, end].map(|end| Page(end.div_ceil(super::PAGE)));
         if new < old {
             return self.unmap_pages(&(new..old)).is_ok();
         }
@@ -47,7 +49,7 @@ impl AddressSpace {
         if self.layout.stack.reserves(&growth) {
             return false;
         }
-        debug_assert!(growth.start >= page(heap.start));
+        debug_assert!(growth.start >= Page::of(GuestVirt(heap.start)));
         let mapping = Mapping { kind: MappingKind::Heap, protection: Protection::ReadWrite };
         self.map_vacant(growth, mapping).is_ok()
     }

@@ -36,6 +36,7 @@ use ampoule_vmm::address_map::{HOST_END, USER_END, USER_START};
 use ampoule_vmm::{GuestPhys, GuestVirt, PAGE_SIZE, PageAccess, PageMap, TrackedRegion};
 
 use crate::guest_memory::GuestMemory;
+use crate::page::{Frame, Page};
 
 use self::frames::{Cover, FirstFrame, FrameAllocator, FrameRange, coalesce};
 use self::heap::Heap;
@@ -203,7 +204,7 @@ impl AddressSpace {
     /// [`MapError::InvalidRange`] when the window is not made of whole pages or lies among the guest's own addresses;
     /// [`MapError::Occupied`] when it meets another window.
     pub(crate) fn add_window(&mut self, window: Window) -> Result<(), MapError> {
-        let range = window.range().filter(|range| range.start >= page(USER_END.0)).ok_or(MapError::InvalidRange)?;
+        let range = window.range().filter(|range| range.start >= Page::of(USER_END)).ok_or(MapError::InvalidRange)?;
         if self.windows.iter().filter_map(Window::range).any(|other| other.start < range.end && range.start < other.end)
         {
             return Err(MapError::Occupied);
@@ -221,7 +222,7 @@ impl AddressSpace {
 
     /// What lies at an address.
     pub(crate) fn describe(&self, at: GuestVirt) -> Location {
-        let page = page(at.0);
+        let page = Page::of(at);
         if let Some((_, mapping)) = self.layout.mappings.get(page) {
             return Location::Mapped { kind: mapping.kind, protection: mapping.protection };
         }
@@ -233,8 +234,8 @@ impl AddressSpace {
 
     /// The guest's own mappings, from the lowest on.
     pub(crate) fn mappings(&self) -> impl Iterator<Item = (Range<GuestVirt>, MappingKind, Protection)> {
-        let all = self.layout.mappings.overlapping(&(0..page(USER_END.0)));
-        all.map(|(pages, mapping)| (address(pages.start)..address(pages.end), mapping.kind, mapping.protection))
+        let all = self.layout.mappings.overlapping(&(Page(0)..Page::of(USER_END)));
+        all.map(|(pages, mapping)| (pages.start.address()..pages.end.address(), mapping.kind, mapping.protection))
     }
 
     /// The guest's memory in bytes.
@@ -279,9 +280,9 @@ impl AddressSpace {
     ///
     /// When they do not, or have none: when they are not among the first that this space was made to map.
     pub(crate) fn first_page_behind(&self, at: GuestVirt, pages: usize) -> usize {
-        let (backed, FirstFrame(first)) = self.layout.backing.get(page(at.0)).expect("the pages have frames");
-        assert!(page(at.0) + pages as u64 <= backed.end);
-        self.memory.frame_offset(first + (page(at.0) - backed.start)) / PAGE_SIZE
+        let (backed, FirstFrame(first)) = self.layout.backing.get(Page::of(at)).expect("the pages have frames");
+        assert!(Page::of(at) + pages as u64 <= backed.end);
+        self.memory.frame_offset(*first + (Page::of(at) - backed.start)) / PAGE_SIZE
     }
 
     fn layout_mut(&mut self) -> &mut Layout {
@@ -289,11 +290,11 @@ impl AddressSpace {
     }
 
     fn window_at(&self, at: GuestVirt) -> Option<&Window> {
-        self.windows.iter().find(|window| window.range().is_some_and(|range| range.contains(&page(at.0))))
+        self.windows.iter().find(|window| window.range().is_some_and(|range| range.contains(&Page::of(at))))
     }
 
     /// Gives a frame to every page of `range` that has none, and returns these pages. The page tables do not know them yet.
-    fn take_frames(&mut self, range: &Range<u64>) -> Result<Vec<Range<u64>>, MapError> {
+    fn take_frames(&mut self, range: &Range<Page>) -> Result<Vec<Range<Page>>, MapError> {
         let bare: Vec<_> = self.layout.backing.gaps(range).collect();
         let needed = bare.iter().map(|gap| gap.end - gap.start).sum();
         let free = self.layout.frames.free();
@@ -308,7 +309,7 @@ impl AddressSpace {
             return Err(error);
         }
         let mut runs = runs.into_iter();
-        let mut run = 0..0;
+        let mut run = Frame(0)..Frame(0);
         for gap in &bare {
             let mut at = gap.start;
             while at < gap.end {
@@ -343,7 +344,7 @@ impl AddressSpace {
     }
 
     /// Takes the frames of pages away that the guest has not been able to reach, so that they still hold zeros.
-    fn return_unused_frames(&mut self, pages: &[Range<u64>]) {
+    fn return_unused_frames(&mut self, pages: &[Range<Page>]) {
         for range in pages {
             for frames in frames_of(self.layout_mut().backing.remove(range)) {
                 self.layout_mut().frames.release(frames);
@@ -352,11 +353,11 @@ impl AddressSpace {
     }
 
     /// Takes pages away from the guest, with what they hold.
-    fn drop_pages(&mut self, range: &Range<u64>) -> Result<(), MapError> {
+    fn drop_pages(&mut self, range: &Range<Page>) -> Result<(), MapError> {
         let mut rest = range.clone();
         while !rest.is_empty() {
             let portion = self.layout.backing.portion(&rest, PORTION_RUNS, PORTION_PAGES);
-            self.tables.unmap(address(portion.start), (portion.end - portion.start) as usize);
+            self.tables.unmap(portion.start.address(), (portion.end - portion.start) as usize);
             let frames = coalesce(frames_of(self.layout_mut().backing.remove(&portion)).collect());
             match self.clear_frames(&frames) {
                 Translations::Revoked => frames.iter().for_each(|run| self.remapped.remove(run)),
@@ -371,15 +372,15 @@ impl AddressSpace {
     }
 
     /// Makes the page tables say `protection` for those pages of `range` that have frames.
-    fn set_entries(&mut self, range: &Range<u64>, protection: Protection) -> Result<(), MapError> {
+    fn set_entries(&mut self, range: &Range<Page>, protection: Protection) -> Result<(), MapError> {
         if protection == Protection::None {
-            self.tables.unmap(address(range.start), (range.end - range.start) as usize);
+            self.tables.unmap(range.start.address(), (range.end - range.start) as usize);
             return Ok(());
         }
         let access = PageAccess { write: protection.is_writable(), execute: protection.is_executable() };
         for (pages, frame) in self.layout.backing.overlapping(range) {
             let count = pages.end - pages.start;
-            self.tables.map(address(pages.start), self.memory.frame_phys(frame.0), count as usize, access)?;
+            self.tables.map(pages.start.address(), self.memory.frame_phys(frame.0), count as usize, access)?;
             self.remapped.add(frame.0..frame.0 + count);
             check(self.watch.as_deref())?;
         }
@@ -467,32 +468,24 @@ fn check(watch: Option<&dyn Watch>) -> Result<(), MapError> {
 }
 
 impl Window {
-    fn range(&self) -> Option<Range<u64>> {
+    fn range(&self) -> Option<Range<Page>> {
         let within = self.offset.checked_add(self.len)? <= self.region.len();
         let whole = self.at.is_page_aligned() && self.to.is_page_aligned() && self.len.is_multiple_of(PAGE_SIZE);
         let end = self.at.checked_add(self.len as u64)?;
-        (within && whole && self.len > 0 && end <= HOST_END).then(|| page(self.at.0)..page(end.0))
+        (within && whole && self.len > 0 && end <= HOST_END).then(|| Page::of(self.at)..Page::of(end))
     }
 }
 
-fn frames_of(pieces: Vec<(Range<u64>, FirstFrame)>) -> impl Iterator<Item = FrameRange> {
+fn frames_of(pieces: Vec<(Range<Page>, FirstFrame)>) -> impl Iterator<Item = FrameRange> {
     pieces.into_iter().map(|(pages, frame)| frame.0..frame.0 + (pages.end - pages.start))
 }
 
 /// The pages of a range that the guest named: whole ones, at least one, and all among its own addresses. A length is rounded
 /// up to whole pages.
-fn user_pages(at: GuestVirt, len: u64) -> Result<Range<u64>, MapError> {
+fn user_pages(at: GuestVirt, len: u64) -> Result<Range<Page>, MapError> {
     let end = at.0.checked_add(len).and_then(|end| end.checked_next_multiple_of(PAGE)).ok_or(MapError::InvalidRange)?;
     let valid = at.is_page_aligned() && len > 0 && at >= USER_START && end <= USER_END.0;
-    valid.then(|| page(at.0)..page(end)).ok_or(MapError::InvalidRange)
-}
-
-fn page(address: u64) -> u64 {
-    address / PAGE
-}
-
-fn address(page: u64) -> GuestVirt {
-    GuestVirt(page * PAGE)
+    valid.then(|| Page::of(at)..Page::of(GuestVirt(end))).ok_or(MapError::InvalidRange)
 }
 
 /// The most mappings that a guest may have: the default of Linux's `vm.max_map_count`.

@@ -5,15 +5,17 @@ use std::ops::Range;
 use ampoule_vmm::address_map::USER_END;
 use ampoule_vmm::{FaultAccess, GuestVirt};
 
+use crate::page::Page;
+
 use super::mapping::Mapping;
-use super::{AddressSpace, Location, MapError, MappingKind, PAGE, Protection, address, page};
+use super::{AddressSpace, Location, MapError, MappingKind, PAGE, Protection};
 
 /// The pages that are kept for the stack: `limit..top`, and below them a gap that stays empty, `bottom..limit`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stack {
-    bottom: u64,
-    limit: u64,
-    top: u64,
+    bottom: Page,
+    limit: Page,
+    top: Page,
 }
 
 /// What a page fault comes to.
@@ -36,15 +38,15 @@ impl AddressSpace {
     /// Those of a mapping; `InvalidRange` when `size` is zero, or too large for the guest's addresses.
     pub(crate) fn map_stack(&mut self, size: u64, used: u64) -> Result<GuestVirt, MapError> {
         let pages = size.div_ceil(PAGE);
-        let top = page(USER_END.0) - 1;
-        if pages == 0 || pages > top / 2 {
+        let top = Page::of(USER_END) - 1;
+        if pages == 0 || pages > top.0 / 2 {
             return Err(MapError::InvalidRange);
         }
         let limit = top - pages;
         let used = used.div_ceil(PAGE).clamp(1, pages);
         self.map_vacant(top - used..top, STACK)?;
         self.layout_mut().stack = Stack { bottom: limit - GUARD_PAGES, limit, top };
-        Ok(address(top))
+        Ok(top.address())
     }
 
     /// Finds out whether the guest may go on after a page fault: because the access is allowed by now, which the processor
@@ -78,7 +80,7 @@ impl AddressSpace {
     /// there is, so that a deep stack costs few faults, or by what it takes where memory is short.
     pub(super) fn grow_stack(&mut self, at: GuestVirt) -> Result<bool, MapError> {
         let Stack { limit, top, .. } = self.layout.stack;
-        let page = page(at.0);
+        let page = Page::of(at);
         if !(limit..top).contains(&page) {
             return Ok(false);
         }
@@ -89,7 +91,7 @@ impl AddressSpace {
             return Ok(false);
         }
         let ample = (top - used.start).max(LEAST_GROWTH);
-        let ample = used.start.saturating_sub(ample).max(limit).min(page)..used.start;
+        let ample = Page(used.start.0.saturating_sub(ample)).max(limit).min(page)..used.start;
         let affordable = ample.end - ample.start <= self.layout.frames.free();
         if affordable && self.layout.mappings.is_vacant(&ample) && self.map_vacant(ample, STACK).is_ok() {
             return Ok(true);
@@ -100,24 +102,24 @@ impl AddressSpace {
 
 impl Stack {
     /// The first page that is kept for the stack or its guard.
-    pub(super) fn bottom(&self) -> u64 {
+    pub(super) fn bottom(&self) -> Page {
         self.bottom
     }
 
     /// Whether a page of the range is kept for the stack or its guard.
-    pub(super) fn reserves(&self, range: &Range<u64>) -> bool {
+    pub(super) fn reserves(&self, range: &Range<Page>) -> bool {
         range.start < self.top && self.bottom < range.end
     }
 
     /// What an address is where nothing is mapped.
-    pub(super) fn describe(&self, page: u64) -> Location {
+    pub(super) fn describe(&self, page: Page) -> Location {
         if (self.bottom..self.limit).contains(&page) { Location::StackGuard } else { Location::Unmapped }
     }
 }
 
 impl Default for Stack {
     fn default() -> Self {
-        let end = page(USER_END.0);
+        let end = Page::of(USER_END);
         Self { bottom: end, limit: end, top: end }
     }
 }

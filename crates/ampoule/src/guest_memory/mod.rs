@@ -25,6 +25,8 @@ use ampoule_vmm::{
 };
 use thiserror::Error;
 
+use crate::page::Frame;
+
 use quiet::QuietPages;
 
 /// A guest's memory: the host's part first, then the frames.
@@ -117,17 +119,17 @@ impl GuestMemory {
     }
 
     /// Where the guest's processor sees a frame.
-    pub(crate) fn frame_phys(&self, frame: u64) -> GuestPhys {
+    pub(crate) fn frame_phys(&self, frame: Frame) -> GuestPhys {
         GuestPhys(self.base.0 + self.frame_offset(frame) as u64)
     }
 
     /// Where a frame lies in the region, in bytes.
-    pub(crate) fn frame_offset(&self, frame: u64) -> usize {
-        (self.reserved + frame as usize) * PAGE_SIZE
+    pub(crate) fn frame_offset(&self, frame: Frame) -> usize {
+        (self.reserved + frame.0 as usize) * PAGE_SIZE
     }
 
-    fn pages_of(&self, frames: &Range<u64>) -> Range<usize> {
-        self.reserved + frames.start as usize..self.reserved + frames.end as usize
+    fn pages_of(&self, frames: &Range<Frame>) -> Range<usize> {
+        self.reserved + frames.start.0 as usize..self.reserved + frames.end.0 as usize
     }
 
     /// Writes into the region.
@@ -154,18 +156,18 @@ impl GuestMemory {
     /// # Errors
     ///
     /// A [`RevokeError`] when they hold zeros, but translations may be left.
-    pub(crate) fn clear_frames(&mut self, frames: &Range<u64>) -> Result<(), RevokeError> {
+    pub(crate) fn clear_frames(&mut self, frames: &Range<Frame>) -> Result<(), RevokeError> {
         let pages = self.pages_of(frames);
         self.region.discard(pages.start * PAGE_SIZE, pages.len() * PAGE_SIZE, &self.current)
     }
 
     /// Makes frames hold zeros. The hypervisor's translations of them stay, and so does their memory.
-    pub(crate) fn zero_frames(&mut self, frames: &Range<u64>) {
+    pub(crate) fn zero_frames(&mut self, frames: &Range<Frame>) {
         self.region.zero_pages(self.pages_of(frames), &self.current);
     }
 
     /// Makes the hypervisor forget its translations of frames.
-    pub(crate) fn revoke_frames(&self, frames: &Range<u64>) -> Result<(), RevokeError> {
+    pub(crate) fn revoke_frames(&self, frames: &Range<Frame>) -> Result<(), RevokeError> {
         self.region.revoke(self.frame_offset(frames.start), (frames.end - frames.start) as usize * PAGE_SIZE)
     }
 

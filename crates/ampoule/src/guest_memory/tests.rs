@@ -49,7 +49,7 @@ fn frames_that_are_cleared_hold_zeros_until_they_are_put_back() {
     let mut trial = Trial::new(8);
     (2..6).for_each(|page| trial.guest_writes(page, page as u8));
     let first = trial.snapshot();
-    trial.memory.clear_frames(&(1..4)).unwrap();
+    trial.memory.clear_frames(&(Frame(1)..Frame(4))).unwrap();
     assert_eq!(trial.bytes(), [0, 0, 0, 0, 0, 5, 0, 0]);
     trial.restore(&first);
     assert_eq!(trial.bytes(), [0, 0, 2, 3, 4, 5, 0, 0]);

@@ -5,7 +5,7 @@ use ampoule_vmm::{Contents, HypervisorError, MapCheckpoint, PageSet, WrittenPage
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-use super::model::{FRAMES, HEAP, Model, Step, step};
+use super::model::{FRAMES, HEAP, Model, Step, address, step};
 use super::*;
 
 proptest! {

@@ -261,23 +261,24 @@ impl Model {
     /// Compares all that there is, and what the page tables and the free frames should hold.
     pub(super) fn compare(&self, space: &AddressSpace) {
         let mapped: Vec<u64> =
-            space.layout.mappings.overlapping(&(0..page(USER_END.0))).flat_map(|(range, _)| range).collect();
+            space.mappings().flat_map(|(range, ..)| range.start.0 / PAGE..range.end.0 / PAGE).collect();
         assert!(mapped.iter().eq(self.pages.keys()));
         assert_eq!(space.memory_free(), self.free_frames() * PAGE);
         let mut used = BTreeSet::new();
         for (index, page) in &self.pages {
             let at = address(*index);
             assert_eq!(space.describe(at), Location::Mapped { kind: page.kind, protection: page.protection });
-            let frame = space.layout.backing.get(*index).map(|(range, first)| first.0 + index - range.start);
+            let number = crate::page::Page(*index);
+            let frame = space.layout.backing.get(number).map(|(range, first)| first.0 + (number - range.start));
             assert_eq!(frame.is_some(), page.contents.is_some());
             if let (Some(frame), Some(contents)) = (frame, page.contents) {
-                assert!(used.insert(frame), "frame {frame} is used twice");
+                assert!(used.insert(frame), "{frame:?} is used twice");
                 assert_eq!(first_byte(space, frame), contents);
             }
             let access = PageAccess { write: page.protection.is_writable(), execute: page.protection.is_executable() };
             let expected = frame
                 .filter(|_| page.protection.is_readable())
-                .map(|frame| (GuestPhys(RAM_BASE.0 + frame * PAGE), access));
+                .map(|frame| (GuestPhys(RAM_BASE.0 + frame.0 * PAGE), access));
             assert_eq!(space.tables.translate(at), expected);
             assert_eq!(page.protection.is_readable(), expected.is_some());
         }
@@ -286,7 +287,7 @@ impl Model {
                 assert_eq!(space.tables.translate(address(index)), None);
             }
         }
-        for frame in (0..FRAMES as u64).filter(|frame| !used.contains(frame)) {
+        for frame in (0..FRAMES as u64).map(Frame).filter(|frame| !used.contains(frame)) {
             assert_eq!(first_byte(space, frame), 0, "a free frame holds zeros");
         }
     }
@@ -317,13 +318,18 @@ impl Model {
     }
 
     fn highest_room(&self, pages: u64) -> Range<u64> {
-        let top = page(USER_END.0);
+        let top = USER_END.0 / PAGE;
         let start = (0..=top - pages).rev().find(|start| self.is_empty(*start..start + pages)).unwrap();
         start..start + pages
     }
 }
 
-fn first_byte(space: &AddressSpace, frame: u64) -> u8 {
+/// Where a page begins.
+pub(super) fn address(page: u64) -> GuestVirt {
+    GuestVirt(page * PAGE)
+}
+
+fn first_byte(space: &AddressSpace, frame: Frame) -> u8 {
     let mut byte = [0];
     space.memory.region().read(space.memory.frame_offset(frame), &mut byte).unwrap();
     byte[0]

@@ -26,7 +26,7 @@ proptest! {
                     plain[page] = value;
                 }
                 Step::Clear { frames } => {
-                    trial.memory.clear_frames(&frames).unwrap();
+                    trial.memory.clear_frames(&(Frame(frames.start)..Frame(frames.end))).unwrap();
                     plain[frames.start as usize + 1..frames.end as usize + 1].fill(0);
                 }
                 Step::Snapshot => taken.push((trial.snapshot(), plain.clone())),
