@@ -1,14 +1,18 @@
 //! The micro-VM under Ampoule: everything needed to run code in ring 3 of a virtual machine and to see it only at defined
 //! exits.
 //!
-//! Four ideas carry this crate:
+//! Five ideas carry this crate:
 //!
-//! - **One door.** Everything above reaches virtual machines through the traits [`Hypervisor`], [`Vm`] and [`Vcpu`]. The
+//! - **Upward, a processor.** What is above runs user code on a [`Processor`], which stops at an [`Event`], and names no register
+//!   and no page table ([`processor`]).
+//! - **Downward, one door.** Processors reach virtual machines through the traits [`Hypervisor`], [`Vm`] and [`Vcpu`]. The
 //!   backend is [`kvm`]; [`inject::FailAt`] is a wrapper that lets tests reach every error path, and [`count::Counting`] one
 //!   that counts what is asked of a backend.
 //! - **Guest memory is hostile.** It is a [`Region`], which copies in and out within bounds and never lends a reference.
 //! - **The host owns the page tables** ([`x86_64::paging::PageTables`]). The guest has no way to change them.
 //! - **Ring 0 is a page of stubs** ([`x86_64::shim`]) that hand over to the host by one `out` each.
+//!
+//! The lower door by itself:
 //!
 //! ```no_run
 //! use ampoule_vmm::kvm::Kvm;

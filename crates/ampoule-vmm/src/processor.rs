@@ -193,7 +193,7 @@ pub trait WrittenPages {
 /// Says which of the guest's addresses lead where, and what the guest may do there.
 pub trait PageMap: fmt::Debug + Send {
     /// Maps `pages` pages from `at` on to as many of the guest's memory from `to` on. What was mapped there is replaced; where
-    /// that takes permissions away, [`Region::revoke`] the memory that was mapped before user code runs again.
+    /// that takes permissions away, [`TrackedRegion::revoke`] the memory that was mapped before user code runs again.
     ///
     /// # Errors
     ///
@@ -204,8 +204,8 @@ pub trait PageMap: fmt::Debug + Send {
     /// When an address is not at the start of a page, or the range leaves the guest's or the shared addresses.
     fn map(&mut self, at: GuestVirt, to: GuestPhys, pages: usize, access: PageAccess) -> Result<(), MapExhausted>;
 
-    /// Unmaps `pages` pages from `at` on, as far as they are mapped. [`Region::discard`] or [`Region::revoke`] the memory that
-    /// was mapped before user code runs again.
+    /// Unmaps `pages` pages from `at` on, as far as they are mapped. [`TrackedRegion::discard`] or [`TrackedRegion::revoke`] the
+    /// memory that was mapped before user code runs again.
     ///
     /// # Panics
     ///
@@ -229,7 +229,7 @@ pub trait PageMap: fmt::Debug + Send {
     /// What the host reports when it has no memory for it.
     fn checkpoint(&mut self) -> io::Result<MapCheckpoint>;
 
-    /// Goes back to this map, or to an equal one's. [`Region::revoke`] the memory that was mapped since, and look at
+    /// Goes back to this map, or to an equal one's. [`TrackedRegion::revoke`] the memory that was mapped since, and look at
     /// [`is_stale`](Self::is_stale).
     ///
     /// # Panics

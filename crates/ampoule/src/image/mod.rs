@@ -1,6 +1,6 @@
 //! Guest images: static Linux executables that list their functions, checked before anything runs them.
 //!
-//! What can be loaded and run is an executable: its headers and segments lie within the file, its segments lie within the
+//! What can be loaded and run is an *executable*: its headers and segments lie within the file, its segments lie within the
 //! guest's part of the address space, share no page, and none is writable and executable. An [`Image`] has in addition what
 //! makes it callable: its functions are listed with their signatures, in a version of the guest ABI (`docs/abi.md`) that this
 //! host runs. Either is proof of its checks. What the program does is not checked: it is the sandbox that holds it.
