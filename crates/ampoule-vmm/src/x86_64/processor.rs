@@ -212,8 +212,8 @@ impl Processor for VmProcessor {
 
     fn load(&mut self, context: &Context) -> Result<(), HypervisorError> {
         let UserContext { regs, fs_base, gs_base, fpu } = &context.0;
-        // A vCPU that stands at the doorbell's `out` would take an equal instruction pointer for the end of that.
-        if !self.at_rest || Trap::Doorbell.begins_at(regs.rip) {
+        // A vCPU that stands in the doorbell would finish its `out` there, and change flags that are set now.
+        if !self.at_rest || Trap::in_progress(regs.rip) == Some(Trap::Doorbell) {
             self.vcpu.abandon()?;
         }
         let mut special = self.initial;
@@ -260,6 +260,9 @@ impl Processor for VmProcessor {
         match resume {
             Some(resumption) => self.vcpu.set_regs(&resumption.regs),
             None => {
+                // As in `load`.
+                self.vcpu.abandon()?;
+                self.vcpu.set_special_regs(special)?;
                 self.vcpu.set_regs(regs);
                 self.vcpu.set_fpu(fpu)?;
             }
@@ -352,6 +355,8 @@ impl VmProcessor {
     fn leave_resume_stub(&mut self) -> Result<(), HypervisorError> {
         let Some(waiting) = &self.resumes else { return Ok(()) };
         let WaitingContext { regs, special, fpu, .. } = &waiting.0;
+        // As in `load`: the doorbell's `out` may be unfinished, and the user code goes on behind it.
+        self.vcpu.abandon()?;
         self.vcpu.set_special_regs(special)?;
         self.vcpu.set_fpu(fpu)?;
         self.vcpu.set_regs(regs);

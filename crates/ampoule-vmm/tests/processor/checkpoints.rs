@@ -75,9 +75,9 @@ fn it_goes_on_from_another_processor() {
 
 #[test]
 fn what_was_restored_and_has_not_run_can_be_looked_at_saved_and_changed() {
-    let (mut guest, waiting, map) = waiting();
-    let expected = guest.processor.registers();
     for interrupts in [false, true] {
+        let (mut guest, waiting, map) = waiting();
+        let expected = guest.processor.registers();
         goes_on(&mut guest, "the run before");
         guest.processor.restore(&waiting).unwrap();
         guest.pages.restore(&map);
@@ -98,10 +98,15 @@ fn what_was_restored_and_has_not_run_can_be_looked_at_saved_and_changed() {
         guest.processor.checkpoint().unwrap();
         guest.processor.load(&context).unwrap();
         goes_on(&mut guest, "the saved context");
-        guest.processor.restore(&waiting).unwrap();
-        guest.pages.restore(&map);
     }
-    guest.set_data(128, 6);
+}
+
+#[test]
+fn a_register_of_threads_can_be_set_after_a_restore() {
+    let (mut guest, waiting, map) = waiting();
+    goes_on(&mut guest, "the run before");
+    guest.processor.restore(&waiting).unwrap();
+    guest.pages.restore(&map);
     guest.processor.set_thread_register(ThreadRegister::Pointer, DATA.0 + 128).unwrap();
     guest.set_data(64, 0);
     guest.set_data(128, 5);
