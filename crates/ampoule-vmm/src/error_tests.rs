@@ -6,10 +6,11 @@ use crate::hypervisor::Operation;
 use crate::kvm;
 use crate::kvm::{DeviceAccess, DeviceGroup};
 use crate::linux::advice::named;
+use crate::processor;
 use crate::x86_64::paging::OutOfTables;
 use crate::x86_64::probe::{Outcome, ProbeError};
 use crate::x86_64::shim::{BadReturn, Forgery, ResumeError};
-use crate::{HypervisorError, OpenError, OutOfRegion, RevokeError};
+use crate::{GuestVirt, HypervisorError, MapExhausted, OpenError, OutOfRegion, PrepareError, RevokeError};
 
 #[test]
 fn errors_of_the_hypervisor_say_everything_once() {
@@ -90,6 +91,13 @@ fn errors_of_ring_0_say_everything_once() {
         ResumeError::SegmentBase { .. } => ResumeError::SegmentBase { base: 1 << 63 },
         ResumeError::StackPointer { .. } => ResumeError::StackPointer { rsp: 1 << 63 },
     });
+}
+
+#[test]
+fn errors_of_processors_say_everything_once() {
+    check(&PrepareError { bytes: 4096, reason: refusal() });
+    check(&MapExhausted { needed: 2, available: 1 });
+    check(&processor::BadReturn { address: GuestVirt(1 << 63) });
 }
 
 fn refused() -> HypervisorError {

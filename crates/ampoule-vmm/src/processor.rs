@@ -86,6 +86,10 @@ pub struct Entry {
 ///
 /// It has one *context* at a time: the registers with which user code goes on. Several can take turns, by
 /// [`save`](Processor::save) and [`load`](Processor::load).
+///
+/// An [interruption](Processor::interrupter) that is requested between two runs ends the next one, unless [`save`](Processor::save),
+/// [`load`](Processor::load), [`checkpoint`](Processor::checkpoint) or [`restore`](Processor::restore) comes in between:
+/// these may clear it.
 pub trait Processor: WrittenPages + Send {
     /// Runs user code until something happens. Before that, [`PageMap::is_stale`] is to be looked at.
     ///
@@ -106,8 +110,10 @@ pub trait Processor: WrittenPages + Send {
     /// on then.
     fn finish_system_call(&mut self, result: u64) -> Result<(), BadReturn>;
 
-    /// The registers of the user code that made the last event: at the instruction that did it, or at the one behind it for
-    /// a system call.
+    /// The registers of the user code that made the last event: at the instruction that did it, or behind it for a system
+    /// call, the doorbell, a breakpoint and a step. After [`Event::Forged`] hypervisors differ. After
+    /// [`restore`](Self::restore), [`load`](Self::load) and [`finish_system_call`](Self::finish_system_call) those with which
+    /// it goes on.
     fn registers(&self) -> Registers;
 
     /// Sets a register that holds the address of what belongs to a thread.
@@ -118,7 +124,13 @@ pub trait Processor: WrittenPages + Send {
     fn set_thread_register(&mut self, register: ThreadRegister, value: u64) -> Result<(), HypervisorError>;
 
     /// Whether every instruction of user code from now on is followed by [`Event::Step`]. What the kernel would execute on its
-    /// behalf (a system call, the doorbell) is one step with what follows it.
+    /// behalf (a system call, the doorbell) is one step with what follows it: a system call with the instruction behind it,
+    /// the doorbell with its return. A step is lost when user code is interrupted right behind it and then
+    /// [saved](Self::save) and loaded.
+    ///
+    /// This belongs to the processor: no context carries it, and [`load`](Self::load) and [`restore`](Self::restore) leave it
+    /// as it is. A guest that sets the flag for it by itself raises [`Event::Exception`]; to switch the steps on or off clears
+    /// that flag.
     ///
     /// # Errors
     ///
@@ -429,6 +441,12 @@ impl Context {
     /// The general registers.
     pub fn registers(&self) -> Registers {
         self.0.registers()
+    }
+
+    /// Lets the code go on elsewhere: behind an instruction that somebody else has done for it, or again at one that a
+    /// breakpoint has stood for.
+    pub fn set_instruction_pointer(&mut self, at: GuestVirt) {
+        self.0.set_instruction_pointer(at);
     }
 
     /// Sets the register in which system calls give their results.

@@ -20,7 +20,7 @@ use crate::x86_64::capabilities::{Capabilities, SyscallRing};
 use crate::x86_64::exception::PAGE_FAULT;
 use crate::x86_64::paging::PageTables;
 use crate::x86_64::registers::{Regs, SpecialRegs};
-use crate::x86_64::shim::{OWN_TABLES, System, Trap, initial_flags, syscall_return};
+use crate::x86_64::shim::{OWN_TABLES, System, Trap, initial_flags, is_in_resume_stub, syscall_return};
 
 use context::Stop;
 pub(crate) use context::{UserContext, WaitingContext};
@@ -137,35 +137,12 @@ struct VmProcessor {
 
 impl Processor for VmProcessor {
     fn run(&mut self) -> Result<Event, HypervisorError> {
-        self.at_rest = false;
-        self.resumes = None;
-        self.stop = Stop::User;
-        let port = match self.vcpu.run()? {
-            Exit::IoOut { port, .. } => port,
-            Exit::Interrupted => {
-                self.stop = Stop::interrupted_at(self.vcpu.regs().rip);
-                return Ok(Event::Interrupted);
+        loop {
+            let event = self.run_once()?;
+            // Hypervisors differ in whether the doorbell's `out` ends with a step.
+            if event != Event::Step || self.registers().instruction_pointer() != Trap::behind_doorbell() {
+                return Ok(event);
             }
-            Exit::IoIn { port, .. } => return Ok(Event::Forged { port }),
-            Exit::Shutdown => return Ok(Event::Ended(End::Shutdown)),
-            exit => return Ok(Event::Ended(End::Unexpected(exit_name(&exit)))),
-        };
-        let regs = self.vcpu.regs();
-        match Trap::identify(port, regs.rip) {
-            Ok(Trap::Doorbell) => {
-                self.stop = Stop::Doorbell;
-                self.at_rest = true;
-                Ok(Event::Doorbell)
-            }
-            Ok(Trap::SystemCall) => {
-                self.stop = Stop::SystemCall;
-                Ok(Event::SystemCall(SystemCall {
-                    number: regs.rax,
-                    arguments: [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9],
-                }))
-            }
-            Ok(Trap::Exception(vector)) => self.exception(vector),
-            Err(_) => Ok(Event::Forged { port }),
         }
     }
 
@@ -181,10 +158,15 @@ impl Processor for VmProcessor {
     }
 
     fn registers(&self) -> Registers {
-        Registers(self.stop.user_regs(self.vcpu.regs(), &self.system))
+        let regs = match &self.resumes {
+            Some(waiting) => waiting.0.regs,
+            None => self.vcpu.regs(),
+        };
+        Registers(self.stop.user_regs(regs, &self.system))
     }
 
     fn set_thread_register(&mut self, register: ThreadRegister, value: u64) -> Result<(), HypervisorError> {
+        self.leave_resume_stub()?;
         let mut special = self.vcpu.special_regs()?;
         match register {
             ThreadRegister::Pointer => special.fs.base = value,
@@ -194,11 +176,16 @@ impl Processor for VmProcessor {
     }
 
     fn set_single_step(&mut self, on: bool) -> Result<(), HypervisorError> {
+        if on {
+            self.leave_resume_stub()?;
+        }
         self.steps = on;
         let regs = self.vcpu.regs();
         let flags = |flags: u64| if on { flags | TRAP_FLAG } else { flags & !TRAP_FLAG };
         match self.stop {
-            Stop::User | Stop::Doorbell => self.vcpu.set_regs(&Regs { rflags: flags(regs.rflags), ..regs }),
+            Stop::User | Stop::Doorbell | Stop::Forged => {
+                self.vcpu.set_regs(&Regs { rflags: flags(regs.rflags), ..regs })
+            }
             // The user code's flags are in R11 on the way out of the stub, and where it has been left already.
             Stop::SystemCall | Stop::SystemCallBegun | Stop::SystemCallOver => {
                 self.vcpu.set_regs(&Regs { r11: flags(regs.r11), ..regs });
@@ -212,7 +199,12 @@ impl Processor for VmProcessor {
     }
 
     fn save(&mut self) -> Result<Context, HypervisorError> {
+        self.leave_resume_stub()?;
+        if self.stop == Stop::Forged {
+            self.vcpu.settle()?;
+        }
         let regs = self.stop.resumed_regs(self.vcpu.regs(), &self.system, &self.capabilities);
+        let regs = self.without_steps(regs);
         let special = self.vcpu.special_regs()?;
         let fpu = self.vcpu.fpu()?;
         Ok(Context(UserContext { regs, fs_base: special.fs.base, gs_base: special.gs.base, fpu }))
@@ -220,7 +212,8 @@ impl Processor for VmProcessor {
 
     fn load(&mut self, context: &Context) -> Result<(), HypervisorError> {
         let UserContext { regs, fs_base, gs_base, fpu } = &context.0;
-        if !self.at_rest {
+        // A vCPU that stands in the doorbell would finish its `out` there, and change flags that are set now.
+        if !self.at_rest || Trap::in_progress(regs.rip) == Some(Trap::Doorbell) {
             self.vcpu.abandon()?;
         }
         let mut special = self.initial;
@@ -242,7 +235,8 @@ impl Processor for VmProcessor {
             return Ok(Arc::clone(waiting));
         }
         self.vcpu.settle()?;
-        let (regs, special, fpu) = (self.vcpu.regs(), self.vcpu.special_regs()?, self.vcpu.fpu()?);
+        let regs = self.without_steps(self.vcpu.regs());
+        let (special, fpu) = (self.vcpu.special_regs()?, self.vcpu.fpu()?);
         let resume = self.system.set_resume_state(&self.capabilities, &fpu, &regs, &special);
         if let Err(reason) = &resume {
             tracing::debug!(%reason, "restoring this guest takes a call into the kernel for its floating-point state");
@@ -266,6 +260,9 @@ impl Processor for VmProcessor {
         match resume {
             Some(resumption) => self.vcpu.set_regs(&resumption.regs),
             None => {
+                // As in `load`.
+                self.vcpu.abandon()?;
+                self.vcpu.set_special_regs(special)?;
                 self.vcpu.set_regs(regs);
                 self.vcpu.set_fpu(fpu)?;
             }
@@ -273,7 +270,7 @@ impl Processor for VmProcessor {
         self.stop = Stop::User;
         self.at_rest = true;
         self.resumes = Some(Arc::clone(waiting));
-        Ok(())
+        if self.steps { self.set_single_step(true) } else { Ok(()) }
     }
 
     fn flush_translations(&mut self) -> Result<(), HypervisorError> {
@@ -300,6 +297,79 @@ impl WrittenPages for VmProcessor {
 }
 
 impl VmProcessor {
+    fn run_once(&mut self) -> Result<Event, HypervisorError> {
+        self.at_rest = false;
+        let resumed = self.resumes.take();
+        self.stop = Stop::User;
+        let port = match self.vcpu.run()? {
+            Exit::IoOut { port, .. } => port,
+            Exit::Interrupted => {
+                let rip = self.vcpu.regs().rip;
+                self.stop = Stop::interrupted_at(rip);
+                self.resume_again(resumed, rip);
+                return Ok(Event::Interrupted);
+            }
+            Exit::IoIn { port, .. } => {
+                self.stop = Stop::Forged;
+                return Ok(Event::Forged { port });
+            }
+            Exit::Shutdown => return Ok(Event::Ended(End::Shutdown)),
+            exit => return Ok(Event::Ended(End::Unexpected(exit_name(&exit)))),
+        };
+        let regs = self.vcpu.regs();
+        match Trap::identify(port, regs.rip) {
+            Ok(Trap::Doorbell) => {
+                self.stop = Stop::Doorbell;
+                // Finishing the `out` would leave a debug exception pending if user code is in single steps.
+                self.at_rest = regs.rflags & TRAP_FLAG == 0;
+                Ok(Event::Doorbell)
+            }
+            Ok(Trap::SystemCall) => {
+                self.stop = Stop::SystemCall;
+                Ok(Event::SystemCall(SystemCall {
+                    number: regs.rax,
+                    arguments: [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9],
+                }))
+            }
+            Ok(Trap::Exception(vector)) => self.exception(vector),
+            Err(_) => {
+                self.stop = Stop::Forged;
+                Ok(Event::Forged { port })
+            }
+        }
+    }
+
+    /// Begins the resume stub anew when the vCPU, which began there, was interrupted in it: the registers of the user code are
+    /// not all loaded yet.
+    fn resume_again(&mut self, resumed: Option<Arc<Waiting>>, rip: u64) {
+        let Some(waiting) = resumed else { return };
+        let Some(resumption) = waiting.0.resume else { return };
+        if is_in_resume_stub(rip) {
+            self.vcpu.set_regs(&resumption.regs);
+            self.resumes = Some(waiting);
+        }
+    }
+
+    /// Gives the vCPU itself the registers from which it goes on, so that they can be read and changed. When this fails, it
+    /// still goes on from them.
+    fn leave_resume_stub(&mut self) -> Result<(), HypervisorError> {
+        let Some(waiting) = &self.resumes else { return Ok(()) };
+        let WaitingContext { regs, special, fpu, .. } = &waiting.0;
+        // As in `load`: the doorbell's `out` may be unfinished, and the user code goes on behind it.
+        self.vcpu.abandon()?;
+        self.vcpu.set_special_regs(special)?;
+        self.vcpu.set_fpu(fpu)?;
+        self.vcpu.set_regs(regs);
+        self.resumes = None;
+        Ok(())
+    }
+
+    /// Without the flag by which user code is made to stop after each instruction, which is none of its own.
+    fn without_steps(&self, regs: Regs) -> Regs {
+        let rflags = if self.steps { regs.rflags & !TRAP_FLAG } else { regs.rflags };
+        Regs { rflags, ..regs }
+    }
+
     fn exception(&mut self, vector: u8) -> Result<Event, HypervisorError> {
         self.stop = Stop::Exception(vector);
         let error_code = self.system.exception_frame(vector).error_code;

@@ -209,6 +209,11 @@ fn write_pages(region: &Region) {
     }
 }
 
+/// Whether a vCPU stands in the stub that loads the state to resume with.
+pub(super) fn is_in_resume_stub(rip: u64) -> bool {
+    (RESUME_STUB.0..virt(GATE + PAGE_SIZE).0).contains(&rip)
+}
+
 fn resume_stub() -> code::ResumeStub {
     code::resume_stub(RESUME_STUB.0, virt(STATE).0)
 }

@@ -1,5 +1,6 @@
 //! Contexts of user code, and what the vCPU's registers say of them at each kind of stop.
 
+use crate::address::GuestVirt;
 use crate::processor::{Entry, Registers};
 use crate::x86_64::capabilities::Capabilities;
 use crate::x86_64::registers::{FpuState, Regs, SpecialRegs};
@@ -24,6 +25,10 @@ impl UserContext {
         Registers(self.regs)
     }
 
+    pub(crate) fn set_instruction_pointer(&mut self, at: GuestVirt) {
+        self.regs.rip = at.0;
+    }
+
     pub(crate) fn set_result(&mut self, result: u64) {
         self.regs.rax = result;
     }
@@ -46,6 +51,8 @@ pub(super) enum Stop {
     User,
     /// In the doorbell, at its `out` or behind it.
     Doorbell,
+    /// In user code, at an `out` or `in` of its own or behind it.
+    Forged,
     /// In the stub of system calls, at its `out` or behind it: the call waits for its result.
     SystemCall,
     /// In that stub before its `out`: interrupted before anybody has seen the call.
@@ -71,7 +78,8 @@ impl Stop {
     /// The registers of the user code, as of the instruction that led here.
     pub(super) fn user_regs(self, regs: Regs, system: &System) -> Regs {
         match self {
-            Stop::User | Stop::Doorbell => regs,
+            Stop::User | Stop::Forged => regs,
+            Stop::Doorbell => Regs { rip: Trap::behind_doorbell(), ..regs },
             Stop::SystemCall | Stop::SystemCallBegun | Stop::SystemCallOver => {
                 Regs { rip: regs.rcx, rflags: regs.r11, ..regs }
             }
@@ -89,9 +97,8 @@ impl Stop {
     pub(super) fn resumed_regs(self, regs: Regs, system: &System, capabilities: &Capabilities) -> Regs {
         let user = self.user_regs(regs, system);
         let resumed = match self {
-            Stop::User | Stop::SystemCallOver => user,
+            Stop::User | Stop::Doorbell | Stop::Forged | Stop::SystemCallOver => user,
             Stop::Exception(vector) => Regs { rip: self.retried(vector, user.rip, regs.rip), ..user },
-            Stop::Doorbell => Regs { rip: Trap::behind_doorbell(), ..user },
             Stop::SystemCall => Regs { rax: 0, ..user },
             // The instruction is two bytes long, and made again.
             Stop::SystemCallBegun => Regs { rip: user.rip.wrapping_sub(SYSCALL_LEN), ..user },
