@@ -66,7 +66,6 @@ pub(crate) const ADD_XMM: [u8; 4] = [0x66, 0x0f, 0xd4, 0xc8];
 /// `movdqu [rdi + 16], xmm1`
 pub(crate) const STORE_XMM: [u8; 5] = [0xf3, 0x0f, 0x7f, 0x4f, 0x10];
 pub(crate) const STC: [u8; 1] = [0xf9];
-pub(crate) const CLC: [u8; 1] = [0xf8];
 /// `adc r14, 0`
 pub(crate) const ADD_CARRY: [u8; 4] = [0x49, 0x83, 0xd6, 0x00];
 /// `fnstcw [rdi]; stmxcsr [rdi + 4]`
