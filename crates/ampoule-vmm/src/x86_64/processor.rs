@@ -212,10 +212,8 @@ impl Processor for VmProcessor {
 
     fn load(&mut self, context: &Context) -> Result<(), HypervisorError> {
         let UserContext { regs, fs_base, gs_base, fpu } = &context.0;
-        // A vCPU that stands in the doorbell would finish its `out` there, and change flags that are set now.
-        if !self.at_rest || Trap::in_progress(regs.rip) == Some(Trap::Doorbell) {
-            self.vcpu.abandon()?;
-        }
+        // Where the vCPU stands at an `out`, be it the doorbell's, finishing that may touch registers that are set now.
+        self.vcpu.abandon()?;
         let mut special = self.initial;
         (special.fs.base, special.gs.base) = (*fs_base, *gs_base);
         self.special = None;

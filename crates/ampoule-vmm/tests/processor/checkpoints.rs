@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use ampoule_vmm::{Backend, Context, Event, MapCheckpoint, PAGE_SIZE, Prepared, Region, ThreadRegister, Waiting};
+use ampoule_vmm::{
+    Backend, Context, Event, HostOnly, MapCheckpoint, PAGE_SIZE, Prepared, ThreadRegister, TrackedRegion, Waiting,
+};
 
 use crate::code::*;
 use crate::events::INVALID_OPCODE;
@@ -59,13 +61,13 @@ fn it_can_be_gone_back_to_from_every_kind_of_stop() {
 #[test]
 fn it_goes_on_from_another_processor() {
     let (guest, waiting, map) = waiting();
-    let memory = Region::anonymous(PAGES * PAGE_SIZE).unwrap();
+    let memory = TrackedRegion::anonymous(PAGES * PAGE_SIZE, HostOnly::default()).unwrap();
     let mut bytes = vec![0; memory.len()];
     guest.memory.read(0, &mut bytes).unwrap();
     memory.write(0, &bytes).unwrap();
     drop(guest);
     let Prepared { pages, processor } = backend().prepare_like(&map).unwrap();
-    let processor = processor.resume(memory.clone(), &waiting).unwrap();
+    let processor = processor.resume(&memory, &waiting).unwrap();
     let mut other = Guest { memory, pages, processor };
     goes_on(&mut other, "on another");
     other.processor.restore(&waiting).unwrap();

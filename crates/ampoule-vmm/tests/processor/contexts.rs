@@ -15,7 +15,9 @@ const DATA_SIZE: usize = 0x100;
 /// What a program of these tests stops by, one after the other.
 const STOPS: [&[u8]; 7] = [&RING, &SYSCALL, &UD2, &WRITE, &INT3, &OUT, &READ];
 
-/// Counts in general and vector registers, memory and by the base of FS, between the stops.
+/// Counts in general and vector registers, memory and by the base of FS, between the stops. It leaves out the carry flag: when a
+/// program sets it and stops soon after its context was loaded, a software hypervisor has been seen to lose it before the host
+/// sees anything (`stc; syscall` arrives without it in R11). [`flags_are_a_part_of_a_context`] looks at it by itself.
 fn program(number: usize) -> Vec<u8> {
     let at = number * CODE_SIZE;
     let one = number as u64 + 1;
@@ -128,6 +130,19 @@ proptest! {
             }
             turns.step(then);
         }
+    }
+}
+
+#[test]
+fn flags_are_a_part_of_a_context() {
+    for (set, carried) in [(&STC[..], 1), (&[], 0)] {
+        let mut guest = Guest::new(&[set, &SYSCALL, &ADD_CARRY, &UD2].concat());
+        assert!(matches!(guest.run(), Event::SystemCall(_)));
+        let context = guest.processor.save().unwrap();
+        guest.processor.load(&Context::new(entry(0))).unwrap();
+        guest.processor.load(&context).unwrap();
+        assert_eq!(guest.run(), INVALID_OPCODE);
+        assert_eq!(guest.register("r14"), carried);
     }
 }
 

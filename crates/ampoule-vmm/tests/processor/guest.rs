@@ -5,12 +5,12 @@ use std::sync::Arc;
 use ampoule_vmm::address_map::MEMORY_BASE;
 use ampoule_vmm::kvm::Kvm;
 use ampoule_vmm::{
-    Backend, Entry, Event, GuestPhys, GuestVirt, Hypervisor, HypervisorError, PAGE_SIZE, PageAccess, PageMap, Prepared,
-    Processor, Region, VirtualMachines,
+    Backend, Entry, Event, GuestPhys, GuestVirt, HostOnly, Hypervisor, HypervisorError, PAGE_SIZE, PageAccess, PageMap,
+    Prepared, Processor, TrackedRegion, VirtualMachines,
 };
 
 pub(crate) struct Guest {
-    pub(crate) memory: Arc<Region>,
+    pub(crate) memory: Arc<TrackedRegion>,
     pub(crate) pages: Box<dyn PageMap>,
     pub(crate) processor: Box<dyn Processor>,
 }
@@ -22,13 +22,13 @@ impl Guest {
     }
 
     pub(crate) fn on(backend: &dyn Backend, code: &[u8]) -> Result<Guest, HypervisorError> {
-        let memory = Region::anonymous(PAGES * PAGE_SIZE).unwrap();
+        let memory = TrackedRegion::anonymous(PAGES * PAGE_SIZE, HostOnly::default()).unwrap();
         memory.write(0, code).unwrap();
         let Prepared { mut pages, processor } = backend.prepare(memory.len()).unwrap();
         pages.map(CODE, phys(0), 1, PageAccess { write: false, execute: true }).unwrap();
         pages.map(STACK, phys(1), 1, WRITE).unwrap();
         pages.map(DATA, phys(2), 1, WRITE).unwrap();
-        let processor = processor.start(memory.clone(), entry(0))?;
+        let processor = processor.start(&memory, entry(0))?;
         Ok(Guest { memory, pages, processor })
     }
 
