@@ -258,9 +258,6 @@ impl Processor for VmProcessor {
         match resume {
             Some(resumption) => self.vcpu.set_regs(&resumption.regs),
             None => {
-                // As in `load`.
-                self.vcpu.abandon()?;
-                self.vcpu.set_special_regs(special)?;
                 self.vcpu.set_regs(regs);
                 self.vcpu.set_fpu(fpu)?;
             }

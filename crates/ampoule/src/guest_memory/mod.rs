@@ -141,13 +141,17 @@ impl GuestMemory {
         self.region.write(offset, bytes)
     }
 
-    /// Makes bytes hold zeros that are no frames. Their memory goes back to the host where it can.
+    /// Makes bytes hold zeros that are no frames. Their memory goes back to the host where it can. The hypervisor's translations
+    /// of them may stay: what the guest may do there does not change.
     ///
     /// # Errors
     ///
-    /// A [`RevokeError`] when they hold zeros, but translations may be left.
-    pub(crate) fn clear_reserved(&mut self, bytes: &Range<usize>) -> Result<(), RevokeError> {
-        self.region.discard(bytes.start, bytes.len(), &self.current)
+    /// Where that is not within the region.
+    pub(crate) fn clear_reserved(&mut self, bytes: &Range<usize>) -> Result<(), OutOfRegion> {
+        match self.region.discard(bytes.start, bytes.len(), &self.current) {
+            Err(RevokeError::OutOfRegion(error)) => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// Makes frames hold zeros, and the hypervisor forget its translations of them. Their memory goes back to the host where
