@@ -2,7 +2,6 @@
 
 #![no_main]
 
-use std::cell::Cell;
 use std::fmt::Debug;
 
 use ampoule_abi::codec::{self, DecodeError, Source};
@@ -45,7 +44,7 @@ fn borrowed(payload: &[u8]) {
 /// Decodes what can be borrowed and what cannot; both must come to the same.
 fn decode<T: DeserializeOwned + Debug + PartialEq>(payload: &[u8]) -> Result<T, DecodeError> {
     let value = codec::decode(payload);
-    assert_eq!(codec::decode(ReadOnce { bytes: payload, read: Cell::new(0) }), value);
+    assert_eq!(codec::decode(ReadOnce { bytes: payload, read: 0 }), value);
     if let Err(error) = &value {
         assert!(error.to_string().len() < 4096, "{error}");
     }
@@ -55,7 +54,7 @@ fn decode<T: DeserializeOwned + Debug + PartialEq>(payload: &[u8]) -> Result<T, 
 /// Memory that is not to be read twice, nor backwards.
 struct ReadOnce<'a> {
     bytes: &'a [u8],
-    read: Cell<usize>,
+    read: usize,
 }
 
 impl<'de> Source<'de> for ReadOnce<'_> {
@@ -63,9 +62,9 @@ impl<'de> Source<'de> for ReadOnce<'_> {
         self.bytes.len()
     }
 
-    fn read(&self, at: usize, buffer: &mut [u8]) {
-        assert!(at >= self.read.get(), "{at} is read again");
-        self.read.set(at + buffer.len());
+    fn read(&mut self, at: usize, buffer: &mut [u8]) {
+        assert!(at >= self.read, "{at} is read again");
+        self.read = at + buffer.len();
         buffer.copy_from_slice(&self.bytes[at..at + buffer.len()]);
     }
 }

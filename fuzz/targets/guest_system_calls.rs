@@ -5,6 +5,7 @@
 use std::cell::RefCell;
 use std::time::Duration;
 
+use ampoule::fuzzing::address_map;
 use ampoule::{CallError, Image, Limits, Output, Sandbox, Snapshot};
 use ampoule_abi::layout::RecordKind;
 use ampoule_fuzz::guest::Guest;
@@ -87,5 +88,5 @@ const PAGE: u64 = 4096;
 // Where the linker puts an executable, an address that nothing is at, the end of the guest's addresses, and the mailbox.
 const IMAGE: u64 = 0x40_0000;
 const MAPPINGS: u64 = 0x1000_0000;
-const STACK: u64 = ampoule::image::USER_END;
-const MAILBOX: u64 = 0x7f80_4000_0000;
+const STACK: u64 = address_map::USER_END.0;
+const MAILBOX: u64 = address_map::SHARED_BASE.0;

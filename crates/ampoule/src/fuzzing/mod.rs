@@ -4,6 +4,7 @@ mod image;
 mod mailbox;
 mod system_calls;
 
+pub use ampoule_vmm::address_map;
 pub use image::image;
 pub use mailbox::mailbox;
 pub use system_calls::system_calls;
