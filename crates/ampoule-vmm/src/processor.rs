@@ -124,7 +124,8 @@ pub trait Processor: WrittenPages + Send {
     fn set_thread_register(&mut self, register: ThreadRegister, value: u64) -> Result<(), HypervisorError>;
 
     /// Whether every instruction of user code from now on is followed by [`Event::Step`]. What the kernel would execute on its
-    /// behalf (a system call, the doorbell) is one step with what follows it: a system call with the instruction behind it,
+    /// behalf (a system call, the doorbell) is one step with what follows it: a system call with the instruction behind it (where the
+    /// processor does not make its return a step of its own),
     /// the doorbell with its return. A step is lost when user code is interrupted right behind it and then
     /// [saved](Self::save) and loaded.
     ///

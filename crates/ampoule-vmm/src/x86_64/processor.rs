@@ -190,7 +190,7 @@ impl Processor for VmProcessor {
             Stop::SystemCall | Stop::SystemCallBegun | Stop::SystemCallOver => {
                 self.vcpu.set_regs(&Regs { r11: flags(regs.r11), ..regs });
             }
-            Stop::Exception(vector) => {
+            Stop::Exception(vector) | Stop::ExceptionBegun(vector) => {
                 let frame = self.system.exception_frame(vector);
                 self.system.set_exception_flags(flags(frame.rflags));
             }

@@ -35,6 +35,8 @@ fn steps_go_across_a_system_call_and_the_doorbell() {
         events.push((event == Event::Step, guest.pc() - CODE.0));
     }
     let (step, other) = (true, false);
+    // Processors differ in whether the return of a system call is a step of its own.
+    events.retain(|event| *event != (step, 32));
     let doorbell = ampoule_vmm::DOORBELL.0 - CODE.0;
     let expected = [
         (step, 10),

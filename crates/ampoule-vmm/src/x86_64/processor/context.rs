@@ -61,6 +61,8 @@ pub(super) enum Stop {
     SystemCallOver,
     /// In the stub of an exception. The user code's registers that it has changed are in its frame.
     Exception(u8),
+    /// In that stub before its `out`: interrupted before anybody has seen the exception.
+    ExceptionBegun(u8),
 }
 
 impl Stop {
@@ -69,6 +71,7 @@ impl Stop {
         match Trap::in_progress(rip) {
             Some(Trap::SystemCall) if Trap::SystemCall.begins_at(rip) => Stop::SystemCallBegun,
             Some(Trap::SystemCall) => Stop::SystemCallOver,
+            Some(trap @ Trap::Exception(vector)) if trap.begins_at(rip) => Stop::ExceptionBegun(vector),
             Some(Trap::Exception(vector)) => Stop::Exception(vector),
             // The doorbell is user code up to its `out` and behind it.
             Some(Trap::Doorbell) | None => Stop::User,
@@ -83,7 +86,7 @@ impl Stop {
             Stop::SystemCall | Stop::SystemCallBegun | Stop::SystemCallOver => {
                 Regs { rip: regs.rcx, rflags: regs.r11, ..regs }
             }
-            Stop::Exception(vector) => {
+            Stop::Exception(vector) | Stop::ExceptionBegun(vector) => {
                 let frame = system.exception_frame(vector);
                 Regs { rip: frame.rip, rsp: frame.rsp, rflags: frame.rflags, ..regs }
             }
@@ -98,18 +101,16 @@ impl Stop {
         let user = self.user_regs(regs, system);
         let resumed = match self {
             Stop::User | Stop::Doorbell | Stop::Forged | Stop::SystemCallOver => user,
-            Stop::Exception(vector) => Regs { rip: self.retried(vector, user.rip, regs.rip), ..user },
+            Stop::Exception(_) => user,
+            // The instruction raises it again, if it is made again.
+            Stop::ExceptionBegun(BREAKPOINT) => Regs { rip: user.rip.wrapping_sub(1), ..user },
+            Stop::ExceptionBegun(_) => user,
             Stop::SystemCall => Regs { rax: 0, ..user },
             // The instruction is two bytes long, and made again.
             Stop::SystemCallBegun => Regs { rip: user.rip.wrapping_sub(SYSCALL_LEN), ..user },
         };
         let rflags = resumed.rflags & GUEST_MAY_SET | initial_flags(capabilities);
         Regs { rflags, ..resumed }
-    }
-
-    /// Where to go on after an exception, whose stub stands at `stub`, so that it is not lost if nobody has seen it.
-    fn retried(self, vector: u8, rip: u64, stub: u64) -> u64 {
-        if vector == BREAKPOINT && Trap::Exception(vector).begins_at(stub) { rip.wrapping_sub(1) } else { rip }
     }
 }
 
