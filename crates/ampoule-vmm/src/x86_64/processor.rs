@@ -20,7 +20,7 @@ use crate::x86_64::capabilities::{Capabilities, SyscallRing};
 use crate::x86_64::exception::PAGE_FAULT;
 use crate::x86_64::paging::PageTables;
 use crate::x86_64::registers::{Regs, SpecialRegs};
-use crate::x86_64::shim::{OWN_TABLES, System, Trap, initial_flags, is_in_resume_stub, syscall_return};
+use crate::x86_64::shim::{OWN_TABLES, System, TRAP_FLAG, Trap, initial_flags, is_in_resume_stub, syscall_return};
 
 use context::Stop;
 pub(crate) use context::{UserContext, WaitingContext};
@@ -435,9 +435,6 @@ const SPARE_TABLES: usize = 64;
 
 /// The vector of debug exceptions, which follow an instruction that was executed with [`TRAP_FLAG`].
 const DEBUG: u8 = 1;
-
-/// RFLAGS.TF (AMD64 Architecture Programmer's Manual, volume 2, section 3.1.6).
-const TRAP_FLAG: u64 = 1 << 8;
 
 // Bits of a page fault's error code.
 const WRITE: u64 = 1 << 1;

@@ -161,7 +161,7 @@ const COMPONENTS: [(u64, Range<usize>); 4] = [(1, X87_CONTROL), (1, X87_STACK), 
 const KNOWN: u64 = 0b111;
 
 /// RFLAGS.TF (AMD64 Architecture Programmer's Manual, volume 2, section 3.1.6).
-const TRAP_FLAG: u64 = 1 << 8;
+pub(in crate::x86_64) const TRAP_FLAG: u64 = 1 << 8;
 
 #[cfg(test)]
 mod tests;
