@@ -21,8 +21,8 @@ use crate::machine::{CheckpointError, RestoreMachineError};
 use crate::mailbox::ProtocolViolation;
 use crate::signature::{Parameters, Signature, SignatureError};
 use crate::{
-    BuildError, CallError, GuestPanic, InterruptSignalError, LoadError, Payload, PoolError, RestoreError, Setting,
-    SnapshotError, StartText, Termination, image,
+    BuildError, CallError, ClockError, GuestPanic, InterruptSignalError, LoadError, Payload, PoolError, RestoreError,
+    Setting, SnapshotError, StartText, Termination, image,
 };
 use ampoule_symbols::Symbols;
 
@@ -48,6 +48,7 @@ fn errors_of_a_build_say_everything_once() {
     });
     check(&BuildError::LimitsUnwatched(io::Error::from_raw_os_error(libc::EPERM)));
     check(&BuildError::Start(fault()));
+    each_variant!(ClockError { ClockError::HostTime => ClockError::HostTime });
     each_variant!(LoadError {
         LoadError::Memory(_) => LoadError::Memory(refusal()),
         LoadError::MemoryLimit { .. } => LoadError::MemoryLimit { needed: 2, limit: 1 },

@@ -47,6 +47,7 @@ mod address_space;
 mod arguments;
 mod arity;
 mod blame;
+mod clock;
 mod error;
 #[cfg(test)]
 mod error_tests;
@@ -77,6 +78,7 @@ pub use ampoule_symbols::{Backtrace, Frame, ImagePlace, Omission};
 pub use ampoule_vmm::{Counters, HypervisorError, OpenError, Registers};
 pub use arguments::{Arguments, Borrowed, Parameter, Parameters};
 pub use blame::Blame;
+pub use clock::Clock;
 pub use error::{BuildError, CallError, Payload};
 pub use fault::{EndlessWait, Fault, FaultAccess, FaultKind, FaultTarget, GuestPanic};
 pub use host_function::HostFunction;
@@ -87,7 +89,9 @@ pub use loader::{LoadError, StartText};
 pub use mailbox::ProtocolViolation;
 pub use output::{Captured, Output};
 pub use pool::{Pool, PoolBuilder, PoolError, PoolStats, PooledSandbox};
-pub use sandbox::{Builder, Call, RestoreError, Sandbox, Setting, Snapshot, SnapshotError, Spawn, Stats, TypedFn};
+pub use sandbox::{
+    Builder, Call, ClockError, RestoreError, Sandbox, Setting, Snapshot, SnapshotError, Spawn, Stats, TypedFn,
+};
 pub use termination::Termination;
 
 /// The bytes of a guest image that the build script has built with `ampoule-build`, by the name of its binary.

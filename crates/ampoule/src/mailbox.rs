@@ -96,6 +96,11 @@ impl Mailbox {
         GuestVirt(at.0 + Layout::INFO_PAGE as u64)
     }
 
+    /// Where the guest finds what it reads its clocks from, in a mailbox that it sees at `at`. The mailbox keeps room for it there.
+    pub(crate) fn time_page(at: GuestVirt) -> GuestVirt {
+        GuestVirt(at.0 + Layout::TIME_PAGE as u64)
+    }
+
     /// Writes the info page of a mailbox that the guest sees at `at`, with the doorbell at `entry` and a generation number that
     /// is new. It is to be written anew whenever the guest is put back, all of it: it is the host's, and no part of what a guest's
     /// memory holds, but where the hypervisor takes reading for writing, its page is written back like any other.

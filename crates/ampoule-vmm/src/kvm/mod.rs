@@ -23,10 +23,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use kvm_bindings::{CpuId, KVM_API_VERSION, KVM_MAX_CPUID_ENTRIES};
 
 use crate::hypervisor::{Hypervisor, HypervisorError, Vm};
+use crate::linux::clock_source;
 use crate::linux::process::PerProcess;
 use crate::linux::uninterrupted::{uninterrupted, without_signals};
 use crate::x86_64::capabilities::Capabilities;
 use crate::x86_64::probe::{Features, Trials, probe};
+use crate::x86_64::vdso::CLOCK_SOURCE;
 
 pub use detection::{Detection, Extension, Needed, Processor};
 pub use open_error::{DeviceAccess, DeviceGroup, OpenError};
@@ -98,7 +100,11 @@ impl Kvm {
     fn try_out(path: &Path, device: OwnedFd) -> Result<Kvm, OpenError> {
         let (device, mut detection) = Device::ask(path, device)?;
         let device = Arc::new(device);
-        let features = Features { fsgsbase: cpuid::has_fsgsbase(&device.cpuid), xcr0: device.xcr0 };
+        let features = Features {
+            fsgsbase: cpuid::has_fsgsbase(&device.cpuid),
+            xcr0: device.xcr0,
+            steady_counter: clock_source::is_named(CLOCK_SOURCE),
+        };
         let trials = detection.trials.insert(Trials::default());
         // A trial that a signal ends would show nothing, and be taken for what the hypervisor does.
         let probed = without_signals(|| {

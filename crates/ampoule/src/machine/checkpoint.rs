@@ -75,7 +75,7 @@ impl Machine {
         self.processor.restore(&checkpoint.waiting)?;
         self.space.tables_mut().restore(&checkpoint.pages);
         let restored = self.space.restore(&checkpoint.space, &mut *self.processor)?;
-        self.process = checkpoint.process.clone();
+        self.process.restore(&checkpoint.process);
         self.mailbox.restore(checkpoint.progress);
         self.mailbox.publish(SHARED_BASE, DOORBELL);
         self.streams.flush();

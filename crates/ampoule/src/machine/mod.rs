@@ -8,6 +8,7 @@ mod streams;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ampoule_vmm::address_map::{MEMORY_BASE, SHARED_BASE};
 use ampoule_vmm::{
@@ -16,6 +17,7 @@ use ampoule_vmm::{
 };
 
 use crate::address_space::{AddressSpace, Parts, Window};
+use crate::clock::Clock;
 use crate::error::BuildError;
 use crate::guest_memory::GuestMemory;
 use crate::image::Executable;
@@ -23,7 +25,7 @@ use crate::interrupt::{CallGuard, Interruptor, LimitsUnwatched, TimeLimits};
 use crate::limits::Limits;
 use crate::loader::{self, StartInfo};
 use crate::mailbox::Mailbox;
-use crate::personality::linux::{LinuxProcess, ProcessConfig};
+use crate::personality::linux::{ClockConfig, LinuxProcess, ProcessConfig};
 pub(crate) use budget::Budget;
 pub(crate) use checkpoint::{Checkpoint, CheckpointError, RestoreMachineError};
 pub(crate) use streams::GuestStreams;
@@ -34,6 +36,7 @@ pub(crate) struct MachineConfig {
     pub(crate) shape: Shape,
     pub(crate) arguments: Vec<String>,
     pub(crate) environment: BTreeMap<String, String>,
+    pub(crate) clock: Clock,
 }
 
 /// What decides whether one machine can take over the state of another.
@@ -79,6 +82,16 @@ impl Machine {
         streams: GuestStreams,
     ) -> Result<Self, BuildError> {
         let shape = config.shape;
+        let time_page = Mailbox::time_page(SHARED_BASE);
+        let process = LinuxProcess::new(ProcessConfig {
+            stack_size: shape.stack_size as u64,
+            chance: random_bytes()?,
+            clock: ClockConfig {
+                clock: config.clock,
+                page: Some(time_page),
+                shares_counter: backend.behaviour().shares_counter(),
+            },
+        });
         let region = shape.region()?;
         let Prepared { pages, processor } = backend.prepare(region.len()).map_err(no_tables)?;
         let mailbox = Mailbox::new(Arc::clone(&region), shape.mailbox_size);
@@ -92,6 +105,7 @@ impl Machine {
                 environment: &config.environment,
                 random: random_bytes()?,
                 info_page: Mailbox::info_page(SHARED_BASE),
+                time_page: Some(time_page),
                 stack_size: shape.stack_size,
                 hardware: backend.behaviour().hardware_capabilities(),
             },
@@ -100,7 +114,6 @@ impl Machine {
 
         let entry = Entry { instruction: start.entry, stack_pointer: start.stack_pointer };
         let processor = processor.start(&region, entry).map_err(|error| BuildError::Hypervisor(Arc::new(error)))?;
-        let process = LinuxProcess::new(ProcessConfig { stack_size: shape.stack_size as u64, chance: random_bytes()? });
         Self::of_parts(executable, shape, mailbox, processor, space, process, streams)
     }
 
@@ -160,9 +173,14 @@ impl Machine {
     /// Begins a call, which can be interrupted until the guard is finished. What it may use up is counted from here.
     pub(crate) fn begin_call(&mut self, limits: Limits) -> Result<CallGuard, LimitsUnwatched> {
         self.budget = Budget::new(limits);
-        self.process.resume();
+        self.process.resume(&self.space);
         self.space.forget_refusals();
         self.interruptor.begin(TimeLimits { deadline: limits.deadline, cpu_time: limits.cpu_time })
+    }
+
+    /// Lets time pass on the guest's clocks, unless they are the host's, and says whether they are not.
+    pub(crate) fn advance_clock(&mut self, by: Duration) -> bool {
+        self.process.advance_clock(by)
     }
 
     pub(crate) fn counters(&self) -> Counters {

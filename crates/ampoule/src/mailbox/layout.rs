@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use ampoule_abi::layout::{InfoPage, MESSAGE_LINE_LEN};
 use ampoule_vmm::PAGE_SIZE;
+use ampoule_vmm::vdso::TimePage;
 
 use super::Area;
 
@@ -22,8 +23,11 @@ pub(super) struct Layout {
 impl Layout {
     pub(super) const INFO_PAGE: usize = 0;
 
-    /// Behind the info page, in a cache line of its own.
-    pub(super) const INBOUND: usize = InfoPage::LEN.next_multiple_of(MESSAGE_LINE_LEN);
+    /// What the guest reads its clocks from: behind the info page, in cache lines of its own.
+    pub(super) const TIME_PAGE: usize = InfoPage::LEN.next_multiple_of(MESSAGE_LINE_LEN);
+
+    /// Behind these, in a cache line of its own.
+    pub(super) const INBOUND: usize = (Self::TIME_PAGE + TimePage::LEN).next_multiple_of(MESSAGE_LINE_LEN);
 
     /// Bytes of the output area: enough for the text of an ordinary call, and little to copy and to write back.
     pub(super) const OUTPUT_LEN: usize = 4 * PAGE_SIZE;

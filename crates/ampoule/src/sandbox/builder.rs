@@ -14,6 +14,7 @@ use super::host_side::HostSide;
 use super::imports::Imports;
 use super::snapshot::Snapshot;
 use super::{Sandbox, call};
+use crate::clock::Clock;
 use crate::error::BuildError;
 use crate::host_function::HostFunction;
 use crate::image::Image;
@@ -47,6 +48,7 @@ impl Builder {
                 },
                 arguments: vec![program_name(image)],
                 environment: BTreeMap::new(),
+                clock: Clock::Real,
             },
         }
     }
@@ -153,6 +155,12 @@ impl Builder {
     /// Sets a variable of the guest's environment, which is empty otherwise: nothing of the host's is passed on.
     pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.machine.environment.insert(name.into(), value.into());
+        self
+    }
+
+    /// Which time the guest finds. Default: [`Clock::Real`].
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.machine.clock = clock;
         self
     }
 

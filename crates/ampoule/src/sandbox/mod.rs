@@ -2,6 +2,7 @@
 
 mod builder;
 mod call;
+mod clock;
 mod condition;
 mod host_side;
 mod imports;
@@ -35,6 +36,7 @@ use snapshot::SnapshotIdentity;
 
 pub use builder::Builder;
 pub(crate) use builder::LARGEST_MAILBOX;
+pub use clock::ClockError;
 pub use restore::{RestoreError, Setting};
 pub use settings::Call;
 pub use snapshot::{Snapshot, SnapshotError};

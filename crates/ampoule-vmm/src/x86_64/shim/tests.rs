@@ -9,6 +9,7 @@ const ORDINARY: Capabilities = Capabilities {
     base_instructions: true,
     paging: Paging::Nested,
     protection_keys: false,
+    counter: true,
     xcr0: 7,
 };
 

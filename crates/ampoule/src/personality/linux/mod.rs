@@ -12,6 +12,8 @@
 //!
 //! The guest has one thread, so where it waits for another it waits forever: [`Outcome::Deadlock`].
 
+mod calibration;
+mod clocks;
 mod counts;
 mod descriptors;
 mod errno;
@@ -35,8 +37,10 @@ mod structure;
 #[cfg(test)]
 mod tests;
 mod time;
+pub(crate) mod vdso;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ampoule_abi::layout::OutputStream;
 
@@ -46,6 +50,7 @@ use crate::output::Stream;
 
 use super::{Outcome, Personality, Streams, SystemCall};
 
+use self::clocks::Clocks;
 use self::counts::Counts;
 use self::descriptors::{Descriptors, Object};
 use self::errno::Errno;
@@ -58,8 +63,8 @@ use self::segments::SegmentBases;
 use self::shortage::Shortage;
 use self::signals::Signals;
 use self::stat::Status;
-use self::time::ProcessClock;
 
+pub(crate) use self::clocks::ClockConfig;
 pub(crate) use self::process::USER_ID;
 
 /// What a process can be told about itself.
@@ -69,13 +74,15 @@ pub(crate) struct ProcessConfig {
     pub(crate) stack_size: u64,
     /// What decides its number.
     pub(crate) chance: [u8; 4],
+    /// Its clocks.
+    pub(crate) clock: ClockConfig,
 }
 
 /// A Linux process with one thread. Its memory is the [`AddressSpace`]; the rest is here. Clones share what neither has changed.
 #[derive(Clone, Debug)]
 pub(crate) struct LinuxProcess {
     state: Arc<State>,
-    clock: ProcessClock,
+    clocks: Clocks,
     log: Log,
     shortage: Shortage,
 }
@@ -110,19 +117,33 @@ impl LinuxProcess {
             nice: 0,
             refused: Counts::new(),
         };
-        Self { state: Arc::new(state), clock: ProcessClock::start(), log: Log::new(), shortage: Shortage::None }
+        Self { state: Arc::new(state), clocks: Clocks::new(config.clock), log: Log::new(), shortage: Shortage::None }
     }
 
     /// The process as it is now, to be [resumed](Self::resume) later.
     pub(crate) fn suspended(&self) -> Self {
         let state = Arc::clone(&self.state);
-        Self { state, clock: self.clock.suspended(), log: Log::new(), shortage: Shortage::None }
+        Self { state, clocks: self.clocks.suspended(), log: Log::new(), shortage: Shortage::None }
     }
 
-    /// Goes on for a call of the host, if it was suspended. The time since then is not its own.
-    pub(crate) fn resume(&mut self) {
-        self.clock.resume();
+    /// Goes back to a process that was suspended.
+    pub(crate) fn restore(&mut self, suspended: &Self) {
+        let Self { state, clocks, log, shortage } = suspended;
+        self.state = Arc::clone(state);
+        self.clocks.restore(clocks);
+        self.log = log.clone();
+        self.shortage = *shortage;
+    }
+
+    /// Goes on for a call of the host. If it was suspended, the time since then is not its own.
+    pub(crate) fn resume(&mut self, space: &AddressSpace) {
+        self.clocks.resume(space);
         self.log = Log::new();
+    }
+
+    /// Lets time pass on clocks that are not the host's, and says whether they are not.
+    pub(crate) fn advance_clock(&mut self, by: Duration) -> bool {
+        self.clocks.advance(by)
     }
 
     /// Takes note that the host has answered the guest, which goes on.
@@ -134,7 +155,7 @@ impl LinuxProcess {
 impl Personality for LinuxProcess {
     fn system_call(&mut self, call: &SystemCall, space: &mut AddressSpace, streams: &mut dyn Streams) -> Outcome {
         let state = Arc::make_mut(&mut self.state);
-        let result = match state.serve(self.clock, call, space, streams, &mut self.log) {
+        let result = match state.serve(&mut self.clocks, call, space, streams, &mut self.log) {
             Ok(outcome) => outcome,
             Err(errno) => {
                 if errno == Errno::ENOSYS && state.refused.record(call.number) == 1 {
@@ -143,6 +164,7 @@ impl Personality for LinuxProcess {
                 Outcome::Return(errno.result())
             }
         };
+        self.clocks.write_page(space);
         self.shortage.note(call, result, space, streams);
         tracing::trace!(number = call.number, name = nr::name(call.number), arguments = ?call.arguments, ?result, "system call");
         result
@@ -163,7 +185,7 @@ impl Personality for LinuxProcess {
 impl State {
     fn serve(
         &mut self,
-        clock: ProcessClock,
+        clocks: &mut Clocks,
         call: &SystemCall,
         space: &mut AddressSpace,
         streams: &mut dyn Streams,
@@ -177,29 +199,29 @@ impl State {
                 let places = files::places(space, b, c)?;
                 files::write(&self.descriptors, space, streams, a, &places)
             }
-            nr::POLL => poll::poll(&self.descriptors, space, [a, b, c]),
-            nr::PPOLL => poll::ppoll(&self.descriptors, space, [a, b, c]),
-            nr::SELECT => poll::select(&self.descriptors, space, [a, b, c, d, call.arguments[4]]),
-            nr::PSELECT6 => poll::pselect(&self.descriptors, space, call.arguments),
-            nr::FUTEX => futex::futex(space, &call.arguments),
-            nr::NANOSLEEP => time::nanosleep(space, a),
-            nr::CLOCK_NANOSLEEP => time::clock_nanosleep(clock, space, [a, b, c]),
+            nr::POLL => poll::poll(&self.descriptors, clocks, space, [a, b, c]),
+            nr::PPOLL => poll::ppoll(&self.descriptors, clocks, space, [a, b, c]),
+            nr::SELECT => poll::select(&self.descriptors, clocks, space, [a, b, c, d, call.arguments[4]]),
+            nr::PSELECT6 => poll::pselect(&self.descriptors, clocks, space, call.arguments),
+            nr::FUTEX => futex::futex(clocks, space, &call.arguments),
+            nr::NANOSLEEP => time::nanosleep(clocks, space, a),
+            nr::CLOCK_NANOSLEEP => time::clock_nanosleep(clocks, space, [a, b, c]),
             nr::ARCH_PRCTL => self.segments.arch_prctl(space, a, b),
             nr::KILL => self.signals.kill(self.id, a, b),
             nr::TKILL => self.signals.kill_thread(self.id, [self.id.number().into(), a, b]),
             nr::TGKILL => self.signals.kill_thread(self.id, [a, b, c]),
             nr::RT_SIGPROCMASK => self.signals.mask(space, [a, b, c, d]),
-            nr::RT_SIGTIMEDWAIT => self.signals.wait(self.id, space, [a, b, c, d]),
+            nr::RT_SIGTIMEDWAIT => self.signals.wait(self.id, clocks, space, [a, b, c, d]),
             nr::RT_SIGSUSPEND => self.signals.suspend(space, a, b),
             nr::PAUSE => Ok(Outcome::Deadlock(EndlessWait::Signal)),
-            _ => self.answer(clock, call, space, log).map(Outcome::Return),
+            _ => self.answer(clocks, call, space, log).map(Outcome::Return),
         }
     }
 
     /// Serves the system calls that come to a number and nothing else.
     fn answer(
         &mut self,
-        clock: ProcessClock,
+        clocks: &mut Clocks,
         call: &SystemCall,
         space: &mut AddressSpace,
         log: &mut Log,
@@ -242,7 +264,7 @@ impl State {
             nr::GETCWD => paths::getcwd(space, self.directory, a, b),
             _ => match self.answer_on_path(call, space, log) {
                 Some(answer) => answer,
-                None => self.answer_otherwise(clock, call, space),
+                None => self.answer_otherwise(clocks, call, space),
             },
         }
     }
@@ -250,18 +272,18 @@ impl State {
     /// Serves the rest of the system calls that come to a number.
     fn answer_otherwise(
         &mut self,
-        clock: ProcessClock,
+        clocks: &mut Clocks,
         call: &SystemCall,
         space: &mut AddressSpace,
     ) -> Result<u64, Errno> {
         let [a, b, c, d, ..] = call.arguments;
         match call.number {
-            nr::CLOCK_GETTIME => time::clock_gettime(clock, space, a, b),
-            nr::CLOCK_GETRES => time::clock_getres(clock, space, a, b),
-            nr::GETTIMEOFDAY => time::gettimeofday(space, a, b),
-            nr::TIME => time::time(space, a),
-            nr::TIMES => time::times(clock, space, a),
-            nr::GETRUSAGE => time::getrusage(clock, space, a, b),
+            nr::CLOCK_GETTIME => time::clock_gettime(clocks, space, a, b),
+            nr::CLOCK_GETRES => time::clock_getres(clocks, space, a, b),
+            nr::GETTIMEOFDAY => time::gettimeofday(clocks, space, a, b),
+            nr::TIME => time::time(clocks, space, a),
+            nr::TIMES => time::times(clocks, space, a),
+            nr::GETRUSAGE => time::getrusage(clocks, space, a, b),
             nr::CLOCK_SETTIME | nr::SETTIMEOFDAY => Err(Errno::EPERM),
             nr::GETRANDOM => random::getrandom(space, a, b, c),
 
@@ -285,7 +307,7 @@ impl State {
             nr::WAIT4 | nr::WAITID => Err(Errno::ECHILD),
             nr::UMASK => Ok(std::mem::replace(&mut self.umask, a & 0o777)),
             nr::UNAME => process::uname(space, a),
-            nr::SYSINFO => process::sysinfo(space, a),
+            nr::SYSINFO => process::sysinfo(clocks, space, a),
             nr::PRLIMIT64 => {
                 self.id.about_self(a, 0)?;
                 process::prlimit(space, self.config.stack_size, [b, c, d])

@@ -9,6 +9,7 @@ use crate::address_space::AddressSpace;
 use crate::fault::EndlessWait;
 use crate::personality::Outcome;
 
+use super::clocks::Clocks;
 use super::descriptors::{Descriptors, OPEN_MAX, Object};
 use super::errno::Errno;
 use super::signals::SET_SIZE;
@@ -18,15 +19,17 @@ use super::{int, time};
 /// `timeout` is in milliseconds; a negative one never ends.
 pub(super) fn poll(
     descriptors: &Descriptors,
+    clocks: &mut Clocks,
     space: &mut AddressSpace,
     [files, count, timeout]: [u64; 3],
 ) -> Result<Outcome, Errno> {
     let timeout = u64::try_from(int(timeout)).ok().map(Duration::from_millis);
-    wait(descriptors, space, files, count, timeout)
+    wait(descriptors, clocks, space, files, count, timeout)
 }
 
 pub(super) fn ppoll(
     descriptors: &Descriptors,
+    clocks: &mut Clocks,
     space: &mut AddressSpace,
     [files, count, timeout]: [u64; 3],
 ) -> Result<Outcome, Errno> {
@@ -34,22 +37,24 @@ pub(super) fn ppoll(
         0 => None,
         at => Some(time::read_timespec(space, at)?),
     };
-    wait(descriptors, space, files, count, timeout)
+    wait(descriptors, clocks, space, files, count, timeout)
 }
 
 /// `timeout` is a `struct timeval`, and none never ends.
 pub(super) fn select(
     descriptors: &Descriptors,
+    clocks: &mut Clocks,
     space: &mut AddressSpace,
     [count, readable, writable, exceptional, timeout]: [u64; 5],
 ) -> Result<Outcome, Errno> {
     let duration = if timeout == 0 { None } else { Some(time::read_timeval(space, timeout)?) };
-    wait_for_sets(descriptors, space, count, [readable, writable, exceptional], timeout, duration)
+    wait_for_sets(descriptors, clocks, space, count, [readable, writable, exceptional], timeout, duration)
 }
 
 /// `timeout` is a `struct timespec`; `mask` is a set of signals and its size. No signal comes while the guest waits.
 pub(super) fn pselect(
     descriptors: &Descriptors,
+    clocks: &mut Clocks,
     space: &mut AddressSpace,
     [count, readable, writable, exceptional, timeout, mask]: [u64; 6],
 ) -> Result<Outcome, Errno> {
@@ -60,13 +65,14 @@ pub(super) fn pselect(
         }
     }
     let duration = if timeout == 0 { None } else { Some(time::read_timespec(space, timeout)?) };
-    wait_for_sets(descriptors, space, count, [readable, writable, exceptional], timeout, duration)
+    wait_for_sets(descriptors, clocks, space, count, [readable, writable, exceptional], timeout, duration)
 }
 
 /// Waits for files in three sets. As there are no more files than a word has bits, a set is a word; Linux does not touch
 /// what a set has beyond its table of files either.
 fn wait_for_sets(
     descriptors: &Descriptors,
+    clocks: &mut Clocks,
     space: &mut AddressSpace,
     count: u64,
     places: [u64; 3],
@@ -100,11 +106,12 @@ fn wait_for_sets(
         // Linux tells how much time is left, and that is none. It does not mind where that cannot be written.
         space.write(GuestVirt(timeout), &[0; size_of::<timeval>()]).ok();
     }
-    Ok(outcome(ready, duration))
+    Ok(outcome(clocks, ready, duration))
 }
 
 fn wait(
     descriptors: &Descriptors,
+    clocks: &mut Clocks,
     space: &mut AddressSpace,
     files: u64,
     count: u64,
@@ -128,7 +135,7 @@ fn wait(
         ready += u64::from(found != 0);
     }
     space.write(GuestVirt(files), entries)?;
-    Ok(outcome(ready, timeout))
+    Ok(outcome(clocks, ready, timeout))
 }
 
 /// What a file is ready for.
@@ -142,11 +149,11 @@ fn readiness(object: Object) -> u16 {
 }
 
 /// Where nothing is ready, nothing will be.
-fn outcome(ready: u64, timeout: Option<Duration>) -> Outcome {
+fn outcome(clocks: &mut Clocks, ready: u64, timeout: Option<Duration>) -> Outcome {
     match timeout {
         _ if ready > 0 => Outcome::Return(ready),
         None => Outcome::Deadlock(EndlessWait::Files),
-        Some(duration) => time::sleep(duration, 0),
+        Some(duration) => clocks.wait(duration, 0),
     }
 }
 

@@ -15,6 +15,7 @@ use crate::address_space::AddressSpace;
 use crate::fault::EndlessWait;
 use crate::personality::Outcome;
 
+use super::clocks::Clocks;
 use super::errno::Errno;
 use super::process::{ProcessId, USER_ID};
 use super::structure::{read_fields, to_bytes};
@@ -167,6 +168,7 @@ impl Signals {
     pub(super) fn wait(
         &mut self,
         own: ProcessId,
+        clocks: &mut Clocks,
         space: &mut AddressSpace,
         [set, info, timeout, set_size]: [u64; 4],
     ) -> Result<Outcome, Errno> {
@@ -183,7 +185,7 @@ impl Signals {
             return Ok(Outcome::Return(signal as u64));
         }
         Ok(match timeout {
-            Some(duration) => time::sleep(duration, Errno::EAGAIN.result()),
+            Some(duration) => clocks.wait(duration, Errno::EAGAIN.result()),
             None => Outcome::Deadlock(EndlessWait::Signal),
         })
     }

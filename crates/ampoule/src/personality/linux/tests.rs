@@ -13,6 +13,7 @@ use ampoule_vmm::{GuestPhys, GuestVirt, HostOnly, PAGE_SIZE, Region, TrackedRegi
 use proptest::prelude::*;
 
 use crate::address_space::{Parts, Placement, Protection};
+use crate::clock::Clock;
 use crate::output::Stream;
 use crate::personality::OutputLimitReached;
 use crate::test_log::events_of;
@@ -88,6 +89,10 @@ struct Printed {
 
 impl Guest {
     fn new() -> Self {
+        Self::with_clock(Clock::Real)
+    }
+
+    fn with_clock(clock: Clock) -> Self {
         let tables = Region::anonymous(64 * PAGE_SIZE).unwrap();
         let mut space = AddressSpace::new(Parts {
             memory: GuestMemory::new(
@@ -103,7 +108,11 @@ impl Guest {
         for (at, protection) in [(DATA, Protection::ReadWrite), (READ_ONLY, Protection::Read)] {
             space.map_anonymous(PAGE, Placement::FixedVacant(GuestVirt(at)), protection).unwrap();
         }
-        let process = LinuxProcess::new(ProcessConfig { stack_size: STACK_SIZE, chance: *b"dice" });
+        let process = LinuxProcess::new(ProcessConfig {
+            stack_size: STACK_SIZE,
+            chance: *b"dice",
+            clock: by_system_calls(clock),
+        });
         Self { space, process, printed: Printed::default() }
     }
 
@@ -202,6 +211,11 @@ impl Arbitrary for Argument {
         .prop_map(Self)
         .boxed()
     }
+}
+
+/// A clock that is read by system calls only.
+fn by_system_calls(clock: Clock) -> ClockConfig {
+    ClockConfig { clock, page: None, shares_counter: false }
 }
 
 /// An error number, an address, or one of the other outcomes.

@@ -8,6 +8,7 @@ const AVX_GUEST: Capabilities = Capabilities {
     base_instructions: true,
     paging: Paging::Nested,
     protection_keys: false,
+    counter: true,
     xcr0: 7,
 };
 
