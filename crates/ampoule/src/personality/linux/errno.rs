@@ -75,6 +75,8 @@ errors! {
     ENOTTY
     ENOSPC
     ESPIPE
+    EPIPE
+    ELOOP
     ERANGE
     ENAMETOOLONG
     ENOSYS

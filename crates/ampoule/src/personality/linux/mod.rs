@@ -1,13 +1,14 @@
 //! Linux's system calls, as far as a program needs them that has no threads, files or network: start-up and the memory
-//! management of C libraries and of Rust's standard library, clocks, random bytes, and the standard streams.
+//! management of C libraries and of Rust's standard library, clocks, random bytes, the standard streams, pipes, and waiting
+//! for what the program does itself.
 //!
 //! Everything else, and whatever would reach beyond the guest, is refused with Linux's own error numbers:
 //!
 //! - There are no files but a handful of devices and the process's list of its mappings, all made here: every other path is
 //!   `ENOENT`. Standard input is at its end.
-//! - Threads, processes, sockets, pipes and event queues are not implemented: `ENOSYS`, which Rust shows as
-//!   `ErrorKind::Unsupported`. For threads this is what lets Rayon go on with the one thread that there is; `EAGAIN`, which
-//!   lets C++'s `std::async` do so, makes Rayon panic.
+//! - Threads, processes and sockets are not implemented: `ENOSYS`, which Rust shows as `ErrorKind::Unsupported`. For threads
+//!   this is what lets Rayon go on with the one thread that there is; `EAGAIN`, which lets C++'s `std::async` do so, makes
+//!   Rayon panic.
 //! - Signal handlers are remembered and never called.
 //!
 //! The guest has one thread, so where it waits for another it waits forever: [`Outcome::Deadlock`].
@@ -16,7 +17,9 @@ mod calibration;
 mod clocks;
 mod counts;
 mod descriptors;
+mod epoll;
 mod errno;
+mod event_counter;
 mod files;
 mod futex;
 mod host;
@@ -26,8 +29,10 @@ mod memory;
 mod named;
 mod numbers;
 mod paths;
+mod pipe;
 mod poll;
 mod process;
+mod queues;
 pub(crate) mod random;
 mod segments;
 mod shortage;
@@ -177,7 +182,7 @@ impl Personality for LinuxProcess {
     fn standard_stream(&self, of: OutputStream) -> Option<Stream> {
         match self.state.descriptors.get(of as u64).map(|file| file.object) {
             Ok(Object::Output(stream)) => Some(stream),
-            Ok(Object::Input | Object::Device(_) | Object::Maps) | Err(_) => None,
+            Ok(_) | Err(_) => None,
         }
     }
 }
@@ -194,15 +199,26 @@ impl State {
         let [a, b, c, d, ..] = call.arguments;
         match call.number {
             nr::EXIT | nr::EXIT_GROUP => Ok(Outcome::Exit { code: int(a) & 0xff }),
-            nr::WRITE => files::write(&self.descriptors, space, streams, a, &[Place { at: b, len: c }]),
+            nr::READ => files::read(&mut self.descriptors, space, a, &[Place { at: b, len: c }]),
+            nr::READV => {
+                let places = files::places(space, b, c)?;
+                files::read(&mut self.descriptors, space, a, &places)
+            }
+            nr::WRITE => {
+                let place = Place { at: b, len: c };
+                files::write(&mut self.descriptors, &mut self.signals, space, streams, a, &[place])
+            }
             nr::WRITEV => {
                 let places = files::places(space, b, c)?;
-                files::write(&self.descriptors, space, streams, a, &places)
+                files::write(&mut self.descriptors, &mut self.signals, space, streams, a, &places)
             }
             nr::POLL => poll::poll(&self.descriptors, clocks, space, [a, b, c]),
             nr::PPOLL => poll::ppoll(&self.descriptors, clocks, space, [a, b, c]),
             nr::SELECT => poll::select(&self.descriptors, clocks, space, [a, b, c, d, call.arguments[4]]),
             nr::PSELECT6 => poll::pselect(&self.descriptors, clocks, space, call.arguments),
+            nr::EPOLL_WAIT => epoll::wait(&mut self.descriptors, clocks, space, [a, b, c, d]),
+            nr::EPOLL_PWAIT => epoll::wait_masked(&mut self.descriptors, clocks, space, call.arguments),
+            nr::EPOLL_PWAIT2 => epoll::wait_precisely(&mut self.descriptors, clocks, space, call.arguments),
             nr::FUTEX => futex::futex(clocks, space, &call.arguments),
             nr::NANOSLEEP => time::nanosleep(clocks, space, a),
             nr::CLOCK_NANOSLEEP => time::clock_nanosleep(clocks, space, [a, b, c]),
@@ -239,11 +255,6 @@ impl State {
             nr::MLOCK | nr::MLOCK2 | nr::MLOCKALL => Err(Errno::EPERM),
             nr::MUNLOCK | nr::MUNLOCKALL => Ok(0),
 
-            nr::READ => files::read(&mut self.descriptors, space, a, &[Place { at: b, len: c }]),
-            nr::READV => {
-                let places = files::places(space, b, c)?;
-                files::read(&mut self.descriptors, space, a, &places)
-            }
             nr::PREAD64 => files::pread(&self.descriptors, space, [a, d], &[Place { at: b, len: c }]),
             nr::PREADV => {
                 let places = files::places(space, b, c)?;
@@ -254,6 +265,13 @@ impl State {
             nr::LSEEK => files::lseek(&mut self.descriptors, a, b, c),
             nr::IOCTL => files::ioctl(&mut self.descriptors, space, [a, b, c]),
             nr::FSYNC | nr::FDATASYNC | nr::FTRUNCATE => files::refuse_open(&self.descriptors, a, Errno::EINVAL),
+            nr::PIPE => pipe::pipe(&mut self.descriptors, space, a, 0),
+            nr::PIPE2 => pipe::pipe(&mut self.descriptors, space, a, b),
+            nr::EVENTFD => event_counter::eventfd(&mut self.descriptors, a, 0),
+            nr::EVENTFD2 => event_counter::eventfd(&mut self.descriptors, a, b),
+            nr::EPOLL_CREATE => epoll::create_sized(&mut self.descriptors, a),
+            nr::EPOLL_CREATE1 => epoll::create(&mut self.descriptors, a),
+            nr::EPOLL_CTL => epoll::control(&mut self.descriptors, space, [a, b, c, d]),
             nr::CLOSE => self.descriptors.close(a),
             nr::DUP => self.descriptors.duplicate(a, 0, false),
             nr::DUP2 if a as u32 == b as u32 => self.descriptors.get(a).map(|_| u64::from(a as u32)),
@@ -339,12 +357,6 @@ impl State {
             | nr::VFORK
             | nr::SOCKET
             | nr::SOCKETPAIR
-            | nr::PIPE
-            | nr::PIPE2
-            | nr::EVENTFD
-            | nr::EVENTFD2
-            | nr::EPOLL_CREATE
-            | nr::EPOLL_CREATE1
             | nr::MEMFD_CREATE
             | nr::OPENAT2
             | nr::RSEQ

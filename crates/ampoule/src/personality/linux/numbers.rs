@@ -135,6 +135,8 @@ system_calls! {
     CLOCK_GETRES = __NR_clock_getres;
     CLOCK_NANOSLEEP = __NR_clock_nanosleep;
     EXIT_GROUP = __NR_exit_group;
+    EPOLL_WAIT = __NR_epoll_wait;
+    EPOLL_CTL = __NR_epoll_ctl;
     TGKILL = __NR_tgkill;
     WAITID = __NR_waitid;
     OPENAT = __NR_openat;
@@ -149,6 +151,7 @@ system_calls! {
     PSELECT6 = __NR_pselect6;
     PPOLL = __NR_ppoll;
     SET_ROBUST_LIST = __NR_set_robust_list;
+    EPOLL_PWAIT = __NR_epoll_pwait;
     EVENTFD = __NR_eventfd;
     EVENTFD2 = __NR_eventfd2;
     EPOLL_CREATE1 = __NR_epoll_create1;
@@ -169,4 +172,5 @@ system_calls! {
     CLONE3 = __NR_clone3;
     OPENAT2 = __NR_openat2;
     FACCESSAT2 = __NR_faccessat2;
+    EPOLL_PWAIT2 = __NR_epoll_pwait2;
 }

@@ -1,16 +1,16 @@
-//! Waiting for files. What a guest has open is always ready for what it can ever do, so only time can make it wait.
+//! Waiting for files. While the guest waits nothing happens to them, so only time can make it go on.
 
 use std::time::Duration;
 
 use ampoule_vmm::GuestVirt;
-use linux_raw_sys::general::{self, pollfd, timeval};
+use linux_raw_sys::general::{self, EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDNORM, EPOLLWRNORM, pollfd, timeval};
 
 use crate::address_space::AddressSpace;
 use crate::fault::EndlessWait;
 use crate::personality::Outcome;
 
 use super::clocks::Clocks;
-use super::descriptors::{Descriptors, OPEN_MAX, Object};
+use super::descriptors::{Descriptors, OPEN_MAX};
 use super::errno::Errno;
 use super::signals::SET_SIZE;
 use super::structure::{from_bytes, to_bytes};
@@ -89,7 +89,7 @@ fn wait_for_sets(
     }
     let mut found = [0; 3];
     for number in (0..u64::from(count)).filter(|number| sets.iter().any(|set| set >> number & 1 != 0)) {
-        let events = readiness(descriptors.get(number)?.object);
+        let events = descriptors.readiness(descriptors.id(number)?);
         for (index, wanted) in [READABLE, WRITABLE, EXCEPTIONAL].into_iter().enumerate() {
             if events & wanted != 0 {
                 found[index] |= sets[index] & 1 << number;
@@ -126,26 +126,16 @@ fn wait(
     let mut ready = 0;
     for entry in entries.chunks_exact_mut(ENTRY_LEN) {
         let (fd, events) = from_bytes!(entry, pollfd { fd, events });
-        let found = match u64::try_from(fd).map(|number| descriptors.get(number)) {
+        let found = match u64::try_from(fd).map(|number| descriptors.id(number)) {
             Err(_) => 0,
             Ok(Err(_)) => POLLNVAL,
-            Ok(Ok(file)) => readiness(file.object) & (events as u16 | POLLHUP),
+            Ok(Ok(file)) => descriptors.readiness(file) as u16 & (events as u16 | POLLHUP | POLLERR),
         };
         entry.copy_from_slice(&to_bytes!(pollfd { fd: fd, events: events, revents: found as i16 }));
         ready += u64::from(found != 0);
     }
     space.write(GuestVirt(files), entries)?;
     Ok(outcome(clocks, ready, timeout))
-}
-
-/// What a file is ready for.
-fn readiness(object: Object) -> u16 {
-    match object {
-        Object::Input => POLLHUP | POLLIN | POLLRDNORM,
-        Object::Output(_) => POLLOUT | POLLWRNORM,
-        // As Linux has it for all files that do not say anything else, however they were opened.
-        Object::Device(_) | Object::Maps => POLLIN | POLLRDNORM | POLLOUT | POLLWRNORM,
-    }
 }
 
 /// Where nothing is ready, nothing will be.
@@ -159,14 +149,11 @@ fn outcome(clocks: &mut Clocks, ready: u64, timeout: Option<Duration>) -> Outcom
 
 const ENTRY_LEN: usize = size_of::<pollfd>();
 
-const POLLIN: u16 = general::POLLIN as u16;
-const POLLOUT: u16 = general::POLLOUT as u16;
+const POLLERR: u16 = general::POLLERR as u16;
 const POLLHUP: u16 = general::POLLHUP as u16;
 const POLLNVAL: u16 = general::POLLNVAL as u16;
-const POLLRDNORM: u16 = general::POLLRDNORM as u16;
-const POLLWRNORM: u16 = general::POLLWRNORM as u16;
 
 // What `select` takes for which of its sets (Linux's `fs/select.c`), of the events that there are here.
-const READABLE: u16 = POLLIN | POLLRDNORM | POLLHUP;
-const WRITABLE: u16 = POLLOUT | POLLWRNORM;
-const EXCEPTIONAL: u16 = 0;
+const READABLE: u32 = EPOLLIN | EPOLLRDNORM | EPOLLHUP | EPOLLERR;
+const WRITABLE: u32 = EPOLLOUT | EPOLLWRNORM | EPOLLERR;
+const EXCEPTIONAL: u32 = 0;

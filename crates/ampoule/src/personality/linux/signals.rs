@@ -7,8 +7,8 @@ use std::mem::offset_of;
 use ampoule_vmm::GuestVirt;
 use linux_raw_sys::general::{
     __sifields__bindgen_ty_1, MINSIGSTKSZ, SI_TKILL, SIG_BLOCK, SIG_SETMASK, SIG_UNBLOCK, SIGCHLD, SIGCONT, SIGKILL,
-    SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU, SIGURG, SIGWINCH, SS_AUTODISARM, SS_DISABLE, SS_ONSTACK, kernel_sigaction,
-    siginfo__bindgen_ty_1__bindgen_ty_1, siginfo_t, stack_t,
+    SIGPIPE, SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU, SIGURG, SIGWINCH, SS_AUTODISARM, SS_DISABLE, SS_ONSTACK,
+    kernel_sigaction, siginfo__bindgen_ty_1__bindgen_ty_1, siginfo_t, stack_t,
 };
 
 use crate::address_space::AddressSpace;
@@ -153,6 +153,11 @@ impl Signals {
             return Err(Errno::ESRCH);
         }
         self.send(int(signal))
+    }
+
+    /// Sends the signal of a write that nobody is there to read, and returns what it comes to.
+    pub(super) fn broken_pipe(&mut self) -> Result<Outcome, Errno> {
+        self.send(SIGPIPE as i32)
     }
 
     /// `rt_sigpending`.

@@ -41,6 +41,8 @@ impl Status {
             Object::Output(Stream::Stderr) => pipe(INPUT + 2),
             Object::Device(device) => device.status(),
             Object::Maps => MAPS,
+            Object::PipeReader(id) | Object::PipeWriter(id) => pipe(FIRST_PIPE + id.number()),
+            Object::EventCounter | Object::Epoll => Self { mode: 0o600, inode: ANONYMOUS, owner: USER_ID, minor: None },
         }
     }
 
@@ -91,6 +93,12 @@ const ROOT: u32 = 0;
 
 /// The inode of standard input, beyond those that are the minor numbers of devices. The other two streams have the next ones.
 const INPUT: u64 = 64;
+
+/// The one inode of all files that are nothing but open.
+const ANONYMOUS: u64 = 80;
+
+/// The inode of the process's first pipe.
+const FIRST_PIPE: u64 = 128;
 
 const BLOCK_SIZE: u32 = 4096;
 
