@@ -27,6 +27,13 @@ fn tasks_wait_for_pipes() {
 }
 
 #[test]
+fn tasks_wait_for_sockets() {
+    let mut sandbox = builder().build().unwrap();
+    let text = "a text that is longer than what a socket holds\n".repeat(10_000);
+    assert!(sandbox.call::<String>("send_there_and_back", (&text,)).unwrap() == text);
+}
+
+#[test]
 fn a_runtime_goes_back_to_a_snapshot_with_all_that_it_waits_for() {
     let mut sandbox = builder().build().unwrap();
     assert!(sandbox.call::<bool>("finishes_in_time", (1u64, 3_600_000u64)).unwrap());

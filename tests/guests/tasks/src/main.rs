@@ -1,4 +1,4 @@
-//! A guest whose functions run tasks on a runtime of tokio's, with its timers and what waits for files.
+//! A guest whose functions run tasks on a runtime of tokio's, with its timers and what waits for files, signals and processes.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ampoule_guest::export;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
@@ -20,7 +21,10 @@ thread_local! {
 fn run<T>(future: impl Future<Output = T>) -> T {
     RUNTIME.with_borrow_mut(|runtime| {
         let runtime = runtime.get_or_insert_with(|| {
-            Builder::new_current_thread().enable_all().build().expect("the runtime needs `epoll` and `eventfd`")
+            Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .expect("the runtime needs `epoll`, `eventfd` and a pair of sockets")
         });
         runtime.block_on(future)
     })
@@ -78,6 +82,25 @@ fn send_through_pipe(len: u32) -> (u32, u64) {
         receiver.read_to_end(&mut bytes).await.expect("a pipe can be read");
         sending.await.expect("it does not panic");
         (bytes.len() as u32, bytes.iter().map(|byte| u64::from(*byte)).sum())
+    })
+}
+
+/// Sends a text from one socket to another and back, and returns what has arrived.
+#[export]
+fn send_there_and_back(text: &str) -> String {
+    run(async {
+        let (mut one, mut other) = UnixStream::pair().expect("there are pairs of sockets");
+        let answering = task::spawn(async move {
+            let mut bytes = Vec::new();
+            other.read_to_end(&mut bytes).await.expect("a socket can be read");
+            other.write_all(&bytes).await.expect("the other one is open");
+        });
+        one.write_all(text.as_bytes()).await.expect("the other one is open");
+        one.shutdown().await.expect("the other one is open");
+        let mut back = String::new();
+        one.read_to_string(&mut back).await.expect("what was sent is text");
+        answering.await.expect("it does not panic");
+        back
     })
 }
 

@@ -13,6 +13,7 @@ use super::errno::Errno;
 use super::event_counter::EventCounter;
 use super::paths::Device;
 use super::pipe::Pipe;
+use super::socket::{SocketEnd, SocketPair};
 
 /// The table of descriptors.
 #[derive(Clone, Debug)]
@@ -23,6 +24,7 @@ pub(super) struct Descriptors {
     pipes: BTreeMap<PipeId, Pipe>,
     counters: BTreeMap<FileId, EventCounter>,
     epolls: BTreeMap<FileId, Epoll>,
+    sockets: BTreeMap<PairId, SocketPair>,
 }
 
 /// Where in the table an open file is.
@@ -36,6 +38,10 @@ pub(super) struct FileSet(u64);
 /// Which of the pipes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct PipeId(usize);
+
+/// Which of the pairs of sockets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct PairId(usize);
 
 /// What a number stands for.
 #[derive(Clone, Copy, Debug)]
@@ -72,6 +78,7 @@ pub(super) enum Object {
     EventCounter,
     /// What `epoll_create` makes.
     Epoll,
+    Socket(SocketEnd),
 }
 
 impl Descriptors {
@@ -83,6 +90,7 @@ impl Descriptors {
             pipes: BTreeMap::new(),
             counters: BTreeMap::new(),
             epolls: BTreeMap::new(),
+            sockets: BTreeMap::new(),
         };
         let streams = [
             (Object::Input, O_RDONLY),
@@ -156,6 +164,22 @@ impl Descriptors {
         self.pipes.get_mut(&pipe).expect("a pipe is there as long as one of its ends is open")
     }
 
+    /// Adds a pair of sockets, both of which are to be opened.
+    pub(super) fn add_sockets(&mut self, sockets: SocketPair) -> PairId {
+        let id = self.sockets.last_key_value().map_or(PairId(0), |(PairId(last), _)| PairId(last + 1));
+        self.sockets.insert(id, sockets);
+        id
+    }
+
+    /// Removes a pair of sockets none of which is open, if it is still there.
+    pub(super) fn remove_sockets(&mut self, pair: PairId) {
+        self.sockets.remove(&pair);
+    }
+
+    pub(super) fn sockets_mut(&mut self, pair: PairId) -> &mut SocketPair {
+        self.sockets.get_mut(&pair).expect("a pair of sockets is there as long as one of them is open")
+    }
+
     pub(super) fn counter_mut(&mut self, file: FileId) -> &mut EventCounter {
         self.counters.get_mut(&file).expect("a counter is there as long as it is open")
     }
@@ -184,6 +208,7 @@ impl Descriptors {
             Object::PipeReader(pipe) => self.pipes[&pipe].reader_events(),
             Object::PipeWriter(pipe) => self.pipes[&pipe].writer_events(),
             Object::EventCounter => self.counters[&file].events(),
+            Object::Socket(end) => self.sockets[&end.pair].events(end.side),
             Object::Epoll if idle.has(file) => 0,
             Object::Epoll if self.epolls[&file].has_events(|file| self.readiness_except(file, idle)) => {
                 EPOLLIN | EPOLLRDNORM
@@ -291,6 +316,10 @@ impl Descriptors {
             }
             Object::EventCounter => drop(self.counters.remove(&file)),
             Object::Epoll => drop(self.epolls.remove(&file)),
+            Object::Socket(end) if self.sockets_mut(end.pair).close(end.side) => {
+                self.wake_object(Object::Socket(end.peer()), 0);
+            }
+            Object::Socket(end) => self.remove_sockets(end.pair),
             Object::Input | Object::Output(_) | Object::Device(_) | Object::Maps => {}
         }
     }
@@ -327,6 +356,13 @@ impl FromIterator<FileId> for FileSet {
 
 impl PipeId {
     /// A number that no other pipe of the process has.
+    pub(super) fn number(self) -> u64 {
+        self.0 as u64
+    }
+}
+
+impl PairId {
+    /// A number that no other pair of the process has.
     pub(super) fn number(self) -> u64 {
         self.0 as u64
     }

@@ -17,6 +17,7 @@ use super::maps;
 use super::pipe::CAPACITY;
 use super::queues::{read_counter, read_pipe, write_counter, write_pipe};
 use super::signals::Signals;
+use super::socket;
 use super::structure::read_fields;
 use super::uint;
 
@@ -53,6 +54,7 @@ pub(super) fn read(
     }
     match file.object {
         Object::PipeReader(pipe) => read_pipe(descriptors, space, (file, pipe), places),
+        Object::Socket(end) => socket::receive(descriptors, space, (file, end), places, 0),
         Object::EventCounter => read_counter(descriptors, space, (file, descriptors.id(number)?), places),
         Object::Epoll => Err(Errno::EINVAL),
         object => {
@@ -107,6 +109,7 @@ pub(super) fn write(
         }
         Object::Device(device) => device.write(total(places)).map(Outcome::Return),
         Object::PipeWriter(pipe) => write_pipe(descriptors, signals, space, (file, pipe), places),
+        Object::Socket(end) => socket::send(descriptors, signals, space, (file, end), places, 0),
         Object::EventCounter => write_counter(descriptors, space, (file, descriptors.id(number)?), places),
         Object::Epoll => Err(Errno::EINVAL),
         Object::Input | Object::Maps | Object::PipeReader(_) => Err(Errno::EBADF),
@@ -126,7 +129,7 @@ pub(super) fn pwrite(descriptors: &Descriptors, [number, position]: [u64; 2], pl
 pub(super) fn lseek(descriptors: &mut Descriptors, number: u64, offset: u64, whence: u64) -> Result<u64, Errno> {
     let file = descriptors.get_mut(number)?;
     let start = match (file.object, whence as u32) {
-        (Object::Input | Object::Output(_) | Object::PipeReader(_) | Object::PipeWriter(_), _) => {
+        (Object::Input | Object::Output(_) | Object::PipeReader(_) | Object::PipeWriter(_) | Object::Socket(_), _) => {
             return Err(Errno::ESPIPE);
         }
         (Object::EventCounter | Object::Epoll, SEEK_SET..=SEEK_HOLE) => return Ok(0),
@@ -173,6 +176,10 @@ pub(super) fn ioctl(
         FIONBIO => file.flags |= O_NONBLOCK,
         FIONREAD if let Object::PipeReader(pipe) | Object::PipeWriter(pipe) = file.object => {
             let held = descriptors.pipe_mut(pipe).len() as u32;
+            space.write(GuestVirt(argument), &held.to_le_bytes())?;
+        }
+        FIONREAD if let Object::Socket(end) = file.object => {
+            let held = descriptors.sockets_mut(end.pair).held(end.side) as u32;
             space.write(GuestVirt(argument), &held.to_le_bytes())?;
         }
         _ => return Err(Errno::ENOTTY),

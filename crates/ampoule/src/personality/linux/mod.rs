@@ -6,9 +6,9 @@
 //!
 //! - There are no files but a handful of devices and the process's list of its mappings, all made here: every other path is
 //!   `ENOENT`. Standard input is at its end.
-//! - Threads, processes and sockets are not implemented: `ENOSYS`, which Rust shows as `ErrorKind::Unsupported`. For threads
-//!   this is what lets Rayon go on with the one thread that there is; `EAGAIN`, which lets C++'s `std::async` do so, makes
-//!   Rayon panic.
+//! - Threads, processes and sockets, but for pairs of these, are not implemented: `ENOSYS`, which Rust shows as
+//!   `ErrorKind::Unsupported`. For threads this is what lets Rayon go on with the one thread that there is; `EAGAIN`, which
+//!   lets C++'s `std::async` do so, makes Rayon panic.
 //! - Signal handlers are remembered and never called.
 //!
 //! The guest has one thread, so where it waits for another it waits forever: [`Outcome::Deadlock`].
@@ -37,6 +37,7 @@ pub(crate) mod random;
 mod segments;
 mod shortage;
 mod signals;
+mod socket;
 mod stat;
 mod structure;
 #[cfg(test)]
@@ -219,6 +220,10 @@ impl State {
             nr::EPOLL_WAIT => epoll::wait(&mut self.descriptors, clocks, space, [a, b, c, d]),
             nr::EPOLL_PWAIT => epoll::wait_masked(&mut self.descriptors, clocks, space, call.arguments),
             nr::EPOLL_PWAIT2 => epoll::wait_precisely(&mut self.descriptors, clocks, space, call.arguments),
+            nr::SENDTO => socket::sendto(&mut self.descriptors, &mut self.signals, space, call.arguments),
+            nr::SENDMSG => socket::sendmsg(&mut self.descriptors, &mut self.signals, space, [a, b, c]),
+            nr::RECVFROM => socket::recvfrom(&mut self.descriptors, space, call.arguments),
+            nr::RECVMSG => socket::recvmsg(&mut self.descriptors, space, [a, b, c]),
             nr::FUTEX => futex::futex(clocks, space, &call.arguments),
             nr::NANOSLEEP => time::nanosleep(clocks, space, a),
             nr::CLOCK_NANOSLEEP => time::clock_nanosleep(clocks, space, [a, b, c]),
@@ -272,6 +277,11 @@ impl State {
             nr::EPOLL_CREATE => epoll::create_sized(&mut self.descriptors, a),
             nr::EPOLL_CREATE1 => epoll::create(&mut self.descriptors, a),
             nr::EPOLL_CTL => epoll::control(&mut self.descriptors, space, [a, b, c, d]),
+            nr::SOCKETPAIR => socket::socketpair(&mut self.descriptors, space, [a, b, c, d]),
+            nr::SHUTDOWN => socket::shutdown(&mut self.descriptors, a, b),
+            nr::GETSOCKOPT => socket::getsockopt(&mut self.descriptors, space, [a, b, c, d, call.arguments[4]]),
+            nr::SETSOCKOPT => socket::refuse(&self.descriptors, a, Errno::ENOPROTOOPT),
+            nr::GETSOCKNAME | nr::GETPEERNAME => socket::name(&self.descriptors, space, [a, b, c]),
             nr::CLOSE => self.descriptors.close(a),
             nr::DUP => self.descriptors.duplicate(a, 0, false),
             nr::DUP2 if a as u32 == b as u32 => self.descriptors.get(a).map(|_| u64::from(a as u32)),
@@ -356,7 +366,6 @@ impl State {
             | nr::FORK
             | nr::VFORK
             | nr::SOCKET
-            | nr::SOCKETPAIR
             | nr::MEMFD_CREATE
             | nr::OPENAT2
             | nr::RSEQ

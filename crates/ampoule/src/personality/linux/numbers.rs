@@ -52,7 +52,16 @@ system_calls! {
     ALARM = __NR_alarm;
     GETPID = __NR_getpid;
     SOCKET = __NR_socket;
+    SENDTO = __NR_sendto;
+    RECVFROM = __NR_recvfrom;
+    SENDMSG = __NR_sendmsg;
+    RECVMSG = __NR_recvmsg;
+    SHUTDOWN = __NR_shutdown;
+    GETSOCKNAME = __NR_getsockname;
+    GETPEERNAME = __NR_getpeername;
     SOCKETPAIR = __NR_socketpair;
+    SETSOCKOPT = __NR_setsockopt;
+    GETSOCKOPT = __NR_getsockopt;
     CLONE = __NR_clone;
     FORK = __NR_fork;
     VFORK = __NR_vfork;

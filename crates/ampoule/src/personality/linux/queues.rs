@@ -26,7 +26,7 @@ pub(super) fn read_pipe(
         return Ok(Outcome::Return(0));
     }
     if held.len() == 0 {
-        return would_wait(file);
+        return would_wait(file.is_non_blocking());
     }
     let done = scatter(space, places, &held.peek(wanted))?;
     if held.take(done) {
@@ -35,7 +35,7 @@ pub(super) fn read_pipe(
     Ok(Outcome::Return(done as u64))
 }
 
-/// Writes to a pipe. What is written without an end to read it makes the process get a signal first.
+/// Writes to a pipe.
 pub(super) fn write_pipe(
     descriptors: &mut Descriptors,
     signals: &mut Signals,
@@ -48,10 +48,7 @@ pub(super) fn write_pipe(
         return Ok(Outcome::Return(0));
     }
     if !descriptors.pipe_mut(pipe).has_reader {
-        return match signals.broken_pipe()? {
-            Outcome::Return(_) => Err(Errno::EPIPE),
-            outcome => Ok(outcome),
-        };
+        return broken(signals);
     }
     let bytes = gather(space, places)?;
     let done = descriptors.pipe_mut(pipe).put(&bytes);
@@ -59,7 +56,7 @@ pub(super) fn write_pipe(
     descriptors.wake_object(Object::PipeReader(pipe), EPOLLIN | EPOLLRDNORM);
     // Without `O_NONBLOCK` a write goes on until all is written.
     let is_over = done == bytes.len() || done > 0 && file.is_non_blocking();
-    if is_over { Ok(Outcome::Return(done as u64)) } else { would_wait(file) }
+    if is_over { Ok(Outcome::Return(done as u64)) } else { would_wait(file.is_non_blocking()) }
 }
 
 pub(super) fn read_counter(
@@ -71,7 +68,7 @@ pub(super) fn read_counter(
     if total(places) < COUNT_LEN {
         return Err(Errno::EINVAL);
     }
-    let Some((value, rest)) = descriptors.counter_mut(id).next() else { return would_wait(file) };
+    let Some((value, rest)) = descriptors.counter_mut(id).next() else { return would_wait(file.is_non_blocking()) };
     *descriptors.counter_mut(id) = rest;
     descriptors.wake(id, EPOLLOUT);
     match scatter(space, places, &value.to_le_bytes()) {
@@ -91,7 +88,7 @@ pub(super) fn write_counter(
     for place in places {
         match add(descriptors, space, id, place) {
             Ok(Added::Yes) => done += COUNT_LEN,
-            Ok(Added::TooMuch) if done == 0 || !file.is_non_blocking() => return would_wait(file),
+            Ok(Added::TooMuch) if done == 0 || !file.is_non_blocking() => return would_wait(file.is_non_blocking()),
             Err(errno) if done == 0 => return Err(errno),
             Ok(Added::TooMuch) | Err(_) => break,
         }
@@ -123,13 +120,21 @@ fn add(descriptors: &mut Descriptors, space: &AddressSpace, id: FileId, place: &
     }
 }
 
+/// What comes of writing what nobody is there to read: a signal, and an error where that is ignored.
+pub(super) fn broken(signals: &mut Signals) -> Result<Outcome, Errno> {
+    match signals.broken_pipe()? {
+        Outcome::Return(_) => Err(Errno::EPIPE),
+        outcome => Ok(outcome),
+    }
+}
+
 /// What comes of a call that cannot go on as it is.
-fn would_wait(file: OpenFile) -> Result<Outcome, Errno> {
-    if file.is_non_blocking() { Err(Errno::EAGAIN) } else { Ok(Outcome::Deadlock(EndlessWait::Files)) }
+pub(super) fn would_wait(never_waits: bool) -> Result<Outcome, Errno> {
+    if never_waits { Err(Errno::EAGAIN) } else { Ok(Outcome::Deadlock(EndlessWait::Files)) }
 }
 
 /// Writes bytes to the places, and says how many. An error is not reported when some were written before it.
-fn scatter(space: &mut AddressSpace, places: &[Place], bytes: &[u8]) -> Result<usize, Errno> {
+pub(super) fn scatter(space: &mut AddressSpace, places: &[Place], bytes: &[u8]) -> Result<usize, Errno> {
     let mut done = 0;
     for place in places {
         let mut at = GuestVirt(place.at);
@@ -149,7 +154,7 @@ fn scatter(space: &mut AddressSpace, places: &[Place], bytes: &[u8]) -> Result<u
 }
 
 /// Reads from the places: all of it, up to the call's bound, or whole pages as far as it can be read.
-fn gather(space: &AddressSpace, places: &[Place]) -> Result<Vec<u8>, Errno> {
+pub(super) fn gather(space: &AddressSpace, places: &[Place]) -> Result<Vec<u8>, Errno> {
     let mut bytes = Vec::new();
     for place in places {
         let mut at = GuestVirt(place.at);

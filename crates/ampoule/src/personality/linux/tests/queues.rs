@@ -1,4 +1,4 @@
-//! Pipes, event counters and `epoll`, compared with those of the host's kernel.
+//! Pipes, event counters, pairs of sockets and `epoll`, compared with those of the host's kernel.
 
 use std::time::Duration;
 
@@ -95,6 +95,60 @@ fn what_cannot_be_is_refused() {
 }
 
 #[test]
+fn sockets_are_asked_and_told_as_on_linux() {
+    let mut guest = Guest::new();
+    let pair = [libc::AF_UNIX as u64, libc::SOCK_STREAM as u64, 0];
+    assert_eq!(guest.errno(nr::SOCKETPAIR, [libc::AF_INET as u64, pair[1], 0, DATA]), libc::EAFNOSUPPORT);
+    assert_eq!(guest.errno(nr::SOCKETPAIR, [pair[0], libc::SOCK_DGRAM as u64, 0, DATA]), libc::ESOCKTNOSUPPORT);
+    assert_eq!(guest.errno(nr::SOCKETPAIR, [pair[0], pair[1], 7, DATA]), libc::EPROTONOSUPPORT);
+    assert_eq!(guest.errno(nr::SOCKETPAIR, [pair[0], pair[1], 0, READ_ONLY]), libc::EFAULT);
+    guest.ok(nr::SOCKETPAIR, [pair[0], pair[1], 0, DATA]);
+    let (one, other) = (u64::from(guest.half(DATA)), u64::from(guest.half(DATA + 4)));
+    assert_eq!((one, other), (3, 4), "what was refused has left nothing open");
+
+    guest.put(DATA, b"some text");
+    assert_eq!(guest.ok(nr::SENDTO, [one, DATA, 9, 0, 0, 0]), 9);
+    assert_eq!(guest.errno(nr::SENDTO, [one, DATA, 9, 0, DATA, 2]), libc::EISCONN);
+    let length = guest.put_words(DATA + 64, &[16]);
+    assert_eq!(guest.ok(nr::RECVFROM, [other, DATA + 32, 4, libc::MSG_PEEK as u64, DATA + 96, length]), 4);
+    assert_eq!((guest.bytes(DATA + 32), guest.half(length)), (*b"some", 0));
+    let vector = guest.put_words(DATA + 128, &[DATA + 32, 5, DATA + 48, 100]);
+    let message = guest.put_words(DATA + 192, &[0, 0, vector, 2, 0, 0, 0]);
+    assert_eq!(guest.ok(nr::RECVMSG, [other, message, 0]), 9);
+    assert_eq!((guest.bytes(DATA + 32), guest.bytes(DATA + 48)), (*b"some ", *b"text"));
+    guest.put_words(DATA + 128, &[DATA + 32, 5, DATA + 48, 4]);
+    guest.put_words(message, &[0, 0, vector, 2, 0, 0, 0]);
+    assert_eq!(guest.ok(nr::SENDMSG, [other, message, 0]), 9);
+    guest.put_words(message, &[0, 0, vector, 2, DATA, 16, 0]);
+    assert_eq!(guest.errno(nr::SENDMSG, [other, message, 0]), libc::EINVAL, "what carries descriptors");
+    let all = libc::MSG_WAITALL as u64;
+    assert_eq!(guest.call(nr::RECVFROM, [one, DATA, 10, all, 0, 0]), Outcome::Deadlock(EndlessWait::Files));
+    assert_eq!(guest.ok(nr::RECVFROM, [one, DATA, 9, all, 0, 0]), 9);
+    assert_eq!(guest.errno(nr::RECVFROM, [one, DATA, 1, libc::MSG_DONTWAIT as u64, 0, 0]), libc::EAGAIN);
+    assert_eq!(guest.call(nr::READ, [one, DATA, 1]), Outcome::Deadlock(EndlessWait::Files));
+
+    let option = |guest: &mut Guest, option: i32| {
+        let length = guest.put_words(DATA + 64, &[4]);
+        guest.ok(nr::GETSOCKOPT, [one, libc::SOL_SOCKET as u64, option as u64, DATA, length]);
+        guest.half(DATA) as i32
+    };
+    assert_eq!(option(&mut guest, libc::SO_TYPE), libc::SOCK_STREAM);
+    assert_eq!(option(&mut guest, libc::SO_ERROR), 0);
+    guest.ok(nr::WRITE, [one, DATA, 1]);
+    guest.ok(nr::CLOSE, [other]);
+    assert_eq!(option(&mut guest, libc::SO_ERROR), libc::ECONNRESET);
+    assert_eq!(option(&mut guest, libc::SO_ERROR), 0);
+    assert_eq!(guest.errno(nr::SENDTO, [one, DATA, 1, libc::MSG_NOSIGNAL as u64, 0, 0]), libc::EPIPE);
+    let ended = Outcome::Abort { signal: libc::SIGPIPE, handled: false };
+    assert_eq!(guest.call(nr::WRITE, [one, DATA, 1]), ended);
+    guest.put_words(DATA + 64, &[16]);
+    guest.ok(nr::GETSOCKNAME, [one, DATA, DATA + 64]);
+    assert_eq!((guest.bytes(DATA), guest.half(DATA + 64)), ((libc::AF_UNIX as u16).to_le_bytes(), 2));
+    assert_eq!(guest.errno(nr::SHUTDOWN, [1, 0]), libc::ENOTSOCK);
+    assert_eq!(guest.errno(nr::RECVFROM, [9, DATA, 1, 0, 0, 0]), libc::EBADF);
+}
+
+#[test]
 fn instances_that_wait_for_each_other_are_refused() {
     let mut guest = Guest::new();
     let instances: Vec<u64> = (0..7).map(|_| guest.ok(nr::EPOLL_CREATE1, [0])).collect();
@@ -188,6 +242,8 @@ enum Step {
     Pipe,
     Counter { count: u32, is_semaphore: bool },
     Epoll,
+    Sockets,
+    Shutdown { of: usize, how: u64 },
     Duplicate { of: usize },
     Close { of: usize },
     Write { of: usize, len: usize },
@@ -203,7 +259,15 @@ fn step() -> impl Strategy<Value = Step> {
     let file = || 0_usize..FILES;
     let len = || prop_oneof![0_usize..10, 4000_usize..4200, 0_usize..=65_536, Just(65_536), Just(4096)];
     let value = prop_oneof![0_u64..4, Just(u64::MAX), Just(u64::MAX - 1), Just(u64::MAX - 2)];
-    let event = [libc::EPOLLIN, libc::EPOLLOUT, libc::EPOLLRDNORM, libc::EPOLLET, libc::EPOLLET, libc::EPOLLONESHOT];
+    let event = [
+        libc::EPOLLIN,
+        libc::EPOLLOUT,
+        libc::EPOLLRDNORM,
+        libc::EPOLLRDHUP,
+        libc::EPOLLET,
+        libc::EPOLLET,
+        libc::EPOLLONESHOT,
+    ];
     let events = prop::sample::subsequence(event.to_vec(), 0..=event.len())
         .prop_map(|events| events.into_iter().fold(0, |all, event| all | event as u32));
     let operation =
@@ -213,6 +277,8 @@ fn step() -> impl Strategy<Value = Step> {
         3 => Just(Step::Pipe),
         2 => (0_u32..3, any::<bool>()).prop_map(|(count, is_semaphore)| Step::Counter { count, is_semaphore }),
         2 => Just(Step::Epoll),
+        2 => Just(Step::Sockets),
+        1 => (file(), 0_u64..4).prop_map(|(of, how)| Step::Shutdown { of, how }),
         1 => file().prop_map(|of| Step::Duplicate { of }),
         2 => file().prop_map(|of| Step::Close { of }),
         8 => (file(), len()).prop_map(|(of, len)| Step::Write { of, len }),
@@ -235,8 +301,8 @@ struct Both {
     buffer: u64,
     /// The numbers that each has for what is open.
     files: Vec<[u64; 2]>,
-    /// The guest's numbers of event counters.
-    counters: Vec<u64>,
+    /// The guest's numbers of what is to be written to in small pieces.
+    small: Vec<u64>,
 }
 
 impl Both {
@@ -244,7 +310,7 @@ impl Both {
         let mut guest = Guest::new();
         ignore_broken_pipes(&mut guest);
         let buffer = guest.ok(nr::MMAP, [0, BUFFER as u64, 3, 0x22, u64::MAX, 0]);
-        Self { guest, buffer, files: Vec::new(), counters: Vec::new() }
+        Self { guest, buffer, files: Vec::new(), small: Vec::new() }
     }
 
     fn perform(&mut self, step: Step) -> [Found; 2] {
@@ -252,43 +318,43 @@ impl Both {
         let nonblocking = libc::O_NONBLOCK as u64;
         let is_full = self.files.len() + 2 > FILES;
         match step {
-            Step::Pipe | Step::Counter { .. } | Step::Epoll | Step::Duplicate { .. } if is_full => {
+            Step::Pipe | Step::Sockets | Step::Counter { .. } | Step::Epoll | Step::Duplicate { .. } if is_full => {
                 [(0, Vec::new()), (0, Vec::new())]
             }
-            Step::Pipe => {
-                let [guest, host] = self.both(nr::PIPE2, [[BUFFER_AT, nonblocking, 0, 0]; 2], &[], 8);
-                let numbers = |found: &Found| {
-                    let number = |at: usize| u64::from(u32::from_le_bytes(found.1[at..at + 4].try_into().unwrap()));
-                    [number(0), number(4)]
-                };
-                let (ours, theirs) = (numbers(&guest), numbers(&host));
-                self.files.extend([[ours[0], theirs[0]], [ours[1], theirs[1]]]);
-                [(guest.0, Vec::new()), (host.0, Vec::new())]
+            Step::Pipe => self.opened_both(nr::PIPE2, [BUFFER_AT, nonblocking, 0, 0]),
+            Step::Sockets => {
+                let kind = libc::SOCK_STREAM as u64 | nonblocking;
+                let found = self.opened_both(nr::SOCKETPAIR, [libc::AF_UNIX as u64, kind, 0, BUFFER_AT]);
+                let opened = self.files[self.files.len() - 2..].iter().map(|file| file[0]);
+                self.small.extend(opened);
+                found
             }
+            Step::Shutdown { of, how } => self.both(nr::SHUTDOWN, number(of).map(|number| [number, how, 0, 0]), &[], 0),
             Step::Counter { count, is_semaphore } => {
                 let flags = nonblocking | u64::from(is_semaphore);
                 let found = self.opened(nr::EVENTFD2, [[count.into(), flags, 0, 0]; 2]);
-                self.counters.extend(self.files.last().map(|file| file[0]));
+                self.small.extend(self.files.last().map(|file| file[0]));
                 found
             }
             Step::Epoll => self.opened(nr::EPOLL_CREATE1, [[0; 4]; 2]),
             Step::Duplicate { of } => {
                 let numbers = number(of);
                 let found = self.opened(nr::DUP, numbers.map(|number| [number, 0, 0, 0]));
-                if self.counters.contains(&numbers[0]) {
-                    self.counters.extend(self.files.last().map(|file| file[0]));
+                if self.small.contains(&numbers[0]) {
+                    self.small.extend(self.files.last().map(|file| file[0]));
                 }
                 found
             }
             Step::Close { of } => {
                 let numbers = number(of);
                 self.files.retain(|file| *file != numbers);
-                self.counters.retain(|number| *number != numbers[0]);
+                self.small.retain(|number| *number != numbers[0]);
                 self.both(nr::CLOSE, numbers.map(|number| [number, 0, 0, 0]), &[], 0)
             }
             Step::Write { of, len } => {
-                // Kernels since 6.9 refuse to write more than a number to a counter, and earlier ones write that.
-                let len = if self.counters.contains(&number(of)[0]) { len.min(8) } else { len };
+                // Kernels since 6.9 refuse to write more than a number to a counter, and earlier ones write that. How much a
+                // socket holds depends on the kernel's settings.
+                let len = if self.small.contains(&number(of)[0]) { len.min(8) } else { len };
                 let arguments = number(of).map(|number| [number, BUFFER_AT, len as u64, 0]);
                 let pattern: Vec<u8> = (0..len).map(|index| (index / 3) as u8).collect();
                 self.both(nr::WRITE, arguments, &pattern, 0)
@@ -326,6 +392,18 @@ impl Both {
                 [guest, host].map(|(result, bytes)| (result, bytes[4..].to_vec()))
             }
         }
+    }
+
+    /// A step that opens two files and writes their numbers.
+    fn opened_both(&mut self, number: u64, arguments: [u64; 4]) -> [Found; 2] {
+        let found = self.both(number, [arguments; 2], &[], 8);
+        let numbers = |found: &Found| {
+            let number = |at: usize| u64::from(u32::from_le_bytes(found.1[at..at + 4].try_into().unwrap()));
+            [number(0), number(4)]
+        };
+        let [guest, host] = [numbers(&found[0]), numbers(&found[1])];
+        self.files.extend([[guest[0], host[0]], [guest[1], host[1]]]);
+        found.map(|(result, _)| (result, Vec::new()))
     }
 
     /// A step that opens a file.
