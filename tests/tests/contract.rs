@@ -134,8 +134,8 @@ fn a_restore_writes_back_no_more_pages_than_the_specification_says() {
 
 #[test]
 fn the_backends_and_the_wrappers_counts_include_the_start() {
-    let bench = Bench::new();
-    let (backend, wrapper) = (bench.sandbox.counters(), bench.hypervisor.counts());
+    let mut bench = Bench::new();
+    let (backend, wrapper) = (counters(&mut bench.sandbox), bench.hypervisor.counts());
     assert_eq!(backend.runs, wrapper.of_any([Method::Run, Method::Settle, Method::Abandon]));
     assert!(wrapper.of(Method::Run) > 1, "a guest makes system calls before it is ready");
     assert_eq!(wrapper.of(Method::CreateVcpu), 1);
@@ -297,16 +297,16 @@ fn pools() -> Vec<(&'static str, Cost)> {
     for _ in 0..3 {
         let mut taken = pool.take().unwrap();
         assert_eq!(taken.call::<u32>("increment", ()).unwrap(), 101);
-        let before = Sample::new(&bench.hypervisor, taken.counters());
+        let before = Sample::new(&bench.hypervisor, counters(&mut taken));
         drop(taken);
         let between = Sample::new(&bench.hypervisor, Counters::default());
-        let counters = pool.take().unwrap().counters();
-        let after = Sample { backend: counters, ..between };
+        let returned = counters(&mut pool.take().unwrap());
+        let after = Sample { backend: returned, ..between };
         rows.push(("return to a pool", after.cost_since(&before, bench.kernel_counts_ports)));
 
-        let before = Sample::new(&bench.hypervisor, counters);
-        let taken = pool.take().unwrap();
-        let after = Sample::new(&bench.hypervisor, taken.counters());
+        let before = Sample::new(&bench.hypervisor, returned);
+        let mut taken = pool.take().unwrap();
+        let after = Sample::new(&bench.hypervisor, counters(&mut taken));
         rows.push(("take from a pool", after.cost_since(&before, bench.kernel_counts_ports)));
     }
     rows
@@ -397,18 +397,24 @@ impl Bench {
     /// What an operation of the sandbox costs.
     #[track_caller]
     fn measure(&mut self, operation: impl FnOnce(&mut Sandbox)) -> Cost {
-        let before = Sample::new(&self.hypervisor, self.sandbox.counters());
+        let before = Sample::new(&self.hypervisor, counters(&mut self.sandbox));
         operation(&mut self.sandbox);
-        let after = Sample::new(&self.hypervisor, self.sandbox.counters());
+        let after = Sample::new(&self.hypervisor, counters(&mut self.sandbox));
         after.cost_since(&before, self.kernel_counts_ports)
     }
 
     fn spawn(&self, snapshot: &Snapshot) -> (Sandbox, Cost) {
         let before = Sample::new(&self.hypervisor, Counters::default());
-        let spawned = calls_spawn(snapshot.builder()).build().unwrap();
-        let after = Sample::new(&self.hypervisor, spawned.counters());
+        let mut spawned = calls_spawn(snapshot.builder()).build().unwrap();
+        let after = Sample::new(&self.hypervisor, counters(&mut spawned));
         (spawned, after.cost_since(&before, self.kernel_counts_ports))
     }
+}
+
+/// The counters of the backend, as a sandbox reports them.
+fn counters(sandbox: &mut Sandbox) -> Counters {
+    let stats = sandbox.stats().expect("the hypervisor reports the written pages");
+    Counters { runs: stats.exits, ioctls: stats.ioctls }
 }
 
 /// All three sources at one moment.

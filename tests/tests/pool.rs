@@ -102,10 +102,10 @@ fn giving_back_costs_no_call_into_the_kernel_for_the_vcpu() {
     let pool = pool(1);
     let mut sandbox = pool.take().unwrap();
     increment(&mut sandbox);
-    let before = sandbox.counters();
+    let before = sandbox.stats().unwrap();
     drop(sandbox);
-    let sandbox = pool.take().unwrap();
-    assert_eq!(sandbox.counters(), before);
+    let after = pool.take().unwrap().stats().unwrap();
+    assert_eq!((after.exits, after.ioctls), (before.exits, before.ioctls));
 }
 
 #[test]

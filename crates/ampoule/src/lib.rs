@@ -74,7 +74,7 @@ mod test_log;
 
 pub use ampoule_abi::codec::{DecodeError, EncodeError};
 pub use ampoule_symbols::{Backtrace, Frame, ImagePlace, Omission};
-pub use ampoule_vmm::{Counters, HypervisorError, OpenError, Registers};
+pub use ampoule_vmm::{HypervisorError, OpenError, Registers};
 pub use arguments::{Arguments, Borrowed, Parameter, Parameters};
 pub use blame::Blame;
 pub use conversation::ProtocolViolation;

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use ampoule_vmm::{Contents, PageMap, WrittenPages};
 
-use super::frames::Cover;
 use super::{AddressSpace, Layout};
 use crate::guest_memory::{GuestMemory, MemoryError, Restored};
 use crate::page::Frame;
@@ -64,18 +63,7 @@ impl AddressSpace {
     /// An address space as another was at a checkpoint, in memory that shows what that held. The page tables are what they
     /// were then already.
     pub(crate) fn of_checkpoint(checkpoint: &SpaceCheckpoint, memory: GuestMemory, tables: Box<dyn PageMap>) -> Self {
-        Self {
-            layout: Arc::clone(&checkpoint.layout),
-            origin: Arc::clone(&checkpoint.layout),
-            memory,
-            tables,
-            windows: Vec::new(),
-            remapped: Cover::default(),
-            narrowed: Cover::default(),
-            is_unrevoked: false,
-            watch: None,
-            ran_out: false,
-        }
+        Self::of_layout(Arc::clone(&checkpoint.layout), memory, tables)
     }
 }
 

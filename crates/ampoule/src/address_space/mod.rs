@@ -166,6 +166,11 @@ impl AddressSpace {
             stack: Stack::default(),
             allow_executable_memory,
         });
+        Self::of_layout(layout, memory, tables)
+    }
+
+    /// An address space with this layout, which memory and page tables show already.
+    fn of_layout(layout: Arc<Layout>, memory: GuestMemory, tables: Box<dyn PageMap>) -> Self {
         Self {
             origin: Arc::clone(&layout),
             layout,

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::task::{self, JoinError};
 
-use super::place::Offer;
+use super::lease::Lease;
 use super::{Pool, PoolError, PooledSandbox};
 use crate::interrupt::InterruptHandle;
 use crate::sandbox::Sandbox;
@@ -38,23 +38,21 @@ impl Pool {
         W: FnOnce(&mut Sandbox) -> R + Send + 'static,
         R: Send + 'static,
     {
-        let offer = self.offer().await?;
+        let mut lease = self.lease().await?;
         let cancellation = Arc::new(Cancellation::default());
         let _cancel = CancelOnDrop(Arc::clone(&cancellation));
         let done = task::spawn_blocking(move || {
             if cancellation.is_cancelled() {
                 return None;
             }
-            let sandbox = match offer.accept() {
-                Ok(sandbox) => sandbox,
-                Err(error) => return Some(Err(error)),
-            };
+            if let Err(error) = lease.fill() {
+                return Some(Err(error));
+            }
             if cancellation.is_cancelled() {
-                // It was, while the sandbox was made.
-                sandbox.put_back();
+                // It was, while the sandbox was made, which goes back unused.
                 return None;
             }
-            let mut sandbox = Cancellable::new(sandbox, cancellation);
+            let mut sandbox = Cancellable::new(lease.hand_out(), cancellation);
             Some(Ok(work(&mut sandbox.sandbox)))
         });
         done.await.unwrap_or_else(|error| Some(Err(stopped(error)))).expect("nobody waits for cancelled work")
@@ -70,19 +68,21 @@ impl Pool {
     /// # Panics
     /// Outside of a Tokio runtime, where a sandbox has to be made.
     pub async fn take_async(&self) -> Result<PooledSandbox, PoolError> {
-        match self.offer().await? {
-            Offer::Ready(sandbox) => Ok(sandbox),
-            vacant => task::spawn_blocking(|| vacant.accept()).await.unwrap_or_else(|error| Err(stopped(error))),
+        let mut lease = self.lease().await?;
+        if lease.is_vacant() {
+            let filled = task::spawn_blocking(move || lease.fill().map(|()| lease));
+            lease = filled.await.unwrap_or_else(|error| Err(stopped(error)))?;
         }
+        Ok(lease.hand_out())
     }
 
-    async fn offer(&self) -> Result<Offer, PoolError> {
+    async fn lease(&self) -> Result<Lease, PoolError> {
         self.0.check()?;
         let slot = match self.0.slots.take_or_queue() {
             Ok(slot) => slot,
             Err(turn) => turn.await,
         };
-        Ok(Offer::of(&self.0, slot))
+        Ok(Lease::new(&self.0, slot))
     }
 }
 
@@ -139,7 +139,7 @@ struct Cancellable {
 
 impl Cancellable {
     fn new(mut sandbox: PooledSandbox, cancellation: Arc<Cancellation>) -> Self {
-        sandbox.taken_mut().sandbox.cancel_by(Arc::clone(&cancellation.is_cancelled));
+        sandbox.lease_mut().sandbox_mut().cancel_by(Arc::clone(&cancellation.is_cancelled));
         *cancellation.handle() = Some(sandbox.interrupt_handle());
         Self { sandbox, cancellation }
     }

@@ -4,21 +4,25 @@
 mod asynchronous;
 mod builder;
 mod error;
-mod place;
+mod lease;
 mod pooled;
 mod slots;
-mod source;
 mod upkeep;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use ampoule_vmm::hypervisor::Operation;
+use ampoule_vmm::{HypervisorError, Process};
+
+use crate::error::BuildError;
 use crate::sandbox::Snapshot;
 use crate::sandbox::recycle::Recyclable;
-use place::{Offer, Shared};
-use slots::{Counts, Slot};
+use lease::Lease;
+use slots::{Counts, Slot, Slots};
+use upkeep::Upkeep;
 
 pub use builder::PoolBuilder;
 pub use error::PoolError;
@@ -97,11 +101,7 @@ impl Pool {
     /// [`PoolError::Forked`].
     pub fn take(&self) -> Result<PooledSandbox, PoolError> {
         self.0.check()?;
-        let slot = match self.0.slots.take_or_queue() {
-            Ok(slot) => Some(slot),
-            Err(turn) => turn.wait(None),
-        };
-        self.accept(slot.expect("a wait without an end ends with a place"))
+        self.hand_out(self.wait(None).expect("a wait without an end ends with a slot"))
     }
 
     /// Takes a sandbox, and waits for one at most until `timeout` has passed, where all are taken.
@@ -111,11 +111,8 @@ impl Pool {
     pub fn take_timeout(&self, timeout: Duration) -> Result<PooledSandbox, PoolError> {
         self.0.check()?;
         let start = Instant::now();
-        let slot = match self.0.slots.take_or_queue() {
-            Ok(slot) => Some(slot),
-            Err(turn) => turn.wait(start.checked_add(timeout)),
-        };
-        self.accept(slot.ok_or(PoolError::TimedOut { size: self.0.size, waited: start.elapsed() })?)
+        let slot = self.wait(start.checked_add(timeout));
+        self.hand_out(slot.ok_or(PoolError::TimedOut { size: self.0.settings.size, waited: start.elapsed() })?)
     }
 
     /// Takes a sandbox, unless all are taken.
@@ -124,29 +121,78 @@ impl Pool {
     /// [`PoolError::Exhausted`], and as for [`take`](Self::take).
     pub fn try_take(&self) -> Result<PooledSandbox, PoolError> {
         self.0.check()?;
-        self.accept(self.0.slots.try_take().ok_or(PoolError::Exhausted { size: self.0.size })?)
+        self.hand_out(self.0.slots.try_take().ok_or(PoolError::Exhausted { size: self.0.settings.size })?)
     }
 
     /// What the pool is doing, and has done.
     pub fn stats(&self) -> PoolStats {
         let Counts { idle, vacant, waiting } = self.0.slots.counts();
         PoolStats {
-            size: self.0.size,
+            size: self.0.settings.size,
             idle,
-            taken: self.0.size - idle - vacant,
+            taken: self.0.settings.size - idle - vacant,
             waiting,
             recycled: self.0.recycled.load(Ordering::Relaxed),
             replaced: self.0.replaced.load(Ordering::Relaxed),
         }
     }
 
-    fn accept(&self, slot: Slot<Box<Recyclable>>) -> Result<PooledSandbox, PoolError> {
-        Offer::of(&self.0, slot).accept()
+    /// A slot, for which is waited until then at most.
+    fn wait(&self, until: Option<Instant>) -> Option<Slot<Box<Recyclable>>> {
+        match self.0.slots.take_or_queue() {
+            Ok(slot) => Some(slot),
+            Err(turn) => turn.wait(until),
+        }
+    }
+
+    fn hand_out(&self, slot: Slot<Box<Recyclable>>) -> Result<PooledSandbox, PoolError> {
+        let mut lease = Lease::new(&self.0, slot);
+        lease.fill()?;
+        Ok(lease.hand_out())
     }
 }
 
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pool").field("source", &self.0.source).field("stats", &self.stats()).finish()
+        f.debug_struct("Pool").field("settings", &self.0.settings).field("stats", &self.stats()).finish()
+    }
+}
+
+/// What the handles and the sandboxes of a pool share.
+struct Shared {
+    settings: PoolBuilder,
+    slots: Slots<Box<Recyclable>>,
+    upkeep: Upkeep,
+    /// How many times a sandbox was made ready for somebody else.
+    recycled: AtomicU64,
+    /// How many sandboxes were given up, and others made in their place.
+    replaced: AtomicU64,
+    /// Whose sandboxes, waiting threads and upkeep these are.
+    process: Process,
+}
+
+impl Shared {
+    /// Makes the sandboxes that are to be ready.
+    fn new(settings: PoolBuilder) -> Result<Self, PoolError> {
+        let process = Process::current().map_err(|reason| {
+            let refused = HypervisorError::Refused { operation: Operation::CreateVm, reason };
+            PoolError::Spawn(BuildError::Hypervisor(Arc::new(refused)))
+        })?;
+        let ready = settings.ready.min(settings.size);
+        let idle = (0..ready).map(|_| settings.make()).collect::<Result<_, _>>()?;
+        Ok(Self {
+            slots: Slots::new(idle, settings.size - ready),
+            settings,
+            upkeep: Upkeep::default(),
+            recycled: AtomicU64::new(0),
+            replaced: AtomicU64::new(0),
+            process,
+        })
+    }
+
+    /// Makes sure that this process is the one that made the pool. In one that was forked from it nobody gives back what is
+    /// taken, nor the lock of the slots where another thread held it.
+    fn check(&self) -> Result<(), PoolError> {
+        if self.process.is_current() { Ok(()) } else { Err(PoolError::Forked) }
     }
 }

@@ -80,19 +80,24 @@ pub(super) struct MemoryCheckpoint {
 
 impl TableMemory {
     pub(super) fn new(region: Arc<Region>, base: GuestPhys, tables: Range<usize>) -> Self {
-        let pages = region.len() / PAGE_SIZE;
+        let contents = Contents::zero(region.len() / PAGE_SIZE);
+        TableMemory::showing(region, contents, base.0 + tables.start as u64, tables.start, tables.len() / PAGE_SIZE)
+    }
+
+    /// Memory of which nothing is known but that the region shows these contents.
+    fn showing(region: Arc<Region>, current: Arc<Contents>, base: u64, offset: usize, capacity: usize) -> Self {
         TableMemory {
-            base: base.0 + tables.start as u64,
-            offset: tables.start,
-            capacity: tables.len() / PAGE_SIZE,
+            base,
+            offset,
+            capacity,
             states: Vec::new(),
             by_place: BTreeMap::new(),
             placeless: Vec::new(),
             linked: 0,
             is_stale: false,
             has_given_up: false,
-            written: PageSet::new(pages),
-            current: Contents::zero(pages),
+            written: PageSet::new(current.pages()),
+            current,
             region: TrackedRegion::new(region, HostOnly::default()),
         }
     }
@@ -237,21 +242,9 @@ impl TableMemory {
 
     /// The memory of a checkpoint, in a region that shows its contents.
     pub(super) fn of_checkpoint(region: Arc<Region>, checkpoint: &MemoryCheckpoint) -> Self {
-        let mut memory = TableMemory {
-            base: checkpoint.base,
-            offset: checkpoint.offset,
-            capacity: checkpoint.capacity,
-            states: Vec::new(),
-            by_place: BTreeMap::new(),
-            placeless: Vec::new(),
-            linked: 0,
-            is_stale: false,
-            has_given_up: false,
-            written: PageSet::new(checkpoint.contents.pages()),
-            current: Arc::clone(&checkpoint.contents),
-            region: TrackedRegion::new(region, HostOnly::default()),
-        };
-        memory.adopt(&checkpoint.states);
+        let MemoryCheckpoint { contents, base, offset, capacity, states } = checkpoint;
+        let mut memory = TableMemory::showing(region, Arc::clone(contents), *base, *offset, *capacity);
+        memory.adopt(states);
         memory
     }
 
