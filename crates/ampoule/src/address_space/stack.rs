@@ -10,7 +10,7 @@ use crate::page::Page;
 use super::mapping::Mapping;
 use super::{AddressSpace, Location, MapError, MappingKind, PAGE, Protection};
 
-/// The pages that are kept for the stack: `limit..top`, and below them a gap that stays empty, `bottom..limit`.
+/// The pages that are reserved for the stack: `limit..top`, and below them a gap that stays empty, `bottom..limit`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stack {
     bottom: Page,
@@ -18,10 +18,10 @@ pub(super) struct Stack {
     top: Page,
 }
 
-/// What a page fault comes to.
+/// How a page fault is resolved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FaultResolution {
-    /// The access is allowed now, or was all along: the guest can go on.
+    /// The access is allowed now, or was all along: the guest can continue.
     Resume,
     /// The access is not allowed.
     Denied,
@@ -30,8 +30,8 @@ pub(crate) enum FaultResolution {
 }
 
 impl AddressSpace {
-    /// Keeps `size` bytes at the top of the guest's addresses for the stack, of which `used` are mapped at once, and returns
-    /// the address above them. Both are rounded up to whole pages.
+    /// Reserves `size` bytes at the top of the guest's addresses for the stack, maps the highest `used` of them at once, and
+    /// returns the address above them. Both are rounded up to whole pages.
     ///
     /// # Errors
     ///
@@ -49,8 +49,8 @@ impl AddressSpace {
         Ok(top.address())
     }
 
-    /// Finds out whether the guest may go on after a page fault: because the access is allowed by now, which the processor
-    /// did not know yet, or because the stack can grow.
+    /// Resolves a page fault, after which the guest may continue if the access is allowed by now, which the processor did
+    /// not know yet, or if the stack can grow.
     pub(crate) fn resolve_fault(&mut self, at: GuestVirt, access: FaultAccess) -> FaultResolution {
         let allowed = match self.describe(at) {
             Location::Mapped { protection, .. } => protection.allows(access),
@@ -76,8 +76,8 @@ impl AddressSpace {
         }
     }
 
-    /// Grows the stack down to `at`, if that lies between the used part of the stack and its limit: by as much again as
-    /// there is, so that a deep stack costs few faults, or by what it takes where memory is short.
+    /// Grows the stack down to `at`, if that lies between the used part of the stack and its limit. The stack doubles, so
+    /// that a deep one costs few faults, or grows by just what it takes where memory is short.
     pub(super) fn grow_stack(&mut self, at: GuestVirt) -> Result<bool, MapError> {
         let Stack { limit, top, .. } = self.layout.stack;
         let page = Page::of(at);
@@ -101,17 +101,17 @@ impl AddressSpace {
 }
 
 impl Stack {
-    /// The first page that is kept for the stack or its guard.
+    /// The first page that is reserved for the stack or its guard.
     pub(super) fn bottom(&self) -> Page {
         self.bottom
     }
 
-    /// Whether a page of the range is kept for the stack or its guard.
+    /// Whether a page of the range is reserved for the stack or its guard.
     pub(super) fn reserves(&self, range: &Range<Page>) -> bool {
         range.start < self.top && self.bottom < range.end
     }
 
-    /// What an address is where nothing is mapped.
+    /// What lies at a page where nothing is mapped.
     pub(super) fn describe(&self, page: Page) -> Location {
         if (self.bottom..self.limit).contains(&page) { Location::StackGuard } else { Location::Unmapped }
     }
