@@ -1,4 +1,4 @@
-//! What a pool does off its users' paths: work on virtual machines that takes long.
+//! What a pool does off its users' paths: work on virtual machines that takes a long time.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,7 +15,7 @@ pub(super) struct Upkeep {
 }
 
 impl Upkeep {
-    /// Has a sandbox renovated soon. Where no thread can be started, now.
+    /// Has a sandbox renovated soon, or at once when no thread can be started.
     pub(super) fn hand_over(&self, taken: Taken) {
         if let Err(SendError(taken)) = self.send(taken) {
             renovate(taken);
@@ -43,11 +43,11 @@ fn start() -> io::Result<Sender<Taken>> {
     Ok(sender)
 }
 
-/// Foreign code that panics here (what makes sandboxes, what drops with them) has been reported by the panic hook; the place
-/// goes back vacant, and who takes it meets the same panic where it can be handled.
+/// A panic of foreign code here (what makes sandboxes, what is dropped with them) has been reported by the panic hook; the
+/// place goes back vacant, and whoever takes it meets the same panic where it can be handled.
 fn renovate(taken: Taken) {
     let _ = catch_unwind(AssertUnwindSafe(|| taken.renovate()));
 }
 
-/// At most 15 bytes, or the kernel shortens it.
+/// At most 15 bytes: the kernel cuts off the rest.
 const THREAD_NAME: &str = "ampoule-pool";
