@@ -1,7 +1,7 @@
 //! A guest's virtual memory: what is mapped where, with which permissions, and on which frames.
 //!
-//! Three things are kept in step. The *layout* says what the guest has been given: its mappings, the frames behind them,
-//! the heap and the stack. The *page tables* tell the processor the same. The *memory region* holds the contents. Every
+//! Three things are kept in step. The *layout* says what the guest has been given: its mappings, the frames behind them, the
+//! heap and the stack. The *page tables* hold the same for the processor. The *memory region* holds the contents. Every
 //! operation checks against the layout first, then changes tables and layout together; one that fails leaves both as they
 //! were, unless it was [interrupted](MapError::Interrupted): then the guest is over, and a restore puts everything in step.
 //!

@@ -143,7 +143,7 @@ impl Personality for LinuxProcess {
                 Outcome::Return(errno.result())
             }
         };
-        self.shortage.note(call, result, space, streams);
+        self.shortage.observe(call, result, space, streams);
         tracing::trace!(number = call.number, name = nr::name(call.number), arguments = ?call.arguments, ?result, "system call");
         result
     }
