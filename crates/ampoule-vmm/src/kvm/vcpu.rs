@@ -86,8 +86,8 @@ impl KvmVcpu {
 
     fn set_model_specific_registers(&mut self) -> Result<(), HypervisorError> {
         let entry = self.entry;
-        // The kernel starts the time-stamp counter of each virtual machine at 0, and a guest that resumes in a new one may
-        // remember a higher count. So each shows the host's.
+        // The kernel lets the counter of each virtual machine begin at 0, and a guest that resumes in a new one may remember
+        // a higher count. So each shows the host's.
         let now = time_stamp();
         let values = [(STAR, entry.star), (LSTAR, entry.lstar), (FMASK, entry.flag_mask), (TSC, now)];
         let entries = values.map(|(index, data)| kvm_msr_entry { index, data, ..Default::default() });

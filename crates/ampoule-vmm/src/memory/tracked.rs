@@ -239,7 +239,7 @@ impl TrackedRegion {
         self.region.revoke(offset, len)
     }
 
-    /// Marks the pages of bytes within the region dirty.
+    /// Notes that bytes were written, which lie within the region.
     fn note(&self, offset: usize, len: usize) {
         let end = offset + len;
         if end <= self.host_only.len {

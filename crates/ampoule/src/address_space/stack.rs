@@ -10,7 +10,7 @@ use crate::page::Page;
 use super::mapping::Mapping;
 use super::{AddressSpace, Location, MapError, MappingKind, PAGE, Protection};
 
-/// The pages that are reserved for the stack: `limit..top`, and below them a gap that stays empty, `bottom..limit`.
+/// The pages that are kept for the stack: `limit..top`, and below them a gap that stays empty, `bottom..limit`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stack {
     bottom: Page,
@@ -76,8 +76,8 @@ impl AddressSpace {
         }
     }
 
-    /// Grows the stack down to `at`, if that lies between the used part of the stack and its limit. The stack doubles, so
-    /// that a deep one costs few faults, or grows by just what it takes where memory is short.
+    /// Grows the stack down to `at`, if that lies between the used part of the stack and its limit: by as much again as
+    /// there is, so that a deep stack costs few faults, or by what it takes where memory is short.
     pub(super) fn grow_stack(&mut self, at: GuestVirt) -> Result<bool, MapError> {
         let Stack { limit, top, .. } = self.layout.stack;
         let page = Page::of(at);
@@ -101,17 +101,17 @@ impl AddressSpace {
 }
 
 impl Stack {
-    /// The first page that is reserved for the stack or its guard.
+    /// The first page that is kept for the stack or its guard.
     pub(super) fn bottom(&self) -> Page {
         self.bottom
     }
 
-    /// Whether a page of the range is reserved for the stack or its guard.
+    /// Whether a page of the range is kept for the stack or its guard.
     pub(super) fn reserves(&self, range: &Range<Page>) -> bool {
         range.start < self.top && self.bottom < range.end
     }
 
-    /// What lies at a page where nothing is mapped.
+    /// What an address is where nothing is mapped.
     pub(super) fn describe(&self, page: Page) -> Location {
         if (self.bottom..self.limit).contains(&page) { Location::StackGuard } else { Location::Unmapped }
     }

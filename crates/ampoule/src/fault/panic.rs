@@ -7,8 +7,8 @@ use ampoule_abi::text::{printable_lines, printable_name};
 
 use crate::mailbox::{PayloadSource, ProtocolViolation};
 
-/// What a panicking guest said. `{}` escapes control characters other than line ends and tabs, and characters that reverse
-/// text or are invisible; the fields are as the guest gave them.
+/// What a panicking guest said. `{}` escapes control characters but line ends and tabs, and what turns text around or is
+/// not seen; the fields are as the guest gave them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct GuestPanic {

@@ -50,7 +50,7 @@ impl Pool {
                 Err(error) => return Some(Err(error)),
             };
             if cancellation.is_cancelled() {
-                // It was cancelled while the sandbox was being made.
+                // It was, while the sandbox was made.
                 sandbox.put_back();
                 return None;
             }

@@ -15,7 +15,7 @@ use crate::sandbox::Sandbox;
 /// A sandbox that is swapped for another one behind this (`std::mem::swap`) goes to the pool in its place, with its own host
 /// functions and limits.
 pub struct PooledSandbox {
-    /// `None` only while this is being dropped.
+    /// None only while it goes away.
     taken: Option<Taken>,
 }
 

@@ -1,4 +1,4 @@
-//! The places of a pool: what is in them, and whose turn it is.
+//! The places of a pool: what stands in them, and whose turn it is.
 //!
 //! All of this is under one lock, which is held while a few values are moved, and never while foreign code runs:
 //!
@@ -21,7 +21,7 @@ mod tests;
 /// See the [module](self).
 pub(super) struct Slots<T>(Mutex<State<T>>);
 
-/// What is in a place.
+/// What stands in a place.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Slot<T> {
     Idle(T),
@@ -29,7 +29,7 @@ pub(super) enum Slot<T> {
     Vacant,
 }
 
-/// How many places there are of each kind, and how many threads and tasks wait for one.
+/// How many places there are of each kind, and how many wait for one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Counts {
     pub(super) idle: usize,
@@ -122,7 +122,7 @@ pub(super) struct Turn<'slots, T> {
 }
 
 impl<T> Turn<'_, T> {
-    /// Blocks the thread until it has a place or the moment `until` has come.
+    /// Blocks the thread until it has a place, at most until then.
     pub(super) fn wait(mut self, until: Option<Instant>) -> Option<Slot<T>> {
         let waker = Waker::from(Arc::new(Unpark(thread::current())));
         loop {

@@ -15,7 +15,7 @@ pub(super) struct Upkeep {
 }
 
 impl Upkeep {
-    /// Has a sandbox renovated soon, or at once when no thread can be started.
+    /// Has a sandbox renovated soon. Where no thread can be started, now.
     pub(super) fn hand_over(&self, taken: Taken) {
         if let Err(SendError(taken)) = self.send(taken) {
             renovate(taken);
@@ -43,8 +43,8 @@ fn start() -> io::Result<Sender<Taken>> {
     Ok(sender)
 }
 
-/// A panic of foreign code here (what makes sandboxes, what is dropped with them) has been reported by the panic hook; the
-/// place goes back vacant, and whoever takes it meets the same panic where it can be handled.
+/// Foreign code that panics here (what makes sandboxes, what drops with them) has been reported by the panic hook; the place
+/// goes back vacant, and who takes it meets the same panic where it can be handled.
 fn renovate(taken: Taken) {
     let _ = catch_unwind(AssertUnwindSafe(|| taken.renovate()));
 }

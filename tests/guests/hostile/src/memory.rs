@@ -47,7 +47,7 @@ fn overflow_the_stack(depth: u64) -> u64 {
     if depth == u64::MAX { 0 } else { overflow_the_stack(depth + 1).wrapping_add(frame[(depth % 64) as usize]) }
 }
 
-/// Overwrites its own frame and those above it, including return addresses.
+/// Overwrites its own frame and those above it, return addresses and all.
 #[export]
 fn smash_the_stack(value: u8) {
     let mut buffer = [0u8; 16];

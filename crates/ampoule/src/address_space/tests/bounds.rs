@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::checkpoint::IdleGuest;
 use super::*;
 
-/// Interrupts the call after this many looks.
+/// Interrupts the call after so many looks.
 #[derive(Debug)]
 struct After {
     looks: AtomicU64,

@@ -119,13 +119,13 @@ impl LinuxProcess {
         Self { state, clock: self.clock.suspended(), log: Log::new(), shortage: Shortage::None }
     }
 
-    /// Resumes the process for a call of the host, if it was suspended. The time in between does not count as its own.
+    /// Goes on for a call of the host, if it was suspended. The time since then is not its own.
     pub(crate) fn resume(&mut self) {
         self.clock.resume();
         self.log = Log::new();
     }
 
-    /// Records that the host has answered the guest, which continues.
+    /// Takes note that the host has answered the guest, which goes on.
     pub(crate) fn answered(&mut self) {
         self.shortage = Shortage::None;
     }
@@ -143,7 +143,7 @@ impl Personality for LinuxProcess {
                 Outcome::Return(errno.result())
             }
         };
-        self.shortage.observe(call, result, space, streams);
+        self.shortage.note(call, result, space, streams);
         tracing::trace!(number = call.number, name = nr::name(call.number), arguments = ?call.arguments, ?result, "system call");
         result
     }

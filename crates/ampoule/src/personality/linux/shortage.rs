@@ -24,7 +24,7 @@ pub(super) enum Shortage {
 
 impl Shortage {
     /// Records a system call that was served with this outcome.
-    pub(super) fn observe(&mut self, call: &SystemCall, outcome: Outcome, space: &AddressSpace, streams: &dyn Streams) {
+    pub(super) fn note(&mut self, call: &SystemCall, outcome: Outcome, space: &AddressSpace, streams: &dyn Streams) {
         if space.ran_out_of_memory() && is_refusal(call, outcome) {
             *self = Self::Refused { printed: streams.printed_to_stderr() };
         } else if !belongs_to_abort(call.number) {

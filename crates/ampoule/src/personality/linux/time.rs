@@ -17,13 +17,13 @@ use super::host::{self, HostClock};
 use super::structure::{read_fields, to_bytes};
 use super::{int, uint};
 
-/// The processor time of the process: all time since its start, as it shares its processor with nobody, except the time that
-/// it spends in a snapshot and that between going back to one and the next call.
+/// The processor time of the process: that since its start, as it shares its processor with nobody. The time that it spends in
+/// a snapshot does not count, nor does that between going back to one and the next call.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum ProcessClock {
     /// It runs since this moment of the monotonic clock.
     Running { since: Duration },
-    /// It is stopped at this time.
+    /// It stands at this time.
     Suspended { at: Duration },
 }
 
@@ -36,7 +36,7 @@ impl ProcessClock {
         Self::Suspended { at: self.now() }
     }
 
-    /// Lets it run from now on, if it is stopped.
+    /// Lets it run from now on, if it stands.
     pub(super) fn resume(&mut self) {
         if let Self::Suspended { at } = *self {
             *self = Self::Running { since: host::now(HostClock::Monotonic).saturating_sub(at) };
@@ -120,7 +120,7 @@ pub(super) fn getrusage(process: ProcessClock, space: &mut AddressSpace, who: u6
     Ok(0)
 }
 
-/// The remaining time is never needed: nothing cuts a sleep short.
+/// The remaining time is never asked for: nothing but its end ends a sleep.
 pub(super) fn nanosleep(space: &AddressSpace, duration: u64) -> Result<Outcome, Errno> {
     Ok(sleep(read_timespec(space, duration)?, 0))
 }
@@ -140,7 +140,7 @@ pub(super) fn clock_nanosleep(
     Ok(sleep(if absolute { request.saturating_sub(now) } else { request }, 0))
 }
 
-/// Waits, if there is anything to wait for.
+/// Waits, where there is anything to wait for.
 pub(super) fn sleep(duration: Duration, result: u64) -> Outcome {
     if duration.is_zero() { Outcome::Return(result) } else { Outcome::Sleep { duration, result } }
 }
@@ -202,6 +202,6 @@ struct Times {
     system_of_children: u64,
 }
 
-/// The unit of `times`, of which there are 100 per second: `AT_CLKTCK` in the auxiliary vector says so.
+/// The unit of `times`: what the auxiliary vector's `AT_CLKTCK` of 100 per second says.
 const MILLIS_PER_TICK: u32 = 10;
 const NANOS_PER_SECOND: u32 = 1_000_000_000;
