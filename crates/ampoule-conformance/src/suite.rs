@@ -223,7 +223,7 @@ suite! {
         a_spinning_guest_is_ended_at_any_moment:
             "A request and a signal end a run at whatever moment they come: before, at the entry, or within.",
         a_guest_between_exits_is_ended_at_any_moment:
-            "No run that begins after a request reaches the guest, and a request makes no exit lost or seen twice.",
+            "No run that begins after a request reaches the guest, and no exit is lost or seen twice because of it.",
         a_guest_that_touches_memory_is_ended_at_any_moment:
             "A request during the first access to memory loses no store.",
         signals_without_a_request_harm_nothing: "A guest continues after any number of signals.",
