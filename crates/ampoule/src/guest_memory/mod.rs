@@ -12,6 +12,7 @@
 //! 4. A restore to contents that share little with the present ones maps them afresh instead of copying ([`REMAP_FROM`]).
 
 mod quiet;
+mod shared;
 #[cfg(test)]
 mod tests;
 
@@ -27,6 +28,8 @@ use thiserror::Error;
 use crate::page::Frame;
 
 use quiet::QuietPages;
+
+pub(crate) use shared::{SharedArea, SharedMemory};
 
 /// A guest's memory: the host's part first, then the frames.
 #[derive(Debug)]
