@@ -33,7 +33,7 @@ fn every_operation_costs_what_the_specification_says() {
     }
 }
 
-/// What each hypervisor does in one of two ways, so that a test on one of them sees only one way.
+/// What each hypervisor does in one of two ways, so that a test on one of them sees only one.
 const EITHER_WAY: &str = "call in which page tables change their places";
 
 #[test]

@@ -89,7 +89,7 @@ impl Output {
         }
     }
 
-    /// Ends a call: the next one starts with the full number of log events.
+    /// Notes that a call has ended: the next one has events of the log of its own.
     pub(crate) fn call_ended(&self, stream: Stream) {
         match &self.0 {
             Kind::Log(log) => log.borrow_mut().call_ended(stream),

@@ -50,7 +50,7 @@ pub(super) fn has_fsgsbase(cpuid: &CpuId) -> bool {
     find(cpuid, 0x7, 0).is_some_and(|entry| entry.ebx & FSGSBASE != 0)
 }
 
-/// The register state that KVM offers, as bits of XCR0. To be read before [`restrict`].
+/// The register state that KVM offers, as bits of XCR0. To be asked before [`restrict`].
 ///
 /// The leaf of the extended state decides, not the XSAVE bit of leaf 1: some hypervisors list in leaf 1 only features that
 /// they emulate.
