@@ -1,4 +1,4 @@
-//! A place of a pool that somebody has taken: whatever becomes of them, it goes back.
+//! A place of a pool in the hands of somebody: whatever becomes of them, it goes back.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -22,7 +22,7 @@ pub(super) struct Shared {
     pub(super) size: usize,
     pub(super) source: Source,
     pub(super) upkeep: Upkeep,
-    /// How many times a sandbox was reset for somebody else.
+    /// How many times a sandbox was made ready for somebody else.
     pub(super) recycled: AtomicU64,
     /// How many sandboxes were given up, and others made in their place.
     pub(super) replaced: AtomicU64,
@@ -47,8 +47,8 @@ impl Shared {
         })
     }
 
-    /// Makes sure that this process is the one that made the pool. In a forked child nobody gives back what was taken, nor
-    /// releases the lock of the places if another thread held it.
+    /// Makes sure that this process is the one that made the pool. In one that was forked from it nobody gives back what is
+    /// taken, nor the lock of the places where another thread held it.
     pub(super) fn check(&self) -> Result<(), PoolError> {
         if self.process.is_current() { Ok(()) } else { Err(PoolError::Forked) }
     }
@@ -60,7 +60,7 @@ pub(super) struct Place {
     filled_with: Option<Box<Recyclable>>,
 }
 
-/// A place that was taken, and the sandbox that was in it or is to go there.
+/// A place that was taken and the sandbox that stood in it, or does now.
 pub(super) struct Taken {
     pub(super) sandbox: Box<Recyclable>,
     place: Place,
@@ -103,7 +103,7 @@ impl Offer {
         }
     }
 
-    /// The sandbox, which is made if there is none.
+    /// The sandbox, which is made if it has to be.
     pub(super) fn accept(self) -> Result<PooledSandbox, PoolError> {
         match self {
             Self::Ready(sandbox) => Ok(sandbox),
@@ -123,8 +123,8 @@ impl Taken {
         self.place.fill(self.sandbox);
     }
 
-    /// Gives the sandbox back in the state of its snapshot: at once where that takes microseconds, as it does unless the
-    /// guest has ended, and otherwise off the caller's path. In a forked child it is just dropped.
+    /// Gives the sandbox back in the state of its snapshot: at once where that takes microseconds, as it does unless the guest
+    /// has ended, and otherwise off the caller's path. In a forked child it just goes.
     pub(super) fn give_back(mut self) {
         if self.place.shared.check().is_err() {
             return;
@@ -138,7 +138,7 @@ impl Taken {
         }
     }
 
-    /// Gives a sandbox back in the state of its snapshot, or another one in its place, whatever that takes.
+    /// Gives a sandbox back in the state of its snapshot, or another one in its stead, whatever that takes.
     pub(super) fn renovate(mut self) {
         if !self.sandbox.is_spoiled() && self.refit() && self.recycle() {
             self.put_back();
@@ -158,8 +158,7 @@ impl Taken {
         drop(spoiled);
     }
 
-    /// Gives the sandbox new host functions and outputs where one of them has panicked, and returns whether it has sound
-    /// ones.
+    /// Gives the sandbox new host functions and outputs where one of them has panicked, and says whether it has sound ones.
     fn refit(&mut self) -> bool {
         if !self.sandbox.needs_refit() {
             return true;
@@ -168,7 +167,7 @@ impl Taken {
         self.sandbox.refit(settings).is_ok()
     }
 
-    /// Resets the sandbox for somebody else, and returns whether it is ready.
+    /// Makes the sandbox ready for somebody else, and says whether it is.
     fn recycle(&mut self) -> bool {
         // The writers of outputs are foreign code, and this thread may be unwinding.
         let recycled = catch_unwind(AssertUnwindSafe(|| self.sandbox.recycle()));

@@ -23,7 +23,7 @@ impl Source {
         Self { snapshot, configure: Box::new(|spawn| spawn), warm_up: None }
     }
 
-    /// A new sandbox, ready for use.
+    /// A new sandbox, ready for anyone.
     pub(super) fn make(&self) -> Result<Box<Recyclable>, PoolError> {
         let mut made = Recyclable::spawn(self.settings()).map_err(PoolError::Spawn)?;
         if let Some(warm_up) = &self.warm_up {
@@ -33,7 +33,7 @@ impl Source {
         Ok(Box::new(made))
     }
 
-    /// The settings of one sandbox, with host functions and outputs of its own.
+    /// Settings of one sandbox, with host functions and outputs of its own.
     pub(super) fn settings(&self) -> Spawn {
         (self.configure)(self.snapshot.builder())
     }

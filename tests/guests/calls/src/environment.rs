@@ -224,7 +224,7 @@ fn process_id() -> u32 {
     std::process::id()
 }
 
-/// The lowest address and the size of this thread's stack as the C library reports them, and an address on it.
+/// The lowest address and the size of this thread's stack as the C library tells them, and an address on it.
 #[export]
 fn stack_bounds() -> Result<(u64, u64, u64), std::io::Error> {
     let mut attributes = std::mem::MaybeUninit::uninit();
