@@ -1,7 +1,7 @@
 //! What operations cost, in counts: the table in `docs/specification.md`, row by row.
 //!
-//! Three sources must agree: the counters of the backend, a wrapper around the backend, and, where it has any, the kernel's
-//! own statistics.
+//! Three sources must agree: the counters of the backend, a wrapper around the backend, and the kernel's own statistics,
+//! where it has any.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -45,7 +45,7 @@ fn a_warm_call_leaves_the_guest_once_by_the_kernels_count_too() {
         empty.call(&mut bench.sandbox, ()).unwrap();
         bench.hypervisor.statistics().unwrap().since(&before).exits
     };
-    // Interrupts of the host come in between now and then.
+    // Interrupts of the host add some exits now and then.
     let least = (0..50).map(|_| exits(&mut bench)).min().unwrap();
     assert!(least.is_none_or(|exits| exits == 1), "{least:?}");
 }
@@ -338,7 +338,7 @@ const FAR: u64 = 0x10_0000_0000;
 /// For `mmap`.
 const READ_WRITE: i32 = 3;
 
-/// One column after another of the table.
+/// The columns of the table, in order.
 const COLUMNS: [&str; 4] = ["exits", "runs without the guest", "vCPU ioctls", "VM ioctls"];
 
 #[derive(Clone, Copy, Debug)]
@@ -377,7 +377,7 @@ impl Cost {
 struct Bench {
     hypervisor: Arc<Counting<Arc<Kvm>>>,
     sandbox: Sandbox,
-    /// Whether the kernel's statistics tell accesses to I/O ports.
+    /// Whether the kernel's statistics report accesses to I/O ports.
     kernel_counts_ports: bool,
 }
 
@@ -482,7 +482,7 @@ fn table<const N: usize>(columns: [&str; N]) -> BTreeMap<&'static str, [&'static
     let mut lines = SPECIFICATION.lines().skip_while(|line| cells(line).is_none_or(|(_, rest)| rest != columns));
     assert!(lines.next().is_some(), "docs/specification.md has a table with the columns {columns:?}");
     let mut rows = BTreeMap::new();
-    // Behind the header, the line that ends it.
+    // After the header, the line that ends it.
     for (first, rest) in lines.skip(1).take_while(|line| line.starts_with('|')).map(|line| cells(line).expect(line)) {
         assert!(rows.insert(first, rest).is_none(), "`{first}` is there twice");
     }

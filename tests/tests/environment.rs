@@ -110,7 +110,8 @@ fn random_numbers_differ_between_sandboxes() {
     assert_ne!(seed(), seed());
 }
 
-/// What programs open that have no other source of random bytes: `getrandom` and everything on top of it in a static program.
+/// What programs open that have no other source of random bytes: `getrandom` and everything on top of it in a static
+/// program.
 #[test]
 fn random_devices_give_fresh_bytes() {
     let mut sandbox = calls_sandbox();
@@ -175,8 +176,8 @@ fn the_working_directory_can_be_looked_at_and_entered() {
     assert!(sandbox.call::<String>("enter", ("/tmp",)).is_err());
 }
 
-/// A program that makes its seed from the second and its process number makes another one in each sandbox. All that comes
-/// from one snapshot has one number, as C libraries remember it.
+/// A program that derives its seed from the second and its process number gets a different one in each sandbox. Everything
+/// that comes from one snapshot has the same number, because C libraries remember it.
 #[test]
 fn sandboxes_are_different_processes_and_stay_who_they_are() {
     let mut sandbox = calls_sandbox();

@@ -1,4 +1,4 @@
-//! What a sandbox costs, counted; and what happens where the hypervisor fails.
+//! What a sandbox costs, in counts; and what happens where the hypervisor fails.
 
 use std::sync::Arc;
 

@@ -111,7 +111,7 @@ fn lines_of_the_log_belong_to_one_tenant() {
     assert_eq!(seen, both);
 }
 
-/// Its halves are equal, so that it is found at every address that is a multiple of four where it stands twice.
+/// Its halves are equal, so that two copies in a row are found at every address that is a multiple of four.
 const SECRET: u64 = 0x5eed_0f5e_5eed_0f5e;
 
 /// Where the guest sees the mailbox.

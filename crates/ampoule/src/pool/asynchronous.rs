@@ -1,4 +1,4 @@
-//! A pool for tasks of Tokio.
+//! A pool for Tokio tasks.
 
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
@@ -12,12 +12,12 @@ use crate::interrupt::InterruptHandle;
 use crate::sandbox::Sandbox;
 
 impl Pool {
-    /// Takes a sandbox and has `work` done with it on one of Tokio's threads for blocking work: what `work` returned. No thread
-    /// is blocked while all sandboxes are taken.
+    /// Takes a sandbox, runs `work` with it on one of Tokio's threads for blocking work, and gives what `work` returned. No
+    /// thread is blocked while all sandboxes are taken.
     ///
     /// When the future is dropped, `work` has lost its sandbox: the call that it is making ends as if it were
-    /// [killed](InterruptHandle::kill), and so does every later one, before the guest is entered. The sandbox goes back to the
-    /// pool when `work` returns, which nobody waits for. If it has not begun, it never does.
+    /// [killed](InterruptHandle::kill), and so does every later one, before the guest is entered. The sandbox goes back to
+    /// the pool when `work` returns, which nobody waits for. If `work` has not begun, it never does.
     ///
     /// ```no_run
     /// # async fn serve(pool: ampoule::Pool) -> Result<(), Box<dyn std::error::Error>> {
@@ -32,7 +32,7 @@ impl Pool {
     /// As for [`take`](Self::take); [`PoolError::RuntimeStopped`].
     ///
     /// # Panics
-    /// Where `work` does: the sandbox has gone back then. Outside of a Tokio runtime.
+    /// When `work` does; the sandbox has gone back by then. Outside of a Tokio runtime.
     pub async fn run<W, R>(&self, work: W) -> Result<R, PoolError>
     where
         W: FnOnce(&mut Sandbox) -> R + Send + 'static,
@@ -60,13 +60,13 @@ impl Pool {
 
     /// Takes a sandbox; where all are taken, the task waits for one. When the future is dropped, nothing has been taken.
     ///
-    /// The calls of the sandbox block their thread like any others: [`run`](Self::run) makes them where that is no harm.
+    /// The calls of the sandbox block their thread like any others: [`run`](Self::run) makes them where that does no harm.
     ///
     /// # Errors
     /// As for [`take`](Self::take); [`PoolError::RuntimeStopped`].
     ///
     /// # Panics
-    /// Outside of a Tokio runtime, where a sandbox has to be made.
+    /// Outside of a Tokio runtime, when a sandbox has to be made.
     pub async fn take_async(&self) -> Result<PooledSandbox, PoolError> {
         let mut lease = self.lease().await?;
         if lease.is_vacant() {
@@ -98,7 +98,7 @@ fn stopped(error: JoinError) -> PoolError {
 #[derive(Default)]
 struct Cancellation {
     is_cancelled: Arc<AtomicBool>,
-    /// Of the sandbox, while the work has it.
+    /// That of the sandbox, while the work has one.
     handle: Mutex<Option<InterruptHandle>>,
 }
 
@@ -111,7 +111,7 @@ impl Cancellation {
         self.is_cancelled.store(true, Ordering::Relaxed);
         // See `Interruptor::cancel_by`.
         fence(Ordering::SeqCst);
-        // The lock is held, so that the sandbox does not go to somebody else meanwhile.
+        // The lock is held so that the sandbox does not go to somebody else meanwhile.
         if let Some(handle) = &*self.handle() {
             handle.kill();
         }

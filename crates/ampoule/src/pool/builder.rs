@@ -36,8 +36,8 @@ impl PoolBuilder {
         self
     }
 
-    /// How many of them [`build`](Self::build) makes; others are made when they are first needed, by the thread that needs
-    /// them.
+    /// How many of them [`build`](Self::build) makes; the others are made when they are first needed, by the thread that
+    /// needs them.
     ///
     /// Default: all.
     pub fn ready(mut self, sandboxes: usize) -> Self {
@@ -45,8 +45,8 @@ impl PoolBuilder {
         self
     }
 
-    /// How a sandbox is made from the snapshot: with which host functions, outputs and limits. Called for each sandbox, even
-    /// later and on other threads, where a sandbox is replaced; its host functions are new ones then.
+    /// How a sandbox is made from the snapshot: with which host functions, outputs and limits. Called for each sandbox, and
+    /// also later and on other threads, when a sandbox is replaced; it has new host functions then.
     ///
     /// Host functions keep their state from one user of a sandbox to the next.
     ///
@@ -68,8 +68,8 @@ impl PoolBuilder {
     }
 
     /// What each new sandbox does once, before it goes back to the snapshot and is given to anyone: calls that use the
-    /// memory which later calls will use. The first write to a page costs more than all later ones, resets between them
-    /// included, and this has it done beforehand.
+    /// memory that later calls will use. The first write to a page costs more than any later one, even with a reset in
+    /// between, and this gets it done beforehand.
     ///
     /// ```no_run
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -88,7 +88,7 @@ impl PoolBuilder {
     /// Makes the pool, and the sandboxes that are to be ready.
     ///
     /// # Errors
-    /// [`PoolError::Spawn`], [`PoolError::WarmUp`] and [`PoolError::Restore`] where a sandbox cannot be made;
+    /// [`PoolError::Spawn`], [`PoolError::WarmUp`] and [`PoolError::Restore`] when a sandbox cannot be made;
     /// [`PoolError::NoSize`].
     pub fn build(self) -> Result<Pool, PoolError> {
         if self.size == 0 {

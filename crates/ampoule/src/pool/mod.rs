@@ -30,17 +30,17 @@ pub use pooled::PooledSandbox;
 
 /// Sandboxes of one [`Snapshot`], kept ready: take one, call it, and give it back by dropping it.
 ///
-/// Whoever takes a sandbox finds it in the state of the snapshot. Going back there is part of giving back, and takes a few
-/// microseconds on the thread that does it. Where the guest has ended (it was killed, or faulted), it takes longer, and a
-/// thread of the pool does it; that thread also replaces sandboxes that cannot be reset, or whose host function has panicked.
-/// Virtual machines are made once and used again and again.
+/// Whoever takes a sandbox finds it in the state of the snapshot. Going back to that state is part of giving a sandbox back,
+/// and takes a few microseconds on the thread that does it. Where the guest has ended (it was killed, or faulted), it takes
+/// longer, and a thread of the pool does it; that thread also replaces sandboxes that cannot be reset, or whose host
+/// function has panicked. Virtual machines are made once and reused.
 ///
 /// There are never more sandboxes than the pool's size. When all are taken, [`take`](Self::take) waits,
 /// [`take_timeout`](Self::take_timeout) waits for a limited time, and [`try_take`](Self::try_take) fails at once. Whoever has waited
 /// longest is served first, be it a thread or a task.
 ///
-/// Clones share the pool; it can be used from any thread. It goes away with its last clone and its last sandbox. A child that is
-/// forked cannot use it, but can make one of its own of the same snapshot.
+/// Clones share the pool; it can be used from any thread. It goes away with its last clone and its last sandbox. A child
+/// that is forked cannot use it, but can make one of its own from the same snapshot.
 ///
 /// ```no_run
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -83,7 +83,7 @@ impl Pool {
     /// Where the guest imports host functions, use [`builder`](Self::builder).
     ///
     /// # Errors
-    /// [`PoolError::Spawn`] where a sandbox cannot be made; [`PoolError::NoSize`].
+    /// [`PoolError::Spawn`] when a sandbox cannot be made; [`PoolError::NoSize`].
     pub fn new(snapshot: &Snapshot, size: usize) -> Result<Self, PoolError> {
         Self::builder(snapshot).size(size).build()
     }
@@ -93,18 +93,17 @@ impl Pool {
         PoolBuilder::new(snapshot)
     }
 
-    /// Takes a sandbox, and waits for one where all are taken. A thread that waits while holding the last sandbox
-    /// deadlocks.
+    /// Takes a sandbox, and waits for one when all are taken. A thread that waits while holding the last sandbox deadlocks.
     ///
     /// # Errors
-    /// [`PoolError::Spawn`], [`PoolError::WarmUp`] or [`PoolError::Restore`] where one has to be made and that fails;
+    /// [`PoolError::Spawn`], [`PoolError::WarmUp`] or [`PoolError::Restore`] when one has to be made and that fails;
     /// [`PoolError::Forked`].
     pub fn take(&self) -> Result<PooledSandbox, PoolError> {
         self.0.check()?;
         self.hand_out(self.wait(None).expect("a wait without an end ends with a slot"))
     }
 
-    /// Takes a sandbox, and waits for one at most until `timeout` has passed, where all are taken.
+    /// Takes a sandbox, and waits for one until `timeout` has passed when all are taken.
     ///
     /// # Errors
     /// [`PoolError::TimedOut`], and as for [`take`](Self::take).

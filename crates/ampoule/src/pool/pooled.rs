@@ -8,9 +8,9 @@ use crate::sandbox::Sandbox;
 
 /// A sandbox that was taken from a [`Pool`](crate::Pool), and goes back to it when this is dropped.
 ///
-/// It can be used like any [`Sandbox`]. What goes back is its virtual machine and its host functions, with their state.
-/// The guest's state does not stay, poisoned or not, nor do outputs that were set
-/// ([`Sandbox::set_stdout`]), and an [`InterruptHandle`](crate::InterruptHandle) that was kept has no effect on later calls.
+/// It can be used like any [`Sandbox`]. What goes back is its virtual machine and its host functions, with their state. The
+/// guest's state does not stay, poisoned or not; neither do outputs that were set ([`Sandbox::set_stdout`]), and an
+/// [`InterruptHandle`](crate::InterruptHandle) that was kept has no effect on later calls.
 ///
 /// A sandbox that is swapped for another one behind this (`std::mem::swap`) goes to the pool in its place, with its own host
 /// functions and limits.

@@ -1,6 +1,6 @@
 //! The slots of a pool: what is in them, and whose turn it is.
 //!
-//! All of this is under one lock, which is held for some moves of a value and never while foreign code runs:
+//! All of this is under one lock, which is held while a few values are moved, and never while foreign code runs:
 //!
 //! 1. A slot is idle, vacant, or given away. It is given away to one party at a time, which gives it back exactly once, so
 //!    that their number never changes.
@@ -41,9 +41,9 @@ struct State<T> {
     /// The last one to come back is the first one to go: its memory is still in the processor's caches.
     idle: Vec<T>,
     vacant: usize,
-    /// By their numbers, which follow the order in which they came; a waker where they have slept.
+    /// Those who wait, by their numbers, which follow the order in which they came; with a waker if they have slept.
     waiting: BTreeMap<u64, Option<Waker>>,
-    /// What was given to those who waited and have not come for it yet.
+    /// What was given to those who waited and have not picked it up yet.
     granted: BTreeMap<u64, Slot<T>>,
     next_number: u64,
 }
@@ -108,8 +108,8 @@ impl<T> State<T> {
     }
 }
 
-/// A turn in the queue: a future, or to be [waited](Self::wait) for on a thread. Whoever gives it up passes on what was given to
-/// them.
+/// A turn in the queue: a future, or something to [wait](Self::wait) for on a thread. Whoever gives it up passes on what was
+/// given to them.
 pub(super) struct Turn<'slots, T> {
     slots: &'slots Slots<T>,
     number: u64,

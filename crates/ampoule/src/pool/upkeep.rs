@@ -1,4 +1,4 @@
-//! What a pool does off its users' paths: work on virtual machines that takes long.
+//! What a pool does off its users' paths: work on virtual machines that takes a long time.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -49,5 +49,5 @@ fn renovate(lease: Lease) {
     let _ = catch_unwind(AssertUnwindSafe(|| lease.renovate()));
 }
 
-/// At most 15 bytes, or the kernel shortens it.
+/// At most 15 bytes: the kernel cuts off the rest.
 const THREAD_NAME: &str = "ampoule-pool";
