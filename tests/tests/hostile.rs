@@ -188,6 +188,22 @@ fn a_stack_overflow_is_told_apart() {
 }
 
 #[test]
+fn a_frame_that_is_larger_than_the_stack_is_an_overflow_however_large_it_is() {
+    let mut sandbox = hostile_sandbox();
+    sandbox.call::<()>("use_a_frame", (7u64 << 20,)).unwrap();
+    for bytes in [8u64 << 20, 9 << 20, 16 << 20, 1 << 30, 1 << 40, 1 << 45] {
+        let result = sandbox.call::<()>("use_a_frame", (bytes,));
+        let kind = fault(end(&mut sandbox, result)).kind().clone();
+        assert!(matches!(kind, FaultKind::StackOverflow { .. }), "{bytes:#x}: {kind}");
+        sandbox.reset().unwrap();
+    }
+    let stack = sandbox.call::<u64>("address_of", ("stack",)).unwrap();
+    let result = sandbox.call::<()>("write", (stack - (16 << 20), 1u8));
+    let kind = fault(end(&mut sandbox, result)).kind().clone();
+    assert!(matches!(kind, FaultKind::PageFault { target: FaultTarget::Unmapped, .. }), "a stray pointer: {kind}");
+}
+
+#[test]
 fn nothing_of_the_hosts_pages_can_be_read_but_stubs_and_the_state_to_resume_with() {
     const HOST: u64 = 0x7f80_0000_0000;
     const READABLE: [u64; 5] = [HOST + 0x5000, HOST + 0x6000, HOST + 0x7000, HOST + 0x8000, HOST + 0x9000];

@@ -54,8 +54,11 @@ impl Machine {
     }
 
     fn denied(&self, address: GuestVirt, access: FaultAccess) -> FaultKind {
+        let stack_pointer = GuestVirt(self.processor.registers().stack_pointer());
+        if self.space.is_stack_overflow(address, stack_pointer) {
+            return FaultKind::StackOverflow { address: address.0 };
+        }
         let target = match self.space.describe(address) {
-            Location::StackGuard => return FaultKind::StackOverflow { address: address.0 },
             Location::Mapped { protection, .. } => FaultTarget::Protected {
                 readable: protection.is_readable(),
                 writable: protection.is_writable(),

@@ -1,5 +1,6 @@
 //! Touching memory that is not the guest's to touch.
 
+use std::arch::asm;
 use std::hint::black_box;
 
 use ampoule_guest::export;
@@ -45,6 +46,23 @@ fn address_of(what: &str) -> u64 {
 fn overflow_the_stack(depth: u64) -> u64 {
     let frame = black_box([depth; 64]);
     if depth == u64::MAX { 0 } else { overflow_the_stack(depth + 1).wrapping_add(frame[(depth % 64) as usize]) }
+}
+
+/// Has a frame of so many bytes, and writes to the end of it, without having touched what is in between: as C does that is
+/// compiled without stack probes.
+#[export]
+fn use_a_frame(bytes: u64) {
+    // SAFETY: none. The write is to fault where the stack is not so large; otherwise nothing is in use there.
+    unsafe {
+        asm!(
+            "mov {saved}, rsp",
+            "sub rsp, {bytes}",
+            "mov byte ptr [rsp], 1",
+            "mov rsp, {saved}",
+            saved = out(reg) _,
+            bytes = in(reg) bytes,
+        );
+    }
 }
 
 /// Overwrites its own frame and those above it, return addresses and all.
