@@ -223,6 +223,42 @@ fn nothing_of_the_hosts_pages_can_be_read_but_stubs_and_the_state_to_resume_with
 }
 
 #[test]
+fn a_call_of_a_vsyscall_returns_to_the_guest_or_not_at_all() {
+    const TIME: u64 = 0xffff_ffff_ff60_0400;
+    let mut sandbox = hostile_sandbox();
+    sandbox.call::<()>("execute", (TIME,)).unwrap();
+    for address in [0x7f80_0000_0000, 0x7f80_0000_4000, 1 << 47, TIME, u64::MAX] {
+        let result = sandbox.call::<()>("jump", (TIME, Some(address)));
+        let kind = fault(end(&mut sandbox, result)).kind().clone();
+        assert_eq!(kind, FaultKind::SystemCallReturn { address });
+        sandbox.reset().unwrap();
+    }
+    let refused = |sandbox: &mut Sandbox, result: Result<(), CallError>, accessed: FaultAccess| {
+        let kind = fault(end(sandbox, result)).kind().clone();
+        let FaultKind::PageFault { access, target: FaultTarget::Host, .. } = kind else { panic!("{kind}") };
+        assert_eq!(access, accessed);
+        sandbox.reset().unwrap();
+    };
+    let result = sandbox.call::<()>("jump", (TIME, None::<u64>));
+    refused(&mut sandbox, result, FaultAccess::Execute);
+    for address in [TIME - 1, TIME + 1, TIME + 0x800, 0xffff_ffff_ff60_0000 - 0x1000] {
+        let result = sandbox.call::<()>("execute", (address,));
+        refused(&mut sandbox, result, FaultAccess::Execute);
+    }
+    let result = sandbox.call::<u8>("read", (TIME,)).map(drop);
+    refused(&mut sandbox, result, FaultAccess::Read);
+}
+
+#[test]
+fn a_vsyscall_is_counted_as_a_system_call() {
+    let mut sandbox = hostile_sandbox();
+    let call = Call::new("execute", (0xffff_ffff_ff60_0400_u64,)).limits(Limits::new().system_calls(0));
+    let result = sandbox.call_with::<(), _>(call);
+    let termination = end(&mut sandbox, result);
+    assert!(matches!(termination, Termination::LimitExceeded(ExceededLimit::SystemCalls(0))), "{termination}");
+}
+
+#[test]
 fn a_smashed_stack_ends_the_guest() {
     for value in [0u8, 0x41, 0xff] {
         let mut sandbox = hostile_sandbox();

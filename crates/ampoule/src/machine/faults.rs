@@ -12,10 +12,13 @@ use crate::personality::Personality;
 use crate::termination::Termination;
 
 impl Machine {
-    /// Turns a page fault into the guest's end, unless it only makes the stack grow, or came because the processor had an
-    /// older idea of the map of pages.
+    /// Turns a page fault into the guest's end, unless it only makes the stack grow, is a system call, or came because the
+    /// processor had an older idea of the map of pages.
     pub(super) fn page_fault(&mut self, fault: PageFault) -> Result<(), Termination> {
         let PageFault { address, access, by_own_denial } = fault;
+        if access == FaultAccess::Execute && self.call_by_address(address)? {
+            return Ok(());
+        }
         let kind = match self.space.resolve_fault(address, access) {
             // To try again would not help: the guest itself has denied the access, which its pages allow.
             FaultResolution::Resume if by_own_denial => self.denied(address, access),

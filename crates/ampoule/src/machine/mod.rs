@@ -1,6 +1,7 @@
 //! A guest's virtual machine: built from an executable, run from one message of the guest to the next.
 
 mod budget;
+mod call_by_address;
 mod checkpoint;
 mod exits;
 mod faults;

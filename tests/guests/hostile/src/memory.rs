@@ -25,6 +25,20 @@ fn execute(address: u64) {
     function();
 }
 
+/// Jumps to an address as if it were called, with this return address, or with a stack pointer at which nothing is.
+#[export]
+fn jump(address: u64, return_address: Option<u64>) {
+    // SAFETY: none. What happens is what is being tested.
+    unsafe {
+        match return_address {
+            Some(return_address) => {
+                asm!("push {}", "jmp {}", in(reg) return_address, in(reg) address, options(noreturn))
+            }
+            None => asm!("mov rsp, 8", "jmp {}", in(reg) address, options(noreturn)),
+        }
+    }
+}
+
 /// Addresses of some of the guest's own memory, by name.
 #[export]
 fn address_of(what: &str) -> u64 {
