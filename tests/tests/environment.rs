@@ -1,5 +1,7 @@
 //! What an ordinary Rust program finds inside: `std` works, and nothing of the host is reachable.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use ampoule::{CallError, ExceededLimit, Image, Limits, Output, Sandbox, Termination};
 use ampoule_tests::{calls_builder, calls_functions, calls_sandbox, calls_spawn, hostile_image};
 
@@ -189,6 +191,20 @@ fn sandboxes_are_different_processes_and_stay_who_they_are() {
     assert_eq!(sandbox.call::<u32>("process_id", ()).unwrap(), id);
     let mut spawned = calls_spawn(snapshot.builder()).build().unwrap();
     assert_eq!(spawned.call::<u32>("process_id", ()).unwrap(), id);
+}
+
+#[test]
+fn the_vsyscalls_of_old_programs_work() {
+    let mut sandbox = calls_sandbox();
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64;
+    for _ in 0..2 {
+        let before = now();
+        let (time, of_day, cpu): (i64, i64, u32) = sandbox.call("vsyscalls", ()).unwrap();
+        let after = now();
+        assert!((before - 1..=after).contains(&time) && (before - 1..=after).contains(&of_day), "{time} {of_day}");
+        assert_ne!(cpu, u32::MAX);
+        sandbox.reset().unwrap();
+    }
 }
 
 #[test]

@@ -396,6 +396,12 @@ impl Registers {
     pub fn stack_pointer(&self) -> u64 {
         self.0.rsp
     }
+
+    /// The arguments of a function that has just been called, by the architecture's C calling convention, meaningful or not.
+    pub fn arguments(&self) -> [u64; 6] {
+        let arch::registers::Regs { rdi, rsi, rdx, rcx, r8, r9, .. } = self.0;
+        [rdi, rsi, rdx, rcx, r8, r9]
+    }
 }
 
 /// In rows of four.
@@ -450,7 +456,12 @@ impl Context {
         self.0.set_instruction_pointer(at);
     }
 
-    /// Sets the register in which system calls give their results.
+    /// Sets where the stack ends.
+    pub fn set_stack_pointer(&mut self, to: GuestVirt) {
+        self.0.set_stack_pointer(to);
+    }
+
+    /// Sets the register in which system calls and functions give their results.
     pub fn set_result(&mut self, result: u64) {
         self.0.set_result(result);
     }

@@ -50,6 +50,11 @@ pub(super) fn has_fsgsbase(cpuid: &CpuId) -> bool {
     find(cpuid, 0x7, 0).is_some_and(|entry| entry.ebx & FSGSBASE != 0)
 }
 
+/// Whether the processor can keep ring 3 from reading the registers of ring 0.
+pub(super) fn has_umip(cpuid: &CpuId) -> bool {
+    find(cpuid, 0x7, 0).is_some_and(|entry| entry.ecx & UMIP != 0)
+}
+
 /// The register state that KVM offers, as bits of XCR0. To be asked before [`restrict`].
 ///
 /// The leaf of the extended state decides, not the XSAVE bit of leaf 1: some hypervisors list in leaf 1 only features that
@@ -89,6 +94,7 @@ const LEAF_1_ECX: u32 = 1 << 5 | 1 << 21;
 
 // Bits of leaf 7 (Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2, CPUID).
 const FSGSBASE: u32 = 1 << 0;
+const UMIP: u32 = 1 << 2;
 
 /// MPX; AVX512F, DQ, IFMA, PF, ER, CD, BW, VL.
 const LEAF_7_EBX: u32 = 1 << 14 | 1 << 16 | 1 << 17 | 1 << 21 | 1 << 26 | 1 << 27 | 1 << 28 | 1 << 30 | 1 << 31;

@@ -56,6 +56,8 @@ pub enum Needed {
 pub struct Processor {
     /// Whether there is `rdfsbase` and its kin.
     pub fsgsbase: bool,
+    /// Whether there is User-Mode Instruction Prevention.
+    pub umip: bool,
     /// The register state that guests may use, as bits of XCR0; 0 when there is no XSAVE.
     pub xcr0: u64,
     /// The register state that KVM offers.
@@ -128,12 +130,12 @@ impl fmt::Display for Extension {
 
 impl fmt::Display for Processor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let fsgsbase = if self.fsgsbase { "present" } else { "absent" };
+        let [fsgsbase, umip] = [self.fsgsbase, self.umip].map(|it| if it { "present" } else { "absent" });
         match self.xcr0 {
             0 => write!(f, "XSAVE: absent")?,
             xcr0 => write!(f, "XCR0: {xcr0:#x} of {:#x}", self.offered_xcr0)?,
         }
-        write!(f, "\nFSGSBASE: {fsgsbase}")
+        write!(f, "\nFSGSBASE: {fsgsbase}\nUMIP: {umip}")
     }
 }
 

@@ -98,7 +98,11 @@ impl Kvm {
     fn try_out(path: &Path, device: OwnedFd) -> Result<Kvm, OpenError> {
         let (device, mut detection) = Device::ask(path, device)?;
         let device = Arc::new(device);
-        let features = Features { fsgsbase: cpuid::has_fsgsbase(&device.cpuid), xcr0: device.xcr0 };
+        let features = Features {
+            fsgsbase: cpuid::has_fsgsbase(&device.cpuid),
+            umip: cpuid::has_umip(&device.cpuid),
+            xcr0: device.xcr0,
+        };
         let trials = detection.trials.insert(Trials::default());
         // A trial that was ended by a signal would show nothing, but look like a fault of the hypervisor.
         let probed = without_signals(|| {
@@ -195,7 +199,8 @@ impl Device {
         })?;
         let offered_xcr0 = cpuid::offered_state(&cpuid);
         let xcr0 = cpuid::restrict(&mut cpuid);
-        detection.processor = Some(Processor { fsgsbase: cpuid::has_fsgsbase(&cpuid), xcr0, offered_xcr0 });
+        let (fsgsbase, umip) = (cpuid::has_fsgsbase(&cpuid), cpuid::has_umip(&cpuid));
+        detection.processor = Some(Processor { fsgsbase, umip, xcr0, offered_xcr0 });
         let has_statistics = detection.has(detection::STATISTICS);
         Ok((Device { kvm, cpuid, xcr0, run_page_len, has_statistics }, detection))
     }

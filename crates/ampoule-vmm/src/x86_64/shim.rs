@@ -96,6 +96,9 @@ impl System {
         if capabilities.fsgsbase {
             cr4 |= CR4_FSGSBASE;
         }
+        if capabilities.umip {
+            cr4 |= CR4_UMIP;
+        }
         if capabilities.xcr0 != 0 {
             cr4 |= CR4_OSXSAVE;
         }
@@ -278,6 +281,7 @@ const CR0: u64 = 0x8005_0033;
 const CR4_PAE: u64 = 1 << 5;
 const CR4_OSFXSR: u64 = 1 << 9;
 const CR4_OSXMMEXCPT: u64 = 1 << 10;
+const CR4_UMIP: u64 = 1 << 11;
 const CR4_FSGSBASE: u64 = 1 << 16;
 const CR4_OSXSAVE: u64 = 1 << 18;
 

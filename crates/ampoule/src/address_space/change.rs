@@ -269,14 +269,15 @@ impl AddressSpace {
         }
     }
 
-    /// The highest place below the stack where `len` bytes are free.
+    /// The highest place below the gap of the stack where `len` bytes are free, or else within the gap.
     fn find_room(&self, len: u64) -> Result<Range<Page>, MapError> {
         let len = len.checked_next_multiple_of(PAGE).ok_or(MapError::NoRoom)?;
         if len == 0 {
             return Err(MapError::InvalidRange);
         }
-        let below_stack = Page::of(USER_START)..self.layout.stack.bottom();
-        self.layout.mappings.highest_gap(&below_stack, len / PAGE).ok_or(MapError::NoRoom)
+        let highest = |end| self.layout.mappings.highest_gap(&(Page::of(USER_START)..end), len / PAGE);
+        let stack = &self.layout.stack;
+        highest(stack.bottom()).or_else(|| highest(stack.guard())).ok_or(MapError::NoRoom)
     }
 
     /// Whether nothing is mapped in a range, and nothing will be unless the guest asks for it.

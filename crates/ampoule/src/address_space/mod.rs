@@ -108,7 +108,7 @@ pub(crate) struct Window {
 /// Where a new mapping is to lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Placement {
-    /// Anywhere: the highest place below the stack that is free.
+    /// Anywhere: the highest place below the gap of the stack that is free; where there is none, within the gap.
     Anywhere,
     /// Here if nothing is mapped here, else anywhere.
     Hint(GuestVirt),
@@ -134,8 +134,6 @@ pub(crate) enum Movement {
 pub(crate) enum Location {
     /// Nothing.
     Unmapped,
-    /// The gap below the stack.
-    StackGuard,
     /// Memory of the guest's own.
     Mapped { kind: MappingKind, protection: Protection },
     /// Memory of the host's that the guest can see.
@@ -234,7 +232,7 @@ impl AddressSpace {
         if let Some(window) = self.window_at(at) {
             return Location::Window { writable: window.writable };
         }
-        self.layout.stack.describe(page)
+        Location::Unmapped
     }
 
     /// The guest's own mappings, from the lowest on.

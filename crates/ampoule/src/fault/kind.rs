@@ -17,7 +17,7 @@ use super::panic::GuestPanic;
 pub enum FaultKind {
     /// Its stack needed more room than [`Builder::stack_size`](crate::Builder::stack_size) gives (vector 14).
     StackOverflow {
-        /// The address that it touched, in the guard below the stack.
+        /// The address that it touched, in the gap below the stack.
         address: u64,
     },
     /// It accessed memory that is unmapped or forbids the access (vector 14).

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ampoule_abi::layout::OutputStream;
 pub(crate) use ampoule_vmm::SystemCall;
-use ampoule_vmm::ThreadRegister;
+use ampoule_vmm::{GuestVirt, ThreadRegister};
 
 use crate::address_space::AddressSpace;
 use crate::fault::EndlessWait;
@@ -19,6 +19,9 @@ use crate::output::Stream;
 pub(crate) trait Personality {
     /// Serves a system call.
     fn system_call(&mut self, call: &SystemCall, space: &mut AddressSpace, streams: &mut dyn Streams) -> Outcome;
+
+    /// The system call that programs make by calling this address as a function, where no memory is.
+    fn called_by_address(&self, at: GuestVirt) -> Option<u64>;
 
     /// Whether the process, which has ended itself by a signal, has done so because it was refused memory.
     fn aborts_for_memory(&self, streams: &dyn Streams) -> bool;

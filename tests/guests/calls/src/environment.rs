@@ -224,6 +224,28 @@ fn process_id() -> u32 {
     std::process::id()
 }
 
+/// What the functions of the vsyscall page say: the time in seconds twice, by `time` and `gettimeofday`, and a number by which a
+/// thread could know its processor.
+#[export]
+fn vsyscalls() -> Result<(i64, i64, u32), String> {
+    // SAFETY: at these addresses programs find functions of these types (Linux's `arch/x86/include/uapi/asm/vsyscall.h`).
+    let (gettimeofday, time, getcpu) = unsafe {
+        (
+            std::mem::transmute::<usize, extern "C" fn(*mut libc::timeval, usize) -> i64>(0xffff_ffff_ff60_0000),
+            std::mem::transmute::<usize, extern "C" fn(*mut i64) -> i64>(0xffff_ffff_ff60_0400),
+            std::mem::transmute::<usize, extern "C" fn(*mut u32, *mut u32, usize) -> i64>(0xffff_ffff_ff60_0800),
+        )
+    };
+    let (mut stored, mut cpu, mut node) = (0, u32::MAX, u32::MAX);
+    let mut of_day = libc::timeval { tv_sec: 0, tv_usec: -1 };
+    let now = time(&mut stored);
+    let results = (gettimeofday(&mut of_day, 0), getcpu(&mut cpu, &mut node, 0));
+    if results != (0, 0) || now != stored || !(0..1_000_000).contains(&of_day.tv_usec) || node == u32::MAX {
+        return Err(format!("{results:?} {now} {stored} {} {node}", of_day.tv_usec));
+    }
+    Ok((now, of_day.tv_sec, cpu))
+}
+
 /// The lowest address and the size of this thread's stack as the C library tells them, and an address on it.
 #[export]
 fn stack_bounds() -> Result<(u64, u64, u64), std::io::Error> {

@@ -1,5 +1,6 @@
 //! Accessing memory that the guest must not access.
 
+use std::arch::asm;
 use std::hint::black_box;
 
 use ampoule_guest::export;
@@ -24,6 +25,20 @@ fn execute(address: u64) {
     function();
 }
 
+/// Jumps to an address as if it were called, with this return address, or with a stack pointer at which nothing is.
+#[export]
+fn jump(address: u64, return_address: Option<u64>) {
+    // SAFETY: none. What happens is what is being tested.
+    unsafe {
+        match return_address {
+            Some(return_address) => {
+                asm!("push {}", "jmp {}", in(reg) return_address, in(reg) address, options(noreturn))
+            }
+            None => asm!("mov rsp, 8", "jmp {}", in(reg) address, options(noreturn)),
+        }
+    }
+}
+
 /// Addresses of some of the guest's own memory, by name.
 #[export]
 fn address_of(what: &str) -> u64 {
@@ -45,6 +60,23 @@ fn address_of(what: &str) -> u64 {
 fn overflow_the_stack(depth: u64) -> u64 {
     let frame = black_box([depth; 64]);
     if depth == u64::MAX { 0 } else { overflow_the_stack(depth + 1).wrapping_add(frame[(depth % 64) as usize]) }
+}
+
+/// Has a frame of so many bytes, and writes to the end of it, without having touched what is in between: as C does that is
+/// compiled without stack probes.
+#[export]
+fn use_a_frame(bytes: u64) {
+    // SAFETY: none. The write is to fault where the stack is not so large; otherwise nothing is in use there.
+    unsafe {
+        asm!(
+            "mov {saved}, rsp",
+            "sub rsp, {bytes}",
+            "mov byte ptr [rsp], 1",
+            "mov rsp, {saved}",
+            saved = out(reg) _,
+            bytes = in(reg) bytes,
+        );
+    }
 }
 
 /// Overwrites its own frame and those above it, return addresses and all.

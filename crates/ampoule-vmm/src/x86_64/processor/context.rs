@@ -29,6 +29,10 @@ impl UserContext {
         self.regs.rip = at.0;
     }
 
+    pub(crate) fn set_stack_pointer(&mut self, to: GuestVirt) {
+        self.regs.rsp = to.0;
+    }
+
     pub(crate) fn set_result(&mut self, result: u64) {
         self.regs.rax = result;
     }

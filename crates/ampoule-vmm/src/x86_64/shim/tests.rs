@@ -7,6 +7,7 @@ const ORDINARY: Capabilities = Capabilities {
     syscall: SyscallRing::Ring0,
     fsgsbase: true,
     base_instructions: true,
+    umip: true,
     paging: Paging::Nested,
     protection_keys: false,
     xcr0: 7,
@@ -169,8 +170,8 @@ fn a_system_call_cannot_return_into_the_hosts_half_or_to_no_address_at_all() {
 fn features_are_switched_on_only_where_the_processor_has_them() {
     let (system, tables) = System::new(16).unwrap();
     let full = system.initial_special_regs(&ORDINARY, tables.root());
-    assert_eq!(full.cr4, 0x5_0620);
-    let bare = Capabilities { fsgsbase: false, xcr0: 0, ..ORDINARY };
+    assert_eq!(full.cr4, 0x5_0e20);
+    let bare = Capabilities { fsgsbase: false, umip: false, xcr0: 0, ..ORDINARY };
     assert_eq!(system.initial_special_regs(&bare, tables.root()).cr4, 0x620);
     assert_eq!(full.cr3, tables.root().0);
 }

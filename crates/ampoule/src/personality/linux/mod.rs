@@ -35,10 +35,12 @@ mod structure;
 #[cfg(test)]
 mod tests;
 mod time;
+mod vsyscall;
 
 use std::sync::Arc;
 
 use ampoule_abi::layout::OutputStream;
+use ampoule_vmm::GuestVirt;
 
 use crate::address_space::AddressSpace;
 use crate::fault::EndlessWait;
@@ -146,6 +148,10 @@ impl Personality for LinuxProcess {
         self.shortage.note(call, result, space, streams);
         tracing::trace!(number = call.number, name = nr::name(call.number), arguments = ?call.arguments, ?result, "system call");
         result
+    }
+
+    fn called_by_address(&self, at: GuestVirt) -> Option<u64> {
+        vsyscall::number(at)
     }
 
     fn aborts_for_memory(&self, streams: &dyn Streams) -> bool {

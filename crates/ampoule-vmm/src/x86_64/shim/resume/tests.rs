@@ -6,6 +6,7 @@ const AVX_GUEST: Capabilities = Capabilities {
     syscall: SyscallRing::Ring0,
     fsgsbase: true,
     base_instructions: true,
+    umip: true,
     paging: Paging::Nested,
     protection_keys: false,
     xcr0: 7,
