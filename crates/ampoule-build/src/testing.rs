@@ -41,6 +41,7 @@ impl TestDir {
             cargo,
             machine: GLIBC.to_owned(),
             glibc_linker: None,
+            prebuilt_guests: None,
             docs_rs: false,
         }
     }
