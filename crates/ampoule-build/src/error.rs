@@ -179,7 +179,7 @@ pub enum BuildError {
         reason: io::Error,
     },
 
-    /// The image could not be written to the host's output directory.
+    /// The image could not be written to the host's output directory, or to the one that the user names.
     #[error("cannot write `{}`: {reason}", path.display())]
     Write {
         /// The file or directory.

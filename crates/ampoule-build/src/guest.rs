@@ -7,7 +7,7 @@ use std::time::Instant;
 use crate::announced::announce;
 use crate::cargo::{self, Package, Workspace};
 use crate::inputs::Inputs;
-use crate::script::{BuildScript, PREBUILT_GUESTS};
+use crate::script::{BuildScript, PREBUILT_GUESTS, SAVE_GUESTS};
 use crate::{Artifact, BuildError, prebuilt, progress, target};
 
 /// Names the package of a guest. A relative `path` is relative to the directory of the host's package.
@@ -132,7 +132,9 @@ impl Guest {
         let mut inputs = Inputs::default();
         let result = BuildScript::from_env().and_then(|script| self.build_in(&script, &mut inputs));
         inputs.announce();
-        println!("cargo:rerun-if-env-changed={PREBUILT_GUESTS}");
+        for variable in [PREBUILT_GUESTS, SAVE_GUESTS] {
+            println!("cargo:rerun-if-env-changed={variable}");
+        }
         result.and_then(|artifacts| announce(&artifacts).map(|()| artifacts))
     }
 
@@ -188,6 +190,9 @@ impl Guest {
             .map(|image| {
                 let bytes =
                     fs::read(&image.path).map_err(|reason| BuildError::Read { path: image.path.clone(), reason })?;
+                if let Some(dir) = &script.save_guests {
+                    inputs.add(&prebuilt::save(&image.bin, &bytes, dir)?);
+                }
                 Artifact::write(&image.bin, &bytes, &script.out_dir)
             })
             .collect()

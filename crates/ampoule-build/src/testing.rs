@@ -42,6 +42,7 @@ impl TestDir {
             machine: GLIBC.to_owned(),
             glibc_linker: None,
             prebuilt_guests: None,
+            save_guests: None,
             docs_rs: false,
         }
     }

@@ -37,7 +37,7 @@
 //! # What is trusted
 //!
 //! Nothing that a guest does, writes or says. The hypervisor and the processor are trusted, and side channels are not
-//! closed; `docs/design.md` in the repository has the whole threat model.
+//! closed; [`docs/design.md`](https://github.com/ampoule-rs/ampoule/blob/main/docs/design.md) has the whole threat model.
 //!
 //! # Platform
 //!

@@ -269,13 +269,16 @@ fn where_the_package_is_missing_its_images_are_taken() {
 }
 
 #[test]
-fn where_the_package_is_there_its_images_are_not_looked_at() {
+fn where_the_package_is_there_it_is_built_and_can_be_saved() {
     let dir = TestDir::new();
     guest_package(&dir, "");
     dir.write("guest/src/main.rs", "fn main() {}");
     dir.write("host/guests/guest", "outdated");
-    let artifacts = build(&dir, guest("../guest").or_prebuilt("guests")).0.unwrap();
-    assert_is_guest_image(&fs::read(artifacts[0].path()).unwrap());
+    let script = BuildScript { save_guests: Some(dir.path().join("kept")), ..dir.build_script() };
+    let artifacts = guest("../guest").or_prebuilt("guests").build_in(&script, &mut Inputs::default()).unwrap();
+    let image = fs::read(artifacts[0].path()).unwrap();
+    assert_is_guest_image(&image);
+    assert!(fs::read(dir.path().join("kept/guest")).unwrap() == image, "the image was not saved");
 }
 
 #[test]

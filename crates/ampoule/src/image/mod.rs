@@ -2,8 +2,9 @@
 //!
 //! What can be loaded and run is an *executable*: its headers and segments lie within the file, its segments lie within the
 //! guest's part of the address space, share no page, and none is writable and executable. An [`Image`] has in addition what
-//! makes it callable: its functions are listed with their signatures, in a version of the guest ABI (`docs/abi.md`) that this
-//! host runs. Either is proof of its checks. What the program does is not checked: it is the sandbox that holds it.
+//! makes it callable: its functions are listed with their signatures, in a version of the
+//! [guest ABI](https://github.com/ampoule-rs/ampoule/blob/main/docs/abi.md) that this host runs. Either is proof of
+//! its checks. What the program does is not checked: it is the sandbox that holds it.
 
 mod elf;
 mod embedded;
