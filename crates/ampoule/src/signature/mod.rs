@@ -2,8 +2,8 @@
 //!
 //! A guest image carries the signature of each of its functions as Rust-like text; the host knows its own types by
 //! [`std::any::type_name`]. Both texts go through one parser, so that `&str` in the guest and `alloc::string::String` in
-//! the host come out as the same type. Which types are the same is laid down in the guest ABI (`docs/abi.md`,
-//! "Signatures").
+//! the host come out as the same type. Which types are the same is laid down in the
+//! [guest ABI](https://github.com/ampoule-rs/ampoule/blob/main/docs/abi.md), "Signatures".
 //!
 //! A signature is a courtesy, not a defence: it turns a wrong call into a message that names the types. What a guest
 //! sends is checked by the decoder of the values, whatever the guest's signatures claim.
