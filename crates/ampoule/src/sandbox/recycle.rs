@@ -50,13 +50,13 @@ impl Recyclable {
 
     /// Whether going back to the snapshot is not enough: a host function or an output that has panicked may have left its
     /// own data half changed. A reset by the tenant does not mend that.
-    pub(crate) fn needs_refit(&self) -> bool {
+    pub(crate) fn needs_new_host_side(&self) -> bool {
         self.sandbox.imports.has_panicked()
     }
 
     /// Gives the sandbox the host functions, outputs and limits of these settings. To be [recycled](Self::recycle) then, which
     /// puts the outputs in use.
-    pub(crate) fn refit(&mut self, mut settings: Spawn) -> Result<(), BuildError> {
+    pub(crate) fn renew_host_side(&mut self, mut settings: Spawn) -> Result<(), BuildError> {
         self.stdout = share(&mut settings.host.stdout);
         self.stderr = share(&mut settings.host.stderr);
         let Spawn { snapshot, host } = settings;
