@@ -59,18 +59,19 @@ impl PageSet {
     /// When the sets differ in how many pages they can hold.
     pub fn insert_all(&mut self, other: &PageSet) {
         assert_eq!(self.pages, other.pages, "sets of pages of different slots");
-        for index in bits(other.occupied.iter().copied()) {
-            self.words[index] |= other.words[index];
-            set_bit(&mut self.occupied, index);
+        let Self { words, occupied, .. } = self;
+        for (index, theirs) in other.occupied.iter().enumerate().filter(|(_, theirs)| **theirs != 0) {
+            occupied[index] |= theirs;
+            bits_of(index, *theirs).for_each(|word| words[word] |= other.words[word]);
         }
     }
 
     /// Takes all pages out.
     pub fn clear(&mut self) {
-        for index in bits(self.occupied.iter().copied()) {
-            self.words[index] = 0;
+        let Self { words, occupied, .. } = self;
+        for (index, occupied) in occupied.iter_mut().enumerate().filter(|(_, occupied)| **occupied != 0) {
+            bits_of(index, std::mem::take(occupied)).for_each(|word| words[word] = 0);
         }
-        self.occupied.fill(0);
     }
 
     /// Whether no page is there.

@@ -88,6 +88,7 @@ impl TrackedRegion {
     /// # Errors
     ///
     /// [`OutOfRegion`] when the range does not lie within the region; nothing is copied then.
+    #[inline]
     pub fn read(&self, offset: usize, into: &mut [u8]) -> Result<(), OutOfRegion> {
         self.region.read(offset, into)
     }
@@ -97,6 +98,7 @@ impl TrackedRegion {
     /// # Errors
     ///
     /// [`OutOfRegion`] when the range does not lie within the region.
+    #[inline]
     pub fn read_u64(&self, offset: usize) -> Result<u64, OutOfRegion> {
         self.region.read_u64(offset)
     }
@@ -106,6 +108,7 @@ impl TrackedRegion {
     /// # Errors
     ///
     /// [`OutOfRegion`] when it does not lie within the region.
+    #[inline]
     pub fn part_reader(&self, offset: usize, len: usize) -> Result<PartReader<'_>, OutOfRegion> {
         self.region.part_reader(offset, len)
     }
@@ -115,6 +118,7 @@ impl TrackedRegion {
     /// # Errors
     ///
     /// [`OutOfRegion`] when the range does not lie within the region; nothing is copied then.
+    #[inline]
     pub fn write(&self, offset: usize, from: &[u8]) -> Result<(), OutOfRegion> {
         self.region.write(offset, from)?;
         self.note(offset, from.len());
@@ -137,6 +141,7 @@ impl TrackedRegion {
     /// # Errors
     ///
     /// [`OutOfRegion`] when it does not lie within the region.
+    #[inline]
     pub fn part_writer(&self, offset: usize, len: usize) -> Result<TrackedWriter<'_>, OutOfRegion> {
         Ok(TrackedWriter { part: self.region.part_writer(offset, len)?, end: 0, offset, region: self })
     }
@@ -165,8 +170,11 @@ impl TrackedRegion {
     /// Makes zero what the host has written of its own bytes, but for those that are to be kept.
     pub fn wipe_host_only(&self) {
         let HostOnly { kept, .. } = self.host_only;
-        let end = self.host_only_end.swap(kept, Ordering::Relaxed);
-        self.region.fill_zero(kept, end - kept).expect("the host's bytes lie in the region");
+        // A call without arguments has written none.
+        if self.host_only_end.load(Ordering::Relaxed) > kept {
+            let end = self.host_only_end.swap(kept, Ordering::Relaxed);
+            self.region.fill_zero(kept, end - kept).expect("the host's bytes lie in the region");
+        }
     }
 
     /// Moves the note of the pages that the host has written into `pages`.
@@ -177,10 +185,9 @@ impl TrackedRegion {
     pub fn take_written(&self, pages: &mut PageSet) {
         assert_eq!(pages.capacity(), self.pages(), "a set of the pages of another region");
         for (index, occupied) in self.occupied.iter().enumerate() {
-            for word in bits(take(occupied)).map(|bit| index * BITS + bit) {
-                let written = take(&self.written[word]);
-                bits(written).for_each(|bit| pages.insert(word * BITS + bit));
-            }
+            bits(take(occupied)).map(|bit| index * BITS + bit).for_each(|word| {
+                bits(take(&self.written[word])).for_each(|bit| pages.insert(word * BITS + bit));
+            });
         }
     }
 
@@ -240,6 +247,7 @@ impl TrackedRegion {
     }
 
     /// Notes that bytes were written, which lie within the region.
+    #[inline]
     fn note(&self, offset: usize, len: usize) {
         let end = offset + len;
         if end <= self.host_only.len {
@@ -251,6 +259,7 @@ impl TrackedRegion {
         }
     }
 
+    #[inline]
     fn insert(&self, page: usize) {
         set_bit(&self.written, page);
         set_bit(&self.occupied, page / BITS);
@@ -302,11 +311,13 @@ impl TrackedWriter<'_> {
 }
 
 impl Drop for TrackedWriter<'_> {
+    #[inline]
     fn drop(&mut self) {
         self.region.note(self.offset, self.end);
     }
 }
 
+#[inline]
 fn set_bit(words: &[AtomicU64], index: usize) {
     let (word, bit) = (&words[index / BITS], 1 << (index % BITS));
     // What is set already, as is the rule, is only looked at.
