@@ -1,4 +1,4 @@
-//! The memory through which host and guest talk: the host's side of `docs/abi.md`.
+//! The memory through which host and guest exchange messages and payloads: the host's side of `docs/abi.md`.
 //!
 //! The guest can write its message line, the output area and the outbound area at any time that it runs, so nothing there is
 //! trusted: a message is copied out once, then checked against what the host knows itself (which call is being made, how
@@ -81,9 +81,10 @@ impl Mailbox {
         self.layout.capacity
     }
 
-    /// Writes the info page of a mailbox that the guest sees at `at`, with the doorbell at `entry` and a generation number that
-    /// is new. It is to be written anew whenever the guest is put back, all of it: it is the host's, and no part of what a guest's
-    /// memory holds, but where the hypervisor takes reading for writing, its page is written back like any other.
+    /// Writes the info page of a mailbox that the guest sees at `at`, with the doorbell at `entry` and a new generation number.
+    ///
+    /// All of it must be written again after every restore. The page is the host's and part of no snapshot, but where the
+    /// hypervisor reports pages that were only read as written, it is written back like any other.
     pub(crate) fn publish(&self, at: GuestVirt, entry: GuestVirt) {
         let address = |offset: usize| at.0 + offset as u64;
         let page = InfoPage {
@@ -209,12 +210,12 @@ impl Mailbox {
         (line.kind == GuestMessageKind::Panic as u32 && length <= self.capacity()).then(|| self.payload(length))
     }
 
-    /// How far the talk has come.
+    /// How far the conversation has come.
     pub(crate) fn progress(&self) -> Progress {
         Progress { phase: self.phase, calls: self.calls, host_calls: self.host_calls }
     }
 
-    /// Goes back to where the talk once was. What was said is not gone thereby.
+    /// Takes the conversation back to where it once was. That does not remove what was said: see [`wipe`](Self::wipe).
     pub(crate) fn restore(&mut self, progress: Progress) {
         Progress { phase: self.phase, calls: self.calls, host_calls: self.host_calls } = progress;
     }
