@@ -88,8 +88,9 @@ impl Runs {
     }
 
     fn left(&self, entered: Instant) {
-        let now = Instant::now();
+        // What it takes to note the time is not the host's share.
         let mut times = self.times();
+        let now = Instant::now();
         times.total += now - entered;
         times.left = Some(now);
     }

@@ -175,14 +175,13 @@ impl Contents {
         let writer = region.page_writer();
         let mut sources = self.sources();
         let mut written = 0;
-        // Such an iterator is a loop within a loop, which it is faster to leave to itself.
-        pages.into_iter().for_each(|page| {
+        for page in pages {
             match sources.stored(page) {
                 Some(bytes) => writer.write(page, bytes),
                 None => writer.zero(page),
             }
             written += 1;
-        });
+        }
         written
     }
 

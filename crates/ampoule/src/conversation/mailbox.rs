@@ -40,6 +40,8 @@ pub(crate) struct Mailbox {
     calls: u64,
     /// Sequence number of the last host call that came.
     host_calls: u64,
+    /// Generation numbers that are the mailbox's own.
+    generations: Range<u64>,
 }
 
 /// A guest's message, checked.
@@ -73,6 +75,7 @@ impl Mailbox {
             phase: Phase::Starting,
             calls: 0,
             host_calls: 0,
+            generations: 0..0,
         }
     }
 
@@ -85,7 +88,8 @@ impl Mailbox {
     ///
     /// All of it must be written again after every restore. The page is the host's and part of no snapshot, but where the
     /// hypervisor reports pages that were only read as written, it is written back like any other.
-    pub(crate) fn publish(&self, at: GuestVirt, entry: GuestVirt) {
+    pub(crate) fn publish(&mut self, at: GuestVirt, entry: GuestVirt) {
+        let generation = self.next_generation();
         let address = |offset: usize| at.0 + offset as u64;
         let page = InfoPage {
             magic: INFO_MAGIC,
@@ -98,7 +102,7 @@ impl Mailbox {
             inbound_len: self.capacity() as u64,
             outbound: address(self.layout.outbound().start),
             outbound_len: self.capacity() as u64,
-            generation: next_generation(),
+            generation,
             output: address(self.layout.output().start),
             output_len: Layout::OUTPUT_LEN as u64,
         };
@@ -106,6 +110,7 @@ impl Mailbox {
     }
 
     /// Where the arguments of the next call go.
+    #[inline]
     pub(crate) fn inbound(&self) -> PayloadSink<'_> {
         PayloadArea::new(&self.region, self.layout.inbound()).sink()
     }
@@ -116,11 +121,13 @@ impl Mailbox {
     }
 
     /// The payload of the guest's last message, whose length [`receive`](Self::receive) has checked.
+    #[inline]
     pub(crate) fn payload(&self, length: usize) -> PayloadSource<'_> {
         PayloadSource::new(&self.region, self.layout.outbound().start, length.min(self.capacity()))
     }
 
     /// Tells the guest to run a function whose arguments stand in the inbound area.
+    #[inline]
     pub(crate) fn send_call(&mut self, function: u32, length: usize) {
         self.calls += 1;
         self.phase = Phase::InCall;
@@ -160,6 +167,7 @@ impl Mailbox {
     ///
     /// # Errors
     /// Where the guest claims more than the area has. What it printed is lost then.
+    #[inline]
     pub(crate) fn take_printed(&mut self) -> Result<Printed<'_>, ProtocolViolation> {
         output::take(&self.region, &self.layout, &mut self.printed)
     }
@@ -168,6 +176,7 @@ impl Mailbox {
     ///
     /// # Errors
     /// Where the message is not one that the guest may send now.
+    #[inline]
     pub(crate) fn receive(&mut self) -> Result<GuestMessage, ProtocolViolation> {
         let line = self.guest_line();
         let length = line.length as usize;
@@ -216,6 +225,7 @@ impl Mailbox {
     }
 
     /// Takes the conversation back to where it once was. That does not remove what was said: see [`wipe`](Self::wipe).
+    #[inline]
     pub(crate) fn restore(&mut self, progress: Progress) {
         Progress { phase: self.phase, calls: self.calls, host_calls: self.host_calls } = progress;
     }
@@ -229,25 +239,34 @@ impl Mailbox {
         both
     }
 
+    /// A number that no other state of a guest in this process has, or has had.
+    fn next_generation(&mut self) -> u64 {
+        /// From here on they are nobody's.
+        static REST: AtomicU64 = AtomicU64::new(1);
+        self.generations.next().unwrap_or_else(|| {
+            // Many at once, so that sandboxes that are restored on several processors do not wait for each other.
+            let first = REST.fetch_add(GENERATIONS, Ordering::Relaxed);
+            self.generations = first + 1..first + GENERATIONS;
+            first
+        })
+    }
+
+    #[inline]
     fn guest_line(&self) -> MessageLine {
         let mut bytes = [0; MESSAGE_LEN];
         self.region.read(self.layout.guest_line(), &mut bytes).expect(WITHIN);
         MessageLine::from_bytes(&bytes)
     }
 
+    #[inline]
     fn send(&self, line: MessageLine) {
         self.write(self.layout.host_line(), &line.to_bytes());
     }
 
+    #[inline]
     fn write(&self, offset: usize, bytes: &[u8]) {
         self.region.write(offset, bytes).expect(WITHIN);
     }
-}
-
-/// A number that no other state of a guest in this process has, or has had.
-fn next_generation() -> u64 {
-    static LAST: AtomicU64 = AtomicU64::new(0);
-    LAST.fetch_add(1, Ordering::Relaxed) + 1
 }
 
 /// How far the conversation of host and guest has come.
@@ -264,5 +283,8 @@ enum Phase {
     Idle,
     InCall,
 }
+
+/// How many generation numbers a mailbox takes at once.
+const GENERATIONS: u64 = 1 << 10;
 
 const WITHIN: &str = "the mailbox lies in the region";

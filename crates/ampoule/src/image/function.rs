@@ -70,6 +70,7 @@ impl Functions {
     }
 
     /// The function at a [`position`](Self::position).
+    #[inline]
     pub(super) fn at(&self, position: usize) -> &Function {
         &self.functions[position]
     }

@@ -9,6 +9,7 @@ use super::{Layout, ProtocolViolation};
 /// is taken.
 ///
 /// The guest waits in the doorbell or in a system call, or has ended: it would not notice between two of its instructions.
+#[inline]
 pub(super) fn take<'copy>(
     region: &TrackedRegion,
     layout: &Layout,

@@ -1,3 +1,6 @@
+use std::collections::HashSet;
+use std::mem::offset_of;
+
 use ampoule_abi::codec::{Decoder, encode};
 use ampoule_abi::layout::{FailureStatus, PanicRecord, ReturnStatus};
 
@@ -39,6 +42,19 @@ fn a_return_is_taken_once_and_only_for_the_call_being_made() {
     let taken = GuestMessage::Return { status: ReturnStatus::Done, length: 3, needed: 0 };
     assert_eq!(mailbox.receive(), Ok(taken));
     assert_eq!(mailbox.receive(), Err(ProtocolViolation::ReturnWithoutCall { sequence: 1 }));
+}
+
+#[test]
+fn no_two_states_have_one_generation() {
+    let mut mailboxes = [mailbox(4096), mailbox(4096)];
+    let mut seen = HashSet::from([0]);
+    for _ in 0..3 * GENERATIONS {
+        for mailbox in &mut mailboxes {
+            mailbox.publish(GuestVirt(0), GuestVirt(0));
+            let generation = mailbox.region.read_u64(Layout::INFO_PAGE + offset_of!(InfoPage, generation)).unwrap();
+            assert!(seen.insert(generation), "generation {generation}");
+        }
+    }
 }
 
 #[test]
