@@ -233,4 +233,4 @@ pub(crate) unsafe fn store_u64(to: *mut u8, value: u64) {
 const CACHE_LINE: usize = 64;
 
 /// Up to so many bytes, single moves are faster than `rep movsb` and `rep stosb`, which take some 10 ns to begin.
-const FEW: usize = 128;
+const FEW: usize = 256;

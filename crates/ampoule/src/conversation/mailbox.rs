@@ -29,7 +29,7 @@ pub(crate) use output::Printed;
 pub(crate) use payload::{PayloadArea, PayloadSink, PayloadSource};
 pub use violation::ProtocolViolation;
 
-/// A sandbox's mailbox, at the start of a region: the info page, the message lines, the two payload areas and the output area.
+/// A sandbox's mailbox, at the start of a region: the info page, what the host says, and what the guest says.
 pub(crate) struct Mailbox {
     region: Arc<TrackedRegion>,
     /// The host's copy of printed text, kept so that there is memory for it the next time.
@@ -58,8 +58,8 @@ impl Mailbox {
         let layout = Layout::new(capacity);
         SharedMemory {
             len: layout.len(),
-            // The arguments of a call are wiped, the info page is rewritten.
-            host_only: HostOnly { len: layout.host_line(), kept: Layout::INBOUND },
+            // The arguments of a call are wiped, what is in front of them is rewritten.
+            host_only: HostOnly { len: layout.guest_line(), kept: Layout::INBOUND },
             areas: layout.areas(),
             description: Layout::INFO_PAGE,
         }
@@ -84,7 +84,8 @@ impl Mailbox {
         self.layout.capacity
     }
 
-    /// Writes the info page of a mailbox that the guest sees at `at`, with the doorbell at `entry` and a new generation number.
+    /// Writes the info page of a mailbox that the guest sees at `at`, with the doorbell at `entry` and a new generation number, and
+    /// clears the host's message line behind it.
     ///
     /// All of it must be written again after every restore. The page is the host's and part of no snapshot, but where the
     /// hypervisor reports pages that were only read as written, it is written back like any other.
@@ -96,7 +97,7 @@ impl Mailbox {
             abi_major: ABI_MAJOR,
             abi_minor: ABI_MINOR,
             entry: entry.0,
-            host_line: address(self.layout.host_line()),
+            host_line: address(Layout::HOST_LINE),
             guest_line: address(self.layout.guest_line()),
             inbound: address(self.layout.inbound().start),
             inbound_len: self.capacity() as u64,
@@ -106,7 +107,9 @@ impl Mailbox {
             output: address(self.layout.output().start),
             output_len: Layout::OUTPUT_LEN as u64,
         };
-        self.write(Layout::INFO_PAGE, &page.to_bytes());
+        let mut bytes = [0; Layout::INBOUND];
+        bytes[..InfoPage::LEN].copy_from_slice(&page.to_bytes());
+        self.write(Layout::INFO_PAGE, &bytes);
     }
 
     /// Where the arguments of the next call go.
@@ -232,11 +235,12 @@ impl Mailbox {
 
     /// Makes zero all that was said, and returns where the guest may have said something.
     pub(crate) fn wipe(&mut self, memory: &mut GuestMemory) -> Range<usize> {
-        let both = self.layout.host_line()..self.layout.len();
-        for said in [self.layout.inbound(), both.clone()] {
-            memory.clear_reserved(&said).expect(WITHIN);
+        let by_host = Layout::HOST_LINE..self.layout.inbound().end;
+        let by_both = self.layout.guest_line()..self.layout.len();
+        for said in [&by_host, &by_both] {
+            memory.clear_reserved(said).expect(WITHIN);
         }
-        both
+        by_both
     }
 
     /// A number that no other state of a guest in this process has, or has had.
@@ -260,7 +264,7 @@ impl Mailbox {
 
     #[inline]
     fn send(&self, line: MessageLine) {
-        self.write(self.layout.host_line(), &line.to_bytes());
+        self.write(Layout::HOST_LINE, &line.to_bytes());
     }
 
     #[inline]
