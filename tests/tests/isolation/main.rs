@@ -1,5 +1,5 @@
-//! Nothing of what a tenant leaves behind is there for the next one: not after a restore or a reset, whatever the tenant was
-//! doing, and not in another sandbox of the same snapshot.
+//! Nothing that a tenant leaves behind reaches the next one: not after a restore or a reset, whatever the tenant was doing,
+//! and not in another sandbox of the same snapshot.
 
 mod chance;
 mod memory;
@@ -26,7 +26,7 @@ fn spawn(snapshot: &Snapshot) -> Sandbox {
     tenant_spawn(snapshot).build().unwrap()
 }
 
-/// Calls a function that does not come back by itself, for a little while.
+/// Calls a function that does not return by itself, for a little while.
 fn run_for_a_while(sandbox: &mut Sandbox, call: Call<'_, impl ampoule::Arguments>) {
     end(sandbox.call_with::<(), _>(call.deadline(Duration::from_millis(30))));
 }

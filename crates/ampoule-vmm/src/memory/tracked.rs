@@ -1,4 +1,4 @@
-//! A region of which is known what the host has written: there is no way to write it that is not noted.
+//! A region that knows what the host has written: there is no way to write to it without marking the pages dirty.
 
 mod note;
 
@@ -14,9 +14,9 @@ use crate::page_set::PageSet;
 use super::{Contents, OutOfRegion, PartReader, PartWriter, Region, RevokeError};
 use note::Note;
 
-/// Memory of a guest, with a note of the pages that the host has written.
+/// Memory of a guest, with the set of pages that the host has written.
 ///
-/// It begins with bytes that are the [host's alone](HostOnly), whose pages are never in the note.
+/// It begins with bytes that are the [host's alone](HostOnly), whose pages are never in that set.
 pub struct TrackedRegion {
     region: Arc<Region>,
     host_only: HostOnly,
@@ -25,7 +25,7 @@ pub struct TrackedRegion {
     written: Note,
 }
 
-/// Bytes at the start of a region that the guest cannot write and no snapshot holds. How many they are is a multiple of
+/// Bytes at the start of a region that the guest cannot write and no snapshot holds. Their number is a multiple of
 /// [`PAGE_SIZE`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HostOnly {
@@ -129,7 +129,7 @@ impl TrackedRegion {
         Ok(())
     }
 
-    /// A part that is written in small pieces. What was written is noted when the writer goes.
+    /// A part that is written in small pieces. What was written is marked dirty when the writer is dropped.
     ///
     /// # Errors
     ///
@@ -139,8 +139,9 @@ impl TrackedRegion {
         Ok(TrackedWriter { part: self.region.part_writer(offset, len)?, end: 0, offset, region: self })
     }
 
-    /// Makes bytes zero, and the hypervisor forget its translations of the pages that lie within; like [`Region::discard`].
-    /// `current` is what the region holds where nothing has been written: pages that are to hold zeros need no note.
+    /// Zeroes bytes, and makes the hypervisor forget its translations of the pages that lie within; like
+    /// [`Region::discard`]. `current` is what the region holds where nothing has been written: pages that hold zeros there
+    /// need not be marked dirty.
     ///
     /// # Errors
     ///
@@ -152,7 +153,7 @@ impl TrackedRegion {
         self.region.discard(offset, len)
     }
 
-    /// Makes pages hold zeros; like [`Region::zero_pages`]. `current` is as for [`discard`](Self::discard).
+    /// Zeroes pages; like [`Region::zero_pages`]. `current` is as for [`discard`](Self::discard).
     ///
     /// # Panics
     ///
@@ -162,7 +163,7 @@ impl TrackedRegion {
         self.region.zero_pages(pages);
     }
 
-    /// Makes zero what the host has written of its own bytes, but for those that are to be kept.
+    /// Zeroes what the host has written of its own bytes, except those that are to be kept.
     pub fn wipe_host_only(&self) {
         let HostOnly { kept, .. } = self.host_only;
         // A call without arguments has written none.
@@ -172,7 +173,7 @@ impl TrackedRegion {
         }
     }
 
-    /// Moves the note of the pages that the host has written into `pages`.
+    /// Moves the set of pages that the host has written into `pages`.
     ///
     /// # Panics
     ///
@@ -204,8 +205,7 @@ impl TrackedRegion {
         before.updated(&self.region, changed)
     }
 
-    /// Writes what these pages should hold over what they hold, and returns how many there were; like
-    /// [`Contents::write_back`].
+    /// Overwrites these pages with what they should hold, and returns how many there were; like [`Contents::write_back`].
     pub fn write_back(&self, contents: &Contents, pages: impl IntoIterator<Item = usize>) -> usize {
         contents.write_back(&self.region, pages)
     }

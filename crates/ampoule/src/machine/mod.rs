@@ -1,6 +1,7 @@
 //! A guest's process on a processor of its own: loaded from an executable, and run from one stop to the next.
 
 mod budget;
+mod call_by_address;
 mod checkpoint;
 mod error;
 mod faults;

@@ -55,7 +55,8 @@ impl Builder {
     }
 
     /// The largest payload that can travel in one direction, in bytes: the arguments of a call, its result, the
-    /// arguments of a host call, its result. A value takes a few bytes more than its content (see `docs/abi.md`).
+    /// arguments of a host call, its result. A value takes a few bytes more than its content: see the
+    /// [guest ABI](https://github.com/ampoule-rs/ampoule/blob/main/docs/abi.md), "Values".
     ///
     /// Default: 1 MiB. Range: 4 KiB to 256 MiB.
     pub fn mailbox_size(mut self, bytes: usize) -> Self {

@@ -120,11 +120,6 @@ impl Sandbox {
         self.conversation.machine().interrupt_handle()
     }
 
-    /// What the virtual machine has cost so far.
-    pub fn counters(&self) -> ampoule_vmm::Counters {
-        self.conversation.machine().counters()
-    }
-
     /// Where the guest's standard output goes from now on. What it has printed so far without ending the line goes to its
     /// present output.
     pub fn set_stdout(&mut self, output: Output) {

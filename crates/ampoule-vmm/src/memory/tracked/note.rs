@@ -41,13 +41,13 @@ impl Note {
 #[inline]
 fn set_bit(words: &[AtomicU64], index: usize) {
     let (word, bit) = (&words[index / BITS], 1 << (index % BITS));
-    // What is set already, as is the rule, is only looked at.
+    // Bits that are already set, as most are, are only read.
     if word.load(Ordering::Relaxed) & bit == 0 {
         word.fetch_or(bit, Ordering::Relaxed);
     }
 }
 
-/// Makes a word 0. One that is so already, as most are, is only looked at.
+/// Sets a word to 0. One that is 0 already, as most are, is only read.
 fn take(word: &AtomicU64) -> u64 {
     if word.load(Ordering::Relaxed) == 0 { 0 } else { word.swap(0, Ordering::Relaxed) }
 }
