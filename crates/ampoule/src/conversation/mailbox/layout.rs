@@ -1,6 +1,6 @@
 //! Where the parts of a mailbox lie in its region.
 //!
-//! What a small call touches lies in two pages: what the host says behind the info page, and what the guest says, where it may
+//! A small call touches only two pages: what the host says follows the info page, and what the guest says lies where the guest may
 //! write. A page that is written in a call is written back at every restore, and each costs an entry in the processor's address
 //! caches. What the host says is not even tracked, since the guest cannot write it and no snapshot holds it.
 
@@ -16,7 +16,7 @@ use crate::guest_memory::SharedArea;
 pub(super) struct Layout {
     /// Bytes of each payload area.
     pub(super) capacity: usize,
-    /// Where the part begins that the guest may write.
+    /// Where the part that the guest may write begins.
     writable: usize,
 }
 
