@@ -72,7 +72,7 @@ fn argument(input: &mut Input<'_>) -> u64 {
 }
 
 fn sandbox() -> Sandbox {
-    let source = include_str!("../guests/system_calls.c");
+    let source = concat!(include_str!("../guests/abi.h"), include_str!("../guests/system_calls.c"));
     let guest = Guest::new(source, &[(RecordKind::Export, "run", "fn(Vec<u64>) -> u64")]).expect("it can be written");
     let image = Image::from_bytes(guest.compile(&[]).expect("it can be compiled")).expect("it is a guest");
     let limits = Limits::new().deadline(Duration::from_millis(100)).output(1 << 20);
