@@ -1,4 +1,4 @@
-//! Any system calls of a real guest, with snapshots and restores between them. Whatever it does, it can be put back.
+//! Any system calls of a real guest, with snapshots and restores between them. Whatever it does, it can be restored.
 
 #![no_main]
 

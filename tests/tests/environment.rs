@@ -1,5 +1,7 @@
 //! What an ordinary Rust program finds inside: `std` works, and nothing of the host is reachable.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use ampoule::{CallError, EmbeddedImage, ExceededLimit, Image, Limits, Output, Sandbox, Termination};
 use ampoule_tests::{calls_builder, calls_functions, calls_sandbox, calls_spawn, hostile_image};
 
@@ -129,7 +131,8 @@ fn random_numbers_differ_between_sandboxes() {
     assert_ne!(seed(), seed());
 }
 
-/// What programs open that have no other source of random bytes: `getrandom` and everything on top of it in a static program.
+/// What programs open that have no other source of random bytes: `getrandom` and everything on top of it in a static
+/// program.
 #[test]
 fn random_devices_give_fresh_bytes() {
     let mut sandbox = calls_sandbox();
@@ -194,8 +197,8 @@ fn the_working_directory_can_be_looked_at_and_entered() {
     assert!(sandbox.call::<String>("enter", ("/tmp",)).is_err());
 }
 
-/// A program that makes its seed from the second and its process number makes another one in each sandbox. All that comes
-/// from one snapshot has one number, as C libraries remember it.
+/// A program that derives its seed from the second and its process number gets a different one in each sandbox. Everything
+/// that comes from one snapshot has the same number, because C libraries remember it.
 #[test]
 fn sandboxes_are_different_processes_and_stay_who_they_are() {
     let mut sandbox = calls_sandbox();
@@ -207,6 +210,20 @@ fn sandboxes_are_different_processes_and_stay_who_they_are() {
     assert_eq!(sandbox.call::<u32>("process_id", ()).unwrap(), id);
     let mut spawned = calls_spawn(snapshot.builder()).build().unwrap();
     assert_eq!(spawned.call::<u32>("process_id", ()).unwrap(), id);
+}
+
+#[test]
+fn the_vsyscalls_of_old_programs_work() {
+    let mut sandbox = calls_sandbox();
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64;
+    for _ in 0..2 {
+        let before = now();
+        let (time, of_day, cpu): (i64, i64, u32) = sandbox.call("vsyscalls", ()).unwrap();
+        let after = now();
+        assert!((before - 1..=after).contains(&time) && (before - 1..=after).contains(&of_day), "{time} {of_day}");
+        assert_ne!(cpu, u32::MAX);
+        sandbox.reset().unwrap();
+    }
 }
 
 #[test]

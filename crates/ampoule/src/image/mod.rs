@@ -126,12 +126,6 @@ impl Image {
         self.0.interface.imports.iter()
     }
 
-    /// The function of this name that the host must provide; if it appears several times, the first.
-    #[must_use]
-    pub fn import(&self, name: &str) -> Option<&Function> {
-        self.0.interface.imports.by_name(name)
-    }
-
     /// Whether both are clones of one image. Images that were read twice are not, whatever their bytes.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {

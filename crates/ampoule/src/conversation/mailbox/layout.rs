@@ -1,21 +1,21 @@
 //! Where the parts of a mailbox lie in its region.
 //!
-//! What a small call touches lies in two pages: the arguments behind the info page, and the result behind the message lines. A
-//! page that is written in a call is written back at every restore, and each costs an entry in the processor's address caches.
+//! A small call touches only two pages: its arguments follow the info page, and its result follows the message lines. A page
+//! that is written in a call is written back at every restore, and each costs an entry in the processor's address caches.
 
 use std::ops::Range;
 
 use ampoule_abi::layout::{InfoPage, MESSAGE_LINE_LEN};
 use ampoule_vmm::PAGE_SIZE;
 
-use super::Area;
+use crate::guest_memory::SharedArea;
 
 /// Offsets in the region, in bytes, of a mailbox whose payload areas have a certain size.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Layout {
     /// Bytes of each payload area.
     pub(super) capacity: usize,
-    /// Where the part begins that the guest may write.
+    /// Where the part that the guest may write begins.
     writable: usize,
 }
 
@@ -60,11 +60,11 @@ impl Layout {
     }
 
     /// The two parts that the guest sees with different permissions.
-    pub(super) fn areas(&self) -> [Area; 2] {
+    pub(super) fn areas(&self) -> [SharedArea; 2] {
         let (writable, len) = (self.writable, self.len());
         [
-            Area { offset: 0, len: writable, writable: false },
-            Area { offset: writable, len: len - writable, writable: true },
+            SharedArea { offset: 0, len: writable, writable: false },
+            SharedArea { offset: writable, len: len - writable, writable: true },
         ]
     }
 }

@@ -1,8 +1,8 @@
-//! The memory through which host and guest talk: the host's side of `docs/abi.md`.
+//! The memory through which host and guest exchange messages and payloads: the host's side of `docs/abi.md`.
 //!
-//! The guest can write its message line, the output area and the outbound area at any time that it runs, so nothing there is
-//! trusted: a message is copied out once, then checked against what the host knows itself (which call is being made, how
-//! many host calls have come), printed text is copied out once, then taken apart, and a payload is read through a bounded
+//! The guest can write its message line, the output area and the outbound area whenever it runs, so nothing there is
+//! trusted: a message is copied out once, then checked against the host's own records (which call is being made, how many
+//! host calls there have been), printed text is copied out once, then parsed, and a payload is read through a bounded
 //! [`PayloadSource`].
 
 mod layout;
@@ -22,8 +22,7 @@ use ampoule_abi::layout::{
 };
 use ampoule_vmm::{GuestVirt, HostOnly, TrackedRegion};
 
-use crate::guest_memory::GuestMemory;
-
+use crate::guest_memory::{GuestMemory, SharedMemory};
 use layout::Layout;
 
 pub(crate) use output::Printed;
@@ -33,13 +32,13 @@ pub use violation::ProtocolViolation;
 /// A sandbox's mailbox, at the start of a region: the info page, the message lines, the two payload areas and the output area.
 pub(crate) struct Mailbox {
     region: Arc<TrackedRegion>,
-    /// The host's copy of printed text, kept so that there is memory for it the next time.
+    /// The host's copy of printed text. The buffer is kept for the next time.
     printed: Vec<u8>,
     layout: Layout,
     phase: Phase,
     /// Sequence number of the last call that was sent.
     calls: u64,
-    /// Sequence number of the last host call that came.
+    /// Sequence number of the last host call that arrived.
     host_calls: u64,
 }
 
@@ -51,25 +50,21 @@ pub(crate) enum GuestMessage {
     HostCall { function: u32, length: usize },
 }
 
-/// A part of the mailbox's region, all of which the guest sees with the same permissions.
-pub(crate) struct Area {
-    pub(crate) offset: usize,
-    pub(crate) len: usize,
-    pub(crate) writable: bool,
-}
-
 impl Mailbox {
-    /// Bytes, in whole pages, of a mailbox whose payload areas have `capacity` bytes each.
-    pub(crate) fn len(capacity: usize) -> usize {
-        Layout::new(capacity).len()
+    /// The memory that a guest shares with the host for such a mailbox.
+    pub(crate) fn shared_memory(capacity: usize) -> SharedMemory {
+        let layout = Layout::new(capacity);
+        SharedMemory {
+            len: layout.len(),
+            // The arguments of a call are wiped, the info page is rewritten.
+            host_only: HostOnly { len: layout.host_line(), kept: Layout::INBOUND },
+            areas: layout.areas(),
+            description: Layout::INFO_PAGE,
+        }
     }
 
-    /// What of the region of such a mailbox is the host's alone, and stays when the host forgets what it has sent.
-    pub(crate) fn host_only(capacity: usize) -> HostOnly {
-        HostOnly { len: Layout::new(capacity).host_line(), kept: Layout::INBOUND }
-    }
-
-    /// A mailbox whose payload areas have `capacity` bytes each, in the first [`len`](Self::len) bytes of a region.
+    /// A mailbox whose payload areas have `capacity` bytes each, at the start of a region: in its [shared
+    /// memory](Self::shared_memory).
     pub(crate) fn new(region: Arc<TrackedRegion>, capacity: usize) -> Self {
         Self {
             region,
@@ -81,24 +76,15 @@ impl Mailbox {
         }
     }
 
-    /// Bytes of each payload area; what the user asked for.
+    /// Bytes of each payload area, as set by the user.
     pub(crate) fn capacity(&self) -> usize {
         self.layout.capacity
     }
 
-    /// How the guest may see the parts of the region.
-    pub(crate) fn areas(&self) -> [Area; 2] {
-        self.layout.areas()
-    }
-
-    /// Where the guest finds the info page of a mailbox that it sees at `at`.
-    pub(crate) fn info_page(at: GuestVirt) -> GuestVirt {
-        GuestVirt(at.0 + Layout::INFO_PAGE as u64)
-    }
-
-    /// Writes the info page of a mailbox that the guest sees at `at`, with the doorbell at `entry` and a generation number that
-    /// is new. It is to be written anew whenever the guest is put back, all of it: it is the host's, and no part of what a guest's
-    /// memory holds, but where the hypervisor takes reading for writing, its page is written back like any other.
+    /// Writes the info page of a mailbox that the guest sees at `at`, with the doorbell at `entry` and a new generation number.
+    ///
+    /// All of it must be written again after every restore. The page is the host's and part of no snapshot, but where the
+    /// hypervisor reports pages that were only read as written, it is written back like any other.
     pub(crate) fn publish(&self, at: GuestVirt, entry: GuestVirt) {
         let address = |offset: usize| at.0 + offset as u64;
         let page = InfoPage {
@@ -134,7 +120,7 @@ impl Mailbox {
         PayloadSource::new(&self.region, self.layout.outbound().start, length.min(self.capacity()))
     }
 
-    /// Tells the guest to run a function whose arguments stand in the inbound area.
+    /// Tells the guest to run a function whose arguments are in the inbound area.
     pub(crate) fn send_call(&mut self, function: u32, length: usize) {
         self.calls += 1;
         self.phase = Phase::InCall;
@@ -147,7 +133,7 @@ impl Mailbox {
         });
     }
 
-    /// Answers the last host call; the result stands in the outbound area.
+    /// Answers the last host call; the result is in the outbound area.
     pub(crate) fn send_reply(&mut self, length: usize) {
         self.send(MessageLine {
             sequence: self.host_calls,
@@ -170,10 +156,10 @@ impl Mailbox {
         });
     }
 
-    /// Takes what the guest has printed. It waits in the doorbell or in a system call, or has ended.
+    /// Takes what the guest has printed. The guest waits in the doorbell or in a system call, or has ended.
     ///
     /// # Errors
-    /// Where the guest claims more than the area has. What it printed is lost then.
+    /// When the guest claims more than the area holds. What it printed is then lost.
     pub(crate) fn take_printed(&mut self) -> Result<Printed<'_>, ProtocolViolation> {
         output::take(&self.region, &self.layout, &mut self.printed)
     }
@@ -181,7 +167,7 @@ impl Mailbox {
     /// Takes the message for which the guest rang.
     ///
     /// # Errors
-    /// Where the message is not one that the guest may send now.
+    /// When the message is not one that the guest may send now.
     pub(crate) fn receive(&mut self) -> Result<GuestMessage, ProtocolViolation> {
         let line = self.guest_line();
         let length = line.length as usize;
@@ -224,17 +210,17 @@ impl Mailbox {
         (line.kind == GuestMessageKind::Panic as u32 && length <= self.capacity()).then(|| self.payload(length))
     }
 
-    /// How far the talk has come.
+    /// How far the conversation has come.
     pub(crate) fn progress(&self) -> Progress {
         Progress { phase: self.phase, calls: self.calls, host_calls: self.host_calls }
     }
 
-    /// Goes back to where the talk once was. What was said is not gone thereby.
+    /// Takes the conversation back to where it once was. That does not remove what was said: see [`wipe`](Self::wipe).
     pub(crate) fn restore(&mut self, progress: Progress) {
         Progress { phase: self.phase, calls: self.calls, host_calls: self.host_calls } = progress;
     }
 
-    /// Makes zero all that was said, and returns where the guest may have said something.
+    /// Zeroes everything that was exchanged, and returns the range that the guest may have written.
     pub(crate) fn wipe(&mut self, memory: &mut GuestMemory) -> Range<usize> {
         let both = self.layout.host_line()..self.layout.len();
         for said in [self.layout.inbound(), both.clone()] {
@@ -264,7 +250,7 @@ fn next_generation() -> u64 {
     LAST.fetch_add(1, Ordering::Relaxed) + 1
 }
 
-/// How far the talk between host and guest has come.
+/// How far the conversation of host and guest has come.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Progress {
     phase: Phase,
