@@ -166,8 +166,9 @@ impl Shop {
             if published.exists() {
                 fs::remove_dir_all(published).unwrap();
             }
+            // Without the times in the archive, which are always the same: cargo compiles again what is newer.
             let mut tar = Command::new("tar");
-            tar.arg("xzf").arg(target_dir.join("package").join(package_id(package) + ".crate"));
+            tar.arg("xzmf").arg(target_dir.join("package").join(package_id(package) + ".crate"));
             success(&tar.current_dir(self.root.join("published")).output().unwrap());
             // It lies below the repository's workspace, but is not part of it.
             let manifest = self.published(package).join("Cargo.toml");
