@@ -1,6 +1,7 @@
 //! The host's share of a call: what it takes beside running the guest.
 
 use std::error::Error;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ampoule::{Image, Sandbox};
@@ -8,23 +9,23 @@ use ampoule_vmm::kvm::Kvm;
 
 use crate::measure::median;
 use crate::snapshots::settings;
-use crate::timed::Timed;
+use crate::timed::Runs;
 
 pub(crate) fn measure(image: &Image) -> Result<(), Box<dyn Error>> {
-    let hypervisor = Timed::new(Kvm::shared()?);
+    let runs = Arc::new(Runs::default());
     let builder = settings(Sandbox::builder(image));
-    let mut sandbox = builder.hypervisor(hypervisor.clone()).build()?;
+    let mut sandbox = builder.hypervisor(runs.on(Kvm::shared()?)).build()?;
     println!();
     println!("| outside of the guest's runs | median µs |");
     println!("|---|---|");
     let empty = sandbox.typed_fn::<(), ()>("empty")?;
     let snapshot = sandbox.snapshot()?;
-    let clock = median_of(CALLS, || Ok(hypervisor.share(|| Instant::now().elapsed()).1))?;
+    let clock = median_of(CALLS, || Ok(runs.share(|| Instant::now().elapsed()).1))?;
     println!("| reading the clock, once for each run, which is part of what follows | {:.2} |", micros(clock));
-    let call = median_of(CALLS, || Ok(hypervisor.share(|| empty.call(&mut sandbox, ())).1))?;
+    let call = median_of(CALLS, || Ok(runs.share(|| empty.call(&mut sandbox, ())).1))?;
     println!("| empty call | {:.2} |", micros(call));
     let both = median_of(CALLS, || {
-        let (result, time) = hypervisor.share(|| empty.call(&mut sandbox, ()).map(|()| sandbox.restore(&snapshot)));
+        let (result, time) = runs.share(|| empty.call(&mut sandbox, ()).map(|()| sandbox.restore(&snapshot)));
         result??;
         Ok(time)
     })?;

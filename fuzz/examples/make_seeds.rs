@@ -1,4 +1,4 @@
-//! Makes the seeds of the targets anew: `cargo run --manifest-path fuzz/Cargo.toml --example make_seeds`.
+//! Makes the seeds of the targets again: `cargo run --manifest-path fuzz/Cargo.toml --example make_seeds`.
 //!
 //! The executables come from the C compiler, so they differ a little from machine to machine.
 

@@ -1,4 +1,4 @@
-//! A guest that does its worst ends, with an error that says what it did; the host goes on.
+//! A guest that does its worst ends, with an error that says what it did; the host continues.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use ampoule::{
 };
 use ampoule_tests::{hostile_image, hostile_sandbox};
 
-/// How the guest ended in a call that it cannot have survived. The sandbox refuses calls then.
+/// How the guest ended in a call that it cannot have survived. After that the sandbox refuses calls.
 fn end<R>(sandbox: &mut Sandbox, result: Result<R, CallError>) -> Termination {
     let error = result.err().expect("the guest does not survive this");
     assert!(error.poisons(), "{error}");

@@ -10,18 +10,18 @@ use serde::Deserialize;
 
 use crate::step::{Change, End, Step};
 
-/// All there is.
+/// All sandboxes and snapshots.
 pub(crate) struct World {
     sandboxes: Vec<Modelled>,
     snapshots: Vec<(Snapshot, Observation)>,
-    /// Of a sandbox with other settings.
+    /// A snapshot of a sandbox with other settings.
     foreign: Snapshot,
 }
 
 /// A sandbox and what it should be.
 struct Modelled {
     sandbox: Sandbox,
-    /// What the guest should tell of itself.
+    /// What the guest should report of itself.
     guest: Observation,
     /// What it goes back to when it is reset.
     initial: Observation,
@@ -33,7 +33,7 @@ struct Modelled {
     printed: String,
 }
 
-/// All that can be observed of a guest.
+/// Everything that can be observed of a guest.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 struct Observation {
     values: BTreeMap<u8, Vec<u64>>,
@@ -98,7 +98,7 @@ impl World {
         }
     }
 
-    /// Compares all that can be observed.
+    /// Compares everything that can be observed.
     pub(crate) fn compare(&mut self) {
         for sandbox in &mut self.sandboxes {
             sandbox.compare();

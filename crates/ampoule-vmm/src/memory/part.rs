@@ -1,4 +1,4 @@
-//! Access to a part of a region in many small pieces: what the pieces have in common is done once.
+//! Access to a part of a region in many small pieces: the work that they have in common is done once.
 
 use std::marker::PhantomData;
 use std::sync::RwLockReadGuard;
@@ -29,8 +29,8 @@ impl<'region> PartReader<'region> {
     #[inline]
     pub fn read(&self, at: usize, into: &mut [u8]) {
         check(at, into.len(), self.len);
-        // SAFETY: the part has so many mapped bytes from `start` on, and these lie within, as checked; `into` is ours alone and
-        // cannot overlap them, because no reference into a region exists.
+        // SAFETY: the part has `len` mapped bytes from `start` on, and the access lies within, as checked; `into` is ours
+        // alone and cannot overlap them, because no reference into a region exists.
         unsafe { copy::read(self.start.add(at), into) }
     }
 }
@@ -57,8 +57,8 @@ impl<'region> PartWriter<'region> {
     #[inline]
     pub fn write(&self, at: usize, from: &[u8]) {
         check(at, from.len(), self.len);
-        // SAFETY: the part has so many mapped bytes from `start` on, writable while `_writer` is held, and these lie within, as
-        // checked; `from` cannot overlap them, because no reference into a region exists.
+        // SAFETY: the part has `len` mapped bytes from `start` on, writable while `_writer` is held, and the access lies
+        // within, as checked; `from` cannot overlap them, because no reference into a region exists.
         unsafe { copy::write(from, self.start.add(at)) }
     }
 }

@@ -1,4 +1,4 @@
-//! A region of which is known what the host has written: there is no way to write it that is not noted.
+//! A region that knows what the host has written: there is no way to write to it without marking the pages dirty.
 
 use std::fmt;
 use std::io;
@@ -11,9 +11,9 @@ use crate::page_set::PageSet;
 
 use super::{Contents, OutOfRegion, PartReader, PartWriter, Region, RevokeError};
 
-/// Memory of a guest, with a note of the pages that the host has written.
+/// Memory of a guest, with the set of pages that the host has written.
 ///
-/// It begins with bytes that are the [host's alone](HostOnly), whose pages are never in the note.
+/// It begins with bytes that are the [host's alone](HostOnly), whose pages are never in that set.
 pub struct TrackedRegion {
     region: Arc<Region>,
     host_only: HostOnly,
@@ -25,7 +25,7 @@ pub struct TrackedRegion {
     occupied: Box<[AtomicU64]>,
 }
 
-/// Bytes at the start of a region that the guest cannot write and no snapshot holds. How many they are is a multiple of
+/// Bytes at the start of a region that the guest cannot write and no snapshot holds. Their number is a multiple of
 /// [`PAGE_SIZE`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HostOnly {
@@ -132,7 +132,7 @@ impl TrackedRegion {
         Ok(())
     }
 
-    /// A part that is written in small pieces. What was written is noted when the writer goes.
+    /// A part that is written in small pieces. What was written is marked dirty when the writer is dropped.
     ///
     /// # Errors
     ///
@@ -141,8 +141,9 @@ impl TrackedRegion {
         Ok(TrackedWriter { part: self.region.part_writer(offset, len)?, end: 0, offset, region: self })
     }
 
-    /// Makes bytes zero, and the hypervisor forget its translations of the pages that lie within; like [`Region::discard`].
-    /// `current` is what the region holds where nothing has been written: pages that are to hold zeros need no note.
+    /// Zeroes bytes, and makes the hypervisor forget its translations of the pages that lie within; like
+    /// [`Region::discard`]. `current` is what the region holds where nothing has been written: pages that hold zeros there
+    /// need not be marked dirty.
     ///
     /// # Errors
     ///
@@ -152,7 +153,7 @@ impl TrackedRegion {
         self.region.discard(offset, len)
     }
 
-    /// Makes pages hold zeros; like [`Region::zero_pages`]. `current` is as for [`discard`](Self::discard).
+    /// Zeroes pages; like [`Region::zero_pages`]. `current` is as for [`discard`](Self::discard).
     ///
     /// # Panics
     ///
@@ -162,14 +163,14 @@ impl TrackedRegion {
         self.region.zero_pages(pages);
     }
 
-    /// Makes zero what the host has written of its own bytes, but for those that are to be kept.
+    /// Zeroes what the host has written of its own bytes, except those that are to be kept.
     pub fn wipe_host_only(&self) {
         let HostOnly { kept, .. } = self.host_only;
         let end = self.host_only_end.swap(kept, Ordering::Relaxed);
         self.region.fill_zero(kept, end - kept).expect("the host's bytes lie in the region");
     }
 
-    /// Moves the note of the pages that the host has written into `pages`.
+    /// Moves the set of pages that the host has written into `pages`.
     ///
     /// # Panics
     ///
@@ -206,8 +207,7 @@ impl TrackedRegion {
         before.updated(&self.region, changed)
     }
 
-    /// Writes what these pages should hold over what they hold, and returns how many there were; like
-    /// [`Contents::write_back`].
+    /// Overwrites these pages with what they should hold, and returns how many there were; like [`Contents::write_back`].
     pub fn write_back(&self, contents: &Contents, pages: impl IntoIterator<Item = usize>) -> usize {
         contents.write_back(&self.region, pages)
     }
@@ -309,13 +309,13 @@ impl Drop for TrackedWriter<'_> {
 
 fn set_bit(words: &[AtomicU64], index: usize) {
     let (word, bit) = (&words[index / BITS], 1 << (index % BITS));
-    // What is set already, as is the rule, is only looked at.
+    // Bits that are already set, as most are, are only read.
     if word.load(Ordering::Relaxed) & bit == 0 {
         word.fetch_or(bit, Ordering::Relaxed);
     }
 }
 
-/// Makes a word 0. One that is so already, as most are, is only looked at.
+/// Sets a word to 0. One that is 0 already, as most are, is only read.
 fn take(word: &AtomicU64) -> u64 {
     if word.load(Ordering::Relaxed) == 0 { 0 } else { word.swap(0, Ordering::Relaxed) }
 }

@@ -10,7 +10,7 @@ use std::arch::asm;
 ///
 /// # Safety
 ///
-/// `to` is writable for so many bytes, which do not overlap with `from`.
+/// `to` is writable for this many bytes, which do not overlap with `from`.
 #[inline]
 pub(crate) unsafe fn write(from: &[u8], to: *mut u8) {
     macro_rules! store {
@@ -41,7 +41,7 @@ pub(crate) unsafe fn write(from: &[u8], to: *mut u8) {
 ///
 /// # Safety
 ///
-/// `from` is readable for so many bytes, which do not overlap with `to`.
+/// `from` is readable for this many bytes, which do not overlap with `to`.
 #[inline]
 pub(crate) unsafe fn read(from: *const u8, to: &mut [u8]) {
     macro_rules! load {

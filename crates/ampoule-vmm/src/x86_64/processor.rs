@@ -345,12 +345,12 @@ impl VmProcessor {
         }
     }
 
-    /// Gives the vCPU itself the registers from which it goes on, so that they can be read and changed. When this fails, it
-    /// still goes on from them.
+    /// Gives the vCPU itself the registers from which it resumes, so that they can be read and changed. When this fails, it
+    /// still resumes from them.
     fn leave_resume_stub(&mut self) -> Result<(), HypervisorError> {
         let Some(waiting) = &self.resumes else { return Ok(()) };
         let WaitingContext { regs, special, fpu, .. } = &waiting.0;
-        // As in `load`: the doorbell's `out` may be unfinished, and the user code goes on behind it.
+        // As in `load`: the doorbell's `out` may be unfinished, and the user code continues behind it.
         self.vcpu.abandon()?;
         self.vcpu.set_special_regs(special)?;
         self.vcpu.set_fpu(fpu)?;

@@ -23,10 +23,10 @@ pub(super) struct Stack {
     top: Page,
 }
 
-/// What a page fault comes to.
+/// How a page fault is resolved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FaultResolution {
-    /// The access is allowed now, or was all along: the guest can go on.
+    /// The access is allowed now, or was all along: the guest can continue.
     Resume,
     /// The access is not allowed.
     Denied,
@@ -35,8 +35,8 @@ pub(crate) enum FaultResolution {
 }
 
 impl AddressSpace {
-    /// Keeps `size` bytes at the top of the guest's addresses for the stack, of which `used` are mapped at once, and returns
-    /// the address above them. Both are rounded up to whole pages.
+    /// Reserves `size` bytes at the top of the guest's addresses for the stack, maps the highest `used` of them at once, and
+    /// returns the address above them. Both are rounded up to whole pages.
     ///
     /// # Errors
     ///
@@ -55,8 +55,8 @@ impl AddressSpace {
         Ok(top.address())
     }
 
-    /// Finds out whether the guest may go on after a page fault: because the access is allowed by now, which the processor
-    /// did not know yet, or because the stack can grow.
+    /// Resolves a page fault, after which the guest may continue if the access is allowed by now, which the processor did
+    /// not know yet, or if the stack can grow.
     pub(crate) fn resolve_fault(&mut self, at: GuestVirt, access: FaultAccess) -> FaultResolution {
         let allowed = match self.describe(at) {
             Location::Mapped { protection, .. } => protection.allows(access),

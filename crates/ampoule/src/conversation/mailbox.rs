@@ -1,8 +1,8 @@
 //! The memory through which host and guest exchange messages and payloads: the host's side of `docs/abi.md`.
 //!
-//! The guest can write its message line, the output area and the outbound area at any time that it runs, so nothing there is
-//! trusted: a message is copied out once, then checked against what the host knows itself (which call is being made, how
-//! many host calls have come), printed text is copied out once, then taken apart, and a payload is read through a bounded
+//! The guest can write its message line, the output area and the outbound area whenever it runs, so nothing there is
+//! trusted: a message is copied out once, then checked against the host's own records (which call is being made, how many
+//! host calls there have been), printed text is copied out once, then parsed, and a payload is read through a bounded
 //! [`PayloadSource`].
 
 mod layout;
@@ -32,13 +32,13 @@ pub use violation::ProtocolViolation;
 /// A sandbox's mailbox, at the start of a region: the info page, the message lines, the two payload areas and the output area.
 pub(crate) struct Mailbox {
     region: Arc<TrackedRegion>,
-    /// The host's copy of printed text, kept so that there is memory for it the next time.
+    /// The host's copy of printed text. The buffer is kept for the next time.
     printed: Vec<u8>,
     layout: Layout,
     phase: Phase,
     /// Sequence number of the last call that was sent.
     calls: u64,
-    /// Sequence number of the last host call that came.
+    /// Sequence number of the last host call that arrived.
     host_calls: u64,
 }
 
@@ -76,7 +76,7 @@ impl Mailbox {
         }
     }
 
-    /// Bytes of each payload area; what the user asked for.
+    /// Bytes of each payload area, as set by the user.
     pub(crate) fn capacity(&self) -> usize {
         self.layout.capacity
     }
@@ -120,7 +120,7 @@ impl Mailbox {
         PayloadSource::new(&self.region, self.layout.outbound().start, length.min(self.capacity()))
     }
 
-    /// Tells the guest to run a function whose arguments stand in the inbound area.
+    /// Tells the guest to run a function whose arguments are in the inbound area.
     pub(crate) fn send_call(&mut self, function: u32, length: usize) {
         self.calls += 1;
         self.phase = Phase::InCall;
@@ -133,7 +133,7 @@ impl Mailbox {
         });
     }
 
-    /// Answers the last host call; the result stands in the outbound area.
+    /// Answers the last host call; the result is in the outbound area.
     pub(crate) fn send_reply(&mut self, length: usize) {
         self.send(MessageLine {
             sequence: self.host_calls,
@@ -156,10 +156,10 @@ impl Mailbox {
         });
     }
 
-    /// Takes what the guest has printed. It waits in the doorbell or in a system call, or has ended.
+    /// Takes what the guest has printed. The guest waits in the doorbell or in a system call, or has ended.
     ///
     /// # Errors
-    /// Where the guest claims more than the area has. What it printed is lost then.
+    /// When the guest claims more than the area holds. What it printed is then lost.
     pub(crate) fn take_printed(&mut self) -> Result<Printed<'_>, ProtocolViolation> {
         output::take(&self.region, &self.layout, &mut self.printed)
     }
@@ -167,7 +167,7 @@ impl Mailbox {
     /// Takes the message for which the guest rang.
     ///
     /// # Errors
-    /// Where the message is not one that the guest may send now.
+    /// When the message is not one that the guest may send now.
     pub(crate) fn receive(&mut self) -> Result<GuestMessage, ProtocolViolation> {
         let line = self.guest_line();
         let length = line.length as usize;
@@ -220,7 +220,7 @@ impl Mailbox {
         Progress { phase: self.phase, calls: self.calls, host_calls: self.host_calls } = progress;
     }
 
-    /// Makes zero all that was said, and returns where the guest may have said something.
+    /// Zeroes everything that was exchanged, and returns the range that the guest may have written.
     pub(crate) fn wipe(&mut self, memory: &mut GuestMemory) -> Range<usize> {
         let both = self.layout.host_line()..self.layout.len();
         for said in [self.layout.inbound(), both.clone()] {

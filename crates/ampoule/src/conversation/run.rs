@@ -16,13 +16,13 @@ use crate::termination::Termination;
 /// Why a guest has not become ready for calls.
 #[derive(Debug)]
 pub(crate) enum StartError {
-    /// It has not run, since the limits of its start could not be watched.
+    /// It has not run, because the limits of its start could not be watched.
     Unwatched(LimitsUnwatched),
     /// It has ended.
     Ended(Termination),
 }
 
-/// For what a guest waits between two turns of the application's.
+/// What a guest waits for between two turns of the application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pause {
     /// It is ready for its first call.
@@ -39,7 +39,7 @@ impl Conversation {
         let pause = self.run_to_pause(imports);
         match self.machine.end_call(guard, pause).map_err(StartError::Ended)? {
             Pause::Ready => Ok(()),
-            // The mailbox takes no return before there was a call.
+            // The mailbox accepts no return before the first call.
             Pause::Returned { .. } => {
                 Err(StartError::Ended(ProtocolViolation::ReturnWithoutCall { sequence: 0 }.into()))
             }
@@ -87,8 +87,8 @@ impl Conversation {
         }
     }
 
-    /// Passes on what the guest has printed since this was last done. It waits in the doorbell or in a system call: where it is
-    /// interrupted or faults it may be about to print, and not expect that anything changes.
+    /// Passes on what the guest has printed since this was last done. It waits in the doorbell or in a system call: where it
+    /// is interrupted or faults it may be about to print, and does not expect a change.
     fn pass_on_output(&mut self) -> Result<(), Termination> {
         for record in self.mailbox.take_printed()? {
             let (to, text) = record?;
@@ -97,7 +97,7 @@ impl Conversation {
         Ok(())
     }
 
-    /// The panic that the guest has reported before it aborted, if it has.
+    /// The panic that the guest reported before it aborted, if it did.
     fn staged_panic(&self) -> Result<Option<GuestPanic>, ProtocolViolation> {
         let Some(record) = self.mailbox.staged_panic() else { return Ok(None) };
         Ok(Some(record.whole::<PanicRecord<String>>()?.into()))

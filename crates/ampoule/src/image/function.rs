@@ -25,8 +25,7 @@ pub struct Function {
 
 impl Function {
     /// What messages call it by: the offset of its record in the image's functions section.
-    #[must_use]
-    pub fn number(&self) -> u32 {
+    pub(crate) fn number(&self) -> u32 {
         self.number
     }
 

@@ -1,4 +1,4 @@
-//! Touching memory that is not the guest's to touch.
+//! Accessing memory that the guest must not access.
 
 use std::arch::asm;
 use std::hint::black_box;
@@ -7,20 +7,20 @@ use ampoule_guest::export;
 
 #[export]
 fn read(address: u64) -> u8 {
-    // SAFETY: none. The read is to fault.
+    // SAFETY: none. The read is meant to fault.
     unsafe { std::ptr::read_volatile(address as *const u8) }
 }
 
 #[export]
 fn write(address: u64, value: u8) {
-    // SAFETY: none. The write is to fault.
+    // SAFETY: none. The write is meant to fault.
     unsafe { std::ptr::write_volatile(address as *mut u8, value) }
 }
 
 /// Jumps to an address.
 #[export]
 fn execute(address: u64) {
-    // SAFETY: none. The jump is to fault.
+    // SAFETY: none. The jump is meant to fault.
     let function: extern "C" fn() = unsafe { std::mem::transmute(address as *const ()) };
     function();
 }

@@ -2,7 +2,7 @@ use super::*;
 use crate::x86_64::capabilities::{Paging, PortAccess, SyscallRing};
 use crate::x86_64::probe::{Outcome, Trials};
 
-/// A kernel that has everything, but answers `found` when it is asked for the capability `number`.
+/// A kernel that has everything, but answers `found` when asked for the capability `number`.
 fn detection(number: u32, found: i32) -> Detection {
     let answer = |asked| match asked {
         _ if asked == number => found,

@@ -1,10 +1,10 @@
-//! Pieces of every size that is copied in a way of its own, at every place in a cache line.
+//! Pieces of every size that is copied in its own way, at every offset in a cache line.
 
 use crate::PAGE_SIZE;
 use crate::memory::Region;
 
 #[test]
-fn so_many_bytes_are_written_and_read_as_are_asked_for() {
+fn as_many_bytes_are_written_and_read_as_requested() {
     let region = Region::anonymous(PAGE_SIZE).unwrap();
     let bytes: Vec<u8> = (1..=250).cycle().take(400).collect();
     for len in (0..140).chain([255, 256, 257, 399, 400]) {

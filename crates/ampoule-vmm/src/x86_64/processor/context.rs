@@ -97,7 +97,7 @@ impl Stop {
         }
     }
 
-    /// The registers with which the user code goes on in ring 3, wherever the vCPU stands now.
+    /// The registers with which the user code continues in ring 3, wherever the vCPU is now.
     ///
     /// An exception that was interrupted on its way out is forgotten, since the instruction raises it again; but a single step
     /// is one step longer then.

@@ -86,7 +86,7 @@ fn the_page_of_the_doorbell_leaves_by_no_other_instruction() {
     let (system, _) = System::new(16).unwrap();
     let page: [u8; PAGE_SIZE] = bytes(&system, GATE);
     assert_eq!(page[..2], [0xe6, DOORBELL_PORT as u8]);
-    // The first bytes of `outs`, `out`, `int` and `syscall`, wherever one jumps into the page.
+    // The first bytes of `outs`, `out`, `int` and `syscall`, at whatever offset the guest jumps into the page.
     let leaving =
         page[1..].iter().filter(|byte| matches!(byte, 0x6e | 0x6f | 0xe6 | 0xe7 | 0xee | 0xef | 0xcd)).count();
     assert_eq!(leaving, 0);

@@ -1,4 +1,4 @@
-//! Going back and forth between checkpoints, and on from one in another space, against copies of the model.
+//! Going back and forth between checkpoints, and continuing from one in another space, against copies of the model.
 
 use ampoule_vmm::x86_64::shim::{OWN_TABLES, System};
 use ampoule_vmm::{Contents, HypervisorError, MapCheckpoint, PageSet, WrittenPages};
@@ -44,7 +44,7 @@ enum Move {
     Step(Step),
     Checkpoint,
     Restore(Index),
-    /// Goes on in a space that is made from a checkpoint.
+    /// Continues in a space that is made from a checkpoint.
     Sibling(Index),
 }
 

@@ -1,4 +1,4 @@
-//! How the stack grows, and what page faults come to.
+//! How the stack grows, and how page faults are resolved.
 
 use super::*;
 

@@ -1,7 +1,7 @@
 //! Where the parts of a mailbox lie in its region.
 //!
-//! What a small call touches lies in two pages: the arguments behind the info page, and the result behind the message lines. A
-//! page that is written in a call is written back at every restore, and each costs an entry in the processor's address caches.
+//! A small call touches only two pages: its arguments follow the info page, and its result follows the message lines. A page
+//! that is written in a call is written back at every restore, and each costs an entry in the processor's address caches.
 
 use std::ops::Range;
 
@@ -15,7 +15,7 @@ use crate::guest_memory::SharedArea;
 pub(super) struct Layout {
     /// Bytes of each payload area.
     pub(super) capacity: usize,
-    /// Where the part begins that the guest may write.
+    /// Where the part that the guest may write begins.
     writable: usize,
 }
 
