@@ -14,19 +14,10 @@ use serde::de::DeserializeOwned;
 use super::{Change, End, Step};
 use crate::{built, tenant_builder, tenant_spawn};
 
-<<<<<<< HEAD:tests/tests/snapshot_model/world.rs
-/// All sandboxes and snapshots.
-pub(crate) struct World {
-    sandboxes: Vec<Modelled>,
-    snapshots: Vec<(Snapshot, Observation)>,
-    /// A snapshot of a sandbox with other settings.
-    foreign: Snapshot,
-=======
 /// All there is: sandboxes and snapshots, each beside what it should be.
 pub struct World {
     sandboxes: Vec<Modelled>,
     snapshots: Vec<(Snapshot, Observation)>,
->>>>>>> fuzz:tests/src/snapshot_model/world.rs
 }
 
 /// A sandbox and what it should be.
@@ -115,16 +106,11 @@ impl World {
         }
     }
 
-<<<<<<< HEAD:tests/tests/snapshot_model/world.rs
-    /// Compares everything that can be observed.
-    pub(crate) fn compare(&mut self) {
-=======
     /// Compares all that can be observed.
     ///
     /// # Panics
-    /// Where it is not what it should be.
+    /// When it is not what it should be.
     pub fn compare(&mut self) {
->>>>>>> fuzz:tests/src/snapshot_model/world.rs
         for sandbox in &mut self.sandboxes {
             sandbox.compare();
         }
