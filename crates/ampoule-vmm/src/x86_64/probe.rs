@@ -31,12 +31,13 @@ pub(crate) fn probe(
     create_vm: impl Fn(Capabilities) -> Result<Box<dyn Vm>, HypervisorError>,
 ) -> Result<Capabilities, ProbeError> {
     for ports in trial::WAYS {
-        let Features { fsgsbase, xcr0, steady_counter } = features;
+        let Features { fsgsbase, umip, xcr0, steady_counter } = features;
         let supposed = Capabilities {
             ports,
             syscall: SyscallRing::Ring0,
             fsgsbase,
             base_instructions: false,
+            umip,
             paging: Paging::Shadowed,
             protection_keys: false,
             counter: false,
@@ -63,6 +64,7 @@ pub(crate) fn probe(
 #[derive(Copy, Clone, Debug)]
 pub(crate) struct Features {
     pub(crate) fsgsbase: bool,
+    pub(crate) umip: bool,
     pub(crate) xcr0: u64,
     /// Whether the host's own clocks go by its time-stamp counter.
     pub(crate) steady_counter: bool,

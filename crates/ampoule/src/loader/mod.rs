@@ -32,9 +32,9 @@ pub(crate) struct StartInfo<'a> {
     pub(crate) environment: &'a BTreeMap<String, String>,
     /// Random bytes for the C library, for `AT_RANDOM`.
     pub(crate) random: [u8; 16],
-    /// The address of the ABI's info page, for [`AT_AMPOULE`].
-    pub(crate) info_page: GuestVirt,
-    /// Where it reads its clocks, by the library whose address is in `AT_SYSINFO_EHDR`; it has none where this is `None`.
+    /// The address of the ABI's info page, for [`AT_AMPOULE`], if there is one.
+    pub(crate) info_page: Option<GuestVirt>,
+    /// Where it reads its clocks, by the library whose address is in `AT_SYSINFO_EHDR`; without this it has none.
     pub(crate) time_page: Option<GuestVirt>,
     /// The most that the stack may grow to, in bytes.
     pub(crate) stack_size: usize,
@@ -51,7 +51,7 @@ pub(crate) struct Start {
     pub(crate) stack_pointer: GuestVirt,
 }
 
-/// Loads an executable into an address space in which nothing is mapped but windows, and lays out the stack for its start.
+/// Loads an executable into an address space in which only windows are mapped, and lays out the stack for its start.
 pub(crate) fn load(
     executable: &Executable,
     space: &mut AddressSpace,
@@ -90,7 +90,7 @@ pub(crate) fn load(
     Ok(Start { entry: executable.entry(), stack_pointer })
 }
 
-/// Maps a segment. The pages at its end of which the file has nothing are anonymous memory, as on Linux, if they can be.
+/// Maps a segment. The pages at its end for which the file has no bytes are anonymous memory, as on Linux, if they can be.
 fn map_segment(segment: &Segment<'_>, space: &mut AddressSpace) -> Result<(), LoadError> {
     let at = segment.address();
     let (first, size) = (at.page_start(), segment.memory_size());
@@ -117,7 +117,7 @@ fn map_segment(segment: &Segment<'_>, space: &mut AddressSpace) -> Result<(), Lo
     Ok(())
 }
 
-/// Says how much memory is missing before anything is mapped.
+/// Checks that there is enough memory before anything is mapped, so that the error can say how much it takes.
 fn check_memory(executable: &Executable, space: &AddressSpace, stack: u64) -> Result<(), LoadError> {
     let segments = executable.segments().map(|segment| {
         let into_page = segment.address().page_offset() as u64;
@@ -162,11 +162,13 @@ fn start_block(executable: &Executable, start: &StartInfo<'_>) -> Result<StartBl
     ] {
         block.auxiliary(kind, value);
     }
-    block.auxiliary(AT_AMPOULE, start.info_page.0);
+    if let Some(info_page) = start.info_page {
+        block.auxiliary(AT_AMPOULE, info_page.0);
+    }
     Ok(block)
 }
 
-/// The executable's check has seen that nothing is writable and executable.
+/// The check of the executable has refused segments that are both writable and executable.
 fn protection(permissions: Permissions) -> Protection {
     match permissions {
         Permissions { write: true, .. } => Protection::ReadWrite,
@@ -181,9 +183,9 @@ const PAGE: u64 = PAGE_SIZE as u64;
 /// How much of the stack is mapped beyond the start block, in bytes: as much as Linux maps.
 const STACK_ROOM: u64 = 128 << 10;
 
-/// The most that arguments, environment and the pointers to them may take, in bytes; but never more than a quarter of the
-/// stack, which is Linux's rule too.
+/// The most that arguments, environment and the pointers to them may take, in bytes. They may never take more than a quarter
+/// of the stack either, as on Linux.
 const MAX_START_BLOCK: usize = 128 << 10;
 
-/// The user and group that the program runs as, as its system calls tell it too.
+/// The user and group that the program runs as. Its system calls report the same.
 const USER_ID: u64 = crate::personality::linux::USER_ID as u64;

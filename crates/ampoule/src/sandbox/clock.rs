@@ -26,6 +26,6 @@ impl Sandbox {
     /// [`ClockError::HostTime`] unless the sandbox was built with [`Clock::Virtual`](crate::Clock::Virtual) or
     /// [`Clock::Frozen`](crate::Clock::Frozen).
     pub fn advance_clock(&mut self, by: Duration) -> Result<(), ClockError> {
-        if self.machine.advance_clock(by) { Ok(()) } else { Err(ClockError::HostTime) }
+        if self.conversation.machine_mut().advance_clock(by) { Ok(()) } else { Err(ClockError::HostTime) }
     }
 }

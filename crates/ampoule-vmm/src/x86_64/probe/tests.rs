@@ -15,7 +15,7 @@ type Script = Vec<(Result<Exit<'static>, HypervisorError>, u64)>;
 
 /// Probes a hypervisor whose machines' runs end as one script after another says; `ring` is that in which the guest is found.
 fn probed(scripts: Vec<Script>, ring: u16) -> (Result<Capabilities, ProbeError>, Trials) {
-    probed_with(Features { fsgsbase: true, xcr0: 7, steady_counter: false }, scripts, ring)
+    probed_with(Features { fsgsbase: true, umip: true, xcr0: 7, steady_counter: false }, scripts, ring)
 }
 
 fn probed_with(features: Features, scripts: Vec<Script>, ring: u16) -> (Result<Capabilities, ProbeError>, Trials) {
@@ -80,7 +80,7 @@ fn protection_keys_are_there_where_a_guest_can_read_them() {
 
 #[test]
 fn a_guest_shares_the_hosts_counter_where_it_reads_the_same() {
-    let features = Features { fsgsbase: true, xcr0: 7, steady_counter: true };
+    let features = Features { fsgsbase: true, umip: true, xcr0: 7, steady_counter: true };
     let exit = || out(DOORBELL_PORT).0;
     for (last, there, text) in [
         ((exit(), u64::MAX), false, "not the host's"),

@@ -68,6 +68,13 @@ impl Calibration {
         }
     }
 
+    /// Whether a page is good for a while yet, and no better one can be made.
+    pub(super) fn is_good(page: &TimePage) -> bool {
+        let passed = ampoule_vmm::vdso::counter().wrapping_sub(page.counter);
+        let is_measured_well = nanoseconds(page.ticks, page.multiplier) >= SECOND - SECOND / 100;
+        page.clocks != 0 && passed <= page.ticks / 2 && is_measured_well
+    }
+
     /// The pace of the counter and how long to rely on it; `None` if that is not known yet.
     fn pace(&self, now: &Moment) -> Option<Pace> {
         let measured = now.monotonic.checked_sub(self.since.monotonic).filter(|measured| *measured >= SHORT)?;

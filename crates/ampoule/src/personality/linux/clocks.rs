@@ -185,12 +185,10 @@ impl Clocks {
         }
     }
 
-    /// Whether the process can read the time from what was last written, so far as it ever can.
+    /// Whether the process can read the time from what was last written, so far as it ever can, and for some time to come.
     fn is_page_good(&self) -> bool {
         match (&self.time, &self.page) {
-            (Time::Host(Some(_)), Some(page)) => {
-                page.content.clocks != 0 && page.content.elapsed_to(ampoule_vmm::vdso::counter()).is_some()
-            }
+            (Time::Host(Some(_)), Some(page)) => Calibration::is_good(&page.content),
             (Time::Standing { clock: Clock::FrozenInCalls, .. }, _) => false,
             (Time::Standing { .. }, Some(page)) => page.content.clocks != 0,
             (Time::Host(None), _) | (_, None) => true,

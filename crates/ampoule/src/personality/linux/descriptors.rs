@@ -1,4 +1,4 @@
-//! The process's open files, and the numbers that it has for them.
+//! The process's open files, and its descriptor numbers for them.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ use super::socket::{SocketEnd, SocketPair};
 #[derive(Clone, Debug)]
 pub(super) struct Descriptors {
     numbers: [Option<Descriptor>; OPEN_MAX],
-    /// There is room for every number's own. One that no number means any more is gone.
+    /// There is room for one file per number. A file to which no number refers any more is gone.
     files: [Option<OpenFile>; OPEN_MAX],
     pipes: BTreeMap<PipeId, Pipe>,
     counters: BTreeMap<FileId, EventCounter>,
@@ -43,7 +43,7 @@ pub(super) struct PipeId(usize);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct PairId(usize);
 
-/// What a number stands for.
+/// What a number refers to.
 #[derive(Clone, Copy, Debug)]
 struct Descriptor {
     file: FileId,
@@ -54,9 +54,9 @@ struct Descriptor {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct OpenFile {
     pub(super) object: Object,
-    /// How it was opened, and what has been changed of that, as `F_GETFL` tells it.
+    /// The flags that it was opened with, as changed since, and as `F_GETFL` reports them.
     pub(super) flags: u32,
-    /// Where the next read begins, for what has places.
+    /// Where the next read begins, if the file can be read at positions.
     pub(super) position: u64,
 }
 
@@ -261,7 +261,7 @@ impl Descriptors {
         Ok(free as u64)
     }
 
-    /// Gives an open file this second number, which may be that of another one until then.
+    /// Gives an open file this second number, which may have referred to another one so far.
     pub(super) fn duplicate_to(&mut self, number: u64, to: u64, close_on_exec: bool) -> Result<u64, Errno> {
         let Descriptor { file, .. } = self.descriptor(number)?;
         let place = self.numbers.get_mut(to as u32 as usize).ok_or(Errno::EBADF)?;

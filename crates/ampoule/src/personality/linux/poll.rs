@@ -40,7 +40,7 @@ pub(super) fn ppoll(
     wait(descriptors, clocks, space, files, count, timeout)
 }
 
-/// `timeout` is a `struct timeval`, and none never ends.
+/// `timeout` is a `struct timeval`; without one, the wait never ends.
 pub(super) fn select(
     descriptors: &Descriptors,
     clocks: &mut Clocks,
@@ -68,8 +68,8 @@ pub(super) fn pselect(
     wait_for_sets(descriptors, clocks, space, count, [readable, writable, exceptional], timeout, duration)
 }
 
-/// Waits for files in three sets. As there are no more files than a word has bits, a set is a word; Linux does not touch
-/// what a set has beyond its table of files either.
+/// Waits for files in three sets. As there are no more files than a word has bits, a set is a word; Linux leaves the part of
+/// a set that is beyond the table of files alone too.
 fn wait_for_sets(
     descriptors: &Descriptors,
     clocks: &mut Clocks,
@@ -103,7 +103,7 @@ fn wait_for_sets(
     }
     let ready = found.iter().map(|set| u64::from(set.count_ones())).sum();
     if ready == 0 && timeout != 0 {
-        // Linux tells how much time is left, and that is none. It does not mind where that cannot be written.
+        // Linux writes back how much time is left, which is none, and ignores it when that cannot be written.
         space.write(GuestVirt(timeout), &[0; size_of::<timeval>()]).ok();
     }
     Ok(outcome(clocks, ready, duration))
@@ -153,7 +153,7 @@ const POLLERR: u16 = general::POLLERR as u16;
 const POLLHUP: u16 = general::POLLHUP as u16;
 const POLLNVAL: u16 = general::POLLNVAL as u16;
 
-// What `select` takes for which of its sets (Linux's `fs/select.c`), of the events that there are here.
+// Which of the events that exist here count for which of `select`'s sets (Linux's `fs/select.c`).
 const READABLE: u32 = EPOLLIN | EPOLLRDNORM | EPOLLHUP | EPOLLERR;
 const WRITABLE: u32 = EPOLLOUT | EPOLLWRNORM | EPOLLERR;
 const EXCEPTIONAL: u32 = 0;
