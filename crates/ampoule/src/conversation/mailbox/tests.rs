@@ -125,7 +125,9 @@ fn the_parts_lie_side_by_side_and_the_guest_may_write_only_its_own() {
 
         assert!(InfoPage::LEN <= Layout::HOST_LINE && layout.inbound().end <= writable.offset);
         assert_eq!((Layout::HOST_LINE % 64, Layout::TIME_PAGE), (0, Layout::HOST_LINE + 64));
-        assert!(Layout::TIME_PAGE + TimePage::LEN <= layout.inbound().start && layout.inbound().start % 64 == 0);
+        assert!(
+            Layout::TIME_PAGE + TimePage::LEN <= layout.inbound().start && layout.inbound().start.is_multiple_of(64)
+        );
         assert_eq!((layout.guest_line(), layout.outbound().start), (writable.offset, writable.offset + 64));
         assert!(layout.outbound().end <= layout.output().start);
         assert_eq!(layout.output().end, mailbox.region.len());
