@@ -257,6 +257,30 @@ fn a_blocked_signal_waits_until_it_is_waited_for() {
 }
 
 #[test]
+fn a_fault_that_the_guest_means_to_handle_says_that_handlers_are_not_run() {
+    let fault = |function, argument: Option<i32>| {
+        let mut sandbox = calls_sandbox();
+        let result = match argument {
+            Some(argument) => sandbox.call::<i32>(function, (argument,)),
+            None => sandbox.call::<i32>(function, ()),
+        };
+        match result.unwrap_err() {
+            CallError::Terminated { cause: Termination::Fault(fault), .. } => fault,
+            error => panic!("{error}"),
+        }
+    };
+    for (by_instruction, signal, name) in [(1, libc::SIGILL, "SIGILL"), (0, libc::SIGSEGV, "SIGSEGV")] {
+        let fault = fault("fault_with_handlers", Some(by_instruction));
+        assert_eq!(fault.handler_not_run(), Some(signal));
+        let said = format!("; its handler of {name} was not run: the handlers of signals are not run in a guest\n");
+        assert!(fault.to_string().contains(&said), "{fault}");
+    }
+    let fault = fault("fault_without_handlers", None);
+    assert_eq!(fault.handler_not_run(), None, "the handlers are those of the standard library");
+    assert!(!fault.to_string().contains("handler of"), "{fault}");
+}
+
+#[test]
 fn waiting_for_an_alarm_is_told_as_what_it_is() {
     let (stdout, out) = Output::capture(1 << 10);
     let fault = ending(calls_builder().stdout(stdout).build().unwrap(), "alarm_and_pause", 1);

@@ -210,7 +210,8 @@ impl fmt::Display for FaultTarget {
     }
 }
 
-struct SignalName(i32);
+/// A Linux signal, by its number.
+pub(super) struct SignalName(pub(super) i32);
 
 impl fmt::Display for SignalName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -13,6 +13,7 @@ use ampoule_vmm::Registers;
 use crate::image::Executable;
 
 pub use ampoule_vmm::FaultAccess;
+use kind::SignalName;
 pub use kind::{EndlessWait, FaultKind, FaultTarget};
 pub use panic::GuestPanic;
 
@@ -31,6 +32,7 @@ struct Details {
     executable: Executable,
     stderr: String,
     refused_memory: Option<u64>,
+    handler_not_run: Option<i32>,
     /// Made when it is first asked for, since that means reading debug information.
     backtrace: OnceLock<Backtrace>,
 }
@@ -38,16 +40,31 @@ struct Details {
 impl Fault {
     /// A fault of code that had these registers, with the stack that they lead to.
     pub(crate) fn new(kind: FaultKind, registers: Registers, stack: CallStack, executable: Executable) -> Self {
-        let (stderr, refused_memory, backtrace) = (String::new(), None, OnceLock::new());
-        Self(Arc::new(Details { kind, registers, stack, executable, stderr, refused_memory, backtrace }))
+        Self(Arc::new(Details {
+            kind,
+            registers,
+            stack,
+            executable,
+            stderr: String::new(),
+            refused_memory: None,
+            handler_not_run: None,
+            backtrace: OnceLock::new(),
+        }))
     }
 
     /// Adds what else is known of the call: the end of what it printed to standard error, with `true` if the beginning is
-    /// missing, and the guest's memory in bytes, if it was refused more.
-    pub(crate) fn add_circumstances(&mut self, stderr: (&[u8], bool), refused_memory: Option<u64>) {
+    /// missing; the guest's memory in bytes, if it was refused more; and the signal that the exception would be, if the guest
+    /// means to handle it.
+    pub(crate) fn add_circumstances(
+        &mut self,
+        stderr: (&[u8], bool),
+        refused_memory: Option<u64>,
+        handler_not_run: Option<i32>,
+    ) {
         if let Some(details) = Arc::get_mut(&mut self.0) {
             details.stderr = last_text(stderr);
             details.refused_memory = refused_memory;
+            details.handler_not_run = handler_not_run;
         }
     }
 
@@ -87,6 +104,14 @@ impl Fault {
         self.0.refused_memory
     }
 
+    /// The Linux number of the signal that the processor's exception would have been, if the guest has installed handlers for
+    /// faults, as virtual machines for other languages do. The handlers of signals are not run in a guest.
+    ///
+    /// Handlers of `SIGSEGV` and `SIGBUS` alone do not count: Rust's standard library installs them in every program.
+    pub fn handler_not_run(&self) -> Option<i32> {
+        self.0.handler_not_run
+    }
+
     fn symbols(&self) -> Symbols<'_> {
         Symbols::new(self.0.executable.file(), self.0.executable.bias())
     }
@@ -100,6 +125,13 @@ impl fmt::Display for Fault {
         }
         if let (Some(limit), false) = (self.0.refused_memory, matches!(self.0.kind, FaultKind::OutOfMemory { .. })) {
             write!(f, "; before that it was refused more memory than its {limit} bytes (`Builder::memory_limit`)")?;
+        }
+        if let Some(signal) = self.0.handler_not_run {
+            write!(
+                f,
+                "; its handler of {} was not run: the handlers of signals are not run in a guest",
+                SignalName(signal)
+            )?;
         }
         f.write_str("\n")?;
         self.backtrace().fmt(f)?;
@@ -128,6 +160,7 @@ impl fmt::Debug for Fault {
             .field("registers", &self.0.registers)
             .field("stderr", &self.0.stderr)
             .field("refused_memory", &self.0.refused_memory)
+            .field("handler_not_run", &self.0.handler_not_run)
             .finish_non_exhaustive()
     }
 }

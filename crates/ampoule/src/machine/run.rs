@@ -119,7 +119,8 @@ impl Machine {
         self.streams.flush();
         if let Termination::Fault(fault) = &mut termination {
             let refused = self.space.ran_out_of_memory().then(|| self.space.memory_total());
-            fault.add_circumstances(self.streams.last_of_stderr(), refused);
+            let handled = fault.kind().vector().and_then(|vector| self.process.handled_signal(vector));
+            fault.add_circumstances(self.streams.last_of_stderr(), refused, handled);
         }
         termination
     }

@@ -300,6 +300,28 @@ fn raise_handled(signal: i32) -> i32 {
     }
 }
 
+/// Faults by a null pointer.
+#[export]
+fn fault_without_handlers() -> i32 {
+    // SAFETY: none. It is to fault.
+    unsafe { std::ptr::null::<i32>().read_volatile() }
+}
+
+/// Faults by `ud2`, or by a null pointer, with handlers for the signals of both.
+#[export]
+fn fault_with_handlers(by_instruction: i32) -> i32 {
+    // SAFETY: none. Each is to fault.
+    unsafe {
+        for signal in [libc::SIGILL, libc::SIGSEGV] {
+            libc::signal(signal, handler as *const () as libc::sighandler_t);
+        }
+        if by_instruction != 0 {
+            std::arch::asm!("ud2");
+        }
+        std::ptr::null::<i32>().read_volatile()
+    }
+}
+
 /// Raises a signal that is blocked and returns whether it is pending, and which signal a wait for it finds.
 #[export]
 fn raise_blocked(signal: i32) -> (i32, i32) {
