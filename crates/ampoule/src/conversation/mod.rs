@@ -48,7 +48,7 @@ impl Conversation {
     }
 
     fn over(machine: Machine, mailbox_size: usize) -> Self {
-        let mailbox = mailbox::Mailbox::new(Arc::clone(machine.region()), mailbox_size);
+        let mut mailbox = mailbox::Mailbox::new(Arc::clone(machine.region()), mailbox_size);
         mailbox.publish(SHARED_BASE, DOORBELL);
         Self { machine, mailbox }
     }

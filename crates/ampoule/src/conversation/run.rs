@@ -47,6 +47,7 @@ impl Conversation {
     }
 
     /// Runs the guest, serving its host calls, until it waits for the application.
+    #[inline]
     pub(super) fn run_to_pause(&mut self, imports: &mut Imports) -> Result<Pause, Termination> {
         loop {
             match self.run_to_message()? {
@@ -60,6 +61,7 @@ impl Conversation {
     }
 
     /// Runs the guest until it rings, serving its system calls. What it has printed is passed on, even when it ends.
+    #[inline]
     fn run_to_message(&mut self) -> Result<GuestMessage, Termination> {
         self.machine.answered();
         self.run_to_doorbell().map_err(|termination| {
@@ -69,6 +71,7 @@ impl Conversation {
         })
     }
 
+    #[inline]
     fn run_to_doorbell(&mut self) -> Result<GuestMessage, Termination> {
         loop {
             match self.machine.run()? {
@@ -89,6 +92,7 @@ impl Conversation {
 
     /// Passes on what the guest has printed since this was last done. It waits in the doorbell or in a system call: where it
     /// is interrupted or faults it may be about to print, and does not expect a change.
+    #[inline]
     fn pass_on_output(&mut self) -> Result<(), Termination> {
         for record in self.mailbox.take_printed()? {
             let (to, text) = record?;

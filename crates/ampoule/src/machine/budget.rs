@@ -17,6 +17,7 @@ pub(crate) struct Budget {
 
 impl Budget {
     /// Everything that the limits allow.
+    #[inline]
     pub(crate) fn new(limits: Limits) -> Self {
         Self { limits, output: 0, host_calls: 0, system_calls: 0 }
     }

@@ -72,7 +72,7 @@ impl Machine {
         self.processor.restore(&checkpoint.waiting)?;
         self.space.tables_mut().restore(&checkpoint.pages);
         let restored = self.space.restore(&checkpoint.space, &mut *self.processor)?;
-        self.process = checkpoint.process.clone();
+        self.process.restore(&checkpoint.process);
         self.streams.flush();
         self.restores += 1;
         self.pages_restored += restored.pages as u64;

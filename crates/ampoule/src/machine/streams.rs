@@ -51,11 +51,13 @@ impl GuestStreams {
     }
 
     /// Begins a call, or the guest's start.
+    #[inline]
     pub(crate) fn call_begins(&mut self) {
         self.stderr_of_call.clear();
     }
 
     /// Ends it.
+    #[inline]
     pub(crate) fn call_ended(&self) {
         self.stdout.call_ended(Stream::Stdout);
         self.stderr.call_ended(Stream::Stderr);
@@ -72,6 +74,7 @@ impl GuestStreams {
     }
 
     /// Passes on what the streams hold back.
+    #[inline]
     pub(super) fn flush(&mut self) {
         self.stdout.flush(Stream::Stdout);
         self.stderr.flush(Stream::Stderr);

@@ -10,6 +10,7 @@ use super::{Layout, ProtocolViolation};
 ///
 /// The guest must wait in the doorbell or in a system call, or have ended: between two of its own instructions it would not
 /// notice.
+#[inline]
 pub(super) fn take<'copy>(
     region: &TrackedRegion,
     layout: &Layout,

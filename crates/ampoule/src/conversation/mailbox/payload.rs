@@ -21,11 +21,13 @@ pub(crate) struct PayloadArea<'mailbox> {
 
 impl<'mailbox> PayloadArea<'mailbox> {
     /// These bytes of the region, which the caller knows to lie within it.
+    #[inline]
     pub(super) fn new(region: &'mailbox TrackedRegion, bytes: Range<usize>) -> Self {
         Self { region, start: bytes.start, capacity: bytes.len() }
     }
 
     /// Begins to write a payload. Until the sink is dropped, the region does not change what it shows.
+    #[inline]
     pub(crate) fn sink(self) -> PayloadSink<'mailbox> {
         let area = self.region.part_writer(self.start, self.capacity).expect("the mailbox lies in the region");
         PayloadSink { area, capacity: self.capacity }
