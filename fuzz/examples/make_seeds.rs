@@ -1,4 +1,4 @@
-//! Makes the seeds of the targets anew: `cargo run --manifest-path fuzz/Cargo.toml --example make_seeds`.
+//! Makes the seeds of the targets again: `cargo run --manifest-path fuzz/Cargo.toml --example make_seeds`.
 //!
 //! The executables come from the C compiler, so they differ a little from machine to machine.
 
@@ -36,6 +36,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     for (index, text) in SIGNATURES.into_iter().enumerate() {
         seed("signature", &format!("{index:02}"), text.as_bytes())?;
+    }
+    for (index, symbol) in SYMBOLS.into_iter().enumerate() {
+        seed("function_name", &format!("{index:02}"), symbol.as_bytes())?;
     }
     payloads()?;
     seed("mailbox", "call", &call())?;
@@ -207,6 +210,19 @@ void _start(void) {
     for (;;) {}
 }
 "#;
+
+const SYMBOLS: [&str; 10] = [
+    "_ZN4core3fmt5Write9write_fmt17h0123456789abcdefE",
+    "_RINvNtC3std4iter3maphRShE",
+    "_ZNSt6vectorIiSaIiEE9push_backEOi",
+    "_ZN5space7numbersILin3ELb1ELc120ELm7EEEvv",
+    "_ZN5space8callbackIXadL_ZNS_6targetEiEEEEvv",
+    "_ZZ3useiENKUlT_E_clIcEEDaS0_",
+    "_ZTv0_n24_N1A1fEv.cold",
+    "_ZN2tyIM1AKFviEEEvv",
+    "_ZN2tyIPFPFvvEiEEEvv",
+    "_ZStlsISt11char_traitsIcEERSt13basic_ostreamIcT_ES5_PKc",
+];
 
 const SIGNATURES: [&str; 10] = [
     "fn()",

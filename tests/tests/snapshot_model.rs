@@ -42,7 +42,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 fn change() -> impl Strategy<Value = Change> {
     let slot = 0_u8..3;
-    // Few; enough for unchanged pages to be looked for; enough for a restore to map anew instead of copying.
+    // Few; enough for unchanged pages to be looked for; enough for a restore to map afresh instead of copying.
     let pages = prop_oneof![8 => 1_u32..20, 2 => 270_u32..300, 1 => 1030_u32..1100];
     prop_oneof![
         2 => (0_u8..4, 0_u32..3000, any::<u64>())

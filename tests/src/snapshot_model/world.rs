@@ -23,7 +23,7 @@ pub struct World {
 /// A sandbox and what it should be.
 struct Modelled {
     sandbox: Sandbox,
-    /// What the guest should tell of itself.
+    /// What the guest should report of itself.
     guest: Observation,
     /// What it goes back to when it is reset.
     initial: Observation,
@@ -35,7 +35,7 @@ struct Modelled {
     printed: String,
 }
 
-/// All that can be observed of a guest.
+/// Everything that can be observed of a guest.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 struct Observation {
     values: BTreeMap<u8, Vec<u64>>,
@@ -109,7 +109,7 @@ impl World {
     /// Compares all that can be observed.
     ///
     /// # Panics
-    /// Where it is not what it should be.
+    /// When it is not what it should be.
     pub fn compare(&mut self) {
         for sandbox in &mut self.sandboxes {
             sandbox.compare();

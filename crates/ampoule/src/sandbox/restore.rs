@@ -9,19 +9,18 @@ use ampoule_vmm::{HypervisorError, WithAdvice};
 use thiserror::Error;
 
 use super::Sandbox;
-use super::condition::Condition;
+use super::condition::{Condition, Poison};
 use super::snapshot::Snapshot;
-use crate::machine::{RestoreMachineError, Shape};
-use crate::termination::Termination;
+use crate::machine::RestoreMachineError;
 
 /// Why a sandbox could not go back to a snapshot.
 ///
-/// [`Hypervisor`](Self::Hypervisor) and [`Memory`](Self::Memory) poison it: it is in no state to be called. All other errors
-/// are found before anything is changed.
+/// [`Hypervisor`](Self::Hypervisor) and [`Memory`](Self::Memory) poison it, because its state is then unknown. All other
+/// errors are found before anything is changed.
 #[derive(Clone, Debug, Error)]
 #[non_exhaustive]
 pub enum RestoreError {
-    /// The snapshot is of another image than the sandbox runs.
+    /// The snapshot is of an image other than the one that the sandbox runs.
     #[error(
         "the snapshot is of image `{}`, and the sandbox runs image `{}`, which is not the same or was loaded separately; \
          restore it into sandboxes that were built from a clone of the same `Image`, or spawn a new one",
@@ -56,10 +55,10 @@ pub enum RestoreError {
         sandbox: String,
     },
     /// The hypervisor failed.
-    #[error("the virtual machine could not be put back: {0}; build or spawn a new sandbox")]
+    #[error("the virtual machine could not be restored: {0}; build or spawn a new sandbox")]
     Hypervisor(Arc<HypervisorError>),
-    /// The guest's memory could not be made what it was.
-    #[error("the guest's memory could not be put back: {}; build or spawn a new sandbox", WithAdvice(.0))]
+    /// The guest's memory could not be restored.
+    #[error("the guest's memory could not be restored: {}; build or spawn a new sandbox", WithAdvice(.0))]
     Memory(Arc<io::Error>),
 }
 
@@ -97,23 +96,24 @@ impl fmt::Display for Setting {
 
 impl Sandbox {
     /// Goes back to a snapshot: of this sandbox, or of another one with the same image and the same settings of its memory.
-    /// Memory, registers and all that system calls have changed are as they were then. A poisoned sandbox can be called again.
+    /// Memory, registers and everything that system calls have changed are as they were then. A poisoned sandbox can be
+    /// called again.
     ///
     /// The cost follows the pages that were written since, not the size of the guest: about a tenth of a microsecond for
-    /// each. Host functions and outputs keep their state. The guest can tell that it was put back
+    /// each. Host functions and outputs keep their state. The guest can tell that it was restored
     /// (`ampoule_guest::on_restore`), and the random numbers that it asks for from then on are new.
     ///
     /// # Errors
-    /// A [`RestoreError`]. Where [`RestoreError::poisons`] says so, the sandbox is of no more use; otherwise it is as it was.
+    /// A [`RestoreError`]. If [`RestoreError::poisons`] says so, the sandbox is no longer usable; otherwise it is as it was.
     pub fn restore(&mut self, snapshot: &Snapshot) -> Result<(), RestoreError> {
         if !self.matching.is_of(snapshot) {
             self.check_match(snapshot)?;
             self.matching = snapshot.identity();
         }
-        let result = self.machine.restore(snapshot.checkpoint()).map_err(RestoreError::from);
+        let result = self.conversation.restore(snapshot.checkpoint()).map_err(RestoreError::from);
         self.condition = match &result {
             Ok(()) => Condition::Ready,
-            Err(error) => Condition::Ended(Termination::RestoreFailed(error.clone())),
+            Err(error) => Condition::Poisoned(Poison::RestoreFailed(error.clone())),
         };
         result
     }
@@ -122,7 +122,7 @@ impl Sandbox {
     /// [`restore`](Self::restore).
     ///
     /// # Errors
-    /// A [`RestoreError`]: the sandbox is of no more use then, and refuses calls.
+    /// A [`RestoreError`]; the sandbox is then no longer usable, and refuses calls.
     pub fn reset(&mut self) -> Result<(), RestoreError> {
         let initial = self.initial.clone();
         self.restore(&initial)
@@ -134,7 +134,7 @@ impl Sandbox {
             let [snapshot, sandbox] = [snapshot.image(), &self.image].map(|image| image.name().to_owned());
             return Err(RestoreError::ForeignImage { snapshot, sandbox });
         }
-        check_shape(&snapshot.checkpoint().shape(), &self.machine.shape())?;
+        self.check_settings(snapshot)?;
         let [theirs, ours] = [snapshot.backend(), &self.backend].map(|backend| backend.behaviour());
         if theirs != ours {
             let [snapshot, sandbox] = [theirs, ours].map(|behaviour| behaviour.to_string());
@@ -142,20 +142,22 @@ impl Sandbox {
         }
         Ok(())
     }
-}
 
-fn check_shape(snapshot: &Shape, sandbox: &Shape) -> Result<(), RestoreError> {
-    for (setting, snapshot, sandbox) in [
-        (Setting::MemoryLimit, snapshot.memory_limit, sandbox.memory_limit),
-        (Setting::MailboxSize, snapshot.mailbox_size, sandbox.mailbox_size),
-        (Setting::StackSize, snapshot.stack_size, sandbox.stack_size),
-        (Setting::ExecutableMemory, snapshot.executable_memory.into(), sandbox.executable_memory.into()),
-    ] {
-        if snapshot != sandbox {
-            return Err(RestoreError::Setting { setting, snapshot, sandbox });
+    fn check_settings(&self, snapshot: &Snapshot) -> Result<(), RestoreError> {
+        let [theirs, ours] = [snapshot.checkpoint().shape(), self.conversation.machine().shape()];
+        let mailbox_sizes = [snapshot.checkpoint().mailbox_size(), self.conversation.mailbox_size()];
+        for (setting, [snapshot, sandbox]) in [
+            (Setting::MemoryLimit, [theirs, ours].map(|shape| shape.memory_limit)),
+            (Setting::MailboxSize, mailbox_sizes),
+            (Setting::StackSize, [theirs, ours].map(|shape| shape.stack_size)),
+            (Setting::ExecutableMemory, [theirs, ours].map(|shape| shape.executable_memory.into())),
+        ] {
+            if snapshot != sandbox {
+                return Err(RestoreError::Setting { setting, snapshot, sandbox });
+            }
         }
+        Ok(())
     }
-    Ok(())
 }
 
 impl From<RestoreMachineError> for RestoreError {

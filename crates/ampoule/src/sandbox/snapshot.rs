@@ -8,16 +8,17 @@ use ampoule_vmm::{Backend, HypervisorError, PAGE_SIZE, WithAdvice};
 use thiserror::Error;
 
 use super::Sandbox;
+use super::condition::Poison;
 use super::spawn::Spawn;
-use crate::error::{BuildError, remedy};
+use crate::conversation::{Checkpoint, Conversation};
+use crate::error::BuildError;
 use crate::image::Image;
 use crate::limits::Limits;
-use crate::machine::{Checkpoint, CheckpointError, Machine};
-use crate::termination::Termination;
+use crate::machine::CheckpointError;
 
 /// What a sandbox was between two calls: to [go back to](Sandbox::restore), and to [make others from](Self::spawn).
 ///
-/// Clones share it. It stays whole whatever becomes of the sandbox, and of the snapshots before and after it. It costs the
+/// Clones share it. It stays intact whatever becomes of the sandbox, and of the snapshots before and after it. It costs the
 /// memory of the pages that were written since the snapshot before it, and two file descriptors.
 ///
 /// ```no_run
@@ -51,16 +52,17 @@ struct State {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum SnapshotError {
-    /// The guest ended in an earlier call, or the sandbox could not be put back to an earlier state.
-    #[error("no snapshot is taken of a poisoned sandbox: {}", remedy(cause))]
+    /// The guest ended in an earlier call, or the sandbox could not be restored to an earlier state.
+    #[error("no snapshot is taken of a poisoned sandbox: {cause}")]
     Poisoned {
-        /// How it ended.
-        cause: Termination,
+        /// Why it is.
+        cause: Poison,
     },
     /// The hypervisor failed.
     #[error("the virtual machine's state could not be read: {0}")]
     Hypervisor(Arc<HypervisorError>),
-    /// The host cannot hold the snapshot, for lack of memory, files or mappings, or because a limit of the process's forbids it.
+    /// The host cannot hold the snapshot, for lack of memory, files or mappings, or because a limit of the process forbids
+    /// it.
     #[error("the host cannot hold the snapshot: {}", WithAdvice(.0))]
     Memory(std::io::Error),
 }
@@ -83,30 +85,30 @@ impl Sandbox {
     /// # Errors
     /// A [`SnapshotError`]; the sandbox is as it was.
     pub fn snapshot(&mut self) -> Result<Snapshot, SnapshotError> {
-        if let Some(cause) = self.condition.cause() {
+        if let Some(cause) = self.condition.poison() {
             return Err(SnapshotError::Poisoned { cause: cause.clone() });
         }
-        Snapshot::take(&self.image, &self.backend, self.limits, &mut self.machine)
+        Snapshot::take(&self.image, &self.backend, self.limits, &mut self.conversation)
     }
 }
 
 impl Snapshot {
-    /// Remembers what a machine is whose guest waits for a call.
+    /// Remembers what a guest is that waits for a call.
     pub(super) fn take(
         image: &Image,
         backend: &Arc<dyn Backend>,
         limits: Limits,
-        machine: &mut Machine,
+        conversation: &mut Conversation,
     ) -> Result<Self, SnapshotError> {
         Ok(Self(Arc::new(State {
             image: image.clone(),
             backend: Arc::clone(backend),
             limits,
-            checkpoint: machine.checkpoint()?,
+            checkpoint: conversation.checkpoint()?,
         })))
     }
 
-    /// A new sandbox that is what the snapshot is. It shares all pages with the snapshot, and with the other sandboxes that
+    /// A new sandbox in the state of the snapshot. It shares all pages with the snapshot, and with the other sandboxes that
     /// come from it, until it writes them.
     ///
     /// Its output goes to the log. Where the guest imports host functions, or the output is to go elsewhere, use
@@ -118,7 +120,7 @@ impl Snapshot {
         self.builder().build()
     }
 
-    /// Settings of a new sandbox that is what the snapshot is.
+    /// Settings of a new sandbox in the state of the snapshot.
     pub fn builder(&self) -> Spawn {
         Spawn::new(self.clone())
     }
@@ -157,7 +159,7 @@ impl SnapshotIdentity {
     }
 
     pub(super) fn is_of(&self, snapshot: &Snapshot) -> bool {
-        // As long as the weak reference is there, no other state is at its address.
+        // As long as the weak reference exists, no other state can have its address.
         ptr::eq(self.0.as_ptr(), Arc::as_ptr(&snapshot.0))
     }
 }

@@ -7,12 +7,12 @@ use ampoule_vmm::{HypervisorError, PageSet, WrittenPages};
 use super::*;
 use crate::address_space::model::After;
 
-/// Two mappings of so many pages each, whose frames alternate.
+/// Two mappings of `pages` pages each, whose frames alternate.
 fn interleaved(pages: u64) -> (AddressSpace, [GuestVirt; 2]) {
     interleaved_beside(pages, 1)
 }
 
-/// The same, beside so many free frames.
+/// The same, beside `free` free frames.
 fn interleaved_beside(pages: u64, free: usize) -> (AddressSpace, [GuestVirt; 2]) {
     let mut space = space(2 * pages as usize + free, 1024);
     let at = [0x1000_0000, 0x9000_0000].map(GuestVirt);
@@ -61,7 +61,7 @@ fn an_operation_on_scattered_memory_ends_soon_after_an_interruption() {
 }
 
 #[test]
-fn a_protection_that_cannot_be_ends_also_when_the_call_is_interrupted_while_it_is_put_back() {
+fn a_protection_that_fails_ends_even_when_the_call_is_interrupted_while_it_is_undone() {
     let outcomes = (0..9).map(|allowed| {
         let mut space = space(520, 5);
         let low = GuestVirt(0x10_0000);
