@@ -6,7 +6,7 @@ use std::rc::Rc;
 use ampoule_vmm::address_map::USER_START;
 use ampoule_vmm::{GuestVirt, PAGE_SIZE};
 
-use super::{Change, Model, PAGE, Page, STACK_BOTTOM, user_range};
+use super::{Change, GAP, GUARD, Model, PAGE, Page, user_range};
 use crate::address_space::{MapError, MappingKind, Movement, Placement, Protection};
 
 /// What a change that succeeds does.
@@ -161,15 +161,18 @@ impl Model {
         if len == 0 {
             return Err(MapError::InvalidRange);
         }
-        let mut end = STACK_BOTTOM;
+        self.highest_below(GAP, len).or_else(|| self.highest_below(GUARD, len)).ok_or(MapError::NoRoom)
+    }
+
+    fn highest_below(&self, mut end: u64, len: u64) -> Option<Range<u64>> {
         let mapped = self.pages.range(USER_START.0 / PAGE..end).rev().map(|(index, _)| *index);
         for below in mapped.chain([USER_START.0 / PAGE - 1]) {
             if end - (below + 1) >= len / PAGE {
-                return Ok(end - len / PAGE..end);
+                return Some(end - len / PAGE..end);
             }
             end = below;
         }
-        Err(MapError::NoRoom)
+        None
     }
 }
 

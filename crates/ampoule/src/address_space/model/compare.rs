@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use ampoule_vmm::address_map::{USER_END, USER_START};
 use ampoule_vmm::{GuestPhys, GuestVirt, PAGE_SIZE, PageAccess};
 
-use super::{ARENA, FRAMES, Model, PAGE, Page, RAM_BASE, STACK, STACK_BOTTOM, STACK_TOP};
+use super::{ARENA, FRAMES, GUARD, Model, PAGE, Page, RAM_BASE, STACK, STACK_TOP};
 use crate::address_space::{AddressSpace, Location};
 use crate::page::{Frame, Page as PageNumber};
 
@@ -22,12 +22,10 @@ impl Model {
         for (index, page) in &self.pages {
             compare_page(space, *index, page, &mut used);
         }
-        let beside_stack = (STACK_BOTTOM - 1..STACK_BOTTOM + 1).chain(STACK.start - 2..USER_END.0 / PAGE);
+        let beside_stack = (GUARD - 1..GUARD + 1).chain(STACK.start - 2..USER_END.0 / PAGE);
         for index in (ARENA.start - 16..ARENA.end + 16).chain(beside_stack) {
             if !self.pages.contains_key(&index) {
-                let is_guard = (STACK_BOTTOM..STACK.start).contains(&index);
-                let expected = if is_guard { Location::StackGuard } else { Location::Unmapped };
-                assert_eq!(space.describe(address(index)), expected);
+                assert_eq!(space.describe(address(index)), Location::Unmapped);
                 assert_eq!(space.tables.translate(address(index)), None);
             }
         }

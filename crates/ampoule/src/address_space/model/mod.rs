@@ -78,7 +78,7 @@ impl Model {
 
     /// Whether nothing is mapped, and nothing is kept for the stack.
     fn is_vacant(&self, range: &Range<u64>) -> bool {
-        self.is_unmapped(range) && (range.end <= STACK_BOTTOM || range.start >= STACK_TOP)
+        self.is_unmapped(range) && (range.end <= GUARD || range.start >= STACK_TOP)
     }
 
     fn is_full(&self, range: &Range<u64>) -> bool {
@@ -128,11 +128,13 @@ const IMAGE: [(u64, Protection); 2] =
 /// Where the heap begins, in bytes.
 pub(crate) const HEAP: u64 = (ARENA.start + 12) * PAGE;
 
-/// The pages that are kept for the stack, how many of them are mapped at first, and the first one of the gap below.
+/// The pages that are kept for the stack, how many of them are mapped at first, and the first ones of the guard and of the gap
+/// below.
 pub(crate) const STACK: Range<u64> = STACK_TOP - 40..STACK_TOP;
 const STACK_TOP: u64 = USER_END.0 / PAGE - 1;
 const STACK_USED: u64 = 2;
-const STACK_BOTTOM: u64 = STACK.start - 256;
+const GUARD: u64 = STACK.start - 256;
+const GAP: u64 = USER_END.0 / 2 / PAGE;
 
 const RAM_BASE: GuestPhys = GuestPhys(0x1_0000_0000);
 
