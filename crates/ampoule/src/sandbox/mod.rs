@@ -110,6 +110,11 @@ impl Sandbox {
         &self.image
     }
 
+    /// What messages and the log call the sandbox; see [`Builder::name`].
+    pub fn name(&self) -> &str {
+        self.conversation.machine().origin().name()
+    }
+
     /// Why the sandbox refuses calls, if it does.
     pub fn poisoned(&self) -> Option<&Poison> {
         self.condition.poison()
@@ -170,6 +175,7 @@ impl Sandbox {
 impl fmt::Debug for Sandbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sandbox")
+            .field("name", &self.name())
             .field("image", &self.image.name())
             .field("condition", &self.condition)
             .finish_non_exhaustive()
