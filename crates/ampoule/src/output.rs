@@ -103,6 +103,7 @@ impl Output {
 
     /// Notes that a call has ended: a line without its end is logged, and the next call has events of its own. A writer keeps
     /// its buffer.
+    #[inline]
     pub(crate) fn call_ended(&mut self, origin: &Origin, stream: Stream) {
         match &mut self.0 {
             Kind::Log(log) => log.call_ended(origin, stream),
