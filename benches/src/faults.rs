@@ -38,6 +38,13 @@ pub(crate) fn measure(bench: &mut Bench, image: &Image) -> Result<(), Box<dyn Er
         sandbox.reset()?;
         Ok(time)
     })?;
+    bench.times_alone("text of a fault, the first of its image", 4, || {
+        let mut sandbox = build(&Image::embedded(ampoule::include_guest!("calls"))?)?;
+        let error = sandbox.call::<()>("fault", ()).expect_err("the guest faults");
+        let start = Instant::now();
+        black_box(error.to_string());
+        Ok(start.elapsed())
+    })?;
     bench.times("text of a fault", 4, &mut sandbox, |sandbox| {
         let error = sandbox.call::<()>("fault", ()).expect_err("the guest faults");
         let start = Instant::now();

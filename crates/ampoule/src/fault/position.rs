@@ -37,7 +37,7 @@ impl Position {
     /// The calls that led there, with the names and source lines that the image has. They are read from the image the first
     /// time, which takes milliseconds unless they were read before for another error.
     pub fn backtrace(&self) -> &Backtrace {
-        self.0.backtrace.get_or_init(|| self.symbols().name(&self.0.stack))
+        self.0.backtrace.get_or_init(|| self.symbols().name_with(&self.0.stack, self.0.executable.names()))
     }
 
     /// Whether the guest was in a function that can be named.
