@@ -82,7 +82,7 @@ pub use blame::Blame;
 pub use conversation::ProtocolViolation;
 pub use error::{BuildError, CallError, HostFunctionSetting, Payload};
 pub use fault::{EndlessWait, Fault, FaultAccess, FaultKind, FaultTarget, GuestPanic, Position};
-pub use host_function::HostFunction;
+pub use host_function::{HostFunction, HostFunctionError};
 pub use image::{EmbeddedImage, Image, ImageError};
 pub use interrupt::{InterruptHandle, InterruptSignal, InterruptSignalError, KillOutcome, RunningCall};
 pub use limits::{ExceededLimit, Limits};

@@ -14,7 +14,7 @@ use super::host_side::HostSide;
 use super::snapshot::Snapshot;
 use crate::conversation::{Conversation, Imports};
 use crate::error::{BuildError, HostFunctionSetting};
-use crate::host_function::HostFunction;
+use crate::host_function::{HostFunction, HostFunctionError};
 use crate::image::Image;
 use crate::limits::Limits;
 use crate::machine::{MachineConfig, Shape};
@@ -112,7 +112,7 @@ impl Builder {
     where
         F: HostFunction<P, Result<R, E>>,
         R: Serialize,
-        E: fmt::Display,
+        E: HostFunctionError,
     {
         self.host.add_fallible_function(name.into(), function);
         self

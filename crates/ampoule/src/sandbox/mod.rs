@@ -76,7 +76,8 @@ impl Sandbox {
     /// Calls a guest function and waits for its result.
     ///
     /// The name is looked up on every call; the types are checked on the first one. [`typed_fn`](Self::typed_fn) does
-    /// both once.
+    /// both once. The result owns what it holds: `String` instead of `&str`, of which the compiler would say that `Deserialize`
+    /// is not general enough.
     ///
     /// # Errors
     /// A [`CallError`]. Unless [`CallError::poisons`] says otherwise, the sandbox can be called again.

@@ -10,7 +10,7 @@ use super::host_side::HostSide;
 use super::snapshot::Snapshot;
 use crate::conversation::Conversation;
 use crate::error::{BuildError, HostFunctionSetting};
-use crate::host_function::HostFunction;
+use crate::host_function::{HostFunction, HostFunctionError};
 use crate::limits::Limits;
 use crate::output::Output;
 
@@ -46,7 +46,7 @@ impl Spawn {
     where
         F: HostFunction<P, Result<R, E>>,
         R: Serialize,
-        E: fmt::Display,
+        E: HostFunctionError,
     {
         self.host.add_fallible_function(name.into(), function);
         self
