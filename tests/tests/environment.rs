@@ -244,9 +244,9 @@ fn select_sleeps() {
 #[test]
 fn the_end_by_a_signal_says_that_handlers_are_not_run() {
     let fault = ending(calls_sandbox(), "raise_handled", libc::SIGUSR1);
-    assert_eq!(fault, "SIGUSR1, for which it has a handler: the handlers of signals are not run in a guest");
+    assert_eq!(fault, "SIGUSR1, for which it has a handler; the handlers of signals are not run in a guest");
     let fault = ending(calls_sandbox(), "raise_handled", libc::SIGABRT);
-    assert_eq!(fault, "SIGABRT, for which it has a handler: the handlers of signals are not run in a guest");
+    assert_eq!(fault, "SIGABRT, for which it has a handler; the handlers of signals are not run in a guest");
 }
 
 #[test]
@@ -286,7 +286,7 @@ fn waiting_for_an_alarm_is_told_as_what_it_is() {
     let fault = ending(calls_builder().stdout(stdout).build().unwrap(), "alarm_and_pause", 1);
     assert_eq!(
         fault,
-        "wait for a signal that never comes: a guest gets no signals but its own, and its timers do not run"
+        "wait for a signal that never comes; a guest gets no signals but its own, and its timers do not run"
     );
     assert_eq!(out.take_string(), "alarm returned 0\n");
 }

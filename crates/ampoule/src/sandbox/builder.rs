@@ -13,8 +13,8 @@ use super::condition::Condition;
 use super::host_side::HostSide;
 use super::snapshot::Snapshot;
 use crate::conversation::{Conversation, Imports};
-use crate::error::BuildError;
-use crate::host_function::HostFunction;
+use crate::error::{BuildError, HostFunctionSetting};
+use crate::host_function::{HostFunction, HostFunctionError};
 use crate::image::Image;
 use crate::limits::Limits;
 use crate::machine::{MachineConfig, Shape};
@@ -35,7 +35,7 @@ impl Builder {
         Self {
             image: image.clone(),
             hypervisor: None,
-            host: HostSide::new(Limits::new().output(16 << 20)),
+            host: HostSide::new(Limits::new().output(16 << 20), HostFunctionSetting::Builder),
             machine: MachineConfig {
                 shape: Shape { memory_limit: 64 << 20, stack_size: 8 << 20, executable_memory: false, shared: None },
                 arguments: vec![program_name(image)],
@@ -171,9 +171,17 @@ impl Builder {
     where
         F: HostFunction<P, Result<R, E>>,
         R: Serialize,
-        E: fmt::Display,
+        E: HostFunctionError,
     {
         self.host.add_fallible_function(name.into(), function);
+        self
+    }
+
+    /// What messages and the log call the sandbox.
+    ///
+    /// Default: the last part of the image's [name](Image::name), and a number that no other sandbox of the process has.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.host.set_name(name.into());
         self
     }
 

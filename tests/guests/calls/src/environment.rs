@@ -18,6 +18,21 @@ fn print_and_flush(text: &str) -> std::io::Result<()> {
     std::io::stdout().flush()
 }
 
+/// Prints with C's own streams, and leaves the text in their buffer.
+#[export]
+fn print_by_printf_only(text: &str) {
+    let text = CString::new(text).unwrap_or_default();
+    // SAFETY: the format takes one string.
+    unsafe { libc::printf(c"%s".as_ptr(), text.as_ptr()) };
+}
+
+/// Prints text that need not end a line, and panics.
+#[export]
+fn print_and_panic(text: &str) {
+    print!("{text}");
+    panic!("after the text");
+}
+
 #[export]
 fn print_error(text: &str) {
     eprint!("{text}");
