@@ -4,11 +4,13 @@
 //! cargo run --release -p ampoule-bench [PART ...]
 //! ```
 //!
-//! Parts are `calls`, `faults`, `snapshots`, `pool`, `mappings`, `payloads`, `share` and `memory`; without any, all are measured.
+//! Parts are `calls`, `faults`, `snapshots`, `pool`, `mappings`, `payloads`, `share`, `clock` and `memory`; without any, all
+//! are measured.
 //!
 //! Every row is measured in short turns that alternate with turns of the floor, so that both see the same machine; the
 //! ratio is that of their medians. Exits and vCPU ioctls are counted, and do not depend on the machine.
 
+mod clock;
 mod faults;
 mod floor;
 mod mappings;
@@ -51,7 +53,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 type Measure = fn(&mut Bench, &Image) -> Result<(), Box<dyn Error>>;
 
 /// What can be measured, in this order.
-const PARTS: [(&str, Measure); 8] = [
+const PARTS: [(&str, Measure); 9] = [
     ("calls", calls),
     ("faults", faults::measure),
     ("snapshots", snapshots::measure),
@@ -59,6 +61,7 @@ const PARTS: [(&str, Measure); 8] = [
     ("mappings", |bench, _| mappings::measure(bench)),
     ("payloads", |_, _| payloads::measure()),
     ("share", |_, image| share::measure(image)),
+    ("clock", |_, image| clock::measure(image)),
     ("memory", |_, image| memory::measure(image)),
 ];
 

@@ -68,6 +68,7 @@ pub use address::{GuestPhys, GuestVirt, PAGE_SIZE};
 pub use arch::address_map;
 pub use arch::exception;
 pub use arch::shim::DOORBELL;
+pub use arch::vdso;
 pub use hypervisor::{
     Counters, Exit, Hypervisor, HypervisorError, Interrupt, OpenError, Statistics, StatisticsReader, Vcpu, Vm,
     WriteTracking,

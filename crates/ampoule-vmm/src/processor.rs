@@ -488,6 +488,12 @@ impl Behaviour {
     pub fn hardware_capabilities(&self) -> [u64; 2] {
         arch::processor::hardware_capabilities(&self.0)
     }
+
+    /// Whether the processor's counter that guests read is the one that the host reads ([`vdso::counter`](crate::vdso::counter)),
+    /// and that the host's own clocks go by.
+    pub fn shares_counter(&self) -> bool {
+        self.0.counter
+    }
 }
 
 impl fmt::Display for Behaviour {

@@ -21,8 +21,8 @@ use crate::limits::ExceededLimit;
 use crate::machine::{CheckpointError, RestoreMachineError};
 use crate::signature::{Parameters, Signature, SignatureError};
 use crate::{
-    BuildError, CallError, GuestPanic, HostFunctionSetting, InterruptSignalError, LoadError, Payload, Poison,
-    PoolError, RestoreError, Setting, SnapshotError, StartText, Termination, image,
+    BuildError, CallError, ClockError, GuestPanic, HostFunctionSetting, InterruptSignalError, LoadError, Payload,
+    Poison, PoolError, RestoreError, Setting, SnapshotError, StartText, Termination, image,
 };
 use ampoule_symbols::Symbols;
 
@@ -52,6 +52,7 @@ fn errors_of_a_build_say_everything_once() {
     for setting in [HostFunctionSetting::Spawn, HostFunctionSetting::Pool] {
         check(&missing(setting, Some("lob".to_owned())));
     }
+    each_variant!(ClockError { ClockError::HostTime => ClockError::HostTime });
     each_variant!(LoadError {
         LoadError::Memory(_) => LoadError::Memory(refusal()),
         LoadError::MemoryLimit { .. } => LoadError::MemoryLimit { needed: 2, limit: 1 },

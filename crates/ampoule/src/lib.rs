@@ -47,6 +47,7 @@ mod address_space;
 mod arguments;
 mod arity;
 mod blame;
+mod clock;
 mod conversation;
 mod error;
 #[cfg(test)]
@@ -79,6 +80,7 @@ pub use ampoule_symbols::{Backtrace, Frame, ImagePlace, Omission};
 pub use ampoule_vmm::{HypervisorError, OpenError, Registers};
 pub use arguments::{Arguments, Borrowed, Parameter, Parameters};
 pub use blame::Blame;
+pub use clock::Clock;
 pub use conversation::ProtocolViolation;
 pub use error::{BuildError, CallError, HostFunctionSetting, Payload};
 pub use fault::{EndlessWait, Fault, FaultAccess, FaultKind, FaultTarget, GuestPanic, Position};
@@ -90,7 +92,7 @@ pub use loader::{LoadError, StartText};
 pub use output::{Captured, Output};
 pub use pool::{Pool, PoolBuilder, PoolError, PoolStats, PooledSandbox};
 pub use sandbox::{
-    Builder, Call, Poison, RestoreError, Sandbox, Setting, Snapshot, SnapshotError, Spawn, Stats, TypedFn,
+    Builder, Call, ClockError, Poison, RestoreError, Sandbox, Setting, Snapshot, SnapshotError, Spawn, Stats, TypedFn,
 };
 pub use termination::Termination;
 

@@ -23,10 +23,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use kvm_bindings::{CpuId, KVM_API_VERSION, KVM_MAX_CPUID_ENTRIES};
 
 use crate::hypervisor::{Hypervisor, HypervisorError, Vm};
+use crate::linux::clock_source;
 use crate::linux::process::PerProcess;
 use crate::linux::uninterrupted::{uninterrupted, without_signals};
 use crate::x86_64::capabilities::Capabilities;
 use crate::x86_64::probe::{Features, Trials, probe};
+use crate::x86_64::vdso::CLOCK_SOURCE;
 
 pub use detection::{Detection, Extension, Needed, Processor};
 pub use open_error::{DeviceAccess, DeviceGroup, OpenError};
@@ -102,6 +104,7 @@ impl Kvm {
             fsgsbase: cpuid::has_fsgsbase(&device.cpuid),
             umip: cpuid::has_umip(&device.cpuid),
             xcr0: device.xcr0,
+            steady_counter: clock_source::is_named(CLOCK_SOURCE),
         };
         let trials = detection.trials.insert(Trials::default());
         // A trial that was ended by a signal would show nothing, but look like a fault of the hypervisor.

@@ -11,6 +11,7 @@ use crate::hypervisor::{Counters, Exit, HypervisorError, Interrupt, Operation, S
 use crate::linux::uninterrupted::uninterrupted;
 use crate::x86_64::capabilities::{Capabilities, PortAccess};
 use crate::x86_64::registers::{FpuState, Regs, SpecialRegs, SyscallEntry};
+use crate::x86_64::vdso;
 
 use super::run_page::RunPage;
 use super::shared;
@@ -88,7 +89,7 @@ impl KvmVcpu {
         let entry = self.entry;
         // The kernel lets the counter of each virtual machine begin at 0, and a guest that resumes in a new one may remember
         // a higher count. So each shows the host's.
-        let now = time_stamp();
+        let now = vdso::counter();
         let values = [(STAR, entry.star), (LSTAR, entry.lstar), (FMASK, entry.flag_mask), (TSC, now)];
         let entries = values.map(|(index, data)| kvm_msr_entry { index, data, ..Default::default() });
         let registers = Msrs::from_entries(&entries).expect("four entries are not too many");
@@ -228,12 +229,6 @@ impl Vcpu for KvmVcpu {
         let fd = unsafe { BorrowedFd::borrow_raw(self.fd.as_raw_fd()) };
         Ok(Some(Box::new(KvmStatistics::open(fd, self.machine.clone())?)))
     }
-}
-
-/// The host's time-stamp counter.
-fn time_stamp() -> u64 {
-    // SAFETY: every x86-64 processor has the instruction, which has no effect but its result.
-    unsafe { std::arch::x86_64::_rdtsc() }
 }
 
 /// `_IO(KVMIO, 0x80)` in `linux/kvm.h`.

@@ -22,6 +22,8 @@ pub struct Capabilities {
     /// Whether ring 3 can use protection keys, and so take from itself what its page tables allow, although the guest's CR4 does
     /// not enable them.
     pub protection_keys: bool,
+    /// Whether ring 3 reads the host's time-stamp counter, and the host's own clocks go by that.
+    pub counter: bool,
     /// The register state that guests may use, as bits of XCR0; 0 when the processor has no XSAVE.
     pub xcr0: u64,
 }
@@ -72,7 +74,8 @@ impl Capabilities {
 
 impl fmt::Display for Capabilities {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Capabilities { ports, syscall, fsgsbase, base_instructions, umip, paging, protection_keys, xcr0 } = self;
+        let Capabilities { ports, syscall, fsgsbase, base_instructions, umip, paging, protection_keys, counter, xcr0 } =
+            self;
         let fsgsbase = match (fsgsbase, base_instructions) {
             (true, true) => "with FSGSBASE",
             (true, false) => "with FSGSBASE that does not work",
@@ -81,10 +84,11 @@ impl fmt::Display for Capabilities {
         };
         let umip = if *umip { "with" } else { "without" };
         let keys = if *protection_keys { "with" } else { "without" };
+        let counter = if *counter { "with" } else { "without" };
         write!(
             f,
             "ring 3 reaches its ports through {ports}; syscall {syscall}; {fsgsbase}; {umip} UMIP; {paging}; \
-             {keys} protection keys; XCR0 {xcr0:#x}"
+             {keys} protection keys; {counter} a clock; XCR0 {xcr0:#x}"
         )
     }
 }
@@ -134,12 +138,13 @@ mod tests {
             umip: true,
             paging: Paging::Nested,
             protection_keys: false,
+            counter: true,
             xcr0: 7,
         };
         assert_eq!(
             capabilities.to_string(),
             "ring 3 reaches its ports through the I/O bitmap of an available task; syscall enters ring 0; with FSGSBASE; \
-             with UMIP; nested paging; without protection keys; XCR0 0x7"
+             with UMIP; nested paging; without protection keys; with a clock; XCR0 0x7"
         );
     }
 
@@ -149,10 +154,17 @@ mod tests {
             [(PortAccess::Bitmap, 0), (PortAccess::BitmapOfAvailableTask, 0), (PortAccess::PrivilegeLevel, 0x3000)]
         {
             let syscall = SyscallRing::Ring0;
-            let (paging, protection_keys) = (Paging::Nested, false);
-            let (fsgsbase, base_instructions, umip) = (true, true, false);
-            let capabilities =
-                Capabilities { ports, syscall, fsgsbase, base_instructions, umip, paging, protection_keys, xcr0: 7 };
+            let capabilities = Capabilities {
+                ports,
+                syscall,
+                fsgsbase: true,
+                base_instructions: true,
+                umip: false,
+                paging: Paging::Nested,
+                protection_keys: false,
+                counter: true,
+                xcr0: 7,
+            };
             assert_eq!(capabilities.user_flags(), flags);
         }
     }

@@ -9,3 +9,4 @@ pub mod probe;
 pub mod processor;
 pub mod registers;
 pub mod shim;
+pub mod vdso;

@@ -1,7 +1,8 @@
 //! Finds out how guests behave on the hypervisor at hand, by running one.
 //!
 //! Hypervisors differ in what the I/O bitmap of the task state segment does, in which ring `syscall` arrives, in whether
-//! `wrfsbase` works, and in what they remember of page tables. Asking a tiny guest is safer than knowing hypervisors by name.
+//! `wrfsbase` works, in what they remember of page tables, and in which counter ring 3 reads. Asking a tiny guest is safer
+//! than knowing hypervisors by name.
 
 mod trial;
 
@@ -18,8 +19,9 @@ use crate::x86_64::registers::Regs;
 use crate::x86_64::shim::{
     DOORBELL_PORT, OWN_TABLES, SYSCALL_PORT, SYSTEM_BASE, SYSTEM_END, System, initial_flags, syscall_return,
 };
+use crate::x86_64::vdso;
 
-pub use trial::{Outcome, SyscallTrial, Trial, Trials};
+pub use trial::{CounterTrial, Outcome, SyscallTrial, Trial, Trials};
 
 /// Runs a guest on virtual machines that `create_vm` makes for supposed capabilities, of which the processor's features are
 /// known, and reports what it can do. What was tried stands in `trials` however it ends.
@@ -29,7 +31,7 @@ pub(crate) fn probe(
     create_vm: impl Fn(Capabilities) -> Result<Box<dyn Vm>, HypervisorError>,
 ) -> Result<Capabilities, ProbeError> {
     for ports in trial::WAYS {
-        let Features { fsgsbase, umip, xcr0 } = features;
+        let Features { fsgsbase, umip, xcr0, steady_counter } = features;
         let supposed = Capabilities {
             ports,
             syscall: SyscallRing::Ring0,
@@ -38,9 +40,11 @@ pub(crate) fn probe(
             umip,
             paging: Paging::Shadowed,
             protection_keys: false,
+            counter: false,
             xcr0,
         };
         trials.begin(ports);
+        let before = vdso::counter();
         let mut guest = Guest::new(create_vm(supposed)?, &supposed)?;
         let outcome = run(&mut *guest.vcpu, DOORBELL_PORT)?;
         trials.end(outcome);
@@ -49,7 +53,8 @@ pub(crate) fn probe(
             let base_instructions = base_instructions(&mut *guest.vcpu, trials)?;
             let paging = *trials.paging.insert(guest.paging()?);
             let protection_keys = guest.protection_keys(trials)?;
-            return Ok(Capabilities { syscall, base_instructions, paging, protection_keys, ..supposed });
+            let counter = steady_counter && guest.shares_counter(before, trials)?;
+            return Ok(Capabilities { syscall, base_instructions, paging, protection_keys, counter, ..supposed });
         }
     }
     Err(ProbeError::NoPort)
@@ -61,6 +66,8 @@ pub(crate) struct Features {
     pub(crate) fsgsbase: bool,
     pub(crate) umip: bool,
     pub(crate) xcr0: u64,
+    /// Whether the host's own clocks go by its time-stamp counter.
+    pub(crate) steady_counter: bool,
 }
 
 /// Why a hypervisor cannot run guests. What led to it is in the [`Trials`].
@@ -158,8 +165,8 @@ impl Guest {
         Ok(Guest { vcpu, vm, system, tables, memory, rflags })
     }
 
-    /// Puts the table of one place to use at another, and a new one in its old place. Who sees that without a flush walks the
-    /// tables himself.
+    /// Puts the table of one place to use at another, and a new one in its old place. Who sees that without a flush walks
+    /// the tables himself.
     fn paging(&mut self) -> Result<Paging, ProbeError> {
         let [one, other] = DATA;
         self.map(FIRST_PLACE, one);
@@ -188,6 +195,17 @@ impl Guest {
         let outcome = run(&mut *self.vcpu, DOORBELL_PORT)?;
         trials.protection_keys = Some(outcome);
         Ok(outcome == Outcome::Left)
+    }
+
+    /// Whether the guest, which was made after the host's counter stood at `before`, reads the same counter.
+    fn shares_counter(&mut self, before: u64, trials: &mut Trials) -> Result<bool, ProbeError> {
+        let rip = START.0 + READ_COUNTER as u64;
+        self.vcpu.set_regs(&Regs { rip, rflags: self.rflags, ..Regs::default() });
+        let outcome = run(&mut *self.vcpu, DOORBELL_PORT)?;
+        let read = self.vcpu.regs().rax;
+        let shared = outcome == Outcome::Left && (before..=vdso::counter()).contains(&read);
+        trials.counter = Some(CounterTrial { outcome, shared });
+        Ok(shared)
     }
 
     fn map(&mut self, at: GuestVirt, page: usize) {
@@ -263,7 +281,7 @@ const DATA: [usize; 2] = [1, 2];
 /// What the trial guest makes the base of FS.
 const BASE: u32 = 0x1234_5000;
 
-const CODE: [u8; 33] = [
+const CODE: [u8; 44] = [
     // out DOORBELL_PORT, al
     0xe6,
     DOORBELL_PORT as u8,
@@ -308,6 +326,21 @@ const CODE: [u8; 33] = [
     // out DOORBELL_PORT, al
     0xe6,
     DOORBELL_PORT as u8,
+    // rdtsc
+    0x0f,
+    0x31,
+    // shl rdx, 32
+    0x48,
+    0xc1,
+    0xe2,
+    0x20,
+    // or rax, rdx
+    0x48,
+    0x09,
+    0xd0,
+    // out DOORBELL_PORT, al
+    0xe6,
+    DOORBELL_PORT as u8,
 ];
 
 /// Where the trial guest reads what lies at RDX.
@@ -315,6 +348,9 @@ const READ: usize = 23;
 
 /// Where the trial guest reads its protection keys.
 const READ_KEYS: usize = 28;
+
+/// Where the trial guest reads the time-stamp counter.
+const READ_COUNTER: usize = 33;
 
 #[cfg(test)]
 mod tests;

@@ -38,6 +38,7 @@ pub(crate) const BEHAVIOURS: &[Behaviour] = &[
     ("AVX-512, which is hidden from guests", avx_512),
     ("`rdpid`", rdpid),
     ("`rdtscp`", || run(&[0x0f, 0x01, 0xf9])),
+    ("`rdtsc` with CR4.TSD set", counter_disabled),
     ("`rdrand`", || run(&[0x0f, 0xc7, 0xf0])),
     ("`rdpmc`", || run(&[0x0f, 0x33])),
     ("`sgdt`", || prevented_by_umip(&[0x0f, 0x01, 0x44, 0x24, 0xe0])),
@@ -75,6 +76,12 @@ fn describe(end: End) -> String {
         End::Shutdown => "shutdown".to_owned(),
         End::Other => "other exit".to_owned(),
     }
+}
+
+fn counter_disabled() -> String {
+    let mut guest = Guest::new(&[0x0f, 0x31]);
+    guest.set_special(|special| special.cr4 |= CR4_TSD);
+    describe(guest.end())
 }
 
 /// Of an instruction that shows a register of ring 0.
@@ -222,6 +229,8 @@ const SIMD_DIVISION: [u8; 10] = [0x6a, 0x00, 0x0f, 0xae, 0x14, 0x24, 0xf3, 0x0f,
 const NAMES: [(u8, &str); 9] =
     [(1, "#DB"), (6, "#UD"), (8, "#DF"), (11, "#NP"), (12, "#SS"), (13, "#GP"), (14, "#PF"), (17, "#AC"), (19, "#XF")];
 
+// Bits of control registers (AMD64 Architecture Programmer's Manual, volume 2, sections 3.1.3 and 3.1.7).
+const CR4_TSD: u64 = 1 << 2;
 const EFER_SCE: u64 = 1;
 
 /// The type of a 64-bit task state segment that is not busy.

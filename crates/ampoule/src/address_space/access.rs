@@ -44,6 +44,14 @@ impl AddressSpace {
         Ok(())
     }
 
+    /// Writes what lies in a window, whatever the guest may do with it; nothing where there is none.
+    pub(crate) fn write_window(&self, at: GuestVirt, from: &[u8]) {
+        if let Some(window) = self.window_at(at) {
+            let into = (at.0 - window.at.0) as usize;
+            window.region.write(window.offset + into, from).expect(WITHIN);
+        }
+    }
+
     /// Gives fresh pages their contents, whatever the guest may do with them.
     ///
     /// # Errors

@@ -23,6 +23,18 @@ impl AddressSpace {
         self.map_vacant(range, Mapping { kind: MappingKind::Image, protection })
     }
 
+    /// Maps pages for the library of the host's, below the stack, and returns where.
+    ///
+    /// # Errors
+    ///
+    /// As for [`map_image`](Self::map_image).
+    pub(crate) fn map_vdso(&mut self, len: u64) -> Result<GuestVirt, MapError> {
+        let range = self.find_room(len)?;
+        let at = range.start.address();
+        self.map_vacant(range, Mapping { kind: MappingKind::Vdso, protection: Protection::ReadExecute })?;
+        Ok(at)
+    }
+
     /// Maps fresh memory, as `mmap` does. `len` is rounded up to whole pages.
     ///
     /// # Errors

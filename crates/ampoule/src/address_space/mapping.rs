@@ -58,6 +58,8 @@ pub(crate) enum MappingKind {
     Stack,
     /// What `mmap` has made.
     Anonymous,
+    /// The library of the host's that the guest finds in its memory.
+    Vdso,
 }
 
 /// A range of pages with one purpose and one protection.

@@ -62,6 +62,7 @@ impl Mailbox {
             host_only: HostOnly { len: layout.guest_line(), kept: Layout::INBOUND },
             areas: layout.areas(),
             description: Layout::INFO_PAGE,
+            time_page: Layout::TIME_PAGE,
         }
     }
 
@@ -107,7 +108,7 @@ impl Mailbox {
             output: address(self.layout.output().start),
             output_len: Layout::OUTPUT_LEN as u64,
         };
-        let mut bytes = [0; Layout::INBOUND];
+        let mut bytes = [0; Layout::TIME_PAGE];
         bytes[..InfoPage::LEN].copy_from_slice(&page.to_bytes());
         self.write(Layout::INFO_PAGE, &bytes);
     }
@@ -235,9 +236,8 @@ impl Mailbox {
 
     /// Zeroes everything that was exchanged, and returns the range that the guest may have written.
     pub(crate) fn wipe(&mut self, memory: &mut GuestMemory) -> Range<usize> {
-        let by_host = Layout::HOST_LINE..self.layout.inbound().end;
         let by_both = self.layout.guest_line()..self.layout.len();
-        for said in [&by_host, &by_both] {
+        for said in [&(Layout::HOST_LINE..Layout::TIME_PAGE), &self.layout.inbound(), &by_both] {
             memory.clear_reserved(said).expect(WITHIN);
         }
         by_both

@@ -4,9 +4,10 @@ use ampoule_vmm::x86_64::paging::PageTables;
 use ampoule_vmm::{GuestPhys, GuestVirt, HostOnly, PAGE_SIZE, Region, TrackedRegion};
 
 use crate::address_space::{AddressSpace, Parts, Placement, Protection};
+use crate::clock::Clock;
 use crate::guest_memory::GuestMemory;
 use crate::output::Stream;
-use crate::personality::linux::{LinuxProcess, ProcessConfig};
+use crate::personality::linux::{ClockConfig, LinuxProcess, ProcessConfig};
 use crate::personality::{Outcome, OutputLimitReached, Personality, Streams, SystemCall};
 
 use super::take;
@@ -29,7 +30,8 @@ pub fn system_calls(steps: &[u8]) {
     space.map_stack(STACK_SIZE, PAGE_SIZE as u64).expect("there is room for the stack");
     let data = Placement::FixedVacant(GuestVirt(DATA));
     space.map_anonymous(PAGE_SIZE as u64, data, Protection::ReadWrite).expect("there is room for a page");
-    let mut process = LinuxProcess::new(ProcessConfig { stack_size: STACK_SIZE, chance: *b"dice" });
+    let clock = ClockConfig { clock: Clock::Real, page: None, shares_counter: false };
+    let mut process = LinuxProcess::new(ProcessConfig { stack_size: STACK_SIZE, chance: *b"dice", clock });
 
     let mut rest = steps;
     let mut last = 0;
@@ -42,7 +44,7 @@ pub fn system_calls(steps: &[u8]) {
                 let _ = space.write(GuestVirt(at), take(&mut rest, usize::from(step)));
             }
             8 => process = process.suspended(),
-            9 => process.resume(),
+            9 => process.resume(&space),
             _ => {
                 let number = take(&mut rest, 2).iter().fold(0, |number, &byte| number << 8 | u64::from(byte)) % NUMBERS;
                 let arguments = [(); 6].map(|()| argument(&mut rest, last));

@@ -13,6 +13,8 @@ pub(crate) struct SharedMemory {
     pub(crate) areas: [SharedArea; 2],
     /// Where in it the description lies whose address the guest is given.
     pub(crate) description: usize,
+    /// Where in it the guest reads its clocks.
+    pub(crate) time_page: usize,
 }
 
 /// A part of the shared memory, all of which the guest sees with the same permissions.

@@ -12,11 +12,12 @@ use ampoule_vmm::address_map::USER_END;
 use ampoule_vmm::{Contents, GuestVirt, PAGE_SIZE};
 use linux_raw_sys::auxvec::{
     AT_BASE, AT_CLKTCK, AT_EGID, AT_ENTRY, AT_EUID, AT_FLAGS, AT_GID, AT_HWCAP, AT_HWCAP2, AT_PAGESZ, AT_PHDR,
-    AT_PHENT, AT_PHNUM, AT_SECURE, AT_UID,
+    AT_PHENT, AT_PHNUM, AT_SECURE, AT_SYSINFO_EHDR, AT_UID,
 };
 
 use crate::address_space::{AddressSpace, MapError, Placement, Protection};
 use crate::image::{Executable, Permissions, Segment};
+use crate::personality::linux::vdso;
 
 use self::start_block::StartBlock;
 
@@ -33,6 +34,8 @@ pub(crate) struct StartInfo<'a> {
     pub(crate) random: [u8; 16],
     /// The address of the ABI's info page, for [`AT_AMPOULE`], if there is one.
     pub(crate) info_page: Option<GuestVirt>,
+    /// Where it reads its clocks, by the library whose address is in `AT_SYSINFO_EHDR`; without this it has none.
+    pub(crate) time_page: Option<GuestVirt>,
     /// The most that the stack may grow to, in bytes.
     pub(crate) stack_size: usize,
     /// The processor's features, for `AT_HWCAP` and `AT_HWCAP2`.
@@ -54,9 +57,10 @@ pub(crate) fn load(
     space: &mut AddressSpace,
     start: &StartInfo<'_>,
 ) -> Result<Start, LoadError> {
-    let block = start_block(executable, start)?;
+    let mut block = start_block(executable, start)?;
     let stack_used = (block.len() as u64 + STACK_ROOM).min(start.stack_size as u64);
-    check_memory(executable, space, stack_used)?;
+    let vdso = start.time_page.map(vdso::image);
+    check_memory(executable, space, stack_used + vdso.as_ref().map_or(0, |_| PAGE))?;
 
     let top =
         space.map_stack(start.stack_size as u64, stack_used).map_err(|error| stack_error(&error, start.stack_size))?;
@@ -75,6 +79,11 @@ pub(crate) fn load(
     let contents = Contents::of_parts(memory.pages(), parts);
     memory.show(&contents).map_err(LoadError::Memory)?;
     space.place_heap(GuestVirt(end.0.next_multiple_of(PAGE)));
+    if let Some(image) = vdso {
+        let at = space.map_vdso(image.len() as u64).map_err(|_| LoadError::PageTables { address: 0, size: PAGE })?;
+        space.initialize(at, &image).expect("the pages were mapped for it");
+        block.auxiliary(AT_SYSINFO_EHDR, at.0);
+    }
 
     let (stack_pointer, bytes) = block.place(top);
     space.initialize(stack_pointer, &bytes).expect("the used part of the stack holds the start block");

@@ -196,6 +196,7 @@ fn load_into(
         environment: &environment,
         random: RANDOM,
         info_page: Some(INFO_PAGE),
+        time_page: None,
         stack_size: 8 << 20,
         hardware: [0, 2],
     };

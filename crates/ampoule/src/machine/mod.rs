@@ -12,6 +12,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ampoule_vmm::address_map::{MEMORY_BASE, SHARED_BASE};
 use ampoule_vmm::{
@@ -20,13 +21,14 @@ use ampoule_vmm::{
 };
 
 use crate::address_space::{AddressSpace, Parts, Window};
+use crate::clock::Clock;
 use crate::fault::Position;
 use crate::guest_memory::{GuestMemory, SharedArea, SharedMemory};
 use crate::image::Executable;
 use crate::interrupt::{InterruptHandle, Interruptor};
 use crate::loader::{self, StartInfo};
 use crate::output::Origin;
-use crate::personality::linux::{LinuxProcess, ProcessConfig};
+use crate::personality::linux::{ClockConfig, LinuxProcess, ProcessConfig};
 use budget::Budget;
 
 pub(crate) use checkpoint::{Checkpoint, CheckpointError, RestoreMachineError};
@@ -40,6 +42,7 @@ pub(crate) struct MachineConfig {
     pub(crate) shape: Shape,
     pub(crate) arguments: Vec<String>,
     pub(crate) environment: BTreeMap<String, String>,
+    pub(crate) clock: Clock,
 }
 
 /// What decides whether one machine can take over the state of another.
@@ -87,6 +90,16 @@ impl Machine {
         streams: GuestStreams,
     ) -> Result<Self, MachineError> {
         let shape = config.shape;
+        let time_page = shape.shared.map(|shared| GuestVirt(SHARED_BASE.0 + shared.time_page as u64));
+        let process = LinuxProcess::new(ProcessConfig {
+            stack_size: shape.stack_size as u64,
+            chance: random_bytes()?,
+            clock: ClockConfig {
+                clock: config.clock,
+                page: time_page,
+                shares_counter: backend.behaviour().shares_counter(),
+            },
+        });
         let region = shape.region()?;
         let Prepared { pages, processor } = backend.prepare(region.len())?;
         let mut space = shape.address_space(Arc::clone(&region), pages);
@@ -103,6 +116,7 @@ impl Machine {
                 environment: &config.environment,
                 random: random_bytes()?,
                 info_page: shape.shared.map(|shared| GuestVirt(SHARED_BASE.0 + shared.description as u64)),
+                time_page,
                 stack_size: shape.stack_size,
                 hardware: backend.behaviour().hardware_capabilities(),
             },
@@ -110,7 +124,6 @@ impl Machine {
 
         let entry = Entry { instruction: start.entry, stack_pointer: start.stack_pointer };
         let processor = processor.start(&region, entry)?;
-        let process = LinuxProcess::new(ProcessConfig { stack_size: shape.stack_size as u64, chance: random_bytes()? });
         Self::of_parts(executable, shape, processor, space, process, streams)
     }
 
@@ -173,6 +186,11 @@ impl Machine {
 
     pub(crate) fn memory_mut(&mut self) -> &mut GuestMemory {
         self.space.memory_mut()
+    }
+
+    /// Lets time pass on the guest's clocks, unless they are the host's, and says whether they are not.
+    pub(crate) fn advance_clock(&mut self, by: Duration) -> bool {
+        self.process.advance_clock(by)
     }
 
     pub(crate) fn counters(&self) -> Counters {

@@ -36,7 +36,7 @@ impl Machine {
     pub(crate) fn begin_call(&mut self, limits: Limits) -> Result<CallGuard, LimitsUnwatched> {
         self.budget = Budget::new(limits);
         self.ended_at = None;
-        self.process.resume();
+        self.process.resume(&self.space);
         self.space.forget_refusals();
         self.streams.call_begins();
         self.interruptor.begin(TimeLimits { deadline: limits.deadline, cpu_time: limits.cpu_time })

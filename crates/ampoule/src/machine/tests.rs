@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use ampoule_vmm::{DOORBELL, VirtualMachines, default_hypervisor};
 
 use super::*;
+use crate::clock::Clock;
 use crate::fault::FaultKind;
 use crate::limits::{ExceededLimit, Limits};
 use crate::output::{Captured, Origin, Output};
@@ -77,6 +78,7 @@ fn machine() -> (Machine, Captured) {
         shape: Shape { memory_limit: 1 << 20, stack_size: 64 << 10, executable_memory: false, shared: None },
         arguments: vec!["program".to_owned()],
         environment: BTreeMap::new(),
+        clock: Clock::Real,
     };
     let streams = GuestStreams::new(stdout, Output::discard(), Origin::of_a_test());
     (Machine::new(&*backend(), &executable(), &config, streams).unwrap(), captured)

@@ -12,6 +12,7 @@ use super::Sandbox;
 use super::condition::Condition;
 use super::host_side::HostSide;
 use super::snapshot::Snapshot;
+use crate::clock::Clock;
 use crate::conversation::{Conversation, Imports};
 use crate::error::{BuildError, HostFunctionSetting};
 use crate::host_function::{HostFunction, HostFunctionError};
@@ -40,6 +41,7 @@ impl Builder {
                 shape: Shape { memory_limit: 64 << 20, stack_size: 8 << 20, executable_memory: false, shared: None },
                 arguments: vec![program_name(image)],
                 environment: BTreeMap::new(),
+                clock: Clock::Real,
             },
             mailbox_size: 1 << 20,
         }
@@ -215,6 +217,12 @@ impl Builder {
     /// Sets a variable of the guest's environment, which is empty otherwise: nothing of the host's is passed on.
     pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.machine.environment.insert(name.into(), value.into());
+        self
+    }
+
+    /// Which time the guest finds. Default: [`Clock::Real`].
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.machine.clock = clock;
         self
     }
 

@@ -1,6 +1,7 @@
 //! A guest, sealed in its virtual machine.
 
 mod builder;
+mod clock;
 mod condition;
 mod host_side;
 pub(crate) mod recycle;
@@ -31,6 +32,7 @@ use snapshot::SnapshotIdentity;
 
 pub use builder::Builder;
 pub(crate) use builder::LARGEST_MAILBOX;
+pub use clock::ClockError;
 pub use condition::Poison;
 pub use restore::{RestoreError, Setting};
 pub use settings::Call;

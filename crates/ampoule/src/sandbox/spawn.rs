@@ -16,7 +16,7 @@ use crate::output::Output;
 
 /// Settings of a new [`Sandbox`] that is made from a [`Snapshot`]; made by [`Snapshot::builder`].
 ///
-/// Memory, mailbox, arguments and environment are the snapshot's. Host functions, outputs and limits are the new sandbox's
+/// Memory, mailbox, arguments, environment and clock are the snapshot's. Host functions, outputs and limits are the new sandbox's
 /// own.
 #[must_use = "a sandbox is made only when `build` is called"]
 pub struct Spawn {

@@ -1,6 +1,7 @@
 //! A well-behaved guest for the tests of calls: every kind of argument and result, host calls, errors, panics, and the
 //! parts of `std` that work in a sandbox.
 
+mod clocks;
 mod environment;
 mod pages;
 mod values;

@@ -15,9 +15,13 @@ type Script = Vec<(Result<Exit<'static>, HypervisorError>, u64)>;
 
 /// Probes a hypervisor whose machines' runs end as one script after another says; `ring` is that in which the guest is found.
 fn probed(scripts: Vec<Script>, ring: u16) -> (Result<Capabilities, ProbeError>, Trials) {
+    probed_with(Features { fsgsbase: true, umip: true, xcr0: 7, steady_counter: false }, scripts, ring)
+}
+
+fn probed_with(features: Features, scripts: Vec<Script>, ring: u16) -> (Result<Capabilities, ProbeError>, Trials) {
     let scripts = RefCell::new(scripts.into_iter());
     let mut trials = Trials::default();
-    let result = probe(Features { fsgsbase: true, umip: true, xcr0: 7 }, &mut trials, |_| {
+    let result = probe(features, &mut trials, |_| {
         let runs = scripts.borrow_mut().next().expect("no more machines than scripts");
         Ok(Box::new(Fake { runs, ring, rax: 0 }))
     });
@@ -71,6 +75,21 @@ fn protection_keys_are_there_where_a_guest_can_read_them() {
     for (last, there) in [(out(0x26), false), (out(0x2d), false), (out(0x11), true)] {
         let (result, trials) = probed(vec![ready([read(1), read(2), read(1), last])], 0);
         assert_eq!(result.unwrap().protection_keys, there, "{trials}");
+    }
+}
+
+#[test]
+fn a_guest_shares_the_hosts_counter_where_it_reads_the_same() {
+    let features = Features { fsgsbase: true, umip: true, xcr0: 7, steady_counter: true };
+    let exit = || out(DOORBELL_PORT).0;
+    for (last, there, text) in [
+        ((exit(), u64::MAX), false, "not the host's"),
+        ((exit(), 1), false, "not the host's"),
+        (out(0x2d), false, "#GP"),
+    ] {
+        let (result, trials) = probed_with(features, vec![ready([read(1), read(2), read(1), out(0x26), last])], 0);
+        assert_eq!(result.unwrap().counter, there);
+        assert!(trials.to_string().ends_with(&format!("`rdtsc` in ring 3: {text}")), "{trials}");
     }
 }
 

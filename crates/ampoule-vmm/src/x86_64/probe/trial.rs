@@ -20,6 +20,8 @@ pub struct Trials {
     pub paging: Option<Paging>,
     /// How reading protection keys in ring 3 ended, once it was tried.
     pub protection_keys: Option<Outcome>,
+    /// What ring 3 found in the time-stamp counter. It is looked at only where the host's clocks go by that.
+    pub counter: Option<CounterTrial>,
 }
 
 /// One way to let ring 3 reach its ports.
@@ -42,6 +44,16 @@ pub struct SyscallTrial {
     pub ring: Option<SyscallRing>,
     /// How the guest went on behind it, if it did: [`Left`](Outcome::Left) by its next `out`.
     pub back: Option<Outcome>,
+}
+
+/// A look at the time-stamp counter.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+#[non_exhaustive]
+pub struct CounterTrial {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Whether the guest found what the host finds.
+    pub shared: bool,
 }
 
 /// How an instruction of the trial guest ended.
@@ -156,8 +168,16 @@ impl fmt::Display for Trials {
             None => f.write_str("\na page table that serves other addresses than before: not tried")?,
         }
         match &self.protection_keys {
-            Some(outcome) => write!(f, "\n`rdpkru` in ring 3: {outcome}"),
-            None => f.write_str("\n`rdpkru` in ring 3: not tried"),
+            Some(outcome) => write!(f, "\n`rdpkru` in ring 3: {outcome}")?,
+            None => f.write_str("\n`rdpkru` in ring 3: not tried")?,
+        }
+        match &self.counter {
+            Some(CounterTrial { outcome: Outcome::Left, shared: true }) => {
+                f.write_str("\n`rdtsc` in ring 3: the host's")
+            }
+            Some(CounterTrial { outcome: Outcome::Left, .. }) => f.write_str("\n`rdtsc` in ring 3: not the host's"),
+            Some(CounterTrial { outcome, .. }) => write!(f, "\n`rdtsc` in ring 3: {outcome}"),
+            None => Ok(()),
         }
     }
 }

@@ -10,6 +10,7 @@ const ORDINARY: Capabilities = Capabilities {
     umip: true,
     paging: Paging::Nested,
     protection_keys: false,
+    counter: true,
     xcr0: 7,
 };
 

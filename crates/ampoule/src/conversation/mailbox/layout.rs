@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use ampoule_abi::layout::{InfoPage, MESSAGE_LINE_LEN};
 use ampoule_vmm::PAGE_SIZE;
+use ampoule_vmm::vdso::TimePage;
 
 use crate::guest_memory::SharedArea;
 
@@ -26,7 +27,10 @@ impl Layout {
     /// Behind the info page, in a cache line of its own.
     pub(super) const HOST_LINE: usize = InfoPage::LEN.next_multiple_of(MESSAGE_LINE_LEN);
 
-    pub(super) const INBOUND: usize = Self::HOST_LINE + MESSAGE_LINE_LEN;
+    /// What the guest reads its clocks from, in cache lines of its own.
+    pub(super) const TIME_PAGE: usize = Self::HOST_LINE + MESSAGE_LINE_LEN;
+
+    pub(super) const INBOUND: usize = (Self::TIME_PAGE + TimePage::LEN).next_multiple_of(MESSAGE_LINE_LEN);
 
     /// Bytes of the output area: enough for the text of an ordinary call, and little to copy and to write back.
     pub(super) const OUTPUT_LEN: usize = 4 * PAGE_SIZE;

@@ -3,6 +3,7 @@ use std::mem::offset_of;
 
 use ampoule_abi::codec::{Decoder, encode};
 use ampoule_abi::layout::{FailureStatus, PanicRecord, ReturnStatus};
+use ampoule_vmm::vdso::TimePage;
 
 use super::*;
 
@@ -123,7 +124,10 @@ fn the_parts_lie_side_by_side_and_the_guest_may_write_only_its_own() {
         assert!([read_only.len, writable.len].iter().all(|len| len % ampoule_vmm::PAGE_SIZE == 0));
 
         assert!(InfoPage::LEN <= Layout::HOST_LINE && layout.inbound().end <= writable.offset);
-        assert_eq!((Layout::HOST_LINE % 64, layout.inbound().start), (0, Layout::HOST_LINE + 64));
+        assert_eq!((Layout::HOST_LINE % 64, Layout::TIME_PAGE), (0, Layout::HOST_LINE + 64));
+        assert!(
+            Layout::TIME_PAGE + TimePage::LEN <= layout.inbound().start && layout.inbound().start.is_multiple_of(64)
+        );
         assert_eq!((layout.guest_line(), layout.outbound().start), (writable.offset, writable.offset + 64));
         assert!(layout.outbound().end <= layout.output().start);
         assert_eq!(layout.output().end, mailbox.region.len());

@@ -2,10 +2,10 @@
 
 use ampoule_vmm::{GuestVirt, PAGE_SIZE};
 use linux_raw_sys::general::{
-    F_DUPFD, F_DUPFD_CLOEXEC, F_GETFD, F_GETFL, F_SETFD, F_SETFL, FD_CLOEXEC, O_APPEND, O_CLOEXEC, O_NOATIME,
-    O_NONBLOCK, SEEK_CUR, SEEK_HOLE, SEEK_SET, UIO_MAXIOV, iovec,
+    F_DUPFD, F_DUPFD_CLOEXEC, F_GETFD, F_GETFL, F_GETPIPE_SZ, F_SETFD, F_SETFL, FD_CLOEXEC, O_APPEND, O_CLOEXEC,
+    O_NOATIME, O_NONBLOCK, SEEK_CUR, SEEK_HOLE, SEEK_SET, UIO_MAXIOV, iovec,
 };
-use linux_raw_sys::ioctl::{FIOCLEX, FIONBIO, FIONCLEX};
+use linux_raw_sys::ioctl::{FIOCLEX, FIONBIO, FIONCLEX, FIONREAD};
 
 use crate::address_space::AddressSpace;
 use crate::output::Stream;
@@ -14,6 +14,10 @@ use crate::personality::{Outcome, Streams};
 use super::descriptors::{Descriptors, OPEN_MAX, Object};
 use super::errno::Errno;
 use super::maps;
+use super::pipe::CAPACITY;
+use super::queues::{read_counter, read_pipe, write_counter, write_pipe};
+use super::signals::Signals;
+use super::socket;
 use super::structure::read_fields;
 use super::uint;
 
@@ -43,17 +47,26 @@ pub(super) fn read(
     space: &mut AddressSpace,
     number: u64,
     places: &[Place],
-) -> Result<u64, Errno> {
-    let file = descriptors.get_mut(number)?;
+) -> Result<Outcome, Errno> {
+    let file = descriptors.get(number)?;
     if !file.is_readable() {
         return Err(Errno::EBADF);
     }
-    let done = read_from(file.object, file.position, space, places)?;
-    // Devices and pipes have no positions.
-    if file.object == Object::Maps {
-        file.position = file.position.saturating_add(done);
+    match file.object {
+        Object::PipeReader(pipe) => read_pipe(descriptors, space, (file, pipe), places),
+        Object::Socket(end) => socket::receive(descriptors, space, (file, end), places, 0),
+        Object::EventCounter => read_counter(descriptors, space, (file, descriptors.id(number)?), places),
+        Object::Epoll => Err(Errno::EINVAL),
+        object => {
+            let done = read_from(object, file.position, space, places)?;
+            // Devices and pipes have no places.
+            if object == Object::Maps {
+                let file = descriptors.get_mut(number)?;
+                file.position = file.position.saturating_add(done);
+            }
+            Ok(Outcome::Return(done))
+        }
     }
-    Ok(done)
 }
 
 /// Like [`read`], from a position in the file.
@@ -73,7 +86,8 @@ pub(super) fn pread(
 
 /// Writes at most [`MAX_TRANSFER`] bytes and returns how many, as Linux may.
 pub(super) fn write(
-    descriptors: &Descriptors,
+    descriptors: &mut Descriptors,
+    signals: &mut Signals,
     space: &AddressSpace,
     streams: &mut dyn Streams,
     number: u64,
@@ -94,7 +108,11 @@ pub(super) fn write(
             Ok(Outcome::Return(printer.printed))
         }
         Object::Device(device) => device.write(total(places)).map(Outcome::Return),
-        Object::Input | Object::Maps => Err(Errno::EBADF),
+        Object::PipeWriter(pipe) => write_pipe(descriptors, signals, space, (file, pipe), places),
+        Object::Socket(end) => socket::send(descriptors, signals, space, (file, end), places, 0),
+        Object::EventCounter => write_counter(descriptors, space, (file, descriptors.id(number)?), places),
+        Object::Epoll => Err(Errno::EINVAL),
+        Object::Input | Object::Maps | Object::PipeReader(_) => Err(Errno::EBADF),
     }
 }
 
@@ -111,7 +129,10 @@ pub(super) fn pwrite(descriptors: &Descriptors, [number, position]: [u64; 2], pl
 pub(super) fn lseek(descriptors: &mut Descriptors, number: u64, offset: u64, whence: u64) -> Result<u64, Errno> {
     let file = descriptors.get_mut(number)?;
     let start = match (file.object, whence as u32) {
-        (Object::Input | Object::Output(_), _) => return Err(Errno::ESPIPE),
+        (Object::Input | Object::Output(_) | Object::PipeReader(_) | Object::PipeWriter(_) | Object::Socket(_), _) => {
+            return Err(Errno::ESPIPE);
+        }
+        (Object::EventCounter | Object::Epoll, SEEK_SET..=SEEK_HOLE) => return Ok(0),
         (Object::Device(_), SEEK_SET..=SEEK_HOLE) => return Ok(0),
         (Object::Maps, SEEK_SET) => 0,
         (Object::Maps, SEEK_CUR) => file.position,
@@ -135,14 +156,16 @@ pub(super) fn fcntl(descriptors: &mut Descriptors, number: u64, command: u64, ar
             file.flags = file.flags & !CHANGEABLE | argument as u32 & CHANGEABLE;
             Ok(0)
         }
+        F_GETPIPE_SZ if matches!(file.object, Object::PipeReader(_) | Object::PipeWriter(_)) => Ok(CAPACITY as u64),
+        F_GETPIPE_SZ => Err(Errno::EBADF),
         _ => Err(Errno::EINVAL),
     }
 }
 
-/// Only the requests that `fcntl` has too; no other works on what can be open.
+/// Only the requests that `fcntl` has too, and how much a pipe or a socket holds; no other works on what can be open.
 pub(super) fn ioctl(
     descriptors: &mut Descriptors,
-    space: &AddressSpace,
+    space: &mut AddressSpace,
     [number, command, argument]: [u64; 3],
 ) -> Result<u64, Errno> {
     let file = descriptors.get_mut(number)?;
@@ -151,6 +174,14 @@ pub(super) fn ioctl(
         FIONCLEX => descriptors.set_close_on_exec(number, false)?,
         FIONBIO if space.read_u32(GuestVirt(argument))? == 0 => file.flags &= !O_NONBLOCK,
         FIONBIO => file.flags |= O_NONBLOCK,
+        FIONREAD if let Object::PipeReader(pipe) | Object::PipeWriter(pipe) = file.object => {
+            let held = descriptors.pipe_mut(pipe).len() as u32;
+            space.write(GuestVirt(argument), &held.to_le_bytes())?;
+        }
+        FIONREAD if let Object::Socket(end) = file.object => {
+            let held = descriptors.sockets_mut(end.pair).held(end.side) as u32;
+            space.write(GuestVirt(argument), &held.to_le_bytes())?;
+        }
         _ => return Err(Errno::ENOTTY),
     }
     Ok(0)
@@ -174,12 +205,12 @@ pub(super) fn refuse_open(descriptors: &Descriptors, number: u64, errno: Errno) 
 fn check_position(descriptors: &Descriptors, number: u64, position: u64) -> Result<(), Errno> {
     match descriptors.get(number)?.object {
         _ if i64::try_from(position).is_err() => Err(Errno::EINVAL),
-        Object::Input | Object::Output(_) => Err(Errno::ESPIPE),
         Object::Device(_) | Object::Maps => Ok(()),
+        _ => Err(Errno::ESPIPE),
     }
 }
 
-fn total(places: &[Place]) -> u64 {
+pub(super) fn total(places: &[Place]) -> u64 {
     places.iter().fold(0, |total, place| total.saturating_add(place.len))
 }
 
@@ -195,9 +226,9 @@ fn read_from(object: Object, position: u64, space: &mut AddressSpace, places: &[
             let part = left.min((BUFFER_LEN - at.page_offset()) as u64);
             let bytes = &mut buffer[..part as usize];
             let filled = match object {
-                Object::Input | Object::Output(_) => 0,
                 Object::Device(device) => device.read(bytes)?,
                 Object::Maps => maps::read(space, position.saturating_add(done), bytes),
+                _ => 0,
             };
             match space.write(at, &bytes[..filled]) {
                 Ok(()) => done += filled as u64,

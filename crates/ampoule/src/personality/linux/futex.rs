@@ -12,10 +12,11 @@ use crate::address_space::AddressSpace;
 use crate::fault::EndlessWait;
 use crate::personality::Outcome;
 
+use super::clocks::Clocks;
 use super::errno::Errno;
 use super::{time, uint};
 
-pub(super) fn futex(space: &AddressSpace, arguments: &[u64; 6]) -> Result<Outcome, Errno> {
+pub(super) fn futex(clocks: &mut Clocks, space: &AddressSpace, arguments: &[u64; 6]) -> Result<Outcome, Errno> {
     let [word, operation, value, timeout, _, last] = *arguments;
     let operation = uint(operation);
     let realtime = operation & FUTEX_CLOCK_REALTIME != 0;
@@ -27,11 +28,11 @@ pub(super) fn futex(space: &AddressSpace, arguments: &[u64; 6]) -> Result<Outcom
         FUTEX_WAIT_BITSET | FUTEX_WAKE_BITSET if last as u32 == 0 => Err(Errno::EINVAL),
         FUTEX_WAIT => {
             let timeout = read_timeout(space, timeout)?;
-            wait(space, word, value, timeout)
+            wait(clocks, space, word, value, timeout)
         }
         FUTEX_WAIT_BITSET => {
-            let timeout = read_timeout(space, timeout)?.map(|deadline| time::until(deadline, realtime));
-            wait(space, word, value, timeout)
+            let timeout = read_timeout(space, timeout)?.map(|deadline| time::until(clocks, deadline, realtime));
+            wait(clocks, space, word, value, timeout)
         }
         FUTEX_WAKE | FUTEX_WAKE_BITSET | FUTEX_REQUEUE => Ok(Outcome::Return(0)),
         FUTEX_CMP_REQUEUE if space.read_u32(GuestVirt(word))? == last as u32 => Ok(Outcome::Return(0)),
@@ -40,12 +41,18 @@ pub(super) fn futex(space: &AddressSpace, arguments: &[u64; 6]) -> Result<Outcom
     }
 }
 
-fn wait(space: &AddressSpace, word: u64, value: u64, timeout: Option<Duration>) -> Result<Outcome, Errno> {
+fn wait(
+    clocks: &mut Clocks,
+    space: &AddressSpace,
+    word: u64,
+    value: u64,
+    timeout: Option<Duration>,
+) -> Result<Outcome, Errno> {
     if space.read_u32(GuestVirt(word))? != value as u32 {
         return Err(Errno::EAGAIN);
     }
     Ok(match timeout {
-        Some(duration) => time::sleep(duration, Errno::ETIMEDOUT.result()),
+        Some(duration) => clocks.wait(duration, Errno::ETIMEDOUT.result()),
         None => Outcome::Deadlock(EndlessWait::Lock),
     })
 }

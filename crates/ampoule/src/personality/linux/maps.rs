@@ -31,6 +31,7 @@ fn line(start: u64, end: u64, kind: MappingKind, protection: Protection) -> Stri
     let name = match kind {
         MappingKind::Heap => "[heap]",
         MappingKind::Stack => "[stack]",
+        MappingKind::Vdso => "[vdso]",
         MappingKind::Image | MappingKind::Anonymous => "",
     };
     let line = format!("{start:012x}-{end:012x} {read}{write}{execute}p 00000000 00:00 0 {:25}{name:7}\n", "");

@@ -1,20 +1,25 @@
 //! Linux's system calls, as far as a program without threads, files and network needs them: start-up and the memory
-//! management of C libraries and of Rust's standard library, clocks, random bytes, and the standard streams.
+//! management of C libraries and of Rust's standard library, clocks, random bytes, the standard streams, pipes, and waiting
+//! for what the program does itself.
 //!
 //! Everything else, and whatever would reach beyond the guest, is refused with Linux's own error numbers:
 //!
 //! - The only files are a handful of devices and the list of the process's mappings, all made here: every other path is
 //!   `ENOENT`. Standard input is at its end.
-//! - Threads, processes, sockets, pipes and event queues are not implemented: `ENOSYS`, which Rust shows as
+//! - Threads, processes and sockets, but for pairs of these, are not implemented: `ENOSYS`, which Rust shows as
 //!   `ErrorKind::Unsupported`. For threads this is what lets Rayon continue with the one thread that there is; `EAGAIN`,
 //!   which lets C++'s `std::async` do so, makes Rayon panic.
 //! - Signal handlers are remembered and never called.
 //!
 //! The guest has one thread, so where it waits for another it waits forever: [`Outcome::Deadlock`].
 
+mod calibration;
+mod clocks;
 mod counts;
 mod descriptors;
+mod epoll;
 mod errno;
+mod event_counter;
 mod files;
 mod futex;
 mod host;
@@ -24,20 +29,25 @@ mod memory;
 mod named;
 mod numbers;
 mod paths;
+mod pipe;
 mod poll;
 mod process;
+mod queues;
 pub(crate) mod random;
 mod segments;
 mod shortage;
 mod signals;
+mod socket;
 mod stat;
 mod structure;
 #[cfg(test)]
 mod tests;
 mod time;
+pub(crate) mod vdso;
 mod vsyscall;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ampoule_abi::layout::OutputStream;
 use ampoule_vmm::GuestVirt;
@@ -48,6 +58,7 @@ use crate::output::Stream;
 
 use super::{Outcome, Personality, Streams, SystemCall};
 
+use self::clocks::Clocks;
 use self::counts::Counts;
 use self::descriptors::{Descriptors, Object};
 use self::errno::Errno;
@@ -60,8 +71,8 @@ use self::segments::SegmentBases;
 use self::shortage::Shortage;
 use self::signals::Signals;
 use self::stat::Status;
-use self::time::ProcessClock;
 
+pub(crate) use self::clocks::ClockConfig;
 pub(crate) use self::process::USER_ID;
 
 /// What a process can learn about itself.
@@ -71,13 +82,15 @@ pub(crate) struct ProcessConfig {
     pub(crate) stack_size: u64,
     /// What its number is derived from.
     pub(crate) chance: [u8; 4],
+    /// Its clocks.
+    pub(crate) clock: ClockConfig,
 }
 
 /// A Linux process with one thread. Its memory is the [`AddressSpace`]; the rest is here. Clones share what neither has changed.
 #[derive(Clone, Debug)]
 pub(crate) struct LinuxProcess {
     state: Arc<State>,
-    clock: ProcessClock,
+    clocks: Clocks,
     log: Log,
     shortage: Shortage,
 }
@@ -112,29 +125,35 @@ impl LinuxProcess {
             nice: 0,
             refused: Counts::new(),
         };
-        Self { state: Arc::new(state), clock: ProcessClock::start(), log: Log::new(), shortage: Shortage::None }
+        Self { state: Arc::new(state), clocks: Clocks::new(config.clock), log: Log::new(), shortage: Shortage::None }
     }
 
     /// The process as it is now, to be [resumed](Self::resume) later.
     pub(crate) fn suspended(&self) -> Self {
         let state = Arc::clone(&self.state);
-        Self { state, clock: self.clock.suspended(), log: Log::new(), shortage: Shortage::None }
+        Self { state, clocks: self.clocks.suspended(), log: Log::new(), shortage: Shortage::None }
     }
 
-    /// Makes it the process that `other` is.
+    /// Makes it the process that `other` is, which was suspended.
     pub(crate) fn restore(&mut self, other: &Self) {
-        let Self { state, clock, log, shortage } = self;
+        let Self { state, clocks, log, shortage } = self;
         // As a rule it is still the same, and nothing is to be counted.
         if !Arc::ptr_eq(state, &other.state) {
             *state = Arc::clone(&other.state);
         }
-        (*clock, *log, *shortage) = (other.clock, other.log.clone(), other.shortage);
+        clocks.restore(&other.clocks);
+        (*log, *shortage) = (other.log.clone(), other.shortage);
     }
 
-    /// Goes on for a call of the host, if it was suspended. The time since then is not its own.
-    pub(crate) fn resume(&mut self) {
-        self.clock.resume();
+    /// Goes on for a call of the host. If it was suspended, the time since then is not its own.
+    pub(crate) fn resume(&mut self, space: &AddressSpace) {
+        self.clocks.resume(space);
         self.log = Log::new();
+    }
+
+    /// Lets time pass on clocks that are not the host's, and says whether they are not.
+    pub(crate) fn advance_clock(&mut self, by: Duration) -> bool {
+        self.clocks.advance(by)
     }
 
     /// Takes note that the host has answered the guest, which goes on.
@@ -147,7 +166,7 @@ impl LinuxProcess {
 impl Personality for LinuxProcess {
     fn system_call(&mut self, call: &SystemCall, space: &mut AddressSpace, streams: &mut dyn Streams) -> Outcome {
         let state = Arc::make_mut(&mut self.state);
-        let result = match state.serve(self.clock, call, space, streams, &mut self.log) {
+        let result = match state.serve(&mut self.clocks, call, space, streams, &mut self.log) {
             Ok(outcome) => outcome,
             Err(errno) => {
                 if errno == Errno::ENOSYS && state.refused.record(call.number) == 1 {
@@ -156,6 +175,7 @@ impl Personality for LinuxProcess {
                 Outcome::Return(errno.result())
             }
         };
+        self.clocks.write_page(space);
         self.shortage.note(call, result, space, streams);
         tracing::trace!(number = call.number, name = nr::name(call.number), arguments = ?call.arguments, ?result, "system call");
         result
@@ -176,7 +196,7 @@ impl Personality for LinuxProcess {
     fn standard_stream(&self, of: OutputStream) -> Option<Stream> {
         match self.state.descriptors.get(of as u64).map(|file| file.object) {
             Ok(Object::Output(stream)) => Some(stream),
-            Ok(Object::Input | Object::Device(_) | Object::Maps) | Err(_) => None,
+            Ok(_) | Err(_) => None,
         }
     }
 }
@@ -184,7 +204,7 @@ impl Personality for LinuxProcess {
 impl State {
     fn serve(
         &mut self,
-        clock: ProcessClock,
+        clocks: &mut Clocks,
         call: &SystemCall,
         space: &mut AddressSpace,
         streams: &mut dyn Streams,
@@ -193,34 +213,49 @@ impl State {
         let [a, b, c, d, ..] = call.arguments;
         match call.number {
             nr::EXIT | nr::EXIT_GROUP => Ok(Outcome::Exit { code: int(a) & 0xff }),
-            nr::WRITE => files::write(&self.descriptors, space, streams, a, &[Place { at: b, len: c }]),
+            nr::READ => files::read(&mut self.descriptors, space, a, &[Place { at: b, len: c }]),
+            nr::READV => {
+                let places = files::places(space, b, c)?;
+                files::read(&mut self.descriptors, space, a, &places)
+            }
+            nr::WRITE => {
+                let place = Place { at: b, len: c };
+                files::write(&mut self.descriptors, &mut self.signals, space, streams, a, &[place])
+            }
             nr::WRITEV => {
                 let places = files::places(space, b, c)?;
-                files::write(&self.descriptors, space, streams, a, &places)
+                files::write(&mut self.descriptors, &mut self.signals, space, streams, a, &places)
             }
-            nr::POLL => poll::poll(&self.descriptors, space, [a, b, c]),
-            nr::PPOLL => poll::ppoll(&self.descriptors, space, [a, b, c]),
-            nr::SELECT => poll::select(&self.descriptors, space, [a, b, c, d, call.arguments[4]]),
-            nr::PSELECT6 => poll::pselect(&self.descriptors, space, call.arguments),
-            nr::FUTEX => futex::futex(space, &call.arguments),
-            nr::NANOSLEEP => time::nanosleep(space, a),
-            nr::CLOCK_NANOSLEEP => time::clock_nanosleep(clock, space, [a, b, c]),
+            nr::POLL => poll::poll(&self.descriptors, clocks, space, [a, b, c]),
+            nr::PPOLL => poll::ppoll(&self.descriptors, clocks, space, [a, b, c]),
+            nr::SELECT => poll::select(&self.descriptors, clocks, space, [a, b, c, d, call.arguments[4]]),
+            nr::PSELECT6 => poll::pselect(&self.descriptors, clocks, space, call.arguments),
+            nr::EPOLL_WAIT => epoll::wait(&mut self.descriptors, clocks, space, [a, b, c, d]),
+            nr::EPOLL_PWAIT => epoll::wait_masked(&mut self.descriptors, clocks, space, call.arguments),
+            nr::EPOLL_PWAIT2 => epoll::wait_precisely(&mut self.descriptors, clocks, space, call.arguments),
+            nr::SENDTO => socket::sendto(&mut self.descriptors, &mut self.signals, space, call.arguments),
+            nr::SENDMSG => socket::sendmsg(&mut self.descriptors, &mut self.signals, space, [a, b, c]),
+            nr::RECVFROM => socket::recvfrom(&mut self.descriptors, space, call.arguments),
+            nr::RECVMSG => socket::recvmsg(&mut self.descriptors, space, [a, b, c]),
+            nr::FUTEX => futex::futex(clocks, space, &call.arguments),
+            nr::NANOSLEEP => time::nanosleep(clocks, space, a),
+            nr::CLOCK_NANOSLEEP => time::clock_nanosleep(clocks, space, [a, b, c]),
             nr::ARCH_PRCTL => self.segments.arch_prctl(space, a, b),
             nr::KILL => self.signals.kill(self.id, a, b),
             nr::TKILL => self.signals.kill_thread(self.id, [self.id.number().into(), a, b]),
             nr::TGKILL => self.signals.kill_thread(self.id, [a, b, c]),
             nr::RT_SIGPROCMASK => self.signals.mask(space, [a, b, c, d]),
-            nr::RT_SIGTIMEDWAIT => self.signals.wait(self.id, space, [a, b, c, d]),
+            nr::RT_SIGTIMEDWAIT => self.signals.wait(self.id, clocks, space, [a, b, c, d]),
             nr::RT_SIGSUSPEND => self.signals.suspend(space, a, b),
             nr::PAUSE => Ok(Outcome::Deadlock(EndlessWait::Signal)),
-            _ => self.answer(clock, call, space, log).map(Outcome::Return),
+            _ => self.answer(clocks, call, space, log).map(Outcome::Return),
         }
     }
 
     /// Serves the system calls whose only outcome is a number.
     fn answer(
         &mut self,
-        clock: ProcessClock,
+        clocks: &mut Clocks,
         call: &SystemCall,
         space: &mut AddressSpace,
         log: &mut Log,
@@ -238,11 +273,6 @@ impl State {
             nr::MLOCK | nr::MLOCK2 | nr::MLOCKALL => Err(Errno::EPERM),
             nr::MUNLOCK | nr::MUNLOCKALL => Ok(0),
 
-            nr::READ => files::read(&mut self.descriptors, space, a, &[Place { at: b, len: c }]),
-            nr::READV => {
-                let places = files::places(space, b, c)?;
-                files::read(&mut self.descriptors, space, a, &places)
-            }
             nr::PREAD64 => files::pread(&self.descriptors, space, [a, d], &[Place { at: b, len: c }]),
             nr::PREADV => {
                 let places = files::places(space, b, c)?;
@@ -253,6 +283,18 @@ impl State {
             nr::LSEEK => files::lseek(&mut self.descriptors, a, b, c),
             nr::IOCTL => files::ioctl(&mut self.descriptors, space, [a, b, c]),
             nr::FSYNC | nr::FDATASYNC | nr::FTRUNCATE => files::refuse_open(&self.descriptors, a, Errno::EINVAL),
+            nr::PIPE => pipe::pipe(&mut self.descriptors, space, a, 0),
+            nr::PIPE2 => pipe::pipe(&mut self.descriptors, space, a, b),
+            nr::EVENTFD => event_counter::eventfd(&mut self.descriptors, a, 0),
+            nr::EVENTFD2 => event_counter::eventfd(&mut self.descriptors, a, b),
+            nr::EPOLL_CREATE => epoll::create_sized(&mut self.descriptors, a),
+            nr::EPOLL_CREATE1 => epoll::create(&mut self.descriptors, a),
+            nr::EPOLL_CTL => epoll::control(&mut self.descriptors, space, [a, b, c, d]),
+            nr::SOCKETPAIR => socket::socketpair(&mut self.descriptors, space, [a, b, c, d]),
+            nr::SHUTDOWN => socket::shutdown(&mut self.descriptors, a, b),
+            nr::GETSOCKOPT => socket::getsockopt(&mut self.descriptors, space, [a, b, c, d, call.arguments[4]]),
+            nr::SETSOCKOPT => socket::refuse(&self.descriptors, a, Errno::ENOPROTOOPT),
+            nr::GETSOCKNAME | nr::GETPEERNAME => socket::name(&self.descriptors, space, [a, b, c]),
             nr::CLOSE => self.descriptors.close(a),
             nr::DUP => self.descriptors.duplicate(a, 0, false),
             nr::DUP2 if a as u32 == b as u32 => self.descriptors.get(a).map(|_| u64::from(a as u32)),
@@ -263,7 +305,7 @@ impl State {
             nr::GETCWD => paths::getcwd(space, self.directory, a, b),
             _ => match self.answer_on_path(call, space, log) {
                 Some(answer) => answer,
-                None => self.answer_otherwise(clock, call, space),
+                None => self.answer_otherwise(clocks, call, space),
             },
         }
     }
@@ -271,18 +313,18 @@ impl State {
     /// Serves the rest of the system calls whose only outcome is a number.
     fn answer_otherwise(
         &mut self,
-        clock: ProcessClock,
+        clocks: &mut Clocks,
         call: &SystemCall,
         space: &mut AddressSpace,
     ) -> Result<u64, Errno> {
         let [a, b, c, d, ..] = call.arguments;
         match call.number {
-            nr::CLOCK_GETTIME => time::clock_gettime(clock, space, a, b),
-            nr::CLOCK_GETRES => time::clock_getres(clock, space, a, b),
-            nr::GETTIMEOFDAY => time::gettimeofday(space, a, b),
-            nr::TIME => time::time(space, a),
-            nr::TIMES => time::times(clock, space, a),
-            nr::GETRUSAGE => time::getrusage(clock, space, a, b),
+            nr::CLOCK_GETTIME => time::clock_gettime(clocks, space, a, b),
+            nr::CLOCK_GETRES => time::clock_getres(clocks, space, a, b),
+            nr::GETTIMEOFDAY => time::gettimeofday(clocks, space, a, b),
+            nr::TIME => time::time(clocks, space, a),
+            nr::TIMES => time::times(clocks, space, a),
+            nr::GETRUSAGE => time::getrusage(clocks, space, a, b),
             nr::CLOCK_SETTIME | nr::SETTIMEOFDAY => Err(Errno::EPERM),
             nr::GETRANDOM => random::getrandom(space, a, b, c),
 
@@ -306,7 +348,7 @@ impl State {
             nr::WAIT4 | nr::WAITID => Err(Errno::ECHILD),
             nr::UMASK => Ok(std::mem::replace(&mut self.umask, a & 0o777)),
             nr::UNAME => process::uname(space, a),
-            nr::SYSINFO => process::sysinfo(space, a),
+            nr::SYSINFO => process::sysinfo(clocks, space, a),
             nr::PRLIMIT64 => {
                 self.id.about_self(a, 0)?;
                 process::prlimit(space, self.config.stack_size, [b, c, d])
@@ -337,13 +379,6 @@ impl State {
             | nr::FORK
             | nr::VFORK
             | nr::SOCKET
-            | nr::SOCKETPAIR
-            | nr::PIPE
-            | nr::PIPE2
-            | nr::EVENTFD
-            | nr::EVENTFD2
-            | nr::EPOLL_CREATE
-            | nr::EPOLL_CREATE1
             | nr::MEMFD_CREATE
             | nr::OPENAT2
             | nr::RSEQ

@@ -52,7 +52,16 @@ system_calls! {
     ALARM = __NR_alarm;
     GETPID = __NR_getpid;
     SOCKET = __NR_socket;
+    SENDTO = __NR_sendto;
+    RECVFROM = __NR_recvfrom;
+    SENDMSG = __NR_sendmsg;
+    RECVMSG = __NR_recvmsg;
+    SHUTDOWN = __NR_shutdown;
+    GETSOCKNAME = __NR_getsockname;
+    GETPEERNAME = __NR_getpeername;
     SOCKETPAIR = __NR_socketpair;
+    SETSOCKOPT = __NR_setsockopt;
+    GETSOCKOPT = __NR_getsockopt;
     CLONE = __NR_clone;
     FORK = __NR_fork;
     VFORK = __NR_vfork;
@@ -135,6 +144,8 @@ system_calls! {
     CLOCK_GETRES = __NR_clock_getres;
     CLOCK_NANOSLEEP = __NR_clock_nanosleep;
     EXIT_GROUP = __NR_exit_group;
+    EPOLL_WAIT = __NR_epoll_wait;
+    EPOLL_CTL = __NR_epoll_ctl;
     TGKILL = __NR_tgkill;
     WAITID = __NR_waitid;
     OPENAT = __NR_openat;
@@ -149,6 +160,7 @@ system_calls! {
     PSELECT6 = __NR_pselect6;
     PPOLL = __NR_ppoll;
     SET_ROBUST_LIST = __NR_set_robust_list;
+    EPOLL_PWAIT = __NR_epoll_pwait;
     EVENTFD = __NR_eventfd;
     EVENTFD2 = __NR_eventfd2;
     EPOLL_CREATE1 = __NR_epoll_create1;
@@ -169,4 +181,5 @@ system_calls! {
     CLONE3 = __NR_clone3;
     OPENAT2 = __NR_openat2;
     FACCESSAT2 = __NR_faccessat2;
+    EPOLL_PWAIT2 = __NR_epoll_pwait2;
 }

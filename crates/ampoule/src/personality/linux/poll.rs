@@ -1,15 +1,16 @@
-//! Waiting for files. What a guest has open is always ready for what it can ever do, so only time can make it wait.
+//! Waiting for files. While the guest waits nothing happens to them, so only time can make it go on.
 
 use std::time::Duration;
 
 use ampoule_vmm::GuestVirt;
-use linux_raw_sys::general::{self, pollfd, timeval};
+use linux_raw_sys::general::{self, EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDNORM, EPOLLWRNORM, pollfd, timeval};
 
 use crate::address_space::AddressSpace;
 use crate::fault::EndlessWait;
 use crate::personality::Outcome;
 
-use super::descriptors::{Descriptors, OPEN_MAX, Object};
+use super::clocks::Clocks;
+use super::descriptors::{Descriptors, OPEN_MAX};
 use super::errno::Errno;
 use super::signals::SET_SIZE;
 use super::structure::{from_bytes, to_bytes};
@@ -18,15 +19,17 @@ use super::{int, time};
 /// `timeout` is in milliseconds; a negative one never ends.
 pub(super) fn poll(
     descriptors: &Descriptors,
+    clocks: &mut Clocks,
     space: &mut AddressSpace,
     [files, count, timeout]: [u64; 3],
 ) -> Result<Outcome, Errno> {
     let timeout = u64::try_from(int(timeout)).ok().map(Duration::from_millis);
-    wait(descriptors, space, files, count, timeout)
+    wait(descriptors, clocks, space, files, count, timeout)
 }
 
 pub(super) fn ppoll(
     descriptors: &Descriptors,
+    clocks: &mut Clocks,
     space: &mut AddressSpace,
     [files, count, timeout]: [u64; 3],
 ) -> Result<Outcome, Errno> {
@@ -34,22 +37,24 @@ pub(super) fn ppoll(
         0 => None,
         at => Some(time::read_timespec(space, at)?),
     };
-    wait(descriptors, space, files, count, timeout)
+    wait(descriptors, clocks, space, files, count, timeout)
 }
 
 /// `timeout` is a `struct timeval`; without one, the wait never ends.
 pub(super) fn select(
     descriptors: &Descriptors,
+    clocks: &mut Clocks,
     space: &mut AddressSpace,
     [count, readable, writable, exceptional, timeout]: [u64; 5],
 ) -> Result<Outcome, Errno> {
     let duration = if timeout == 0 { None } else { Some(time::read_timeval(space, timeout)?) };
-    wait_for_sets(descriptors, space, count, [readable, writable, exceptional], timeout, duration)
+    wait_for_sets(descriptors, clocks, space, count, [readable, writable, exceptional], timeout, duration)
 }
 
 /// `timeout` is a `struct timespec`; `mask` is a set of signals and its size. No signal comes while the guest waits.
 pub(super) fn pselect(
     descriptors: &Descriptors,
+    clocks: &mut Clocks,
     space: &mut AddressSpace,
     [count, readable, writable, exceptional, timeout, mask]: [u64; 6],
 ) -> Result<Outcome, Errno> {
@@ -60,13 +65,14 @@ pub(super) fn pselect(
         }
     }
     let duration = if timeout == 0 { None } else { Some(time::read_timespec(space, timeout)?) };
-    wait_for_sets(descriptors, space, count, [readable, writable, exceptional], timeout, duration)
+    wait_for_sets(descriptors, clocks, space, count, [readable, writable, exceptional], timeout, duration)
 }
 
 /// Waits for files in three sets. As there are no more files than a word has bits, a set is a word; Linux leaves the part of
 /// a set that is beyond the table of files alone too.
 fn wait_for_sets(
     descriptors: &Descriptors,
+    clocks: &mut Clocks,
     space: &mut AddressSpace,
     count: u64,
     places: [u64; 3],
@@ -83,7 +89,7 @@ fn wait_for_sets(
     }
     let mut found = [0; 3];
     for number in (0..u64::from(count)).filter(|number| sets.iter().any(|set| set >> number & 1 != 0)) {
-        let events = readiness(descriptors.get(number)?.object);
+        let events = descriptors.readiness(descriptors.id(number)?);
         for (index, wanted) in [READABLE, WRITABLE, EXCEPTIONAL].into_iter().enumerate() {
             if events & wanted != 0 {
                 found[index] |= sets[index] & 1 << number;
@@ -100,11 +106,12 @@ fn wait_for_sets(
         // Linux writes back how much time is left, which is none, and ignores it when that cannot be written.
         space.write(GuestVirt(timeout), &[0; size_of::<timeval>()]).ok();
     }
-    Ok(outcome(ready, duration))
+    Ok(outcome(clocks, ready, duration))
 }
 
 fn wait(
     descriptors: &Descriptors,
+    clocks: &mut Clocks,
     space: &mut AddressSpace,
     files: u64,
     count: u64,
@@ -119,47 +126,34 @@ fn wait(
     let mut ready = 0;
     for entry in entries.chunks_exact_mut(ENTRY_LEN) {
         let (fd, events) = from_bytes!(entry, pollfd { fd, events });
-        let found = match u64::try_from(fd).map(|number| descriptors.get(number)) {
+        let found = match u64::try_from(fd).map(|number| descriptors.id(number)) {
             Err(_) => 0,
             Ok(Err(_)) => POLLNVAL,
-            Ok(Ok(file)) => readiness(file.object) & (events as u16 | POLLHUP),
+            Ok(Ok(file)) => descriptors.readiness(file) as u16 & (events as u16 | POLLHUP | POLLERR),
         };
         entry.copy_from_slice(&to_bytes!(pollfd { fd: fd, events: events, revents: found as i16 }));
         ready += u64::from(found != 0);
     }
     space.write(GuestVirt(files), entries)?;
-    Ok(outcome(ready, timeout))
-}
-
-/// What a file is ready for.
-fn readiness(object: Object) -> u16 {
-    match object {
-        Object::Input => POLLHUP | POLLIN | POLLRDNORM,
-        Object::Output(_) => POLLOUT | POLLWRNORM,
-        // Linux's default for files without a `poll` of their own, however they were opened.
-        Object::Device(_) | Object::Maps => POLLIN | POLLRDNORM | POLLOUT | POLLWRNORM,
-    }
+    Ok(outcome(clocks, ready, timeout))
 }
 
 /// Where nothing is ready, nothing will be.
-fn outcome(ready: u64, timeout: Option<Duration>) -> Outcome {
+fn outcome(clocks: &mut Clocks, ready: u64, timeout: Option<Duration>) -> Outcome {
     match timeout {
         _ if ready > 0 => Outcome::Return(ready),
         None => Outcome::Deadlock(EndlessWait::Files),
-        Some(duration) => time::sleep(duration, 0),
+        Some(duration) => clocks.wait(duration, 0),
     }
 }
 
 const ENTRY_LEN: usize = size_of::<pollfd>();
 
-const POLLIN: u16 = general::POLLIN as u16;
-const POLLOUT: u16 = general::POLLOUT as u16;
+const POLLERR: u16 = general::POLLERR as u16;
 const POLLHUP: u16 = general::POLLHUP as u16;
 const POLLNVAL: u16 = general::POLLNVAL as u16;
-const POLLRDNORM: u16 = general::POLLRDNORM as u16;
-const POLLWRNORM: u16 = general::POLLWRNORM as u16;
 
 // Which of the events that exist here count for which of `select`'s sets (Linux's `fs/select.c`).
-const READABLE: u16 = POLLIN | POLLRDNORM | POLLHUP;
-const WRITABLE: u16 = POLLOUT | POLLWRNORM;
-const EXCEPTIONAL: u16 = 0;
+const READABLE: u32 = EPOLLIN | EPOLLRDNORM | EPOLLHUP | EPOLLERR;
+const WRITABLE: u32 = EPOLLOUT | EPOLLWRNORM | EPOLLERR;
+const EXCEPTIONAL: u32 = 0;

@@ -16,10 +16,12 @@ use linux_raw_sys::system::{new_utsname, sysinfo as SystemInfo};
 
 use crate::address_space::{AddressSpace, StringError};
 
+use super::clocks::Clocks;
 use super::descriptors::OPEN_MAX;
 use super::errno::Errno;
+use super::host::HostClock;
 use super::structure::{read_fields, to_bytes};
-use super::{int, time, uint};
+use super::{int, uint};
 
 /// The number of the process and of its only thread. Programs derive seeds from it, so it is random.
 ///
@@ -81,9 +83,9 @@ pub(super) fn uname(space: &mut AddressSpace, into: u64) -> Result<u64, Errno> {
     Ok(0)
 }
 
-pub(super) fn sysinfo(space: &mut AddressSpace, into: u64) -> Result<u64, Errno> {
+pub(super) fn sysinfo(clocks: &mut Clocks, space: &mut AddressSpace, into: u64) -> Result<u64, Errno> {
     let info = to_bytes!(SystemInfo {
-        uptime: time::uptime().as_secs() as i64,
+        uptime: clocks.now(HostClock::Boottime).as_secs() as i64,
         totalram: space.memory_total(),
         freeram: space.memory_free(),
         procs: 1,

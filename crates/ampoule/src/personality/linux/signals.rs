@@ -7,14 +7,15 @@ use std::mem::offset_of;
 use ampoule_vmm::GuestVirt;
 use linux_raw_sys::general::{
     __sifields__bindgen_ty_1, MINSIGSTKSZ, SI_TKILL, SIG_BLOCK, SIG_SETMASK, SIG_UNBLOCK, SIGBUS, SIGCHLD, SIGCONT,
-    SIGFPE, SIGILL, SIGKILL, SIGSEGV, SIGSTOP, SIGTRAP, SIGTSTP, SIGTTIN, SIGTTOU, SIGURG, SIGWINCH, SS_AUTODISARM,
-    SS_DISABLE, SS_ONSTACK, kernel_sigaction, siginfo__bindgen_ty_1__bindgen_ty_1, siginfo_t, stack_t,
+    SIGFPE, SIGILL, SIGKILL, SIGPIPE, SIGSEGV, SIGSTOP, SIGTRAP, SIGTSTP, SIGTTIN, SIGTTOU, SIGURG, SIGWINCH,
+    SS_AUTODISARM, SS_DISABLE, SS_ONSTACK, kernel_sigaction, siginfo__bindgen_ty_1__bindgen_ty_1, siginfo_t, stack_t,
 };
 
 use crate::address_space::AddressSpace;
 use crate::fault::EndlessWait;
 use crate::personality::Outcome;
 
+use super::clocks::Clocks;
 use super::errno::Errno;
 use super::process::{ProcessId, USER_ID};
 use super::structure::{read_fields, to_bytes};
@@ -154,6 +155,11 @@ impl Signals {
         self.send(int(signal))
     }
 
+    /// Sends the signal of a write that nobody is there to read, and returns what it comes to.
+    pub(super) fn broken_pipe(&mut self) -> Result<Outcome, Errno> {
+        self.send(SIGPIPE as i32)
+    }
+
     /// `rt_sigpending`.
     pub(super) fn pending(&self, space: &mut AddressSpace, into: u64, set_size: u64) -> Result<u64, Errno> {
         if set_size > SET_SIZE {
@@ -167,6 +173,7 @@ impl Signals {
     pub(super) fn wait(
         &mut self,
         own: ProcessId,
+        clocks: &mut Clocks,
         space: &mut AddressSpace,
         [set, info, timeout, set_size]: [u64; 4],
     ) -> Result<Outcome, Errno> {
@@ -183,7 +190,7 @@ impl Signals {
             return Ok(Outcome::Return(signal as u64));
         }
         Ok(match timeout {
-            Some(duration) => time::sleep(duration, Errno::EAGAIN.result()),
+            Some(duration) => clocks.wait(duration, Errno::EAGAIN.result()),
             None => Outcome::Deadlock(EndlessWait::Signal),
         })
     }

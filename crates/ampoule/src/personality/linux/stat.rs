@@ -1,7 +1,7 @@
 //! What the `stat` calls report.
 
 use ampoule_vmm::GuestVirt;
-use linux_raw_sys::general::{S_IFCHR, S_IFDIR, S_IFIFO, S_IFREG, STATX_BASIC_STATS, stat, statx};
+use linux_raw_sys::general::{S_IFCHR, S_IFDIR, S_IFIFO, S_IFREG, S_IFSOCK, STATX_BASIC_STATS, stat, statx};
 
 use crate::address_space::AddressSpace;
 use crate::output::Stream;
@@ -41,6 +41,12 @@ impl Status {
             Object::Output(Stream::Stderr) => pipe(INPUT + 2),
             Object::Device(device) => device.status(),
             Object::Maps => MAPS,
+            Object::PipeReader(id) | Object::PipeWriter(id) => pipe(FIRST_PIPE + id.number()),
+            Object::Socket(end) => {
+                let inode = FIRST_SOCKET + 2 * end.pair.number() + end.side as u64;
+                Self { mode: S_IFSOCK | 0o777, inode, owner: USER_ID, minor: None }
+            }
+            Object::EventCounter | Object::Epoll => Self { mode: 0o600, inode: ANONYMOUS, owner: USER_ID, minor: None },
         }
     }
 
@@ -91,6 +97,13 @@ const ROOT: u32 = 0;
 
 /// The inode of standard input, beyond those that are the minor numbers of devices. The other two streams have the next ones.
 const INPUT: u64 = 64;
+
+/// The one inode of all files that are nothing but open.
+const ANONYMOUS: u64 = 80;
+
+/// The inodes of the process's first pipe and of its first socket. It has not so many pipes at once.
+const FIRST_PIPE: u64 = 128;
+const FIRST_SOCKET: u64 = 1 << 32;
 
 const BLOCK_SIZE: u32 = 4096;
 

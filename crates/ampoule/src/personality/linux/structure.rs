@@ -4,6 +4,7 @@
 //! not become pointers.
 
 use linux_raw_sys::general::kernel_sigset_t;
+use linux_raw_sys::net::iovec;
 
 /// The bytes of a structure: zero except for the fields that are given.
 macro_rules! to_bytes {
@@ -99,7 +100,7 @@ impl<F: Field, const N: usize> Field for [F; N] {
     }
 }
 
-/// A guest's pointers are numbers to its host, and so are its sets of signals.
+/// A guest's pointers and sizes are numbers to its host, and so are its sets of signals.
 macro_rules! words {
     ($($type:ty)*) => {
         $(impl Field for $type {
@@ -116,7 +117,7 @@ macro_rules! words {
     };
 }
 
-words!(kernel_sigset_t *mut std::ffi::c_void Option<unsafe extern "C" fn()> Option<unsafe extern "C" fn(i32)>);
+words!(usize kernel_sigset_t *mut std::ffi::c_void *mut iovec Option<unsafe extern "C" fn()> Option<unsafe extern "C" fn(i32)>);
 
 #[cfg(test)]
 mod tests {

@@ -5,6 +5,7 @@ mod memory;
 mod paths;
 mod poll;
 mod process;
+mod queues;
 mod signals;
 mod time;
 
@@ -13,6 +14,7 @@ use ampoule_vmm::{GuestPhys, GuestVirt, HostOnly, PAGE_SIZE, Region, TrackedRegi
 use proptest::prelude::*;
 
 use crate::address_space::{Parts, Placement, Protection};
+use crate::clock::Clock;
 use crate::output::Stream;
 use crate::personality::OutputLimitReached;
 use crate::test_log::events_of;
@@ -56,7 +58,7 @@ fn names_and_numbers_are_those_of_the_host() {
 #[test]
 fn what_is_not_there_is_not_implemented() {
     let mut guest = Guest::new();
-    for number in [nr::FORK, nr::SOCKET, nr::PIPE2, nr::EPOLL_CREATE1, nr::OPENAT2, nr::RSEQ, 511, u64::MAX] {
+    for number in [nr::FORK, nr::SOCKET, nr::OPENAT2, nr::RSEQ, 511, u64::MAX] {
         assert_eq!(guest.errno(number, [0; 6]), libc::ENOSYS, "{number}");
     }
 }
@@ -88,6 +90,10 @@ struct Printed {
 
 impl Guest {
     fn new() -> Self {
+        Self::with_clock(Clock::Real)
+    }
+
+    fn with_clock(clock: Clock) -> Self {
         let tables = Region::anonymous(64 * PAGE_SIZE).unwrap();
         let mut space = AddressSpace::new(Parts {
             memory: GuestMemory::new(
@@ -103,7 +109,11 @@ impl Guest {
         for (at, protection) in [(DATA, Protection::ReadWrite), (READ_ONLY, Protection::Read)] {
             space.map_anonymous(PAGE, Placement::FixedVacant(GuestVirt(at)), protection).unwrap();
         }
-        let process = LinuxProcess::new(ProcessConfig { stack_size: STACK_SIZE, chance: *b"dice" });
+        let process = LinuxProcess::new(ProcessConfig {
+            stack_size: STACK_SIZE,
+            chance: *b"dice",
+            clock: by_system_calls(clock),
+        });
         Self { space, process, printed: Printed::default() }
     }
 
@@ -202,6 +212,11 @@ impl Arbitrary for Argument {
         .prop_map(Self)
         .boxed()
     }
+}
+
+/// A clock that is read by system calls only.
+fn by_system_calls(clock: Clock) -> ClockConfig {
+    ClockConfig { clock, page: None, shares_counter: false }
 }
 
 /// An error number, an address, or one of the other outcomes.

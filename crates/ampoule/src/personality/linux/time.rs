@@ -1,4 +1,4 @@
-//! Clocks and sleeping.
+//! System calls that read clocks and that sleep.
 
 use std::time::Duration;
 
@@ -12,74 +12,36 @@ use linux_raw_sys::general::{
 use crate::address_space::AddressSpace;
 use crate::personality::Outcome;
 
+use super::clocks::Clocks;
 use super::errno::Errno;
-use super::host::{self, HostClock};
+use super::host::HostClock;
 use super::structure::{read_fields, to_bytes};
 use super::{int, uint};
 
-/// The processor time of the process: that since its start, as it shares its processor with nobody. The time that it spends in
-/// a snapshot does not count, nor does that between going back to one and the next call.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum ProcessClock {
-    /// It runs since this moment of the monotonic clock.
-    Running { since: Duration },
-    /// It stands at this time.
-    Suspended { at: Duration },
-}
-
-impl ProcessClock {
-    pub(super) fn start() -> Self {
-        Self::Running { since: host::now(HostClock::Monotonic) }
-    }
-
-    pub(super) fn suspended(self) -> Self {
-        Self::Suspended { at: self.now() }
-    }
-
-    /// Lets it run from now on, if it stands.
-    pub(super) fn resume(&mut self) {
-        if let Self::Suspended { at } = *self {
-            *self = Self::Running { since: host::now(HostClock::Monotonic).saturating_sub(at) };
-        }
-    }
-
-    pub(super) fn now(self) -> Duration {
-        match self {
-            Self::Running { since } => host::now(HostClock::Monotonic).saturating_sub(since),
-            Self::Suspended { at } => at,
-        }
-    }
-}
-
 pub(super) fn clock_gettime(
-    process: ProcessClock,
+    clocks: &mut Clocks,
     space: &mut AddressSpace,
     clock: u64,
     into: u64,
 ) -> Result<u64, Errno> {
-    let now = now(process, uint(clock))?;
+    let now = now(clocks, uint(clock))?;
     write_timespec(space, into, now)
 }
 
-pub(super) fn clock_getres(
-    process: ProcessClock,
-    space: &mut AddressSpace,
-    clock: u64,
-    into: u64,
-) -> Result<u64, Errno> {
+pub(super) fn clock_getres(clocks: &mut Clocks, space: &mut AddressSpace, clock: u64, into: u64) -> Result<u64, Errno> {
     let clock = uint(clock);
-    now(process, clock)?;
+    now(clocks, clock)?;
     if into == 0 {
         return Ok(0);
     }
     let coarse = matches!(clock, CLOCK_REALTIME_COARSE | CLOCK_MONOTONIC_COARSE);
-    let resolution = if coarse { Duration::from_millis(4) } else { Duration::from_nanos(1) };
+    let resolution = if coarse { COARSE_RESOLUTION } else { RESOLUTION };
     write_timespec(space, into, resolution)
 }
 
-pub(super) fn gettimeofday(space: &mut AddressSpace, into: u64, zone: u64) -> Result<u64, Errno> {
+pub(super) fn gettimeofday(clocks: &mut Clocks, space: &mut AddressSpace, into: u64, zone: u64) -> Result<u64, Errno> {
     if into != 0 {
-        let now = host::now(HostClock::Realtime);
+        let now = clocks.now(HostClock::Realtime);
         let now = to_bytes!(timeval { tv_sec: now.as_secs() as i64, tv_usec: now.subsec_micros().into() });
         space.write(GuestVirt(into), &now)?;
     }
@@ -89,26 +51,26 @@ pub(super) fn gettimeofday(space: &mut AddressSpace, into: u64, zone: u64) -> Re
     Ok(0)
 }
 
-pub(super) fn time(space: &mut AddressSpace, into: u64) -> Result<u64, Errno> {
-    let seconds = host::now(HostClock::Realtime).as_secs();
+pub(super) fn time(clocks: &mut Clocks, space: &mut AddressSpace, into: u64) -> Result<u64, Errno> {
+    let seconds = clocks.now(HostClock::Realtime).as_secs();
     if into != 0 {
         space.write(GuestVirt(into), &seconds.to_le_bytes())?;
     }
     Ok(seconds)
 }
 
-pub(super) fn times(process: ProcessClock, space: &mut AddressSpace, into: u64) -> Result<u64, Errno> {
+pub(super) fn times(clocks: &mut Clocks, space: &mut AddressSpace, into: u64) -> Result<u64, Errno> {
     let ticks = |duration: Duration| (duration.as_millis() / u128::from(MILLIS_PER_TICK)) as u64;
     if into != 0 {
-        let times = to_bytes!(Times { user: ticks(process.now()) });
+        let times = to_bytes!(Times { user: ticks(clocks.processor_time()) });
         space.write(GuestVirt(into), &times)?;
     }
-    Ok(ticks(host::now(HostClock::Monotonic)))
+    Ok(ticks(clocks.now(HostClock::Monotonic)))
 }
 
-pub(super) fn getrusage(process: ProcessClock, space: &mut AddressSpace, who: u64, into: u64) -> Result<u64, Errno> {
+pub(super) fn getrusage(clocks: &Clocks, space: &mut AddressSpace, who: u64, into: u64) -> Result<u64, Errno> {
     let user_time = match (uint(who), int(who)) {
-        (RUSAGE_SELF | RUSAGE_THREAD, _) => process.now(),
+        (RUSAGE_SELF | RUSAGE_THREAD, _) => clocks.processor_time(),
         (_, RUSAGE_CHILDREN) => Duration::ZERO,
         _ => return Err(Errno::EINVAL),
     };
@@ -121,38 +83,29 @@ pub(super) fn getrusage(process: ProcessClock, space: &mut AddressSpace, who: u6
 }
 
 /// The remaining time is never asked for: nothing but its end ends a sleep.
-pub(super) fn nanosleep(space: &AddressSpace, duration: u64) -> Result<Outcome, Errno> {
-    Ok(sleep(read_timespec(space, duration)?, 0))
+pub(super) fn nanosleep(clocks: &mut Clocks, space: &AddressSpace, duration: u64) -> Result<Outcome, Errno> {
+    Ok(clocks.wait(read_timespec(space, duration)?, 0))
 }
 
 pub(super) fn clock_nanosleep(
-    process: ProcessClock,
+    clocks: &mut Clocks,
     space: &AddressSpace,
     [clock, flags, request]: [u64; 3],
 ) -> Result<Outcome, Errno> {
     let clock = uint(clock);
-    let now = now(process, clock)?;
+    let now = now(clocks, clock)?;
     if !matches!(clock, CLOCK_REALTIME | CLOCK_MONOTONIC | CLOCK_PROCESS_CPUTIME_ID | CLOCK_BOOTTIME | CLOCK_TAI) {
         return Err(if clock == CLOCK_THREAD_CPUTIME_ID { Errno::EINVAL } else { Errno::EOPNOTSUPP });
     }
     let request = read_timespec(space, request)?;
     let absolute = uint(flags) & TIMER_ABSTIME != 0;
-    Ok(sleep(if absolute { request.saturating_sub(now) } else { request }, 0))
-}
-
-/// Waits, where there is anything to wait for.
-pub(super) fn sleep(duration: Duration, result: u64) -> Outcome {
-    if duration.is_zero() { Outcome::Return(result) } else { Outcome::Sleep { duration, result } }
+    Ok(clocks.wait(if absolute { request.saturating_sub(now) } else { request }, 0))
 }
 
 /// How long until `deadline` on the clock that a futex uses.
-pub(super) fn until(deadline: Duration, realtime: bool) -> Duration {
+pub(super) fn until(clocks: &mut Clocks, deadline: Duration, realtime: bool) -> Duration {
     let clock = if realtime { HostClock::Realtime } else { HostClock::Monotonic };
-    deadline.saturating_sub(host::now(clock))
-}
-
-pub(super) fn uptime() -> Duration {
-    host::now(HostClock::Boottime)
+    deadline.saturating_sub(clocks.now(clock))
 }
 
 pub(super) fn read_timespec(space: &AddressSpace, at: u64) -> Result<Duration, Errno> {
@@ -180,17 +133,17 @@ fn write_timespec(space: &mut AddressSpace, into: u64, time: Duration) -> Result
     Ok(0)
 }
 
-fn now(process: ProcessClock, clock: u32) -> Result<Duration, Errno> {
+fn now(clocks: &mut Clocks, clock: u32) -> Result<Duration, Errno> {
     let clock = match clock {
         CLOCK_REALTIME | CLOCK_REALTIME_COARSE => HostClock::Realtime,
         CLOCK_MONOTONIC | CLOCK_MONOTONIC_COARSE => HostClock::Monotonic,
         CLOCK_MONOTONIC_RAW => HostClock::MonotonicRaw,
         CLOCK_BOOTTIME => HostClock::Boottime,
         CLOCK_TAI => HostClock::Tai,
-        CLOCK_PROCESS_CPUTIME_ID | CLOCK_THREAD_CPUTIME_ID => return Ok(process.now()),
+        CLOCK_PROCESS_CPUTIME_ID | CLOCK_THREAD_CPUTIME_ID => return Ok(clocks.processor_time()),
         _ => return Err(Errno::EINVAL),
     };
-    Ok(host::now(clock))
+    Ok(clocks.now(clock))
 }
 
 /// `struct tms` (Linux's `include/linux/times.h`).
@@ -201,6 +154,10 @@ struct Times {
     user_of_children: u64,
     system_of_children: u64,
 }
+
+/// What a clock's time is a multiple of, and that of a coarse one, for which Linux gives the length of its own ticks.
+pub(super) const RESOLUTION: Duration = Duration::from_nanos(1);
+pub(super) const COARSE_RESOLUTION: Duration = Duration::from_millis(4);
 
 /// The unit of `times`: what the auxiliary vector's `AT_CLKTCK` of 100 per second says.
 const MILLIS_PER_TICK: u32 = 10;

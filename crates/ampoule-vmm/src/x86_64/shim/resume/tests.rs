@@ -9,6 +9,7 @@ const AVX_GUEST: Capabilities = Capabilities {
     umip: true,
     paging: Paging::Nested,
     protection_keys: false,
+    counter: true,
     xcr0: 7,
 };
 

@@ -248,6 +248,6 @@ fn what_a_guest_makes_the_log_say_of_its_system_calls_is_bounded() {
         });
         assert_eq!(events.len(), 101);
         assert_eq!(events[100], "a guest makes more such system calls in this call; they are not logged");
-        guest.process.resume();
+        guest.process.resume(&guest.space);
     }
 }

@@ -49,12 +49,13 @@ fn processes_have_different_numbers_and_keep_them() {
     let id = guest.id();
     for chance in [[0; 4], [0xff; 4], *b"cast"] {
         let mut other = Guest::new();
-        other.process = LinuxProcess::new(ProcessConfig { stack_size: STACK_SIZE, chance });
+        other.process =
+            LinuxProcess::new(ProcessConfig { stack_size: STACK_SIZE, chance, clock: by_system_calls(Clock::Real) });
         assert!((300..1 << 22).contains(&other.id()));
         assert_ne!(other.id(), id);
     }
     guest.process = guest.process.suspended();
-    guest.process.resume();
+    guest.process.resume(&guest.space);
     assert_eq!((guest.id(), guest.ok(nr::GETTID, []), guest.ok(nr::GETPGID, [0])), (id, id, id));
     assert_eq!(guest.ok(nr::GETSID, [id]), id);
     assert_eq!(guest.errno(nr::GETSID, [id + 1]), libc::ESRCH);

@@ -116,3 +116,36 @@ fn random_bytes_come_in_bounded_amounts() {
     assert_eq!(guest.errno(nr::GETRANDOM, [DATA, 1, 6]), libc::EINVAL);
     assert_eq!(guest.ok(nr::GETRANDOM, [0, 0, 0]), 0);
 }
+
+#[test]
+fn no_wait_takes_the_hosts_time_where_the_clock_is_not_the_hosts() {
+    let day = SystemTime::UNIX_EPOCH + Duration::from_secs(86_400);
+    for (clock, passes) in [(Clock::Frozen(day), 0), (Clock::Virtual(day), 1)] {
+        let mut guest = Guest::with_clock(clock);
+        let second = guest.put_words(DATA, &[1, 0]);
+        let timed_out = -i64::from(libc::ETIMEDOUT) as u64;
+        let again = -i64::from(libc::EAGAIN) as u64;
+        let signals = guest.put_words(DATA + 32, &[0]);
+        let waits: [(u64, [u64; 6], u64); 8] = [
+            (nr::NANOSLEEP, [second, 0, 0, 0, 0, 0], 0),
+            (nr::CLOCK_NANOSLEEP, [0, 0, second, 0, 0, 0], 0),
+            (nr::POLL, [0, 0, 1000, 0, 0, 0], 0),
+            (nr::PPOLL, [0, 0, second, 0, 0, 0], 0),
+            (nr::SELECT, [0, 0, 0, 0, DATA + 64, 0], 0),
+            (nr::PSELECT6, [0, 0, 0, 0, DATA + 64, 0], 0),
+            (nr::FUTEX, [signals, libc::FUTEX_WAIT as u64, 0, second, 0, 0], timed_out),
+            (nr::RT_SIGTIMEDWAIT, [signals, 0, second, 8, 0, 0], again),
+        ];
+        for (passed, (number, arguments, result)) in (1..).zip(waits) {
+            guest.put_words(DATA + 64, &[1, 0]);
+            assert_eq!(guest.call(number, arguments), Outcome::Return(result), "{number}");
+            assert_eq!(guest.ok(nr::TIME, [0]), 86_400 + passes * passed, "{number}");
+            guest.ok(nr::CLOCK_GETTIME, [libc::CLOCK_MONOTONIC as u64, DATA + 96]);
+            assert_eq!((guest.word(DATA + 96), guest.word(DATA + 104)), (1 + passes * passed, 0));
+        }
+        let deadline = guest.put_words(DATA, &[86_500, 0]);
+        assert_eq!(guest.call(nr::CLOCK_NANOSLEEP, [0, libc::TIMER_ABSTIME as u64, deadline]), Outcome::Return(0));
+        assert_eq!(guest.ok(nr::TIME, [0]), if passes == 0 { 86_400 } else { 86_500 });
+        assert_eq!(guest.ok(nr::TIMES, [0]), 100 * if passes == 0 { 1 } else { 101 });
+    }
+}

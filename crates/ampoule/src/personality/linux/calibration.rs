@@ -1,0 +1,200 @@
+//! How to come from the processor's counter to the time on the host's clocks.
+//!
+//! The kernel knows that exactly and tells nobody. So the pace is measured, between a moment some time ago and now: two
+//! readings that are 100 ns wrong make an error of no more than a microsecond where it is relied on for ten times as long as
+//! it was measured, and the time is taken from the host's clocks again after a second at the latest.
+
+use std::sync::OnceLock;
+
+use ampoule_vmm::vdso::{TIME_OF_DAY, TimePage, nanoseconds};
+use linux_raw_sys::general::{CLOCK_BOOTTIME, CLOCK_REALTIME_COARSE, CLOCK_TAI};
+
+use super::clocks::IN_PAGE;
+use super::host::{self, HostClock};
+
+/// What was measured so far.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Calibration {
+    /// The moment from which on the pace is measured.
+    since: Moment,
+    /// The one that takes its place, once it is [`LONG`] ago: the kernel corrects the pace of its clocks now and then.
+    next: Moment,
+}
+
+/// What the host's clocks and the counter show at one moment, in nanoseconds and ticks.
+#[derive(Clone, Copy, Debug)]
+struct Moment {
+    counter: u64,
+    monotonic: u64,
+    time_of_day: u64,
+    boottime: u64,
+    tai: u64,
+}
+
+impl Calibration {
+    /// Begins with the first moment that this process has looked at.
+    pub(super) fn begin() -> Self {
+        static FIRST: OnceLock<Moment> = OnceLock::new();
+        let since = *FIRST.get_or_init(Moment::now);
+        Self { since, next: since }
+    }
+
+    /// Makes a page say what the time is, and not before the latest time that can have been read from it.
+    pub(super) fn renew(&mut self, page: &mut TimePage) {
+        let now = Moment::now();
+        let floor = now.monotonic.max(latest(page, now.counter));
+        let was_set = page.floor != 0;
+        for (clock, time) in [
+            (TIME_OF_DAY, now.time_of_day),
+            (CLOCK_REALTIME_COARSE as usize, now.time_of_day),
+            (CLOCK_BOOTTIME as usize, now.boottime),
+            (CLOCK_TAI as usize, now.tai),
+        ] {
+            let offset = time.wrapping_sub(now.monotonic);
+            // The clocks are read one after another. What that differs by is no step of theirs.
+            if !was_set || (offset.wrapping_sub(page.offsets[clock]) as i64).unsigned_abs() > JITTER {
+                page.offsets[clock] = offset;
+            }
+        }
+        page.counter = now.counter;
+        page.base = now.monotonic;
+        page.floor = floor;
+        (page.clocks, page.multiplier, page.ticks) = match self.pace(&now) {
+            Some(Pace { multiplier, ticks }) => (IN_PAGE, multiplier, ticks),
+            None => (0, 0, 0),
+        };
+        if now.monotonic.saturating_sub(self.next.monotonic) > LONG {
+            (self.since, self.next) = (self.next, now);
+        }
+    }
+
+    /// Whether a page is good for a while yet, and no better one can be made.
+    pub(super) fn is_good(page: &TimePage) -> bool {
+        let passed = ampoule_vmm::vdso::counter().wrapping_sub(page.counter);
+        let is_measured_well = nanoseconds(page.ticks, page.multiplier) >= SECOND - SECOND / 100;
+        page.clocks != 0 && passed <= page.ticks / 2 && is_measured_well
+    }
+
+    /// The pace of the counter and how long to rely on it; `None` if that is not known yet.
+    fn pace(&self, now: &Moment) -> Option<Pace> {
+        let measured = now.monotonic.checked_sub(self.since.monotonic).filter(|measured| *measured >= SHORT)?;
+        let ticks = now.counter.checked_sub(self.since.counter).filter(|ticks| *ticks > 0)?;
+        let multiplier = u64::try_from((u128::from(measured) << 32) / u128::from(ticks)).ok()?;
+        let good_for = measured.saturating_mul(RELIANCE).min(SECOND);
+        let ticks = u64::try_from((u128::from(good_for) << 32) / u128::from(multiplier.max(1))).ok()?;
+        (multiplier > 0 && ticks < MOST_TICKS).then_some(Pace { multiplier, ticks })
+    }
+}
+
+/// How fast the counter goes.
+struct Pace {
+    /// Nanoseconds for each tick, times 2^32.
+    multiplier: u64,
+    /// For how many ticks from now on this holds.
+    ticks: u64,
+}
+
+impl Moment {
+    /// Now, as exactly as a process can know it that may be interrupted.
+    fn now() -> Self {
+        let mut attempts = (0..ATTEMPTS).map(|_| Self::measured());
+        let (mut best, mut width) = Self::measured();
+        while width > NARROW
+            && let Some((moment, other)) = attempts.next()
+        {
+            if other < width {
+                (best, width) = (moment, other);
+            }
+        }
+        best
+    }
+
+    /// The moment, and for how many ticks it has lasted.
+    fn measured() -> (Self, u64) {
+        let nanos = |clock| u64::try_from(host::now(clock).as_nanos()).unwrap_or(u64::MAX);
+        let counter = ampoule_vmm::vdso::counter();
+        let monotonic = nanos(HostClock::Monotonic);
+        let (time_of_day, boottime, tai) =
+            (nanos(HostClock::Realtime), nanos(HostClock::Boottime), nanos(HostClock::Tai));
+        let width = ampoule_vmm::vdso::counter().saturating_sub(counter);
+        (Self { counter, monotonic, time_of_day, boottime, tai }, width)
+    }
+}
+
+/// The latest time, but for the offset of a clock, that a guest can have read from a page when the counter stands at
+/// `counter`.
+fn latest(page: &TimePage, counter: u64) -> u64 {
+    let ticks = counter.saturating_sub(page.counter).min(page.ticks);
+    page.base.saturating_add(nanoseconds(ticks, page.multiplier)).max(page.floor)
+}
+
+const SECOND: u64 = 1_000_000_000;
+
+/// The shortest time over which a pace is measured, in nanoseconds, and how many times as long it is relied on.
+const SHORT: u64 = 100_000;
+const RELIANCE: u64 = 64;
+
+/// After so many nanoseconds the pace is measured from a later moment on.
+const LONG: u64 = 16 * SECOND;
+
+/// More ticks than any processor counts in a second.
+const MOST_TICKS: u64 = 1 << 36;
+
+/// By how much readings of two clocks differ that are made one right after another, at most; in nanoseconds.
+const JITTER: u64 = 10_000;
+
+/// A moment that lasts no more ticks than this was not interrupted: some four readings of a clock take 100 ns.
+const NARROW: u64 = 2_000;
+
+/// How often to try for such a moment.
+const ATTEMPTS: u32 = 4;
+
+#[cfg(test)]
+mod tests {
+    use ampoule_vmm::vdso::CLOCKS;
+
+    use super::*;
+
+    #[test]
+    fn no_page_shows_less_than_the_one_before_could() {
+        let mut calibration = Calibration::begin();
+        let mut page = TimePage::default();
+        for _ in 0..1000 {
+            let could_be_read = latest(&page, ampoule_vmm::vdso::counter());
+            let offsets = page.offsets;
+            calibration.renew(&mut page);
+            let least = page.elapsed_to(page.counter).unwrap();
+            assert!(least >= could_be_read, "{least} after {could_be_read}");
+            assert!(offsets == page.offsets || offsets == [0; CLOCKS], "no clock was set meanwhile");
+        }
+    }
+
+    #[test]
+    fn the_pace_is_that_of_the_hosts_clocks() {
+        let mut calibration = Calibration::begin();
+        let mut page = TimePage::default();
+        while page.clocks == 0 {
+            calibration.renew(&mut page);
+        }
+        let start = page;
+        while host::now(HostClock::Monotonic).as_nanos() < u128::from(start.base + reliance(&start) / 2) {}
+        let shown = start.elapsed_to(ampoule_vmm::vdso::counter());
+        let now = host::now(HostClock::Monotonic).as_nanos() as u64;
+        // Where this thread was interrupted for long, the page is no longer good, as it should be.
+        assert!(shown.is_none_or(|shown| shown.abs_diff(now) < SECOND / 100), "{shown:?}, and it is {now}");
+    }
+
+    #[test]
+    fn what_could_be_read_ends_where_a_page_does() {
+        let page = TimePage { counter: 1000, ticks: 100, multiplier: 2 << 32, base: 5000, ..TimePage::default() };
+        assert_eq!(latest(&page, 900), 5000);
+        assert_eq!(latest(&page, 1010), 5020);
+        assert_eq!(latest(&page, 1_000_000), 5200);
+        assert_eq!(latest(&TimePage { floor: 6000, ..page }, 1010), 6000);
+    }
+
+    /// For how many nanoseconds a page is good.
+    fn reliance(page: &TimePage) -> u64 {
+        nanoseconds(page.ticks, page.multiplier)
+    }
+}
