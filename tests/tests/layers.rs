@@ -235,7 +235,7 @@ impl Rule {
 
 fn is_test(path: &Path) -> bool {
     let is_test =
-        |name: &str| name == "tests" || name == "tests.rs" || name.ends_with("_tests.rs") || name == "fuzzing";
+        |name: &str| matches!(name, "tests" | "tests.rs" | "model" | "fuzzing") || name.ends_with("_tests.rs");
     path.strip_prefix(root()).unwrap().iter().any(|part| part.to_str().is_some_and(is_test))
 }
 

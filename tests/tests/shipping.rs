@@ -49,28 +49,29 @@ fn an_application_with_a_guest_is_installed_from_what_is_published() {
     shop.publish(&repository(), &PUBLISHED);
     let files = shop.write_documented_files();
 
-    // The guest as sources.
+    // The guest as sources. Its image is saved where the host has it afterwards.
     shop.publish(&shop.project(), &["greeter-guest", "greeter"]);
-    assert_eq!(success(&shop.install_and_run()), "Hello, World!\n");
+    let save = Some(shop.project().join("greeter/guests"));
+    success(&shop.install(save.as_deref()));
+    assert_eq!(shop.run(), "Hello, World!\n");
 
     // A guest that is not there is answered with those that are.
     let main = shop.published("greeter").join("src/main.rs");
     let text = fs::read_to_string(&main).unwrap();
     fs::write(&main, text.replace("(\"greeter-guest\")", "(\"greter\")")).unwrap();
-    let message = String::from_utf8(shop.install().stderr).unwrap();
+    let message = String::from_utf8(shop.install(None).stderr).unwrap();
     assert!(message.contains("there is no guest `greter`; build.rs has built `greeter-guest`"), "{message}");
 
     // The guest as an image, which is published without the guest's package.
     shop.write("greeter/build.rs", files.build_script_with_image);
     let manifest = files.host_manifest.replace("greeter-guest = {", "# greeter-guest = {");
     shop.write("greeter/Cargo.toml", &manifest);
-    let mut build = shop.cargo("check");
-    success(&build.current_dir(shop.project().join("greeter")).env("AMPOULE_SAVE_GUESTS", "guests").output().unwrap());
     fs::remove_dir_all(shop.published("greeter-guest")).unwrap();
     shop.publish(&shop.project(), &["greeter"]);
     fs::remove_dir_all(shop.project()).unwrap();
     assert!(shop.published("greeter").join("guests/greeter-guest").exists());
-    assert_eq!(success(&shop.install_and_run()), "Hello, World!\n");
+    success(&shop.install(None));
+    assert_eq!(shop.run(), "Hello, World!\n");
 }
 
 /// The packages that are published.
@@ -102,11 +103,8 @@ impl Shop {
         if root.exists() {
             fs::remove_dir_all(&root).unwrap();
         }
-        let shop = Self { root };
-        fs::create_dir_all(shop.root.join("published")).unwrap();
-        // Nothing below is taken for a part of the repository's workspace.
-        fs::write(shop.root.join("Cargo.toml"), "[workspace]\nexclude = [\"published\", \"project\"]\n").unwrap();
-        shop
+        fs::create_dir_all(root.join("published")).unwrap();
+        Self { root }
     }
 
     fn project(&self) -> PathBuf {
@@ -169,23 +167,30 @@ impl Shop {
             if published.exists() {
                 fs::remove_dir_all(published).unwrap();
             }
+            // Without the times in the archive, which are always the same: cargo compiles again what is newer.
             let mut tar = Command::new("tar");
-            tar.arg("xzf").arg(target_dir.join("package").join(package_id(package) + ".crate"));
+            tar.arg("xzmf").arg(target_dir.join("package").join(package_id(package) + ".crate"));
             success(&tar.current_dir(self.root.join("published")).output().unwrap());
+            // It lies below the repository's workspace, but is not part of it.
+            let manifest = self.published(package).join("Cargo.toml");
+            let text = fs::read_to_string(&manifest).unwrap();
+            fs::write(manifest, text + "\n[workspace]\n").unwrap();
         }
     }
 
-    /// Compiles what was published of the application, as cargo does after it has fetched it, and runs it.
-    fn install_and_run(&self) -> Output {
-        success(&self.install());
-        Command::new(self.root.join("installed/bin/greeter")).output().unwrap()
-    }
-
-    fn install(&self) -> Output {
+    /// Compiles what was published of the application, as cargo does after it has fetched it, and saves the images of its
+    /// guests in a directory.
+    fn install(&self, guests: Option<&Path>) -> Output {
         let mut install = self.cargo("install --debug --force");
         install.arg("--root").arg(self.root.join("installed"));
         install.arg("--path").arg(self.published("greeter"));
-        install.arg("--target-dir").arg(target_dir()).current_dir(&self.root).output().unwrap()
+        install.envs(guests.map(|dir| ("AMPOULE_SAVE_GUESTS", dir)));
+        install.arg("--target-dir").arg(target_dir()).current_dir(self.root.join("published")).output().unwrap()
+    }
+
+    /// What the application prints that was installed.
+    fn run(&self) -> String {
+        success(&Command::new(self.root.join("installed/bin/greeter")).output().unwrap())
     }
 
     /// Cargo, for which that is published which was published here.

@@ -94,7 +94,7 @@ pub enum BuildError {
 
     /// A prebuilt image is missing or cannot be read.
     #[error(
-        "there is no prebuilt image at `{}` ({reason}); place it there under the name of its binary, or correct what says \
+        "cannot read the prebuilt image `{}` ({reason}); place it there under the name of its binary, or correct what says \
          where it is: the build script, or the environment variable `AMPOULE_PREBUILT_GUESTS`",
         path.display()
     )]
@@ -107,7 +107,7 @@ pub enum BuildError {
 
     /// There is neither a package to build nor an image to take instead.
     #[error(
-        "there is no guest package at `{}`, and no prebuilt image in `{}`; a package that is published needs one of both",
+        "there is no guest package at `{}`, and no prebuilt image in `{}`; a package that is published needs one of the two",
         manifest.display(), dir.display()
     )]
     NothingPrebuilt {
@@ -133,7 +133,7 @@ pub enum BuildError {
     /// standard error stream.
     #[error(
         "the guest package `{package}` does not compile; the compiler's messages are above{}",
-        if *lacks_guest_library { ". Its `Cargo.toml` has no dependency `ampoule-guest`: `cargo add ampoule-guest`" } else { "" }
+        if *lacks_guest_library { "; its `Cargo.toml` lacks `ampoule-guest`, which `cargo add ampoule-guest` adds" } else { "" }
     )]
     Compile {
         /// Name of the package.

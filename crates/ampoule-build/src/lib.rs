@@ -43,7 +43,7 @@
 //! - [`Guest::or_prebuilt`] is for hosts that are published with the images of their guests. Where the guest's package is
 //!   missing, its images are taken instead.
 //! - The environment variable `AMPOULE_PREBUILT_GUESTS` is for those who build a host that they have not written: it names a
-//!   directory with an image for each binary, and no guest is built. [`prebuilt`] does not look at it.
+//!   directory with an image for each binary; no guest is built then. [`prebuilt`] does not look at it.
 //!
 //! `AMPOULE_SAVE_GUESTS` names a directory that gets a copy of each image that is built. A relative path in either variable is
 //! relative to the directory of the host's package. How to publish a host with its guests, as sources or as images, is

@@ -67,6 +67,7 @@ impl Region {
 
     /// The size in bytes.
     #[expect(clippy::len_without_is_empty, reason = "a region is never empty")]
+    #[inline]
     pub fn len(&self) -> usize {
         self.mapping.len()
     }
@@ -76,6 +77,7 @@ impl Region {
     /// # Errors
     ///
     /// [`OutOfRegion`] when the range does not lie within the region; nothing is copied then.
+    #[inline]
     pub fn read(&self, offset: usize, into: &mut [u8]) -> Result<(), OutOfRegion> {
         let from = self.bounded(offset, into.len())?;
         // SAFETY: `bounded` returned the start of `into.len()` mapped bytes; `into` is ours alone and cannot overlap
@@ -89,6 +91,7 @@ impl Region {
     /// # Errors
     ///
     /// [`OutOfRegion`] when the range does not lie within the region; nothing is copied then.
+    #[inline]
     pub fn write(&self, offset: usize, from: &[u8]) -> Result<(), OutOfRegion> {
         let to = self.bounded(offset, from.len())?;
         let _writer = self.writer();
@@ -103,6 +106,7 @@ impl Region {
     /// # Errors
     ///
     /// [`OutOfRegion`] when the range does not lie within the region.
+    #[inline]
     pub fn part_reader(&self, offset: usize, len: usize) -> Result<PartReader<'_>, OutOfRegion> {
         PartReader::new(self, offset, len)
     }
@@ -112,6 +116,7 @@ impl Region {
     /// # Errors
     ///
     /// [`OutOfRegion`] when the range does not lie within the region.
+    #[inline]
     pub fn part_writer(&self, offset: usize, len: usize) -> Result<PartWriter<'_>, OutOfRegion> {
         PartWriter::new(self, offset, len)
     }
@@ -134,6 +139,7 @@ impl Region {
     /// # Errors
     ///
     /// [`OutOfRegion`] when the range does not lie within the region.
+    #[inline]
     pub fn read_u64(&self, offset: usize) -> Result<u64, OutOfRegion> {
         let from = self.bounded(offset, size_of::<u64>())?;
         // SAFETY: `bounded` returned the start of eight mapped bytes.
@@ -308,11 +314,13 @@ impl Region {
         unsafe { self.mapping.unread_briefly(pages) }
     }
 
+    #[inline]
     fn writer(&self) -> RwLockReadGuard<'_, Vec<Extent>> {
         self.shown.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The host address of `offset`, if `len` bytes from there lie within the region.
+    #[inline]
     fn bounded(&self, offset: usize, len: usize) -> Result<*mut u8, OutOfRegion> {
         match offset.checked_add(len) {
             // SAFETY: `offset` is at most the length of the mapping.

@@ -70,6 +70,7 @@ impl Limits {
     }
 
     /// These limits, and those of `others` where these set none.
+    #[inline]
     pub(crate) fn or(self, others: Self) -> Self {
         Self {
             deadline: self.deadline.or(others.deadline),

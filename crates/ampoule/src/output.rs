@@ -90,6 +90,7 @@ impl Output {
     }
 
     /// Notes that a call has ended: the next one has events of the log of its own.
+    #[inline]
     pub(crate) fn call_ended(&self, stream: Stream) {
         match &self.0 {
             Kind::Log(log) => log.borrow_mut().call_ended(stream),

@@ -243,7 +243,7 @@ fn a_guest_that_does_not_compile_without_the_guest_library_is_told_to_add_it() {
     package(&dir, "guest", "");
     dir.write("guest/src/main.rs", "ampoule_guest::main!();");
     let error = build(&dir, guest("../guest")).0.unwrap_err();
-    assert!(error.to_string().ends_with("no dependency `ampoule-guest`: `cargo add ampoule-guest`"), "{error}");
+    assert!(error.to_string().ends_with("lacks `ampoule-guest`, which `cargo add ampoule-guest` adds"), "{error}");
     assert!(matches!(error, BuildError::Compile { lacks_guest_library: true, .. }));
 }
 

@@ -45,10 +45,12 @@ impl Mapping {
     }
 
     /// The first byte; `len` bytes from here are readable and writable as long as the mapping lives.
+    #[inline]
     pub(super) fn start(&self) -> *mut u8 {
         self.start.as_ptr()
     }
 
+    #[inline]
     pub(super) fn len(&self) -> usize {
         self.len
     }

@@ -17,6 +17,7 @@ pub struct PartReader<'region> {
 }
 
 impl<'region> PartReader<'region> {
+    #[inline]
     pub(super) fn new(region: &'region Region, offset: usize, len: usize) -> Result<Self, OutOfRegion> {
         Ok(Self { start: region.bounded(offset, len)?, len, region: PhantomData })
     }
@@ -45,6 +46,7 @@ pub struct PartWriter<'region> {
 }
 
 impl<'region> PartWriter<'region> {
+    #[inline]
     pub(super) fn new(region: &'region Region, offset: usize, len: usize) -> Result<Self, OutOfRegion> {
         Ok(Self { start: region.bounded(offset, len)?, len, _writer: region.writer() })
     }

@@ -23,6 +23,8 @@ mod error;
 mod frames;
 mod heap;
 mod mapping;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod model;
 mod range_map;
 mod stack;
 #[cfg(test)]

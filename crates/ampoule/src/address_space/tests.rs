@@ -2,7 +2,6 @@
 
 mod access;
 mod bounds;
-mod checkpoint;
 mod model;
 mod stack;
 

@@ -1,7 +1,8 @@
 //! One call: arguments in, result out.
 //!
-//! It has three steps. Code of the application runs in the first and the last (its types are encoded and decoded), where a panic
-//! does no harm, and in the second (host functions), where it leaves a guest that waits for an answer.
+//! It has three steps. Code of the application runs in all of them. In the first and the last its types are encoded and
+//! decoded, where a panic does no harm; in the second its host functions run, where a panic leaves a guest that waits for an
+//! answer.
 
 use ampoule_abi::codec::{Decoder, EncodeError, Encoder};
 use ampoule_abi::layout::{PanicRecord, ReturnStatus};
@@ -18,14 +19,14 @@ use crate::interrupt::LimitsUnwatched;
 use crate::limits::Limits;
 use crate::termination::Termination;
 
-/// A function whose arguments stand in the mailbox.
+/// A function whose arguments are in the mailbox.
 #[derive(Debug)]
 pub(crate) struct Request<'image> {
     function: &'image Function,
     length: usize,
 }
 
-/// A function that is done, and whose result stands in the mailbox.
+/// A function that is done, and whose result is in the mailbox.
 #[derive(Debug)]
 pub(crate) struct Reply<'image> {
     function: &'image Function,
@@ -76,7 +77,7 @@ impl Conversation {
         decoded.map_err(|reason| CallError::Decode { function: function.name().to_owned(), reason })
     }
 
-    /// What a return with another status than `Done` means to the caller.
+    /// What a return with a status other than `Done` means to the caller.
     fn unsuccessful(&self, function: &Function, status: ReturnStatus, length: usize, needed: u64) -> CallError {
         let name = function.name().to_owned();
         let payload = self.mailbox.payload(length);

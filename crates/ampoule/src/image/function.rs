@@ -69,6 +69,7 @@ impl Functions {
     }
 
     /// The function at a [`position`](Self::position).
+    #[inline]
     pub(super) fn at(&self, position: usize) -> &Function {
         &self.functions[position]
     }

@@ -116,6 +116,7 @@ impl Image {
     }
 
     /// The export at a [position](Self::export_position) of this image.
+    #[inline]
     pub(crate) fn export_at(&self, position: usize) -> &Function {
         self.0.interface.exports.at(position)
     }

@@ -20,7 +20,7 @@ impl Machine {
             return Ok(());
         }
         let kind = match self.space.resolve_fault(address, access) {
-            // To try again would not help: the guest itself has denied the access, which its pages allow.
+            // A retry would not help: the guest has denied itself the access, which its pages allow.
             FaultResolution::Resume if by_own_denial => self.denied(address, access),
             FaultResolution::Resume => return Ok(()),
             FaultResolution::OutOfMemory => FaultKind::OutOfMemory { limit: self.space.memory_total(), panic: None },

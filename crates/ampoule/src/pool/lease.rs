@@ -68,7 +68,7 @@ impl Lease {
         if self.shared.check().is_err() {
             return;
         }
-        let is_sound = self.sandbox().sandbox.poisoned().is_none() && !self.sandbox().needs_refit();
+        let is_sound = self.sandbox().sandbox.poisoned().is_none() && !self.sandbox().needs_new_host_side();
         if !(is_sound && self.recycle()) {
             let shared = Arc::clone(&self.shared);
             shared.upkeep.hand_over(self);
@@ -77,7 +77,7 @@ impl Lease {
 
     /// Gives the sandbox back in the state of its snapshot, or another one in its stead, whatever that takes.
     pub(super) fn renovate(mut self) {
-        if !self.sandbox().is_spoiled() && self.refit() && self.recycle() {
+        if !self.sandbox().is_spoiled() && self.renew_host_side() && self.recycle() {
             return;
         }
         let spoiled = self.sandbox.take();
@@ -95,12 +95,12 @@ impl Lease {
     }
 
     /// Gives the sandbox new host functions and outputs where one of them has panicked, and says whether it has sound ones.
-    fn refit(&mut self) -> bool {
-        if !self.sandbox().needs_refit() {
+    fn renew_host_side(&mut self) -> bool {
+        if !self.sandbox().needs_new_host_side() {
             return true;
         }
         let spawn = self.shared.settings.spawn();
-        self.sandbox_mut().refit(spawn).is_ok()
+        self.sandbox_mut().renew_host_side(spawn).is_ok()
     }
 
     /// Makes the sandbox ready for somebody else, and says whether it is.

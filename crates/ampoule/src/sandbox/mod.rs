@@ -60,7 +60,7 @@ pub struct Sandbox {
     limits: Limits,
     /// The state in which the sandbox was built or spawned.
     initial: Snapshot,
-    /// A snapshot that was found to match this sandbox, so that going back to it again needs no check.
+    /// A snapshot that was found to match this sandbox, so that another restore of it needs no check.
     matching: SnapshotIdentity,
     condition: Condition,
     /// Function numbers with the Rust types (arguments and result) for which their signature was already checked.

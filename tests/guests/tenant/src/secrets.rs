@@ -21,7 +21,7 @@ fn ask_for_words(count: u32, word: u64) -> usize {
 }
 
 /// Writes a pattern over all memory that the guest can have: variables, the stack's unused part, the program break, mappings
-/// until no more are given, the message lines, and the whole output and outbound areas. Returns the bytes written.
+/// until no more are given, the guest's message line, and the whole output and outbound areas. Returns the bytes written.
 #[export]
 fn plant(pattern: u64) -> u64 {
     let stack = plant_below_the_stack_pointer(pattern);
@@ -32,8 +32,8 @@ fn plant(pattern: u64) -> u64 {
         let info = info_page();
         vec![
             words(&raw mut VARIABLES as u64, size_of::<[u64; 8192]>() as u64),
-            // The lines and both areas lie side by side.
-            words(info.host_line, info.output + info.output_len - info.host_line),
+            // The line and both areas lie side by side.
+            words(info.guest_line, info.output + info.output_len - info.guest_line),
             heap,
         ]
     };

@@ -26,6 +26,22 @@ fn as_many_bytes_are_written_and_read_as_requested() {
 }
 
 #[test]
+fn so_many_bytes_are_zeroed_as_are_asked_for() {
+    let region = Region::anonymous(PAGE_SIZE).unwrap();
+    for len in (0..140).chain([255, 256, 257, 399, 400]) {
+        for at in 64..134 {
+            region.write(0, &[0xff; PAGE_SIZE]).unwrap();
+            region.fill_zero(at, len).unwrap();
+            let mut all = vec![0; PAGE_SIZE];
+            region.read(0, &mut all).unwrap();
+            let is_right =
+                |(offset, byte): (usize, &u8)| *byte == if (at..at + len).contains(&offset) { 0 } else { 0xff };
+            assert!(all.iter().enumerate().all(is_right), "{len} bytes at {at}");
+        }
+    }
+}
+
+#[test]
 fn a_part_lies_within_its_region() {
     let region = Region::anonymous(PAGE_SIZE).unwrap();
     assert!(region.part_writer(PAGE_SIZE - 8, 8).is_ok());

@@ -213,6 +213,7 @@ impl Signal {
     }
 
     /// Makes sure that the calling thread can get the signal. Costs nothing but on a thread's first call.
+    #[inline]
     pub(in crate::interrupt) fn unblock(self) {
         UNBLOCKED.with(|unblocked| {
             if !unblocked.replace(true) {
@@ -271,6 +272,20 @@ pub(in crate::interrupt) fn last_refusal() -> i32 {
     LAST_REFUSAL.load(Ordering::Relaxed)
 }
 
+/// The calling thread. A forked child's is its parent's that called `fork`.
+#[inline]
+pub(in crate::interrupt) fn this_thread() -> libc::pthread_t {
+    // Where calls begin, all of the C library may have left the caches.
+    THIS_THREAD.with(|thread| {
+        thread.get().unwrap_or_else(|| {
+            // SAFETY: has no preconditions.
+            let this = unsafe { libc::pthread_self() };
+            thread.set(Some(this));
+            this
+        })
+    })
+}
+
 /// Keeps all signals from the calling thread.
 pub(in crate::interrupt) fn block_all() {
     let mut set = MaybeUninit::uninit();
@@ -317,6 +332,7 @@ static LAST_REFUSAL: AtomicI32 = AtomicI32::new(0);
 
 thread_local! {
     static UNBLOCKED: Cell<bool> = const { Cell::new(false) };
+    static THIS_THREAD: Cell<Option<libc::pthread_t>> = const { Cell::new(None) };
 }
 
 /// In the order of preference.

@@ -121,6 +121,16 @@ impl LinuxProcess {
         Self { state, clock: self.clock.suspended(), log: Log::new(), shortage: Shortage::None }
     }
 
+    /// Makes it the process that `other` is.
+    pub(crate) fn restore(&mut self, other: &Self) {
+        let Self { state, clock, log, shortage } = self;
+        // As a rule it is still the same, and nothing is to be counted.
+        if !Arc::ptr_eq(state, &other.state) {
+            *state = Arc::clone(&other.state);
+        }
+        (*clock, *log, *shortage) = (other.clock, other.log.clone(), other.shortage);
+    }
+
     /// Goes on for a call of the host, if it was suspended. The time since then is not its own.
     pub(crate) fn resume(&mut self) {
         self.clock.resume();
@@ -128,6 +138,7 @@ impl LinuxProcess {
     }
 
     /// Takes note that the host has answered the guest, which goes on.
+    #[inline]
     pub(crate) fn answered(&mut self) {
         self.shortage = Shortage::None;
     }
