@@ -1,5 +1,5 @@
 //! Builds the guest.
 
 fn main() {
-    ampoule_build::guest("shop").build();
+    ampoule_build::guest("rules").build();
 }

@@ -94,7 +94,7 @@ fn has_piece(source: &[String], lines: &[String]) -> bool {
 
 /// What the guide may show: its own code, and the examples.
 fn sources() -> Vec<Vec<String>> {
-    let folders = ["docs/guide/code/tests", "docs/guide/code/shop", "docs/guide/code/shop-types", "examples"];
+    let folders = ["docs/guide/code/tests", "docs/guide/code/rules", "docs/guide/code/shop-types", "examples"];
     let sources = folders.iter().flat_map(|folder| files(&root().join(folder), "rs"));
     let mut sources: Vec<PathBuf> = sources.collect();
     sources.push(root().join("docs/guide/code/build.rs"));

@@ -24,7 +24,7 @@ fn the_system_calls_that_the_guide_lists_are_enough() {
 }
 
 fn use_everything() -> Result<(), Box<dyn Error>> {
-    let image = Image::embedded(ampoule::include_guest!("shop"))?;
+    let image = Image::embedded(ampoule::include_guest!("rules"))?;
     let mut sandbox =
         Sandbox::builder(&image).host_fn("list_price", |_item: String| 250u64).stderr(Output::discard()).build()?;
     sandbox.call::<u64>("ticket", ())?;

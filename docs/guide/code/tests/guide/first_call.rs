@@ -8,7 +8,7 @@ use super::shop;
 
 #[test]
 fn a_function_is_called_by_name() -> Result<(), Box<dyn Error>> {
-    let image = Image::embedded(ampoule::include_guest!("shop"))?;
+    let image = Image::embedded(ampoule::include_guest!("rules"))?;
     let mut sandbox = Sandbox::builder(&image).host_fn("list_price", |_item: String| 250u64).build()?;
 
     let greeting: String = sandbox.call("greet", ("World",))?;

@@ -1,4 +1,4 @@
-//! The code of the guide. Each block of Rust in `docs/guide/pages` is a piece of these files, of the guest in `shop`, or of
+//! The code of the guide. Each block of Rust in `docs/guide/pages` is a piece of these files, of the guest in `rules`, or of
 //! the examples; `tests/book.rs` holds that.
 
 mod asynchronous;
@@ -17,7 +17,7 @@ mod types;
 use ampoule::{Builder, Image, Sandbox, Snapshot};
 
 fn image() -> Image {
-    Image::embedded(ampoule::include_guest!("shop")).expect("the image of the guest `shop` is sound")
+    Image::embedded(ampoule::include_guest!("rules")).expect("the image of the guest `rules` is sound")
 }
 
 /// Settings for the shop, with its list of prices.
