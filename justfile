@@ -27,6 +27,10 @@ lint:
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 
+# Build the guide as a book, in target/book; needs mdBook.
+book:
+    scripts/book
+
 # Compile what is published with the oldest Rust that it promises to work with, if that is installed.
 oldest-rust:
     scripts/oldest-rust

@@ -39,6 +39,7 @@ fn a_package_brings_its_licences_its_readme_and_the_documents_it_refers_to() {
         }
         let refers = ["ampoule", "ampoule-abi", "ampoule-guest"].contains(&name);
         assert_eq!(files.contains("docs/abi.md"), refers, "{name}: {files:?}");
+        assert!(!files.iter().any(|file| file.starts_with("docs/guide")), "{name}: {files:?}");
     }
 }
 

@@ -9,6 +9,7 @@ use ampoule_abi::layout::{ABI_MAJOR, AT_AMPOULE, GuestMessageKind, INFO_MAGIC, I
 
 use super::call::{Call, Return};
 use super::mailbox::{Mailbox, Session};
+use super::output;
 use super::panics;
 use super::record::{Exports, NEEDED_MINOR, Shim};
 use crate::restore::Watch;
@@ -57,6 +58,7 @@ pub unsafe fn serve(page: *const InfoPage, init: impl FnOnce()) -> UnexpectedMes
         process::abort();
     }
     let exports = Exports::of_this_program();
+    output::flush();
     let mut message = MessageLine { kind: GuestMessageKind::Ready as u32, ..MessageLine::default() };
     loop {
         message = match calls.next(message) {
@@ -84,6 +86,7 @@ fn answer(exports: &Exports, watch: &mut Watch, call: &Call<'_>) -> MessageLine 
         Some(shim) => respond(shim, watch, call),
         None => call.unknown_function(),
     };
+    output::flush();
     call.message(answer)
 }
 

@@ -2,11 +2,12 @@
 
 use ampoule_abi::codec::EncodeError;
 use ampoule_abi::layout::{FailureStatus, PanicRecord, ReturnStatus};
+use tracing::Span;
 
 use super::Conversation;
 use super::imports::Imports;
 use super::mailbox::{GuestMessage, ProtocolViolation};
-use crate::fault::GuestPanic;
+use crate::fault::{GuestPanic, Position};
 use crate::host_function::HostFunctionFailure;
 use crate::interrupt::LimitsUnwatched;
 use crate::limits::Limits;
@@ -18,8 +19,8 @@ use crate::termination::Termination;
 pub(crate) enum StartError {
     /// It has not run, because the limits of its start could not be watched.
     Unwatched(LimitsUnwatched),
-    /// It has ended.
-    Ended(Termination),
+    /// It has ended, and where it was if that was not its own doing.
+    Ended(Termination, Option<Position>),
 }
 
 /// What a guest waits for between two turns of the application.
@@ -35,15 +36,27 @@ impl Conversation {
     /// Runs a new guest until it is ready for its first call. Where a host function or the writer of an output panics, the guest
     /// never becomes ready.
     pub(crate) fn await_ready(&mut self, imports: &mut Imports, limits: Limits) -> Result<(), StartError> {
+        let _span = self.span().entered();
         let guard = self.machine.begin_call(limits).map_err(StartError::Unwatched)?;
         let pause = self.run_to_pause(imports);
-        match self.machine.end_call(guard, pause).map_err(StartError::Ended)? {
-            Pause::Ready => Ok(()),
+        let ended = match self.machine.end_call(guard, pause) {
+            Ok(Pause::Ready) => return Ok(()),
             // The mailbox accepts no return before the first call.
-            Pause::Returned { .. } => {
-                Err(StartError::Ended(ProtocolViolation::ReturnWithoutCall { sequence: 0 }.into()))
-            }
-        }
+            Ok(Pause::Returned { .. }) => ProtocolViolation::ReturnWithoutCall { sequence: 0 }.into(),
+            Err(cause) => cause,
+        };
+        Err(StartError::Ended(ended, self.machine.ended_at()))
+    }
+
+    /// What the log says of what the library does for the guest. It is made only where the log wants the library's own events.
+    pub(super) fn span(&self) -> Span {
+        let origin = self.machine.origin();
+        tracing::debug_span!(
+            "call",
+            image = %origin.image(),
+            sandbox = %origin.sandbox(),
+            function = origin.function()
+        )
     }
 
     /// Runs the guest, serving its host calls, until it waits for the application.
@@ -55,7 +68,10 @@ impl Conversation {
                 GuestMessage::Return { status, length, needed } => {
                     return Ok(Pause::Returned { status, length, needed });
                 }
-                GuestMessage::HostCall { function, length } => self.serve_host_call(imports, function, length)?,
+                GuestMessage::HostCall { function, length } => {
+                    let served = self.serve_host_call(imports, function, length);
+                    served.map_err(|termination| self.machine.ended(termination))?;
+                }
             }
         }
     }

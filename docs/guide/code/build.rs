@@ -1,0 +1,5 @@
+//! Builds the guest.
+
+fn main() {
+    ampoule_build::guest("rules").build();
+}

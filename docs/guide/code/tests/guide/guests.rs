@@ -1,0 +1,20 @@
+//! What `docs/guide/pages/guests.md` shows.
+
+use super::{list_price, ready, shop};
+
+#[test]
+fn a_guest_has_clocks_and_neither_threads_nor_files() {
+    let mut sandbox = shop().build().unwrap();
+    let (thread, file, clock): (bool, bool, bool) = sandbox.call("finds", ()).unwrap();
+    assert!(!thread && !file && clock);
+}
+
+#[test]
+fn guests_from_one_snapshot_can_renew_what_must_differ() {
+    let snapshot = ready();
+    let ticket = || {
+        let mut sandbox = snapshot.builder().try_host_fn("list_price", list_price).build().unwrap();
+        sandbox.call::<u64>("ticket", ()).unwrap()
+    };
+    assert_ne!(ticket(), ticket());
+}

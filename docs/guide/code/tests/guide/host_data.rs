@@ -1,0 +1,120 @@
+//! What `docs/guide/pages/host-data.md` shows.
+
+use std::cell::RefCell;
+use std::error::Error;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use ampoule::{CallError, Pool, Sandbox};
+use shop_types::{Offer, Order};
+
+use super::{image, ready, shop};
+
+#[test]
+fn a_closure_shares_state_with_the_application() -> Result<(), Box<dyn Error>> {
+    let asked = Arc::new(AtomicU64::new(0));
+    let counter = Arc::clone(&asked);
+    let mut sandbox = Sandbox::builder(&image())
+        .host_fn("list_price", move |_item: String| {
+            counter.fetch_add(1, Ordering::Relaxed);
+            250u64
+        })
+        .build()?;
+    let order = Order { item: "lamp".to_owned(), pieces: 1 };
+    sandbox.call::<Offer>("offer", (&order,))?;
+    assert_eq!(asked.load(Ordering::Relaxed), 1);
+    Ok(())
+}
+
+#[test]
+fn a_failure_of_the_host_is_an_error_in_the_guest() -> Result<(), Box<dyn Error>> {
+    let mut sandbox = shop().build()?;
+    let order = Order { item: "moon".to_owned(), pieces: 1 };
+    let error = sandbox.call::<Offer>("offer", (&order,)).unwrap_err();
+    assert!(matches!(error, CallError::Function { message, .. } if message.contains("there is no moon")));
+    Ok(())
+}
+
+/// What the host functions of a request may use.
+struct Request {
+    tenant: String,
+    lookups: u32,
+}
+
+thread_local! {
+    static REQUEST: RefCell<Option<Request>> = const { RefCell::new(None) };
+}
+
+/// Makes `request` the one that host functions on this thread work for, until `call` returns.
+fn with_request<R>(request: Request, call: impl FnOnce() -> R) -> (R, Request) {
+    REQUEST.set(Some(request));
+    let result = call();
+    let request = REQUEST.take().expect("the request stays until the call returns");
+    (result, request)
+}
+
+fn list_price_of_tenant(item: String) -> Result<u64, String> {
+    REQUEST.with_borrow_mut(|request| {
+        let request = request.as_mut().ok_or("there is no request")?;
+        request.lookups += 1;
+        match (request.tenant.as_str(), item.as_str()) {
+            ("north", "lamp") => Ok(200),
+            (tenant, _) => Err(format!("{tenant} sells no {item}")),
+        }
+    })
+}
+
+#[test]
+fn a_pool_serves_requests_with_data_of_their_own() -> Result<(), Box<dyn Error>> {
+    let snapshot = ready();
+    let pool = Pool::builder(&snapshot)
+        .size(2)
+        .spawn_with(|spawn| spawn.try_host_fn("list_price", list_price_of_tenant))
+        .build()?;
+
+    let order = Order { item: "lamp".to_owned(), pieces: 2 };
+    let mut sandbox = pool.take()?;
+    let request = Request { tenant: "north".to_owned(), lookups: 0 };
+    let (offer, request) = with_request(request, || sandbox.call::<Offer>("offer", (&order,)));
+    assert_eq!(offer?, Offer::Cents(400));
+    assert_eq!(request.lookups, 1);
+
+    let request = Request { tenant: "south".to_owned(), lookups: 0 };
+    let (offer, _) = with_request(request, || sandbox.call::<Offer>("offer", (&order,)));
+    assert!(offer.unwrap_err().to_string().contains("south sells no lamp"));
+    Ok(())
+}
+
+#[test]
+fn a_tenant_has_a_pool_of_its_own() -> Result<(), Box<dyn Error>> {
+    let snapshot = ready();
+    let pool_of = |percent: u64| {
+        Pool::builder(&snapshot)
+            .size(1)
+            .spawn_with(move |spawn| spawn.host_fn("list_price", move |_item: String| 250 * percent / 100))
+            .build()
+    };
+    let (cheap, dear) = (pool_of(80)?, pool_of(120)?);
+    let order = Order { item: "lamp".to_owned(), pieces: 1 };
+    assert_eq!(cheap.take()?.call::<Offer>("offer", (&order,))?, Offer::Cents(200));
+    assert_eq!(dear.take()?.call::<Offer>("offer", (&order,))?, Offer::Cents(300));
+    Ok(())
+}
+
+#[test]
+fn what_host_functions_record_outlives_a_reset() -> Result<(), Box<dyn Error>> {
+    let log = Arc::new(Mutex::new(Vec::new()));
+    let sink = Arc::clone(&log);
+    let mut sandbox = Sandbox::builder(&image())
+        .host_fn("list_price", move |item: String| {
+            sink.lock().expect("nobody panics with the lock").push(item);
+            250u64
+        })
+        .build()?;
+    let order = Order { item: "lamp".to_owned(), pieces: 1 };
+    sandbox.call::<Offer>("offer", (&order,))?;
+    sandbox.reset()?;
+    sandbox.call::<Offer>("offer", (&order,))?;
+    assert_eq!(log.lock().expect("nobody panics with the lock").len(), 2);
+    Ok(())
+}

@@ -1,0 +1,38 @@
+//! The code of the guide. Each block of Rust in `docs/guide/pages` is a piece of these files, of the guest in `rules`, or of
+//! the examples; `tests/book.rs` holds that.
+
+mod asynchronous;
+mod costs;
+mod errors;
+mod first_call;
+mod guests;
+mod host_data;
+mod limits;
+mod pools;
+mod readme;
+mod reload;
+mod snapshots;
+mod types;
+
+use ampoule::{Builder, Image, Sandbox, Snapshot};
+
+fn image() -> Image {
+    Image::embedded(ampoule::include_guest!("rules")).expect("the image of the guest `rules` is sound")
+}
+
+/// Settings for the shop, with its list of prices.
+fn shop() -> Builder {
+    Sandbox::builder(&image()).try_host_fn("list_price", list_price)
+}
+
+/// A shop that is ready for calls, to spawn others from.
+fn ready() -> Snapshot {
+    shop().build().expect("a sandbox").snapshot().expect("a snapshot")
+}
+
+fn list_price(item: String) -> Result<u64, String> {
+    match item.as_str() {
+        "lamp" => Ok(250),
+        _ => Err(format!("there is no {item}")),
+    }
+}

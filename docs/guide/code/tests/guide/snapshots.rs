@@ -1,0 +1,27 @@
+//! What `docs/guide/pages/snapshots.md` shows.
+
+use std::error::Error;
+
+use shop_types::{Offer, Order};
+
+use super::{list_price, shop};
+
+#[test]
+fn going_back_undoes_what_a_request_did() -> Result<(), Box<dyn Error>> {
+    let mut sandbox = shop().build()?;
+    let order = Order { item: "lamp".to_owned(), pieces: 1 };
+
+    sandbox.call::<()>("set_discount", (10u64,))?; // once
+    let discounted = sandbox.snapshot()?;
+
+    sandbox.call::<()>("set_discount", (100u64,))?; // whatever a request does …
+    sandbox.restore(&discounted)?; // … is gone
+    assert_eq!(sandbox.call::<Offer>("offer", (&order,))?, Offer::Cents(225));
+
+    sandbox.reset()?; // back to the state before the first call
+    assert_eq!(sandbox.call::<Offer>("offer", (&order,))?, Offer::Cents(250));
+
+    let mut another = discounted.builder().try_host_fn("list_price", list_price).build()?;
+    assert_eq!(another.call::<Offer>("offer", (&order,))?, Offer::Cents(225));
+    Ok(())
+}
