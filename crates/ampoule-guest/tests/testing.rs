@@ -11,7 +11,7 @@ use ampoule_guest::{HostError, HostErrorKind, generation, import, on_restore};
 #[import]
 fn weekday() -> String;
 
-#[import(name = "store.lookup")]
+#[import("store.lookup")]
 fn lookup(key: &str) -> Result<u32, HostError>;
 
 #[import]

@@ -24,7 +24,7 @@ use proc_macro::TokenStream;
 ///     format!("Hello, {name}!")
 /// }
 ///
-/// #[export(name = "text.parse")]
+/// #[export("text.parse")]
 /// fn parse(text: &str) -> Result<u32, std::num::ParseIntError> {
 ///     text.parse()
 /// }
@@ -34,8 +34,8 @@ use proc_macro::TokenStream;
 ///
 /// # Name
 ///
-/// The host calls the function by its identifier, or by the name that `name = "…"` gives: 1 to 255 bytes
-/// without control characters. A guest cannot export two functions by one name.
+/// The host calls the function by its identifier, or by the name that the attribute gives, as `#[export("…")]` or
+/// `#[export(name = "…")]`: 1 to 255 bytes without control characters. A guest cannot export two functions by one name.
 ///
 /// # Parameters
 ///
@@ -73,7 +73,7 @@ pub fn export(options: TokenStream, item: TokenStream) -> TokenStream {
 /// #[import]
 /// fn weekday() -> String;
 ///
-/// #[import(name = "store.lookup")]
+/// #[import("store.lookup")]
 /// fn lookup(key: &str) -> Result<u32, HostError>;
 ///
 /// let _weekday = testing::provide("weekday", || "Monday".to_string());
@@ -85,8 +85,8 @@ pub fn export(options: TokenStream, item: TokenStream) -> TokenStream {
 ///
 /// # Name
 ///
-/// The host provides the function by its identifier, or by the name that `name = "…"` gives: 1 to 255 bytes
-/// without control characters.
+/// The host provides the function by its identifier, or by the name that the attribute gives, as `#[import("…")]` or
+/// `#[import(name = "…")]`: 1 to 255 bytes without control characters.
 ///
 /// # Parameters and result
 ///
