@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use ampoule::{BuildError, CallError, Output, Pool, Termination};
+use ampoule::{BuildError, CallError, Output, Poison, Pool};
 use ampoule_tests::{calls_builder, calls_image, calls_sandbox, calls_spawn};
 
 /// Settings for the guest `calls` with another host function `parse`.
@@ -89,7 +89,7 @@ fn a_host_function_that_panics_poisons_the_sandbox() {
     let call = std::panic::AssertUnwindSafe(|| sandbox.call::<u32>("parse_or_fail", ("x",)));
     assert!(std::panic::catch_unwind(call).is_err());
     let error = sandbox.call::<()>("empty", ()).unwrap_err();
-    assert!(matches!(error, CallError::Poisoned { cause: Termination::HostFunctionPanicked }), "{error}");
+    assert!(matches!(error, CallError::Poisoned { cause: Poison::HostFunctionPanicked }), "{error}");
 }
 
 #[test]
@@ -107,7 +107,7 @@ fn a_writer_that_panics_poisons_the_sandbox_and_not_the_guest_is_blamed() {
     let call = std::panic::AssertUnwindSafe(|| sandbox.call::<()>("print", ("text\n",)));
     assert!(std::panic::catch_unwind(call).is_err());
     let error = sandbox.call::<()>("empty", ()).unwrap_err();
-    assert!(matches!(error, CallError::Poisoned { cause: Termination::HostFunctionPanicked }), "{error}");
+    assert!(matches!(error, CallError::Poisoned { cause: Poison::HostFunctionPanicked }), "{error}");
     sandbox.reset().unwrap();
     sandbox.call::<()>("empty", ()).unwrap();
 }

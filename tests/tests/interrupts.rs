@@ -4,7 +4,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use ampoule::{CallError, InterruptHandle, KillOutcome, Sandbox, Termination};
+use ampoule::{CallError, InterruptHandle, KillOutcome, Poison, Sandbox, Termination};
 use ampoule_tests::{calls_image, calls_sandbox, hostile_sandbox};
 
 /// Kills the handle's call as soon as one is running.
@@ -45,7 +45,10 @@ fn a_spinning_guest_is_killed_from_another_thread() {
         let killer = kill_soon(sandbox.interrupt_handle());
         assert_killed(sandbox.call::<()>("spin", ()));
         assert_eq!(killer.join().unwrap(), KillOutcome::Killed);
-        assert!(matches!(sandbox.call::<()>("empty", ()), Err(CallError::Poisoned { cause: Termination::Killed })));
+        assert!(matches!(
+            sandbox.call::<()>("empty", ()),
+            Err(CallError::Poisoned { cause: Poison::Ended(Termination::Killed) })
+        ));
         sandbox.reset().unwrap();
         sandbox.call::<()>("empty", ()).unwrap();
     }

@@ -86,7 +86,7 @@ const RULES: &[Rule] = &[
         forbidden: &[
             "machine",
             "sandbox",
-            "mailbox",
+            "conversation",
             "pool",
             "host_function",
             "signature",
@@ -104,7 +104,7 @@ const RULES: &[Rule] = &[
         forbidden: &[
             "machine",
             "sandbox",
-            "mailbox",
+            "conversation",
             "pool",
             "host_function",
             "signature",
@@ -118,7 +118,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         why: "the mailbox is memory and messages, whoever runs the guest",
-        within: &["crates/ampoule/src/mailbox", "crates/ampoule/src/mailbox.rs"],
+        within: &["crates/ampoule/src/conversation/mailbox", "crates/ampoule/src/conversation/mailbox.rs"],
         except: &[],
         forbidden: &[
             "machine",
@@ -132,22 +132,37 @@ const RULES: &[Rule] = &[
         ],
     },
     Rule {
-        why: "a machine knows nothing of sandboxes and the functions that they call",
+        why: "a machine runs a process, and knows nothing of calls: neither functions nor the messages about them",
         within: &["crates/ampoule/src/machine"],
         except: &[],
-        forbidden: &["sandbox", "pool", "host_function", "signature", "arguments"],
+        forbidden: &[
+            "sandbox",
+            "conversation",
+            "BuildError",
+            "CallError",
+            "pool",
+            "host_function",
+            "signature",
+            "arguments",
+        ],
+    },
+    Rule {
+        why: "a conversation is about one call at a time, whoever makes it and whatever becomes of the guest then",
+        within: &["crates/ampoule/src/conversation"],
+        except: &[],
+        forbidden: &["sandbox", "pool", "personality", "address_space", "loader", "Processor"],
     },
     Rule {
         why: "what is loaded does not depend on what runs it",
         within: &["crates/ampoule/src/image", "crates/ampoule/src/loader", "crates/ampoule/src/signature"],
         except: &[],
-        forbidden: &["machine", "sandbox", "mailbox", "pool", "interrupt", "Processor", "Backend"],
+        forbidden: &["machine", "sandbox", "conversation", "pool", "interrupt", "Processor", "Backend"],
     },
     Rule {
         why: "a kill and a limit reach no further than the processor's interrupter",
         within: &["crates/ampoule/src/interrupt"],
         except: &[],
-        forbidden: &["machine", "sandbox", "mailbox", "pool", "personality", "loader", "Processor"],
+        forbidden: &["machine", "sandbox", "conversation", "pool", "personality", "loader", "Processor"],
     },
     Rule {
         why: "what is above the door of the hypervisor is the same for all of them",

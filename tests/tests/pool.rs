@@ -7,8 +7,8 @@ use std::thread;
 use std::time::Duration;
 
 use ampoule::{
-    BuildError, Call, CallError, KillOutcome, Limits, Output, Pool, PoolBuilder, PoolError, PooledSandbox, Sandbox,
-    Snapshot, Spawn, Termination,
+    BuildError, Call, CallError, KillOutcome, Limits, Output, Poison, Pool, PoolBuilder, PoolError, PooledSandbox,
+    Sandbox, Snapshot, Spawn, Termination,
 };
 use ampoule_tests::{calls_functions, calls_sandbox, calls_spawn, hostile_image};
 use ampoule_vmm::Hypervisor;
@@ -201,7 +201,7 @@ fn after_a_host_function_has_panicked_the_next_tenant_has_new_ones() {
         let mut sandbox = pool.take().unwrap();
         assert_eq!(sandbox.call::<u32>("count_on_host", (2u32,)).unwrap(), 2);
         meet_the_bug(&mut sandbox);
-        assert!(matches!(sandbox.poisoned(), Some(Termination::HostFunctionPanicked)));
+        assert!(matches!(sandbox.poisoned(), Some(Poison::HostFunctionPanicked)));
     }
     assert_whole(&pool);
     assert_eq!(spawned.load(Ordering::Relaxed), 4);

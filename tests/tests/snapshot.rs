@@ -3,7 +3,8 @@
 use std::thread;
 
 use ampoule::{
-    Builder, CallError, KillOutcome, Output, RestoreError, Sandbox, Setting, Snapshot, SnapshotError, Termination,
+    Builder, CallError, KillOutcome, Output, Poison, RestoreError, Sandbox, Setting, Snapshot, SnapshotError,
+    Termination,
 };
 use ampoule_tests::{calls_builder, calls_functions, calls_sandbox, calls_spawn, hostile_image, hostile_sandbox};
 
@@ -163,7 +164,7 @@ fn a_killed_sandbox_goes_back_to_a_snapshot_and_not_only_to_its_start() {
         });
         assert!(matches!(error, CallError::Terminated { cause: Termination::Killed, .. }), "{error}");
         let refused = sandbox.call::<u32>("increment", ()).unwrap_err();
-        assert!(matches!(refused, CallError::Poisoned { cause: Termination::Killed }), "{refused}");
+        assert!(matches!(refused, CallError::Poisoned { cause: Poison::Ended(Termination::Killed) }), "{refused}");
         sandbox.restore(&snapshot).unwrap();
         assert_eq!(increment(&mut sandbox), first + 1);
         sandbox.restore(&snapshot).unwrap();

@@ -13,10 +13,12 @@ use ampoule_vmm::{HypervisorError, OpenError, WithAdvice};
 use thiserror::Error;
 
 use crate::blame::Blame;
+use crate::conversation::StartError;
 use crate::fault::GuestPanic;
-use crate::interrupt::{InterruptSignalError, why_unwatched};
+use crate::interrupt::{InterruptSignalError, LimitsUnwatched, why_unwatched};
 use crate::loader::LoadError;
-use crate::sandbox::{LARGEST_MAILBOX, SnapshotError};
+use crate::machine::MachineError;
+use crate::sandbox::{LARGEST_MAILBOX, Poison, SnapshotError};
 use crate::signature::{Parameters, Signature};
 use crate::termination::Termination;
 
@@ -99,6 +101,27 @@ pub enum BuildError {
     /// The guest ended before it was ready for calls.
     #[error("the guest ended before it was ready: {0}")]
     Start(Termination),
+}
+
+impl From<MachineError> for BuildError {
+    fn from(error: MachineError) -> Self {
+        match error {
+            MachineError::Memory { what, bytes, reason } => Self::Memory { what, bytes, reason },
+            MachineError::Random(reason) => Self::Random(reason),
+            MachineError::Load(error) => Self::Load(error),
+            MachineError::Hypervisor(error) => Self::Hypervisor(Arc::new(error)),
+            MachineError::Signal(error) => Self::Signal(error),
+        }
+    }
+}
+
+impl From<StartError> for BuildError {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::Unwatched(LimitsUnwatched { reason }) => Self::LimitsUnwatched(reason),
+            StartError::Ended(cause) => Self::Start(cause),
+        }
+    }
 }
 
 /// Why a call gave no result.
@@ -222,11 +245,11 @@ pub enum CallError {
         /// How it ended.
         cause: Termination,
     },
-    /// The guest ended in an earlier call, or the sandbox could not be put back to an earlier state.
-    #[error("the sandbox is poisoned: {}", remedy(cause))]
+    /// The guest ended in an earlier call, or the sandbox could not be restored to an earlier state.
+    #[error("the sandbox is poisoned: {cause}")]
     Poisoned {
-        /// How it ended.
-        cause: Termination,
+        /// Why it is.
+        cause: Poison,
     },
 }
 
@@ -246,7 +269,8 @@ impl CallError {
             | Self::ArgumentsRefused { .. }
             | Self::Function { .. }
             | Self::Panicked { .. } => Blame::Guest,
-            Self::Terminated { cause, .. } | Self::Poisoned { cause } => cause.blame(),
+            Self::Terminated { cause, .. } => cause.blame(),
+            Self::Poisoned { cause } => cause.blame(),
         }
     }
 
@@ -288,16 +312,6 @@ fn listed(names: &[String]) -> String {
     if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
 }
 
-/// What to do with a sandbox that is poisoned, and why it is.
-pub(crate) fn remedy(cause: &Termination) -> String {
-    match cause {
-        // The error says what is left to do.
-        Termination::RestoreFailed(error) => error.to_string(),
-        Termination::Hypervisor(error) if matches!(**error, HypervisorError::Forked) => error.to_string(),
-        cause => format!("restore a snapshot or reset it; an earlier call ended in {cause}"),
-    }
-}
-
 fn ended(function: &str, cause: &Termination) -> String {
     match cause {
         Termination::Fault(fault) => format!("guest fault in `{function}`: {fault}"),
@@ -313,17 +327,17 @@ mod tests {
     #[test]
     fn a_poisoned_sandbox_says_what_is_left_to_do() {
         let out_of_memory = std::io::Error::from(std::io::ErrorKind::OutOfMemory);
-        let cause = Termination::RestoreFailed(RestoreError::Memory(Arc::new(out_of_memory)));
+        let cause = Poison::RestoreFailed(RestoreError::Memory(Arc::new(out_of_memory)));
         let call = CallError::Poisoned { cause: cause.clone() }.to_string();
         let snapshot = SnapshotError::Poisoned { cause }.to_string();
         for message in [call, snapshot] {
             assert!(message.contains("build or spawn a new sandbox"), "{message}");
             assert!(!message.contains("reset it") && !message.contains("earlier call"), "{message}");
         }
-        let cause = Termination::Hypervisor(Arc::new(HypervisorError::Forked));
+        let cause = Poison::Ended(Termination::Hypervisor(Arc::new(HypervisorError::Forked)));
         let message = CallError::Poisoned { cause }.to_string();
         assert!(message.contains("build or spawn a new sandbox") && !message.contains("reset it"), "{message}");
-        let message = CallError::Poisoned { cause: Termination::Killed }.to_string();
+        let message = CallError::Poisoned { cause: Poison::Ended(Termination::Killed) }.to_string();
         assert!(message.contains("restore a snapshot or reset it"), "{message}");
     }
 

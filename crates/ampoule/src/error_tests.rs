@@ -10,6 +10,7 @@ use ampoule_vmm::hypervisor::Operation;
 use ampoule_vmm::{Context, Entry, GuestVirt, HypervisorError, OpenError};
 use serde::{de, ser};
 
+use crate::conversation::ProtocolViolation;
 use crate::fault::{Fault, FaultKind};
 use crate::guest_memory::MemoryError;
 use crate::image::{
@@ -18,11 +19,10 @@ use crate::image::{
 use crate::interrupt::LimitsUnwatched;
 use crate::limits::ExceededLimit;
 use crate::machine::{CheckpointError, RestoreMachineError};
-use crate::mailbox::ProtocolViolation;
 use crate::signature::{Parameters, Signature, SignatureError};
 use crate::{
-    BuildError, CallError, GuestPanic, InterruptSignalError, LoadError, Payload, PoolError, RestoreError, Setting,
-    SnapshotError, StartText, Termination, image,
+    BuildError, CallError, GuestPanic, InterruptSignalError, LoadError, Payload, Poison, PoolError, RestoreError,
+    Setting, SnapshotError, StartText, Termination, image,
 };
 use ampoule_symbols::Symbols;
 
@@ -100,7 +100,8 @@ fn errors_of_a_call_say_everything_once() {
         CallError::LimitsUnwatched { .. } => CallError::LimitsUnwatched { function: function(), reason: refusal() },
         CallError::Terminated { .. } =>
             CallError::Terminated { function: function(), cause: Termination::Hypervisor(refused()) },
-        CallError::Poisoned { .. } => CallError::Poisoned { cause: Termination::Hypervisor(refused()) },
+        CallError::Poisoned { .. } =>
+            CallError::Poisoned { cause: Poison::Ended(Termination::Hypervisor(refused())) },
     });
     each_variant!(Termination {
         Termination::Fault(_) => fault(),
@@ -108,14 +109,15 @@ fn errors_of_a_call_say_everything_once() {
         Termination::Killed => Termination::Killed,
         Termination::LimitExceeded(_) =>
             Termination::LimitExceeded(ExceededLimit::Deadline(Duration::from_millis(20))),
-        Termination::HostFunctionPanicked => Termination::HostFunctionPanicked,
-        Termination::RestoreFailed(_) => Termination::RestoreFailed(RestoreError::Hypervisor(refused())),
         Termination::Hypervisor(_) => Termination::Hypervisor(refused()),
     });
-    for cause in [fault(), Termination::RestoreFailed(RestoreError::Memory(Arc::new(refusal())))] {
-        check(&CallError::Terminated { function: function(), cause: cause.clone() });
-        check(&CallError::Poisoned { cause });
-    }
+    each_variant!(Poison {
+        Poison::Ended(_) => Poison::Ended(fault()),
+        Poison::HostFunctionPanicked => Poison::HostFunctionPanicked,
+        Poison::RestoreFailed(_) => Poison::RestoreFailed(RestoreError::Memory(Arc::new(refusal()))),
+    });
+    check(&CallError::Terminated { function: function(), cause: fault() });
+    check(&CallError::Poisoned { cause: Poison::Ended(fault()) });
     each_variant!(ProtocolViolation {
         ProtocolViolation::UnknownKind { .. } => ProtocolViolation::UnknownKind { kind: 9 },
         ProtocolViolation::UnknownStatus { .. } => ProtocolViolation::UnknownStatus { status: 9 },
@@ -136,7 +138,8 @@ fn errors_of_a_call_say_everything_once() {
 fn errors_of_snapshots_say_everything_once() {
     let name = || "guest".to_owned();
     each_variant!(SnapshotError {
-        SnapshotError::Poisoned { .. } => SnapshotError::Poisoned { cause: Termination::Hypervisor(refused()) },
+        SnapshotError::Poisoned { .. } =>
+            SnapshotError::Poisoned { cause: Poison::Ended(Termination::Hypervisor(refused())) },
         SnapshotError::Hypervisor(_) => SnapshotError::Hypervisor(refused()),
         SnapshotError::Memory(_) => SnapshotError::Memory(refusal()),
     });

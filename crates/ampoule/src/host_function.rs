@@ -6,7 +6,7 @@ use ampoule_abi::codec::{DecodeError, Decoder, EncodeError, Encoder, Source};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::mailbox::{PayloadArea, PayloadSource};
+use crate::conversation::{PayloadArea, PayloadSource};
 use crate::signature::{Signature, Type};
 
 /// A closure that can be a host function: up to 32 owned [`DeserializeOwned`] parameters, a [`Serialize`] result.

@@ -47,6 +47,7 @@ mod address_space;
 mod arguments;
 mod arity;
 mod blame;
+mod conversation;
 mod error;
 #[cfg(test)]
 mod error_tests;
@@ -61,7 +62,6 @@ mod interrupt;
 mod limits;
 mod loader;
 mod machine;
-mod mailbox;
 mod output;
 mod page;
 mod personality;
@@ -77,6 +77,7 @@ pub use ampoule_symbols::{Backtrace, Frame, ImagePlace, Omission};
 pub use ampoule_vmm::{Counters, HypervisorError, OpenError, Registers};
 pub use arguments::{Arguments, Borrowed, Parameter, Parameters};
 pub use blame::Blame;
+pub use conversation::ProtocolViolation;
 pub use error::{BuildError, CallError, Payload};
 pub use fault::{EndlessWait, Fault, FaultAccess, FaultKind, FaultTarget, GuestPanic};
 pub use host_function::HostFunction;
@@ -84,10 +85,11 @@ pub use image::{Image, ImageError};
 pub use interrupt::{InterruptHandle, InterruptSignal, InterruptSignalError, KillOutcome, RunningCall};
 pub use limits::{ExceededLimit, Limits};
 pub use loader::{LoadError, StartText};
-pub use mailbox::ProtocolViolation;
 pub use output::{Captured, Output};
 pub use pool::{Pool, PoolBuilder, PoolError, PoolStats, PooledSandbox};
-pub use sandbox::{Builder, Call, RestoreError, Sandbox, Setting, Snapshot, SnapshotError, Spawn, Stats, TypedFn};
+pub use sandbox::{
+    Builder, Call, Poison, RestoreError, Sandbox, Setting, Snapshot, SnapshotError, Spawn, Stats, TypedFn,
+};
 pub use termination::Termination;
 
 /// The bytes of a guest image that the build script has built with `ampoule-build`, by the name of its binary.

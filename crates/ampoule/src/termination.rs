@@ -6,10 +6,9 @@ use ampoule_vmm::HypervisorError;
 use thiserror::Error;
 
 use crate::blame::Blame;
+use crate::conversation::ProtocolViolation;
 use crate::fault::Fault;
 use crate::limits::ExceededLimit;
-use crate::mailbox::ProtocolViolation;
-use crate::sandbox::RestoreError;
 
 /// Why a guest has ended before its time. The sandbox is poisoned: it refuses calls.
 #[derive(Clone, Debug, Error)]
@@ -27,12 +26,6 @@ pub enum Termination {
     /// The guest exceeded a limit.
     #[error("{0}")]
     LimitExceeded(ExceededLimit),
-    /// A host function, or the writer of an [`Output`](crate::Output), panicked while the guest waited for it.
-    #[error("a host function or the writer of an output panicked while the guest waited for it")]
-    HostFunctionPanicked,
-    /// The sandbox could not be put back to an earlier state.
-    #[error(transparent)]
-    RestoreFailed(RestoreError),
     /// The hypervisor failed.
     #[error("the hypervisor failed: {0}")]
     Hypervisor(Arc<HypervisorError>),
@@ -43,9 +36,9 @@ impl Termination {
     pub fn blame(&self) -> Blame {
         match self {
             Self::Fault(_) | Self::LimitExceeded(_) | Self::Protocol(_) => Blame::Guest,
-            Self::Killed | Self::HostFunctionPanicked => Blame::Caller,
+            Self::Killed => Blame::Caller,
             Self::Hypervisor(error) if matches!(**error, HypervisorError::Forked) => Blame::Caller,
-            Self::RestoreFailed(_) | Self::Hypervisor(_) => Blame::Hypervisor,
+            Self::Hypervisor(_) => Blame::Hypervisor,
         }
     }
 }

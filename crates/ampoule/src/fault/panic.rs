@@ -5,8 +5,6 @@ use std::fmt;
 use ampoule_abi::layout::PanicRecord;
 use ampoule_abi::text::{printable_lines, printable_name};
 
-use crate::mailbox::{PayloadSource, ProtocolViolation};
-
 /// What a panicking guest said. `{}` escapes control characters but line ends and tabs, and what turns text around or is
 /// not seen; the fields are as the guest gave them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,11 +20,9 @@ pub struct GuestPanic {
     pub column: u32,
 }
 
-impl GuestPanic {
-    /// Reads the record that a guest has left.
-    pub(crate) fn read(record: PayloadSource<'_>) -> Result<Self, ProtocolViolation> {
-        let PanicRecord { message, file, line, column } = record.whole::<PanicRecord<String>>()?;
-        Ok(Self { message, file, line, column })
+impl From<PanicRecord<String>> for GuestPanic {
+    fn from(PanicRecord { message, file, line, column }: PanicRecord<String>) -> Self {
+        Self { message, file, line, column }
     }
 }
 

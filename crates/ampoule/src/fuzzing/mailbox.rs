@@ -1,12 +1,12 @@
 //! A guest that writes anything into its part of the mailbox, and a host that goes through all it may do.
 
-use ampoule_abi::layout::{FailureStatus, MESSAGE_LEN, PRINTED_OFFSET};
+use ampoule_abi::layout::{FailureStatus, MESSAGE_LEN, PRINTED_OFFSET, PanicRecord};
 use ampoule_vmm::TrackedRegion;
 use ampoule_vmm::address_map::MEMORY_BASE;
 
+use crate::conversation::{GuestMessage, Mailbox, PayloadSource};
 use crate::fault::GuestPanic;
 use crate::guest_memory::GuestMemory;
-use crate::mailbox::{GuestMessage, Mailbox};
 
 use super::take;
 
@@ -15,11 +15,11 @@ use super::take;
 /// # Panics
 /// Where the host takes what it must not.
 pub fn mailbox(steps: &[u8]) {
-    let region =
-        TrackedRegion::anonymous(Mailbox::len(CAPACITY), Mailbox::host_only(CAPACITY)).expect("there is memory");
+    let shared = Mailbox::shared_memory(CAPACITY);
+    let region = TrackedRegion::anonymous(shared.len, shared.host_only).expect("there is memory");
     let mut mailbox = Mailbox::new(region.clone(), CAPACITY);
     let mut memory = GuestMemory::new(region.clone(), MEMORY_BASE, region.pages());
-    let [_, guests] = mailbox.areas();
+    let [_, guests] = shared.areas;
     let line = guests.offset + ampoule_abi::layout::MESSAGE_LINE_LEN;
     let begun = mailbox.progress();
 
@@ -39,7 +39,7 @@ pub fn mailbox(steps: &[u8]) {
             8 => mailbox.send_failure(FailureStatus::Failed, 0, &String::from_utf8_lossy(take(&mut rest, 200))),
             9..=11 => receive(&mut mailbox),
             12 => print(&mut mailbox),
-            13 => drop(mailbox.staged_panic().map(|record| GuestPanic::read(record).map(|panic| panic.to_string()))),
+            13 => drop(mailbox.staged_panic().map(panic)),
             14 => drop(mailbox.wipe(&mut memory)),
             _ => {
                 region.wipe_host_only();
@@ -59,6 +59,11 @@ fn receive(mailbox: &mut Mailbox) {
         Ok(GuestMessage::Ready) => {}
         Err(violation) => assert!(!violation.to_string().is_empty()),
     }
+}
+
+fn panic(record: PayloadSource<'_>) -> Option<String> {
+    let record = record.whole::<PanicRecord<String>>().ok()?;
+    Some(GuestPanic::from(record).to_string())
 }
 
 fn print(mailbox: &mut Mailbox) {

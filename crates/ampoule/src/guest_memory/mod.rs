@@ -13,6 +13,7 @@
 //!    ([`REMAP_FROM`]).
 
 mod quiet;
+mod shared;
 #[cfg(test)]
 mod tests;
 
@@ -28,6 +29,8 @@ use thiserror::Error;
 use crate::page::Frame;
 
 use quiet::QuietPages;
+
+pub(crate) use shared::{SharedArea, SharedMemory};
 
 /// A guest's memory: the host's part first, then the frames.
 #[derive(Debug)]

@@ -31,8 +31,8 @@ pub(crate) struct StartInfo<'a> {
     pub(crate) environment: &'a BTreeMap<String, String>,
     /// Random bytes for the C library, for `AT_RANDOM`.
     pub(crate) random: [u8; 16],
-    /// The address of the ABI's info page, for [`AT_AMPOULE`].
-    pub(crate) info_page: GuestVirt,
+    /// The address of the ABI's info page, for [`AT_AMPOULE`], if there is one.
+    pub(crate) info_page: Option<GuestVirt>,
     /// The most that the stack may grow to, in bytes.
     pub(crate) stack_size: usize,
     /// The processor's features, for `AT_HWCAP` and `AT_HWCAP2`.
@@ -153,7 +153,9 @@ fn start_block(executable: &Executable, start: &StartInfo<'_>) -> Result<StartBl
     ] {
         block.auxiliary(kind, value);
     }
-    block.auxiliary(AT_AMPOULE, start.info_page.0);
+    if let Some(info_page) = start.info_page {
+        block.auxiliary(AT_AMPOULE, info_page.0);
+    }
     Ok(block)
 }
 

@@ -195,7 +195,7 @@ fn load_into(
         arguments: &arguments,
         environment: &environment,
         random: RANDOM,
-        info_page: INFO_PAGE,
+        info_page: Some(INFO_PAGE),
         stack_size: 8 << 20,
         hardware: [0, 2],
     };

@@ -1,25 +1,23 @@
-//! A virtual machine as it was at one moment between calls, to go back to or to make others from.
+//! A machine as it was at one moment at which the guest waited, to restore it or to make others from.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use ampoule_vmm::address_map::SHARED_BASE;
-use ampoule_vmm::{DOORBELL, HypervisorError, MapCheckpoint, Waiting};
+use ampoule_vmm::{HypervisorError, MapCheckpoint, Waiting};
 use thiserror::Error;
 
 use super::{Machine, Shape};
 use crate::address_space::SpaceCheckpoint;
 use crate::guest_memory::MemoryError;
-use crate::mailbox::Progress;
 use crate::personality::linux::LinuxProcess;
 
-/// What a machine was between two calls.
+/// What a machine was while the guest waited.
 #[derive(Debug)]
 pub(crate) struct Checkpoint {
     pub(super) shape: Shape,
     pub(super) space: SpaceCheckpoint,
     pub(super) pages: MapCheckpoint,
     pub(super) process: LinuxProcess,
-    pub(super) progress: Progress,
     pub(super) waiting: Arc<Waiting>,
 }
 
@@ -43,7 +41,7 @@ pub(crate) enum CheckpointError {
     Host(#[from] std::io::Error),
 }
 
-/// Why a machine could not go back. It is of no more use then.
+/// Why a machine could not be restored. It is of no more use then.
 #[derive(Debug, Error)]
 pub(crate) enum RestoreMachineError {
     #[error(transparent)]
@@ -53,31 +51,28 @@ pub(crate) enum RestoreMachineError {
 }
 
 impl Machine {
-    /// Remembers the present state. The guest waits for a call.
-    pub(crate) fn checkpoint(&mut self) -> Result<Checkpoint, CheckpointError> {
+    /// Remembers the present state. The guest waits in the doorbell. The bytes `zero` of the memory that it shares with the host,
+    /// whole pages, are known to be zero.
+    pub(crate) fn checkpoint(&mut self, zero: Range<usize>) -> Result<Checkpoint, CheckpointError> {
         self.streams.flush();
         let waiting = self.processor.checkpoint()?;
-        let zero = self.mailbox.wipe(self.space.memory_mut());
         let pages = self.space.tables_mut().checkpoint()?;
         Ok(Checkpoint {
             shape: self.shape,
             space: self.space.checkpoint(&mut *self.processor, zero)?,
             pages,
             process: self.process.suspended(),
-            progress: self.mailbox.progress(),
             waiting,
         })
     }
 
-    /// Goes back to a state of this machine, or of one of the same shape, whatever the guest was doing.
+    /// Restores a state of this machine, or of one of the same shape, whatever the guest was doing.
     pub(crate) fn restore(&mut self, checkpoint: &Checkpoint) -> Result<(), RestoreMachineError> {
         debug_assert_eq!(self.shape, checkpoint.shape);
         self.processor.restore(&checkpoint.waiting)?;
         self.space.tables_mut().restore(&checkpoint.pages);
         let restored = self.space.restore(&checkpoint.space, &mut *self.processor)?;
         self.process = checkpoint.process.clone();
-        self.mailbox.restore(checkpoint.progress);
-        self.mailbox.publish(SHARED_BASE, DOORBELL);
         self.streams.flush();
         self.restores += 1;
         self.pages_restored += restored.pages as u64;

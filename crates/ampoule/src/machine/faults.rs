@@ -12,8 +12,8 @@ use crate::personality::Personality;
 use crate::termination::Termination;
 
 impl Machine {
-    /// Turns a page fault into the guest's end, unless it only makes the stack grow, or came because the processor had an
-    /// older idea of the map of pages.
+    /// Turns a page fault into the guest's end, unless it only makes the stack grow, or came because the processor had
+    /// kept an older translation of the page.
     pub(super) fn page_fault(&mut self, fault: PageFault) -> Result<(), Termination> {
         let PageFault { address, access, by_own_denial } = fault;
         let kind = match self.space.resolve_fault(address, access) {
@@ -27,11 +27,7 @@ impl Machine {
     }
 
     /// An abort, with the panic or the shortage of memory that led to it.
-    pub(super) fn aborted(&mut self, signal: i32, handled: bool) -> Termination {
-        let panic = match self.mailbox.staged_panic().map(GuestPanic::read).transpose() {
-            Ok(panic) => panic,
-            Err(violation) => return violation.into(),
-        };
+    pub(crate) fn aborted(&mut self, signal: i32, handled: bool, panic: Option<GuestPanic>) -> Termination {
         let kind = match panic {
             panic if self.process.aborts_for_memory(&self.streams.within(&mut self.budget)) => {
                 FaultKind::OutOfMemory { limit: self.space.memory_total(), panic }

@@ -1,34 +1,37 @@
-//! A guest's virtual machine: built from an executable, run from one message of the guest to the next.
+//! A guest's process on a processor of its own: loaded from an executable, and run from one stop to the next.
 
 mod budget;
 mod checkpoint;
-mod exits;
+mod error;
 mod faults;
+mod run;
 mod streams;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ampoule_vmm::address_map::{MEMORY_BASE, SHARED_BASE};
 use ampoule_vmm::{
-    Backend, Counters, DOORBELL, Entry, GuestPhys, GuestVirt, HypervisorError, PAGE_SIZE, PageMap, PrepareError,
-    Prepared, Processor, TrackedRegion,
+    Backend, Counters, Entry, GuestPhys, GuestVirt, HostOnly, HypervisorError, PAGE_SIZE, PageMap, Prepared, Processor,
+    TrackedRegion,
 };
 
 use crate::address_space::{AddressSpace, Parts, Window};
-use crate::error::BuildError;
-use crate::guest_memory::GuestMemory;
+use crate::guest_memory::{GuestMemory, SharedArea, SharedMemory};
 use crate::image::Executable;
-use crate::interrupt::{CallGuard, Interruptor, LimitsUnwatched, TimeLimits};
-use crate::limits::Limits;
+use crate::interrupt::{InterruptHandle, Interruptor};
 use crate::loader::{self, StartInfo};
-use crate::mailbox::Mailbox;
 use crate::personality::linux::{LinuxProcess, ProcessConfig};
-pub(crate) use budget::Budget;
+use budget::Budget;
+
 pub(crate) use checkpoint::{Checkpoint, CheckpointError, RestoreMachineError};
+pub(crate) use error::MachineError;
+pub(crate) use run::{Served, Stop};
 pub(crate) use streams::GuestStreams;
 
-/// What a virtual machine is made for.
+/// What a machine is made for.
 #[derive(Debug)]
 pub(crate) struct MachineConfig {
     pub(crate) shape: Shape,
@@ -40,16 +43,16 @@ pub(crate) struct MachineConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Shape {
     pub(crate) memory_limit: usize,
-    pub(crate) mailbox_size: usize,
     pub(crate) stack_size: usize,
     pub(crate) executable_memory: bool,
+    /// Memory that the guest shares with the host, where it has any.
+    pub(crate) shared: Option<SharedMemory>,
 }
 
-/// A virtual machine with a guest in it.
+/// A processor with a guest on it.
 pub(crate) struct Machine {
-    pub(crate) mailbox: Mailbox,
-    pub(crate) budget: Budget,
-    pub(crate) interruptor: Interruptor,
+    budget: Budget,
+    interruptor: Interruptor,
     executable: Executable,
     shape: Shape,
     processor: Box<dyn Processor>,
@@ -77,13 +80,16 @@ impl Machine {
         executable: &Executable,
         config: &MachineConfig,
         streams: GuestStreams,
-    ) -> Result<Self, BuildError> {
+    ) -> Result<Self, MachineError> {
         let shape = config.shape;
         let region = shape.region()?;
-        let Prepared { pages, processor } = backend.prepare(region.len()).map_err(no_tables)?;
-        let mailbox = Mailbox::new(Arc::clone(&region), shape.mailbox_size);
+        let Prepared { pages, processor } = backend.prepare(region.len())?;
         let mut space = shape.address_space(Arc::clone(&region), pages);
-        show_mailbox(&mailbox, &mut space);
+        for window in shape.windows(&region) {
+            space
+                .add_window(window)
+                .expect("the page tables are sized for shared memory, whose areas lie side by side");
+        }
         let start = loader::load(
             executable,
             &mut space,
@@ -91,17 +97,16 @@ impl Machine {
                 arguments: &config.arguments,
                 environment: &config.environment,
                 random: random_bytes()?,
-                info_page: Mailbox::info_page(SHARED_BASE),
+                info_page: shape.shared.map(|shared| GuestVirt(SHARED_BASE.0 + shared.description as u64)),
                 stack_size: shape.stack_size,
                 hardware: backend.behaviour().hardware_capabilities(),
             },
         )?;
-        mailbox.publish(SHARED_BASE, DOORBELL);
 
         let entry = Entry { instruction: start.entry, stack_pointer: start.stack_pointer };
-        let processor = processor.start(&region, entry).map_err(|error| BuildError::Hypervisor(Arc::new(error)))?;
+        let processor = processor.start(&region, entry)?;
         let process = LinuxProcess::new(ProcessConfig { stack_size: shape.stack_size as u64, chance: random_bytes()? });
-        Self::of_parts(executable, shape, mailbox, processor, space, process, streams)
+        Self::of_parts(executable, shape, processor, space, process, streams)
     }
 
     /// A machine that is as another was at a checkpoint, and shares the memory that neither has written since.
@@ -110,40 +115,29 @@ impl Machine {
         executable: &Executable,
         checkpoint: &Checkpoint,
         streams: GuestStreams,
-    ) -> Result<Self, BuildError> {
+    ) -> Result<Self, MachineError> {
         let shape = checkpoint.shape;
         let contents = checkpoint.space.contents();
-        let region_len = contents.pages() * PAGE_SIZE;
-        let region = allocated(
-            "guest's memory",
-            region_len,
-            TrackedRegion::of_contents(contents, Mailbox::host_only(shape.mailbox_size)),
-        )?;
-        let Prepared { pages, processor } = backend.prepare_like(&checkpoint.pages).map_err(no_tables)?;
-        let mut mailbox = Mailbox::new(Arc::clone(&region), shape.mailbox_size);
-        mailbox.restore(checkpoint.progress);
-        let reserved = Mailbox::len(shape.mailbox_size) / PAGE_SIZE;
-        let memory = GuestMemory::of_contents(Arc::clone(&region), MEMORY_BASE, reserved, contents);
+        let region = TrackedRegion::of_contents(contents, shape.host_only())
+            .map_err(|reason| MachineError::guest_memory(contents.pages() * PAGE_SIZE, reason))?;
+        let Prepared { pages, processor } = backend.prepare_like(&checkpoint.pages)?;
+        let memory = GuestMemory::of_contents(Arc::clone(&region), MEMORY_BASE, shape.shared_pages(), contents);
         let mut space = AddressSpace::of_checkpoint(&checkpoint.space, memory, pages);
-        space.adopt_windows(mailbox_windows(&mailbox, &region));
-        mailbox.publish(SHARED_BASE, DOORBELL);
+        space.adopt_windows(shape.windows(&region));
 
-        let processor = processor.resume(&region, &checkpoint.waiting);
-        let processor = processor.map_err(|error| BuildError::Hypervisor(Arc::new(error)))?;
-        Self::of_parts(executable, shape, mailbox, processor, space, checkpoint.process.clone(), streams)
+        let processor = processor.resume(&region, &checkpoint.waiting)?;
+        Self::of_parts(executable, shape, processor, space, checkpoint.process.clone(), streams)
     }
 
     fn of_parts(
         executable: &Executable,
         shape: Shape,
-        mailbox: Mailbox,
         processor: Box<dyn Processor>,
         space: AddressSpace,
         process: LinuxProcess,
         streams: GuestStreams,
-    ) -> Result<Self, BuildError> {
+    ) -> Result<Self, MachineError> {
         Ok(Self {
-            mailbox,
             budget: Budget::default(),
             interruptor: Interruptor::new(processor.interrupter())?,
             executable: executable.clone(),
@@ -157,12 +151,22 @@ impl Machine {
         })
     }
 
-    /// Begins a call, which can be interrupted until the guard is finished. What it may use up is counted from here.
-    pub(crate) fn begin_call(&mut self, limits: Limits) -> Result<CallGuard, LimitsUnwatched> {
-        self.budget = Budget::new(limits);
-        self.process.resume();
-        self.space.forget_refusals();
-        self.interruptor.begin(TimeLimits { deadline: limits.deadline, cpu_time: limits.cpu_time })
+    /// A handle with which any thread can end what the guest is doing.
+    pub(crate) fn interrupt_handle(&self) -> InterruptHandle {
+        self.interruptor.handle()
+    }
+
+    pub(crate) fn interruptor_mut(&mut self) -> &mut Interruptor {
+        &mut self.interruptor
+    }
+
+    /// The memory that the guest shares with the host, if it does, is the start of this region.
+    pub(crate) fn region(&self) -> &Arc<TrackedRegion> {
+        self.space.memory().region()
+    }
+
+    pub(crate) fn memory_mut(&mut self) -> &mut GuestMemory {
+        self.space.memory_mut()
     }
 
     pub(crate) fn counters(&self) -> Counters {
@@ -192,51 +196,44 @@ impl Machine {
 }
 
 impl Shape {
-    /// Memory for the mailbox and, behind it, the guest's own pages.
-    fn region(&self) -> Result<Arc<TrackedRegion>, BuildError> {
-        let len = Mailbox::len(self.mailbox_size) + self.memory_limit.next_multiple_of(PAGE_SIZE);
-        allocated("guest's memory", len, TrackedRegion::anonymous(len, Mailbox::host_only(self.mailbox_size)))
+    /// Memory that is shared with the host and, behind it, the guest's own pages.
+    fn region(&self) -> Result<Arc<TrackedRegion>, MachineError> {
+        let len = self.shared_pages() * PAGE_SIZE + self.memory_limit.next_multiple_of(PAGE_SIZE);
+        TrackedRegion::anonymous(len, self.host_only()).map_err(|reason| MachineError::guest_memory(len, reason))
     }
 
     fn address_space(&self, region: Arc<TrackedRegion>, tables: Box<dyn PageMap>) -> AddressSpace {
-        let reserved = Mailbox::len(self.mailbox_size) / PAGE_SIZE;
         AddressSpace::new(Parts {
-            memory: GuestMemory::new(region, MEMORY_BASE, reserved),
+            memory: GuestMemory::new(region, MEMORY_BASE, self.shared_pages()),
             tables,
             allow_executable_memory: self.executable_memory,
         })
     }
-}
 
-/// Lets the guest see the mailbox.
-fn show_mailbox(mailbox: &Mailbox, space: &mut AddressSpace) {
-    let region = Arc::clone(space.memory().region());
-    for window in mailbox_windows(mailbox, &region) {
-        space.add_window(window).expect("the page tables are sized for the mailbox, whose areas lie side by side");
+    fn host_only(&self) -> HostOnly {
+        self.shared.map(|shared| shared.host_only).unwrap_or_default()
+    }
+
+    fn shared_pages(&self) -> usize {
+        self.shared.map_or(0, |shared| shared.len / PAGE_SIZE)
+    }
+
+    /// How the guest sees the memory that it shares with the host.
+    fn windows(&self, region: &Arc<TrackedRegion>) -> Vec<Window> {
+        let areas = self.shared.iter().flat_map(|shared| shared.areas);
+        let window = |area: SharedArea| Window {
+            at: GuestVirt(SHARED_BASE.0 + area.offset as u64),
+            to: GuestPhys(MEMORY_BASE.0 + area.offset as u64),
+            region: Arc::clone(region),
+            offset: area.offset,
+            len: area.len,
+            writable: area.writable,
+        };
+        areas.map(window).collect()
     }
 }
 
-/// How the guest sees the mailbox.
-fn mailbox_windows(mailbox: &Mailbox, region: &Arc<TrackedRegion>) -> [Window; 2] {
-    mailbox.areas().map(|area| Window {
-        at: GuestVirt(SHARED_BASE.0 + area.offset as u64),
-        to: GuestPhys(MEMORY_BASE.0 + area.offset as u64),
-        region: Arc::clone(region),
-        offset: area.offset,
-        len: area.len,
-        writable: area.writable,
-    })
-}
-
-fn allocated<T>(what: &'static str, bytes: usize, result: std::io::Result<T>) -> Result<T, BuildError> {
-    result.map_err(|reason| BuildError::Memory { what, bytes, reason })
-}
-
-fn no_tables(PrepareError { bytes, reason }: PrepareError) -> BuildError {
-    BuildError::Memory { what: "page tables", bytes, reason }
-}
-
 /// Bytes of the host's random source, for the guest's start.
-fn random_bytes<const N: usize>() -> Result<[u8; N], BuildError> {
-    crate::personality::linux::random::bytes().map_err(BuildError::Random)
+fn random_bytes<const N: usize>() -> Result<[u8; N], MachineError> {
+    crate::personality::linux::random::bytes().map_err(MachineError::Random)
 }

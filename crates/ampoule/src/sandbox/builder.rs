@@ -8,19 +8,16 @@ use std::sync::Arc;
 use ampoule_vmm::{Backend, Hypervisor, PAGE_SIZE, VirtualMachines};
 use serde::Serialize;
 
-use super::call::Pause;
+use super::Sandbox;
 use super::condition::Condition;
 use super::host_side::HostSide;
-use super::imports::Imports;
 use super::snapshot::Snapshot;
-use super::{Sandbox, call};
+use crate::conversation::{Conversation, Imports};
 use crate::error::BuildError;
 use crate::host_function::HostFunction;
 use crate::image::Image;
-use crate::interrupt::LimitsUnwatched;
 use crate::limits::Limits;
-use crate::machine::{Machine, MachineConfig, Shape};
-use crate::mailbox::ProtocolViolation;
+use crate::machine::{MachineConfig, Shape};
 use crate::output::Output;
 
 /// Settings of a new [`Sandbox`]; made by [`Sandbox::builder`].
@@ -30,6 +27,7 @@ pub struct Builder {
     hypervisor: Option<Arc<dyn Hypervisor>>,
     host: HostSide,
     machine: MachineConfig,
+    mailbox_size: usize,
 }
 
 impl Builder {
@@ -39,15 +37,11 @@ impl Builder {
             hypervisor: None,
             host: HostSide::new(Limits::new().output(16 << 20)),
             machine: MachineConfig {
-                shape: Shape {
-                    memory_limit: 64 << 20,
-                    mailbox_size: 1 << 20,
-                    stack_size: 8 << 20,
-                    executable_memory: false,
-                },
+                shape: Shape { memory_limit: 64 << 20, stack_size: 8 << 20, executable_memory: false, shared: None },
                 arguments: vec![program_name(image)],
                 environment: BTreeMap::new(),
             },
+            mailbox_size: 1 << 20,
         }
     }
 
@@ -65,7 +59,7 @@ impl Builder {
     ///
     /// Default: 1 MiB. Range: 4 KiB to 256 MiB.
     pub fn mailbox_size(mut self, bytes: usize) -> Self {
-        self.machine.shape.mailbox_size = bytes;
+        self.mailbox_size = bytes;
         self
     }
 
@@ -183,15 +177,16 @@ impl Builder {
             None => ampoule_vmm::default_hypervisor()?,
         };
         let backend: Arc<dyn Backend> = Arc::new(VirtualMachines::new(hypervisor));
-        let machine = Machine::new(&*backend, self.image.executable(), &self.machine, streams)?;
-        start(self.image, backend, machine, imports, limits)
+        let executable = self.image.executable();
+        let conversation = Conversation::new(&*backend, executable, self.machine, self.mailbox_size, streams)?;
+        start(self.image, backend, conversation, imports, limits)
     }
 
     fn check_settings(&self) -> Result<(), BuildError> {
-        let Shape { memory_limit, mailbox_size, stack_size, .. } = self.machine.shape;
+        let Shape { memory_limit, stack_size, .. } = self.machine.shape;
         for (setting, given, least, most) in [
             ("memory_limit", memory_limit, 1 << 20, 32 << 30),
-            ("mailbox_size", mailbox_size, PAGE_SIZE, LARGEST_MAILBOX),
+            ("mailbox_size", self.mailbox_size, PAGE_SIZE, LARGEST_MAILBOX),
             ("stack_size", stack_size, 64 << 10, 1 << 30),
         ] {
             if !(least..=most).contains(&given) {
@@ -215,20 +210,15 @@ fn program_name(image: &Image) -> String {
 fn start(
     image: Image,
     backend: Arc<dyn Backend>,
-    mut machine: Machine,
+    mut conversation: Conversation,
     mut imports: Imports,
     limits: Limits,
 ) -> Result<Sandbox, BuildError> {
-    let guard = machine.begin_call(limits).map_err(|LimitsUnwatched { reason }| BuildError::LimitsUnwatched(reason))?;
-    let mut condition = Condition::Ready;
-    let pause = call::run(&mut machine, &mut imports, &mut condition).map_err(BuildError::Start)?;
-    guard.finish().map_err(|interruption| BuildError::Start(machine.budget.interrupted(interruption)))?;
-    if pause != Pause::Ready {
-        return Err(BuildError::Start(ProtocolViolation::ReturnWithoutCall { sequence: 0 }.into()));
-    }
-    let initial = Snapshot::take(&image, &backend, limits, &mut machine).map_err(BuildError::Initial)?;
+    conversation.await_ready(&mut imports, limits)?;
+    let initial = Snapshot::take(&image, &backend, limits, &mut conversation).map_err(BuildError::Initial)?;
     let matching = initial.identity();
-    Ok(Sandbox { image, backend, machine, imports, limits, initial, matching, condition, checked: Vec::new() })
+    let condition = Condition::Ready;
+    Ok(Sandbox { image, backend, conversation, imports, limits, initial, matching, condition, checked: Vec::new() })
 }
 
 impl fmt::Debug for Builder {

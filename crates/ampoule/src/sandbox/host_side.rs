@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::imports::Imports;
+use crate::conversation::Imports;
 use crate::error::BuildError;
 use crate::host_function::{HostFunction, HostFunctionEntry};
 use crate::image::Image;

@@ -1,10 +1,8 @@
 //! A guest, sealed in its virtual machine.
 
 mod builder;
-mod call;
 mod condition;
 mod host_side;
-mod imports;
 pub(crate) mod recycle;
 mod restore;
 mod settings;
@@ -21,20 +19,19 @@ use ampoule_vmm::Backend;
 use serde::de::DeserializeOwned;
 
 use crate::arguments::{Arguments, Parameters};
+use crate::conversation::{Conversation, Imports};
 use crate::error::CallError;
 use crate::image::{Function, Image};
 use crate::interrupt::InterruptHandle;
 use crate::limits::Limits;
-use crate::machine::Machine;
 use crate::output::Output;
 use crate::signature::{self, Type};
-use crate::termination::Termination;
 use condition::Condition;
-use imports::Imports;
 use snapshot::SnapshotIdentity;
 
 pub use builder::Builder;
 pub(crate) use builder::LARGEST_MAILBOX;
+pub use condition::Poison;
 pub use restore::{RestoreError, Setting};
 pub use settings::Call;
 pub use snapshot::{Snapshot, SnapshotError};
@@ -58,7 +55,7 @@ pub use typed::TypedFn;
 pub struct Sandbox {
     image: Image,
     backend: Arc<dyn Backend>,
-    machine: Machine,
+    conversation: Conversation,
     imports: Imports,
     limits: Limits,
     /// The state in which the sandbox was built or spawned.
@@ -113,30 +110,50 @@ impl Sandbox {
         &self.image
     }
 
-    /// How the guest has ended, where the sandbox is poisoned: it refuses calls then.
-    pub fn poisoned(&self) -> Option<&Termination> {
-        self.condition.cause()
+    /// Why the sandbox refuses calls, if it does.
+    pub fn poisoned(&self) -> Option<&Poison> {
+        self.condition.poison()
     }
 
     /// A handle with which any thread can end a call of this sandbox. Handles can be made at any time and cloned.
     pub fn interrupt_handle(&self) -> InterruptHandle {
-        self.machine.interruptor.handle()
+        self.conversation.machine().interrupt_handle()
     }
 
     /// What the virtual machine has cost so far.
     pub fn counters(&self) -> ampoule_vmm::Counters {
-        self.machine.counters()
+        self.conversation.machine().counters()
     }
 
     /// Where the guest's standard output goes from now on. What it has printed so far without ending the line goes to its
     /// present output.
     pub fn set_stdout(&mut self, output: Output) {
-        self.machine.streams_mut().set_stdout(output);
+        self.conversation.machine_mut().streams_mut().set_stdout(output);
     }
 
     /// Where the guest's standard error goes from now on; like [`set_stdout`](Self::set_stdout).
     pub fn set_stderr(&mut self, output: Output) {
-        self.machine.streams_mut().set_stderr(output);
+        self.conversation.machine_mut().streams_mut().set_stderr(output);
+    }
+
+    /// Calls a function whose types are known to be right.
+    fn invoke<R: DeserializeOwned>(
+        &mut self,
+        function: &Function,
+        arguments: &impl Arguments,
+        limits: Limits,
+    ) -> Result<R, CallError> {
+        if let Some(poison) = self.condition.poison() {
+            return Err(CallError::Poisoned { cause: poison.clone() });
+        }
+        let request = self.conversation.request(function, arguments)?;
+        let running = self.condition.enter(&mut self.imports);
+        let reply = self.conversation.exchange(request, running.imports, limits.or(self.limits));
+        running.leave();
+        if let Err(CallError::Terminated { cause, .. }) = &reply {
+            self.condition = Condition::Poisoned(Poison::Ended(cause.clone()));
+        }
+        self.conversation.result(&reply?)
     }
 
     /// Finds a function and checks its types, unless that was done before.

@@ -6,7 +6,7 @@ use std::sync::{Arc, atomic::AtomicBool};
 use super::restore::RestoreError;
 use super::snapshot::{Snapshot, SnapshotIdentity};
 use super::spawn::Spawn;
-use super::{Sandbox, Termination};
+use super::{Poison, Sandbox};
 use crate::error::BuildError;
 use crate::output::{Output, SharedOutput};
 
@@ -31,8 +31,9 @@ impl Recyclable {
     /// Makes the sandbox what it was before its first tenant. Of this tenant nothing stays: no state of the guest, no output
     /// that it has set, and no power over later calls.
     pub(crate) fn recycle(&mut self) -> Result<(), RestoreError> {
-        self.sandbox.machine.interruptor.renew();
-        let streams = self.sandbox.machine.streams_mut();
+        let machine = self.sandbox.conversation.machine_mut();
+        machine.interruptor_mut().renew();
+        let streams = machine.streams_mut();
         if !streams.stdout().is(&self.stdout) {
             streams.set_stdout(Output::shared(&self.stdout));
         }
@@ -44,13 +45,13 @@ impl Recyclable {
 
     /// Whether the sandbox is of no more use: what could not be restored once is in no known state.
     pub(crate) fn is_spoiled(&self) -> bool {
-        matches!(self.sandbox.poisoned(), Some(Termination::RestoreFailed(_)))
+        matches!(self.sandbox.poisoned(), Some(Poison::RestoreFailed(_)))
     }
 
     /// Whether going back to the snapshot is not enough: a host function or an output that has panicked may have left its own
     /// data half changed. A tenant that has reset the sandbox since does not make up for that.
     pub(crate) fn needs_refit(&self) -> bool {
-        self.sandbox.imports.has_panicked
+        self.sandbox.imports.has_panicked()
     }
 
     /// Gives the sandbox the host functions, outputs and limits of these settings. To be [recycled](Self::recycle) then, which
@@ -74,7 +75,7 @@ impl Recyclable {
     /// [`Interruptor::cancel_by`](crate::interrupt::Interruptor::cancel_by).
     #[cfg(feature = "tokio")]
     pub(crate) fn cancel_by(&mut self, cancelled: Arc<AtomicBool>) {
-        self.sandbox.machine.interruptor.cancel_by(cancelled);
+        self.sandbox.conversation.machine_mut().interruptor_mut().cancel_by(cancelled);
     }
 }
 

@@ -9,10 +9,9 @@ use ampoule_vmm::{HypervisorError, WithAdvice};
 use thiserror::Error;
 
 use super::Sandbox;
-use super::condition::Condition;
+use super::condition::{Condition, Poison};
 use super::snapshot::Snapshot;
-use crate::machine::{RestoreMachineError, Shape};
-use crate::termination::Termination;
+use crate::machine::RestoreMachineError;
 
 /// Why a sandbox could not go back to a snapshot.
 ///
@@ -56,10 +55,10 @@ pub enum RestoreError {
         sandbox: String,
     },
     /// The hypervisor failed.
-    #[error("the virtual machine could not be put back: {0}; build or spawn a new sandbox")]
+    #[error("the virtual machine could not be restored: {0}; build or spawn a new sandbox")]
     Hypervisor(Arc<HypervisorError>),
     /// The guest's memory could not be made what it was.
-    #[error("the guest's memory could not be put back: {}; build or spawn a new sandbox", WithAdvice(.0))]
+    #[error("the guest's memory could not be restored: {}; build or spawn a new sandbox", WithAdvice(.0))]
     Memory(Arc<io::Error>),
 }
 
@@ -100,7 +99,7 @@ impl Sandbox {
     /// Memory, registers and all that system calls have changed are as they were then. A poisoned sandbox can be called again.
     ///
     /// The cost follows the pages that were written since, not the size of the guest: about a tenth of a microsecond for
-    /// each. Host functions and outputs keep their state. The guest can tell that it was put back
+    /// each. Host functions and outputs keep their state. The guest can tell that it was restored
     /// (`ampoule_guest::on_restore`), and the random numbers that it asks for from then on are new.
     ///
     /// # Errors
@@ -110,10 +109,10 @@ impl Sandbox {
             self.check_match(snapshot)?;
             self.matching = snapshot.identity();
         }
-        let result = self.machine.restore(snapshot.checkpoint()).map_err(RestoreError::from);
+        let result = self.conversation.restore(snapshot.checkpoint()).map_err(RestoreError::from);
         self.condition = match &result {
             Ok(()) => Condition::Ready,
-            Err(error) => Condition::Ended(Termination::RestoreFailed(error.clone())),
+            Err(error) => Condition::Poisoned(Poison::RestoreFailed(error.clone())),
         };
         result
     }
@@ -134,7 +133,7 @@ impl Sandbox {
             let [snapshot, sandbox] = [snapshot.image(), &self.image].map(|image| image.name().to_owned());
             return Err(RestoreError::ForeignImage { snapshot, sandbox });
         }
-        check_shape(&snapshot.checkpoint().shape(), &self.machine.shape())?;
+        self.check_settings(snapshot)?;
         let [theirs, ours] = [snapshot.backend(), &self.backend].map(|backend| backend.behaviour());
         if theirs != ours {
             let [snapshot, sandbox] = [theirs, ours].map(|behaviour| behaviour.to_string());
@@ -142,20 +141,22 @@ impl Sandbox {
         }
         Ok(())
     }
-}
 
-fn check_shape(snapshot: &Shape, sandbox: &Shape) -> Result<(), RestoreError> {
-    for (setting, snapshot, sandbox) in [
-        (Setting::MemoryLimit, snapshot.memory_limit, sandbox.memory_limit),
-        (Setting::MailboxSize, snapshot.mailbox_size, sandbox.mailbox_size),
-        (Setting::StackSize, snapshot.stack_size, sandbox.stack_size),
-        (Setting::ExecutableMemory, snapshot.executable_memory.into(), sandbox.executable_memory.into()),
-    ] {
-        if snapshot != sandbox {
-            return Err(RestoreError::Setting { setting, snapshot, sandbox });
+    fn check_settings(&self, snapshot: &Snapshot) -> Result<(), RestoreError> {
+        let [theirs, ours] = [snapshot.checkpoint().shape(), self.conversation.machine().shape()];
+        let mailbox_sizes = [snapshot.checkpoint().mailbox_size(), self.conversation.mailbox_size()];
+        for (setting, [snapshot, sandbox]) in [
+            (Setting::MemoryLimit, [theirs, ours].map(|shape| shape.memory_limit)),
+            (Setting::MailboxSize, mailbox_sizes),
+            (Setting::StackSize, [theirs, ours].map(|shape| shape.stack_size)),
+            (Setting::ExecutableMemory, [theirs, ours].map(|shape| shape.executable_memory.into())),
+        ] {
+            if snapshot != sandbox {
+                return Err(RestoreError::Setting { setting, snapshot, sandbox });
+            }
         }
+        Ok(())
     }
-    Ok(())
 }
 
 impl From<RestoreMachineError> for RestoreError {

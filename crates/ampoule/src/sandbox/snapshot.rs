@@ -8,12 +8,13 @@ use ampoule_vmm::{Backend, HypervisorError, PAGE_SIZE, WithAdvice};
 use thiserror::Error;
 
 use super::Sandbox;
+use super::condition::Poison;
 use super::spawn::Spawn;
-use crate::error::{BuildError, remedy};
+use crate::conversation::{Checkpoint, Conversation};
+use crate::error::BuildError;
 use crate::image::Image;
 use crate::limits::Limits;
-use crate::machine::{Checkpoint, CheckpointError, Machine};
-use crate::termination::Termination;
+use crate::machine::CheckpointError;
 
 /// What a sandbox was between two calls: to [go back to](Sandbox::restore), and to [make others from](Self::spawn).
 ///
@@ -51,11 +52,11 @@ struct State {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum SnapshotError {
-    /// The guest ended in an earlier call, or the sandbox could not be put back to an earlier state.
-    #[error("no snapshot is taken of a poisoned sandbox: {}", remedy(cause))]
+    /// The guest ended in an earlier call, or the sandbox could not be restored to an earlier state.
+    #[error("no snapshot is taken of a poisoned sandbox: {cause}")]
     Poisoned {
-        /// How it ended.
-        cause: Termination,
+        /// Why it is.
+        cause: Poison,
     },
     /// The hypervisor failed.
     #[error("the virtual machine's state could not be read: {0}")]
@@ -83,26 +84,26 @@ impl Sandbox {
     /// # Errors
     /// A [`SnapshotError`]; the sandbox is as it was.
     pub fn snapshot(&mut self) -> Result<Snapshot, SnapshotError> {
-        if let Some(cause) = self.condition.cause() {
+        if let Some(cause) = self.condition.poison() {
             return Err(SnapshotError::Poisoned { cause: cause.clone() });
         }
-        Snapshot::take(&self.image, &self.backend, self.limits, &mut self.machine)
+        Snapshot::take(&self.image, &self.backend, self.limits, &mut self.conversation)
     }
 }
 
 impl Snapshot {
-    /// Remembers what a machine is whose guest waits for a call.
+    /// Remembers what a guest is that waits for a call.
     pub(super) fn take(
         image: &Image,
         backend: &Arc<dyn Backend>,
         limits: Limits,
-        machine: &mut Machine,
+        conversation: &mut Conversation,
     ) -> Result<Self, SnapshotError> {
         Ok(Self(Arc::new(State {
             image: image.clone(),
             backend: Arc::clone(backend),
             limits,
-            checkpoint: machine.checkpoint()?,
+            checkpoint: conversation.checkpoint()?,
         })))
     }
 

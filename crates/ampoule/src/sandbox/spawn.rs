@@ -8,10 +8,10 @@ use super::Sandbox;
 use super::condition::Condition;
 use super::host_side::HostSide;
 use super::snapshot::Snapshot;
+use crate::conversation::Conversation;
 use crate::error::BuildError;
 use crate::host_function::HostFunction;
 use crate::limits::Limits;
-use crate::machine::Machine;
 use crate::output::Output;
 
 /// Settings of a new [`Sandbox`] that is made from a [`Snapshot`]; made by [`Snapshot::builder`].
@@ -77,7 +77,7 @@ impl Spawn {
     pub fn build(self) -> Result<Sandbox, BuildError> {
         let Self { snapshot, host } = self;
         let (imports, streams, limits) = host.resolve(snapshot.image())?;
-        let machine = Machine::of_checkpoint(
+        let conversation = Conversation::of_checkpoint(
             &**snapshot.backend(),
             snapshot.image().executable(),
             snapshot.checkpoint(),
@@ -86,7 +86,7 @@ impl Spawn {
         Ok(Sandbox {
             image: snapshot.image().clone(),
             backend: snapshot.backend().clone(),
-            machine,
+            conversation,
             imports,
             limits,
             matching: snapshot.identity(),

@@ -31,8 +31,8 @@ impl Sandbox {
     /// # Errors
     /// Where the hypervisor cannot report which pages the guest has written.
     pub fn stats(&mut self) -> Result<Stats, HypervisorError> {
-        let counters = self.machine.counters();
-        let memory = self.machine.memory_use()?;
+        let counters = self.conversation.machine().counters();
+        let memory = self.conversation.machine_mut().memory_use()?;
         Ok(Stats {
             exits: counters.runs,
             ioctls: counters.ioctls,

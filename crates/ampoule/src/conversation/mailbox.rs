@@ -22,8 +22,7 @@ use ampoule_abi::layout::{
 };
 use ampoule_vmm::{GuestVirt, HostOnly, TrackedRegion};
 
-use crate::guest_memory::GuestMemory;
-
+use crate::guest_memory::{GuestMemory, SharedMemory};
 use layout::Layout;
 
 pub(crate) use output::Printed;
@@ -51,25 +50,21 @@ pub(crate) enum GuestMessage {
     HostCall { function: u32, length: usize },
 }
 
-/// A part of the mailbox's region, all of which the guest sees with the same permissions.
-pub(crate) struct Area {
-    pub(crate) offset: usize,
-    pub(crate) len: usize,
-    pub(crate) writable: bool,
-}
-
 impl Mailbox {
-    /// Bytes, in whole pages, of a mailbox whose payload areas have `capacity` bytes each.
-    pub(crate) fn len(capacity: usize) -> usize {
-        Layout::new(capacity).len()
+    /// The memory that a guest shares with the host for such a mailbox.
+    pub(crate) fn shared_memory(capacity: usize) -> SharedMemory {
+        let layout = Layout::new(capacity);
+        SharedMemory {
+            len: layout.len(),
+            // The arguments of a call are wiped, the info page is rewritten.
+            host_only: HostOnly { len: layout.host_line(), kept: Layout::INBOUND },
+            areas: layout.areas(),
+            description: Layout::INFO_PAGE,
+        }
     }
 
-    /// What of the region of such a mailbox is the host's alone, and stays when the host forgets what it has sent.
-    pub(crate) fn host_only(capacity: usize) -> HostOnly {
-        HostOnly { len: Layout::new(capacity).host_line(), kept: Layout::INBOUND }
-    }
-
-    /// A mailbox whose payload areas have `capacity` bytes each, in the first [`len`](Self::len) bytes of a region.
+    /// A mailbox whose payload areas have `capacity` bytes each, at the start of a region: in its [shared
+    /// memory](Self::shared_memory).
     pub(crate) fn new(region: Arc<TrackedRegion>, capacity: usize) -> Self {
         Self {
             region,
@@ -84,16 +79,6 @@ impl Mailbox {
     /// Bytes of each payload area; what the user asked for.
     pub(crate) fn capacity(&self) -> usize {
         self.layout.capacity
-    }
-
-    /// How the guest may see the parts of the region.
-    pub(crate) fn areas(&self) -> [Area; 2] {
-        self.layout.areas()
-    }
-
-    /// Where the guest finds the info page of a mailbox that it sees at `at`.
-    pub(crate) fn info_page(at: GuestVirt) -> GuestVirt {
-        GuestVirt(at.0 + Layout::INFO_PAGE as u64)
     }
 
     /// Writes the info page of a mailbox that the guest sees at `at`, with the doorbell at `entry` and a generation number that
@@ -264,7 +249,7 @@ fn next_generation() -> u64 {
     LAST.fetch_add(1, Ordering::Relaxed) + 1
 }
 
-/// How far the talk between host and guest has come.
+/// How far the conversation of host and guest has come.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Progress {
     phase: Phase,

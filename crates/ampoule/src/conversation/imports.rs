@@ -6,19 +6,20 @@ use crate::image::Image;
 
 /// Host functions by the function numbers under which the guest calls them.
 #[derive(Debug)]
-pub(super) struct Imports {
+pub(crate) struct Imports {
     entries: Vec<HostFunctionEntry>,
     /// Function number and index of its entry, in ascending order. An import that a guest declares in several places
     /// has several numbers.
     numbers: Vec<(u32, usize)>,
     /// Whether code of the application has panicked while the guest waited for it: a host function, or the writer of an
-    /// output. Its own data may be half changed since then, whatever the guest is put back to.
-    pub(super) has_panicked: bool,
+    /// output. Its own data may be half changed since then, whatever state the guest
+    /// is restored to.
+    has_panicked: bool,
 }
 
 impl Imports {
     /// Finds a host function of the right type for every import of the image.
-    pub(super) fn resolve(image: &Image, entries: Vec<HostFunctionEntry>) -> Result<Self, BuildError> {
+    pub(crate) fn resolve(image: &Image, entries: Vec<HostFunctionEntry>) -> Result<Self, BuildError> {
         for (index, entry) in entries.iter().enumerate() {
             if entries[..index].iter().any(|earlier| earlier.name == entry.name) {
                 return Err(BuildError::DuplicateHostFunction { function: entry.name.clone() });
@@ -44,6 +45,15 @@ impl Imports {
         }
         numbers.sort_unstable();
         Ok(Self { entries, numbers, has_panicked: false })
+    }
+
+    /// Whether code of the application has panicked while the guest waited for it.
+    pub(crate) fn has_panicked(&self) -> bool {
+        self.has_panicked
+    }
+
+    pub(crate) fn mark_panicked(&mut self) {
+        self.has_panicked = true;
     }
 
     /// The host function that the guest calls by this number.

@@ -8,7 +8,7 @@ use std::ops::Range;
 use ampoule_abi::layout::{InfoPage, MESSAGE_LINE_LEN};
 use ampoule_vmm::PAGE_SIZE;
 
-use super::Area;
+use crate::guest_memory::SharedArea;
 
 /// Offsets in the region, in bytes, of a mailbox whose payload areas have a certain size.
 #[derive(Clone, Copy, Debug)]
@@ -60,11 +60,11 @@ impl Layout {
     }
 
     /// The two parts that the guest sees with different permissions.
-    pub(super) fn areas(&self) -> [Area; 2] {
+    pub(super) fn areas(&self) -> [SharedArea; 2] {
         let (writable, len) = (self.writable, self.len());
         [
-            Area { offset: 0, len: writable, writable: false },
-            Area { offset: writable, len: len - writable, writable: true },
+            SharedArea { offset: 0, len: writable, writable: false },
+            SharedArea { offset: writable, len: len - writable, writable: true },
         ]
     }
 }

@@ -9,7 +9,8 @@ fn guest_says(mailbox: &Mailbox, line: MessageLine) {
 }
 
 fn mailbox(capacity: usize) -> Mailbox {
-    Mailbox::new(TrackedRegion::anonymous(Mailbox::len(capacity), Mailbox::host_only(capacity)).unwrap(), capacity)
+    let SharedMemory { len, host_only, .. } = Mailbox::shared_memory(capacity);
+    Mailbox::new(TrackedRegion::anonymous(len, host_only).unwrap(), capacity)
 }
 
 fn kind(kind: GuestMessageKind) -> MessageLine {
@@ -99,7 +100,7 @@ fn the_parts_lie_side_by_side_and_the_guest_may_write_only_its_own() {
     for capacity in [4096, 5000, 8192 - 128, 1 << 20] {
         let mailbox = mailbox(capacity);
         let layout = mailbox.layout;
-        let [read_only, writable] = mailbox.areas();
+        let [read_only, writable] = Mailbox::shared_memory(capacity).areas;
         assert!(!read_only.writable && writable.writable);
         assert_eq!((read_only.offset, read_only.len), (0, writable.offset));
         assert_eq!(writable.offset + writable.len, mailbox.region.len());

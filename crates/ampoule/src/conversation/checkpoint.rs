@@ -1,0 +1,65 @@
+//! A conversation as it was between two calls.
+
+use ampoule_vmm::address_map::SHARED_BASE;
+use ampoule_vmm::{Backend, DOORBELL};
+
+use super::Conversation;
+use super::mailbox::Progress;
+use crate::image::Executable;
+use crate::machine::{self, CheckpointError, GuestStreams, Machine, MachineError, RestoreMachineError, Shape};
+
+/// A guest, and how far its conversation with the host had come, at a moment at which it waited for a call.
+#[derive(Debug)]
+pub(crate) struct Checkpoint {
+    machine: machine::Checkpoint,
+    progress: Progress,
+    mailbox_size: usize,
+}
+
+impl Checkpoint {
+    pub(crate) fn shape(&self) -> Shape {
+        self.machine.shape()
+    }
+
+    pub(crate) fn mailbox_size(&self) -> usize {
+        self.mailbox_size
+    }
+
+    /// Pages of guest memory that are stored for this checkpoint, and perhaps for others too.
+    pub(crate) fn stored_pages(&self) -> usize {
+        self.machine.stored_pages()
+    }
+}
+
+impl Conversation {
+    /// A guest that is as another was at a checkpoint, and shares the memory that neither has written since.
+    pub(crate) fn of_checkpoint(
+        backend: &dyn Backend,
+        executable: &Executable,
+        checkpoint: &Checkpoint,
+        streams: GuestStreams,
+    ) -> Result<Self, MachineError> {
+        let machine = Machine::of_checkpoint(backend, executable, &checkpoint.machine, streams)?;
+        let mut conversation = Self::over(machine, checkpoint.mailbox_size);
+        conversation.mailbox.restore(checkpoint.progress);
+        Ok(conversation)
+    }
+
+    /// Remembers the present state. The guest waits for a call. What was said is wiped, so that no state holds it.
+    pub(crate) fn checkpoint(&mut self) -> Result<Checkpoint, CheckpointError> {
+        let zero = self.mailbox.wipe(self.machine.memory_mut());
+        Ok(Checkpoint {
+            machine: self.machine.checkpoint(zero)?,
+            progress: self.mailbox.progress(),
+            mailbox_size: self.mailbox.capacity(),
+        })
+    }
+
+    /// Restores a state of this conversation, or of one with a guest of the same shape, whatever the guest was doing.
+    pub(crate) fn restore(&mut self, checkpoint: &Checkpoint) -> Result<(), RestoreMachineError> {
+        self.machine.restore(&checkpoint.machine)?;
+        self.mailbox.restore(checkpoint.progress);
+        self.mailbox.publish(SHARED_BASE, DOORBELL);
+        Ok(())
+    }
+}

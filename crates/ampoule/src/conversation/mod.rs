@@ -1,0 +1,68 @@
+//! Calling a guest: messages and payloads in a mailbox, host calls, typed results.
+//!
+//! Host and guest take turns. The host writes a message and lets the guest run; the guest answers and rings the doorbell. Between
+//! the two lie the guest's system calls, which the machine serves, and what it has printed, which lies in the mailbox. A machine
+//! does not need a conversation: without one its guest has no mailbox, and ends when its `main` returns.
+
+mod call;
+mod checkpoint;
+mod imports;
+mod mailbox;
+mod run;
+
+use std::sync::Arc;
+
+use ampoule_vmm::address_map::SHARED_BASE;
+use ampoule_vmm::{Backend, DOORBELL};
+
+use crate::image::Executable;
+use crate::machine::{GuestStreams, Machine, MachineConfig, MachineError};
+
+pub(crate) use checkpoint::Checkpoint;
+pub(crate) use imports::Imports;
+pub use mailbox::ProtocolViolation;
+#[cfg(fuzzing)]
+pub(crate) use mailbox::{GuestMessage, Mailbox};
+pub(crate) use mailbox::{PayloadArea, PayloadSource};
+pub(crate) use run::StartError;
+
+/// A guest that can be called.
+pub(crate) struct Conversation {
+    machine: Machine,
+    mailbox: mailbox::Mailbox,
+}
+
+impl Conversation {
+    /// Makes a machine whose guest has a mailbox of this size. The guest has not run yet: see
+    /// [`await_ready`](Self::await_ready).
+    pub(crate) fn new(
+        backend: &dyn Backend,
+        executable: &Executable,
+        mut config: MachineConfig,
+        mailbox_size: usize,
+        streams: GuestStreams,
+    ) -> Result<Self, MachineError> {
+        config.shape.shared = Some(mailbox::Mailbox::shared_memory(mailbox_size));
+        let machine = Machine::new(backend, executable, &config, streams)?;
+        Ok(Self::over(machine, mailbox_size))
+    }
+
+    fn over(machine: Machine, mailbox_size: usize) -> Self {
+        let mailbox = mailbox::Mailbox::new(Arc::clone(machine.region()), mailbox_size);
+        mailbox.publish(SHARED_BASE, DOORBELL);
+        Self { machine, mailbox }
+    }
+
+    pub(crate) fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
+    pub(crate) fn machine_mut(&mut self) -> &mut Machine {
+        &mut self.machine
+    }
+
+    /// Bytes that a payload may have.
+    pub(crate) fn mailbox_size(&self) -> usize {
+        self.mailbox.capacity()
+    }
+}

@@ -1,0 +1,126 @@
+//! Taking turns: the guest runs until it waits for a call again, and its host calls are served meanwhile.
+
+use ampoule_abi::codec::EncodeError;
+use ampoule_abi::layout::{FailureStatus, PanicRecord, ReturnStatus};
+
+use super::Conversation;
+use super::imports::Imports;
+use super::mailbox::{GuestMessage, ProtocolViolation};
+use crate::fault::GuestPanic;
+use crate::host_function::HostFunctionFailure;
+use crate::interrupt::LimitsUnwatched;
+use crate::limits::Limits;
+use crate::machine::{Served, Stop};
+use crate::termination::Termination;
+
+/// Why a guest has not become ready for calls.
+#[derive(Debug)]
+pub(crate) enum StartError {
+    /// It has not run, since the limits of its start could not be watched.
+    Unwatched(LimitsUnwatched),
+    /// It has ended.
+    Ended(Termination),
+}
+
+/// For what a guest waits between two turns of the application's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pause {
+    /// It is ready for its first call.
+    Ready,
+    /// It has returned from a call, and is ready for the next.
+    Returned { status: ReturnStatus, length: usize, needed: u64 },
+}
+
+impl Conversation {
+    /// Runs a new guest until it is ready for its first call. Where a host function or the writer of an output panics, the guest
+    /// never becomes ready.
+    pub(crate) fn await_ready(&mut self, imports: &mut Imports, limits: Limits) -> Result<(), StartError> {
+        let guard = self.machine.begin_call(limits).map_err(StartError::Unwatched)?;
+        let pause = self.run_to_pause(imports);
+        match self.machine.end_call(guard, pause).map_err(StartError::Ended)? {
+            Pause::Ready => Ok(()),
+            // The mailbox takes no return before there was a call.
+            Pause::Returned { .. } => {
+                Err(StartError::Ended(ProtocolViolation::ReturnWithoutCall { sequence: 0 }.into()))
+            }
+        }
+    }
+
+    /// Runs the guest, serving its host calls, until it waits for the application.
+    pub(super) fn run_to_pause(&mut self, imports: &mut Imports) -> Result<Pause, Termination> {
+        loop {
+            match self.run_to_message()? {
+                GuestMessage::Ready => return Ok(Pause::Ready),
+                GuestMessage::Return { status, length, needed } => {
+                    return Ok(Pause::Returned { status, length, needed });
+                }
+                GuestMessage::HostCall { function, length } => self.serve_host_call(imports, function, length)?,
+            }
+        }
+    }
+
+    /// Runs the guest until it rings, serving its system calls. What it has printed is passed on, even when it ends.
+    fn run_to_message(&mut self) -> Result<GuestMessage, Termination> {
+        self.machine.answered();
+        self.run_to_doorbell().map_err(|termination| {
+            // The guest ended for another reason, which is the one to report.
+            self.pass_on_output().ok();
+            self.machine.ended(termination)
+        })
+    }
+
+    fn run_to_doorbell(&mut self) -> Result<GuestMessage, Termination> {
+        loop {
+            match self.machine.run()? {
+                Stop::Doorbell => {
+                    self.pass_on_output()?;
+                    return Ok(self.mailbox.receive()?);
+                }
+                Stop::SystemCall(call) => {
+                    self.pass_on_output()?;
+                    if let Served::Abort { signal, handled } = self.machine.serve(&call)? {
+                        let panic = self.staged_panic()?;
+                        return Err(self.machine.aborted(signal, handled, panic));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Passes on what the guest has printed since this was last done. It waits in the doorbell or in a system call: where it is
+    /// interrupted or faults it may be about to print, and not expect that anything changes.
+    fn pass_on_output(&mut self) -> Result<(), Termination> {
+        for record in self.mailbox.take_printed()? {
+            let (to, text) = record?;
+            self.machine.print(to, text)?;
+        }
+        Ok(())
+    }
+
+    /// The panic that the guest has reported before it aborted, if it has.
+    fn staged_panic(&self) -> Result<Option<GuestPanic>, ProtocolViolation> {
+        let Some(record) = self.mailbox.staged_panic() else { return Ok(None) };
+        Ok(Some(record.whole::<PanicRecord<String>>()?.into()))
+    }
+
+    fn serve_host_call(&mut self, imports: &mut Imports, number: u32, length: usize) -> Result<(), Termination> {
+        let Self { machine, mailbox } = self;
+        let Some(function) = imports.by_number(number) else {
+            return Err(ProtocolViolation::UnknownImport { function: number }.into());
+        };
+        match machine.host_call(|| function.call(mailbox.payload(length), mailbox.outbound()))? {
+            Ok(length) => mailbox.send_reply(length),
+            Err(HostFunctionFailure::Function(message)) => mailbox.send_failure(FailureStatus::Failed, 0, &message),
+            Err(HostFunctionFailure::Arguments(error)) => {
+                mailbox.send_failure(FailureStatus::BadArguments, 0, &error.to_string());
+            }
+            Err(HostFunctionFailure::Result(EncodeError::TooLarge { needed, .. })) => {
+                mailbox.send_failure(FailureStatus::TooLarge, needed as u64, "");
+            }
+            Err(HostFunctionFailure::Result(error)) => {
+                mailbox.send_failure(FailureStatus::Failed, 0, &error.to_string());
+            }
+        }
+        Ok(())
+    }
+}

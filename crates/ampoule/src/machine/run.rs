@@ -1,0 +1,144 @@
+//! Running a guest: what the processor's events mean, and what a call may use up.
+
+use ampoule_abi::layout::OutputStream;
+use ampoule_vmm::processor::{BadReturn, End};
+use ampoule_vmm::{Event, SystemCall};
+
+use super::{Budget, Machine};
+use crate::fault::FaultKind;
+use crate::interrupt::{CallGuard, Interruption, LimitsUnwatched, TimeLimits};
+use crate::limits::Limits;
+use crate::personality::{Outcome, Personality, Streams};
+use crate::termination::Termination;
+
+/// Why a guest has stopped. It waits for an answer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Stop {
+    /// It has rung the doorbell.
+    Doorbell,
+    /// It has made a system call, to be [served](Machine::serve).
+    SystemCall(SystemCall),
+}
+
+/// What has become of a system call.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Served {
+    /// It is answered.
+    Answered,
+    /// The guest has ended itself, with a signal for which it may have installed a handler: see [`Machine::aborted`].
+    Abort { signal: i32, handled: bool },
+}
+
+impl Machine {
+    /// Begins a call, or the guest's start, which can be interrupted until it is [ended](Self::end_call). What it may use up
+    /// is counted from here.
+    pub(crate) fn begin_call(&mut self, limits: Limits) -> Result<CallGuard, LimitsUnwatched> {
+        self.budget = Budget::new(limits);
+        self.process.resume();
+        self.space.forget_refusals();
+        self.streams.call_begins();
+        self.interruptor.begin(TimeLimits { deadline: limits.deadline, cpu_time: limits.cpu_time })
+    }
+
+    /// Ends a call. If it was interrupted, its outcome does not count.
+    pub(crate) fn end_call<T>(&mut self, guard: CallGuard, outcome: Result<T, Termination>) -> Result<T, Termination> {
+        self.streams.call_ended();
+        let outcome = outcome?;
+        self.in_budget(guard.finish())?;
+        Ok(outcome)
+    }
+
+    /// Runs the guest until it stops.
+    pub(crate) fn run(&mut self) -> Result<Stop, Termination> {
+        loop {
+            self.in_budget(self.interruptor.check())?;
+            if self.space.needs_flush() {
+                self.processor.flush_translations()?;
+                self.space.mark_flushed();
+            }
+            match self.processor.run()? {
+                Event::Doorbell => return Ok(Stop::Doorbell),
+                Event::SystemCall(call) => return Ok(Stop::SystemCall(call)),
+                Event::Interrupted => {}
+                Event::PageFault(fault) => self.page_fault(fault)?,
+                event => return Err(self.fault(fault_kind(event))),
+            }
+        }
+    }
+
+    /// Serves the system call for which the guest has stopped.
+    pub(crate) fn serve(&mut self, call: &SystemCall) -> Result<Served, Termination> {
+        self.budget.system_call()?;
+        let mut streams = self.streams.within(&mut self.budget);
+        let mut space = self.space.watched(self.interruptor.watch());
+        let outcome = self.process.system_call(call, &mut space, &mut streams);
+        drop(space);
+        let result = match outcome {
+            Outcome::Return(result) => result,
+            Outcome::SetThreadRegister { register, value } => {
+                self.processor.set_thread_register(register, value)?;
+                0
+            }
+            Outcome::Sleep { duration, result } => {
+                self.in_budget(self.interruptor.sleep(duration))?;
+                result
+            }
+            Outcome::Exit { code } => return Err(self.fault(FaultKind::Exited { code })),
+            Outcome::Abort { signal, handled } => return Ok(Served::Abort { signal, handled }),
+            Outcome::Deadlock(wait) => return Err(self.fault(FaultKind::Deadlocked(wait))),
+            Outcome::OutputLimit => return Err(self.budget.output_exceeded().into()),
+        };
+        let finished = self.processor.finish_system_call(result);
+        finished.map_err(|BadReturn { address }| self.fault(FaultKind::SystemCallReturn { address: address.0 }))?;
+        Ok(Served::Answered)
+    }
+
+    /// Runs a function of the application's that the guest has called.
+    pub(crate) fn host_call<R>(&mut self, function: impl FnOnce() -> R) -> Result<R, Termination> {
+        self.budget.host_call()?;
+        self.in_budget(self.interruptor.in_host_function(function))
+    }
+
+    /// Records that the doorbell is answered, and the guest continues.
+    pub(crate) fn answered(&mut self) {
+        self.process.answered();
+    }
+
+    /// Prints a text as if the guest had written it to this descriptor, if that is one of its streams.
+    pub(crate) fn print(&mut self, to: OutputStream, text: &[u8]) -> Result<(), Termination> {
+        if let Some(stream) = self.process.standard_stream(to)
+            && self.streams.within(&mut self.budget).write(stream, text).is_err()
+        {
+            return Err(self.budget.output_exceeded().into());
+        }
+        Ok(())
+    }
+
+    /// Adds to the report of the guest's end what is known of the call in which it ended.
+    pub(crate) fn ended(&mut self, mut termination: Termination) -> Termination {
+        self.streams.flush();
+        if let Termination::Fault(fault) = &mut termination {
+            let refused = self.space.ran_out_of_memory().then(|| self.space.memory_total());
+            fault.add_circumstances(self.streams.last_of_stderr(), refused);
+        }
+        termination
+    }
+
+    /// What an interruption means depends on what the call was allowed.
+    fn in_budget<T>(&self, outcome: Result<T, Interruption>) -> Result<T, Termination> {
+        outcome.map_err(|interruption| self.budget.interrupted(interruption))
+    }
+}
+
+/// How the guest has ended by an event after which it does not continue.
+fn fault_kind(event: Event) -> FaultKind {
+    match event {
+        Event::Exception(exception) => {
+            FaultKind::Exception { vector: exception.vector, error_code: exception.error_code }
+        }
+        Event::Forged { port } => FaultKind::ForgedExit { port },
+        Event::Ended(End::Shutdown) => FaultKind::Shutdown,
+        Event::Ended(End::Unexpected(exit)) => FaultKind::UnexpectedExit { exit },
+        _ => FaultKind::UnexpectedExit { exit: "an event that was not asked for" },
+    }
+}
