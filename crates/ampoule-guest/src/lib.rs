@@ -77,12 +77,12 @@
 //!
 //! # Errors and panics
 //!
-//! * An exported function that returns `Result` gives the host the error as text.
+//! * An exported function that returns `Result` gives the host the error as text, and as a value if serde knows its type.
 //! * A panic ends the call, not the guest: the host gets the message and the location, and may call again. With
 //!   `panic = "abort"` it ends the guest, and the host still gets both. So it does where all memory is taken, as long as the
 //!   message is a text that need not be formatted, which takes memory before the panic begins. Panics are not printed.
-//! * An imported function that returns `Result` gives a [`HostError`] to its caller when the host's function fails. Any
-//!   other imported function panics.
+//! * An imported function that returns `Result` gives its caller an error when the host's function fails: the value that the
+//!   host's function returned, or one made from a [`HostError`]. Any other imported function panics.
 //!
 //! # Testing
 //!

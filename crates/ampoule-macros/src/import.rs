@@ -8,9 +8,9 @@ use quote::{format_ident, quote};
 use syn::parse::{Parse, ParseStream};
 use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
-use syn::{Attribute, Lifetime, Signature, Token, Type, TypeReference, Visibility, token};
+use syn::{Attribute, Lifetime, Signature, Token, Type, TypeReference, Visibility, parse_quote, token};
 
-use crate::function::{Function, Output};
+use crate::function::Function;
 use crate::options::Options;
 use crate::record;
 
@@ -60,16 +60,23 @@ fn import(options: TokenStream, declaration: &Declaration) -> syn::Result<TokenS
             ::core::result::Result::Ok(())
         })
     };
-    let result = match &function.output {
-        Output::Fallible { .. } => quote!(#call.map_err(::core::convert::From::from)),
-        Output::Unit | Output::Value(_) => quote!(__ampoule::required(#call)),
-    };
+    let unit: Type = parse_quote!(());
+    let expected = function.output.written().unwrap_or(&unit);
     Ok(quote! {
         #(#attributes)*
         #[track_caller]
         #visibility #signature {
             #record
-            #result
+            use __ampoule::{
+                ErrorOfBoth as _, ErrorOfFailure as _, ErrorOfValue as _, ExpectFailure as _, ExpectSuccess as _,
+            };
+            let __ampoule_kind = (&&__ampoule::Expected::<#expected>::NEW).kind();
+            __ampoule_kind.returned(match #call {
+                ::core::result::Result::Ok(__ampoule_value) => ::core::result::Result::Ok(__ampoule_value),
+                ::core::result::Result::Err(__ampoule_reason) => {
+                    ::core::result::Result::Err((&&&__ampoule_kind.refused(__ampoule_reason)).error())
+                }
+            })
         }
     })
 }

@@ -48,9 +48,25 @@ use proc_macro::TokenStream;
 ///
 /// The result implements `serde::Serialize`. Its destructor cannot call the host: it runs when the result is on its way.
 ///
-/// Where the return type is written as `Result<T, E>`, or as an alias of that name with one argument like
-/// `io::Result<T>`, the function can fail. The `T` travels as a value, and the host gets the error as the text that
-/// `format!("{error:#}")` gives, so `E` implements `Display`.
+/// Where the return type is a `Result<T, E>`, by that name or by that of an alias, the function can fail. The `T` travels as
+/// a value. The error travels as a value too if `E` implements `serde::Serialize`, and the host gets it where it asks for a
+/// `Result<T, E>`. As text the host gets in any case what `format!("{error:#}")` gives, or the name of `E` where that
+/// implements no `Display`; it implements one of both.
+///
+/// ```
+/// use serde::Serialize;
+///
+/// #[derive(Serialize)]
+/// enum ShopError {
+///     SoldOut { left: u32 },
+/// }
+///
+/// #[ampoule_guest::export]
+/// fn price(item: &str, pieces: u32) -> Result<u64, ShopError> {
+///     if pieces > 2 { Err(ShopError::SoldOut { left: 2 }) } else { Ok(30) }
+/// }
+/// # assert!(matches!(price("chair", 3), Err(ShopError::SoldOut { left: 2 })));
+/// ```
 ///
 /// A panic ends the call and not the guest. The host gets its message and location.
 ///
@@ -96,8 +112,12 @@ pub fn export(options: TokenStream, item: TokenStream) -> TokenStream {
 /// # Failure
 ///
 /// A call fails where the host's function returned an error, or arguments or result are too large for the mailbox. An
-/// import whose return type is written as `Result<T, E>` (or as an alias of that name with one argument) gives its caller
-/// the error; `E` implements `From<HostError>`. Any other import panics.
+/// import whose return type is a `Result<T, E>`, by that name or by that of an alias, gives its caller the error. Any other
+/// import panics.
+///
+/// `E` implements `From<HostError>` or `serde::de::DeserializeOwned`, or both. With the second it is the error that the
+/// host's function returned, if that was of the same type. Without the first, an import panics where the call failed in
+/// another way.
 ///
 /// # Panics
 ///

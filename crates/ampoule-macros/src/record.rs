@@ -18,7 +18,7 @@ pub(crate) fn items(
     let parts = spelling::parts(spelling);
     quote! {
         use ::ampoule_guest::rt as __ampoule;
-        use __ampoule::Unnamed as _;
+        use __ampoule::{OrdinaryReturn as _, Unnamed as _};
 
         const __AMPOULE_PARTS: &[__ampoule::Part] = &[#parts];
         const __AMPOULE_TEXT: [u8; __ampoule::text_len(__AMPOULE_PARTS)] = __ampoule::text(__AMPOULE_PARTS);

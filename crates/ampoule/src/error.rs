@@ -210,7 +210,7 @@ pub enum CallError {
         /// What the guest said.
         message: String,
     },
-    /// The function returned an error of its own.
+    /// The function returned an error of its own. To have it as a value, ask for a `Result` with the error's type.
     #[error("guest function `{function}` failed: {}", printable_lines(message))]
     Function {
         /// Name of the function.

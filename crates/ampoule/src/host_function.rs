@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use ampoule_abi::codec::{DecodeError, Decoder, EncodeError, Encoder, Source};
+use ampoule_abi::codec::{DecodeError, Decoder, EncodeError, Encoder, OK, Source, encode_content, fails_with_text};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -29,6 +29,8 @@ pub trait HostFunction<Parameters, R>: sealed::Sealed<Parameters, R> + Send + 's
 pub(crate) struct HostFunctionEntry {
     pub(crate) name: String,
     pub(crate) signature: Signature,
+    /// Whether its errors are values and not only text.
+    pub(crate) gives_errors: bool,
     handler: Handler,
 }
 
@@ -39,19 +41,36 @@ pub(crate) enum HostFunctionFailure {
     Arguments(DecodeError),
     Result(EncodeError),
     Function(String),
+    /// The function's own error stands where its result would: the bytes of its text, and behind it those of its value, of
+    /// which there are none where the text says it all.
+    Error {
+        text: usize,
+        value: usize,
+    },
 }
 
 impl HostFunctionEntry {
+    /// A closure that returns a `Result` can fail, and its error travels as a value.
     pub(crate) fn new<F, P, R>(name: String, mut function: F) -> Self
     where
         F: HostFunction<P, R>,
         R: Serialize,
     {
+        let (result, error) = match Type::outcome_of::<R>() {
+            Some((value, error)) => (value, Some(error)),
+            None => (Type::of::<R>(), None),
+        };
+        let text = error.as_ref().map(|error| format!("it returned an error of the type `{error}`"));
+        let gives_errors = error.is_some();
+        let signature = Signature::new(F::parameter_types(), result, error);
         let handler: Handler = Box::new(move |arguments, result| {
             let value = function.call(arguments).map_err(HostFunctionFailure::Arguments)?;
-            encode(&value, result)
+            match &text {
+                Some(text) => encode_outcome(&value, text, result),
+                None => encode(&value, result),
+            }
         });
-        Self { name, signature: Signature::new(F::parameter_types(), Type::of::<R>(), None), handler }
+        Self { name, signature, gives_errors, handler }
     }
 
     pub(crate) fn fallible<F, P, R, E>(name: String, mut function: F) -> Self
@@ -67,7 +86,7 @@ impl HostFunctionEntry {
             }
         });
         let signature = Signature::new(F::parameter_types(), Type::of::<R>(), Some(Type::of::<E>()));
-        Self { name, signature, handler }
+        Self { name, signature, gives_errors: false, handler }
     }
 
     /// Decodes the arguments, calls the closure, encodes its result: the length of the result.
@@ -90,6 +109,22 @@ impl fmt::Debug for HostFunctionEntry {
 fn encode<R: Serialize>(value: &R, result: PayloadArea<'_>) -> Result<usize, HostFunctionFailure> {
     let mut encoder = Encoder::new(result.sink());
     encoder.value(value).and_then(|()| encoder.finish()).map_err(HostFunctionFailure::Result)
+}
+
+/// Writes the value of a `Result`, or the text and the value of its error.
+fn encode_outcome<R: Serialize>(outcome: &R, text: &str, area: PayloadArea<'_>) -> Result<usize, HostFunctionFailure> {
+    let (variant, length) = encode_content(outcome, 0, area.sink()).map_err(HostFunctionFailure::Result)?;
+    if variant == OK {
+        return Ok(length);
+    }
+    if fails_with_text::<R>() {
+        return Err(HostFunctionFailure::Error { text: length, value: 0 });
+    }
+    let mut sink = area.sink();
+    let mut encoder = Encoder::new(&mut sink);
+    let text = encoder.value(text).and_then(|()| encoder.finish()).map_err(HostFunctionFailure::Result)?;
+    let (_, value) = encode_content(outcome, text, sink).map_err(HostFunctionFailure::Result)?;
+    Err(HostFunctionFailure::Error { text, value })
 }
 
 mod sealed {

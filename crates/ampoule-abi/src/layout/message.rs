@@ -21,7 +21,7 @@ pub struct MessageLine {
     pub length: u32,
     /// A [`ReturnStatus`] or [`FailureStatus`].
     pub status: u32,
-    /// Bytes of a payload that did not fit.
+    /// Bytes of a payload that did not fit; for a function's own error, bytes of its value behind its text.
     pub needed: u64,
 }
 
@@ -106,7 +106,8 @@ wire_enum! {
     ReturnStatus {
         /// The result is in the outbound area.
         Done = 0,
-        /// The function returned an error; its text is in the outbound area.
+        /// The function returned an error. Its text is in the outbound area, and behind it, if `needed` is not 0, the error's
+        /// value, which takes `needed` bytes.
         Failed = 1,
         /// The arguments could not be decoded; the reason is in the outbound area.
         BadArguments = 2,
@@ -122,7 +123,7 @@ wire_enum! {
 wire_enum! {
     /// Why a host call failed.
     FailureStatus {
-        /// The host function returned an error.
+        /// The host function returned an error. Behind the text is the error's value if `needed` is not 0.
         Failed = 1,
         /// The host function's arguments could not be decoded.
         BadArguments = 2,

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Display};
 
-use ampoule_abi::codec::{self, DecodeError, Decoder, EncodeError, Sink};
+use ampoule_abi::codec::{self, DecodeError, Decoder, EncodeError, Encoder, Sink};
 use ampoule_abi::layout::{GuestMessageKind, MessageLine, PanicRecord, ReturnStatus};
 use serde::{Deserialize, Serialize};
 
@@ -44,14 +44,21 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// Answers with a value or an error.
-    pub fn outcome<T: Serialize, E: Display>(&self, outcome: Result<T, E>) -> Return<'a> {
-        match outcome {
-            Ok(value) => self.done(&value),
-            Err(error) => {
-                let text = format!("{error:#}");
-                drop(error);
-                self.text(ReturnStatus::Failed, &text)
+    /// Answers with an error's text.
+    pub(super) fn failed(&self, text: &str) -> Return<'a> {
+        self.text(ReturnStatus::Failed, text)
+    }
+
+    /// Answers with an error's text and, if both fit, its value.
+    pub(super) fn failed_with<E: Serialize>(&self, text: &str, error: &E) -> Return<'a> {
+        let mut outbound = self.outbound();
+        let mut encoder = Encoder::new(&mut outbound);
+        let length = TEXT_LENGTH_LEN + text.len();
+        match encoder.value(text).and_then(|()| encoder.value(error)).and_then(|()| encoder.finish()) {
+            Ok(both) => Return { status: ReturnStatus::Failed, length, needed: both - length, outbound },
+            Err(_) => {
+                drop(outbound);
+                self.failed(text)
             }
         }
     }

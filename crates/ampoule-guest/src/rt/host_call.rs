@@ -46,19 +46,6 @@ impl<const N: usize> Record<Imported, N> {
     }
 }
 
-/// The result of an import that does not let its caller handle failure.
-///
-/// # Panics
-///
-/// With the host's message where the call failed.
-#[track_caller]
-pub fn required<T>(result: Result<T, HostError>) -> T {
-    match result {
-        Ok(value) => value,
-        Err(error) => panic!("{error}"),
-    }
-}
-
 /// The arguments of a host call, written from the first to the last.
 #[derive(Debug)]
 pub struct Outgoing<'a, 'm> {
@@ -122,7 +109,7 @@ fn read<T: DeserializeOwned>(name: &'static str, reply: &Reply<'_>) -> Result<T,
             Err(HostError::new(name, HostErrorKind::BadArguments, text(reply.bytes())))
         }
         (Some(HostMessageKind::Failure), Some(FailureStatus::Failed)) => {
-            Err(HostError::new(name, HostErrorKind::Failed, text(reply.bytes())))
+            Err(HostError::new(name, HostErrorKind::Failed, text(reply.bytes())).with_value(reply.error_value()))
         }
         _ => panic!("the host answered a call of `{name}` with a message of kind {}", message.kind),
     }

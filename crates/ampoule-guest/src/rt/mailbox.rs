@@ -258,6 +258,19 @@ impl Reply<'_> {
     pub(super) fn bytes(&self) -> &[u8] {
         let length = self.message.length as usize;
         assert!(length <= self.capacity(), "the host's reply has {length} bytes and the mailbox {}", self.capacity());
+        self.first(length)
+    }
+
+    /// The value of the host function's error, behind the payload, which is its text. Nothing if there is none.
+    pub(super) fn error_value(&self) -> &[u8] {
+        let length = self.message.length as usize;
+        let end = usize::try_from(self.message.needed).ok().and_then(|size| length.checked_add(size));
+        end.filter(|end| *end <= self.capacity()).map_or(&[], |end| &self.first(end)[length..])
+    }
+
+    /// The beginning of the area, which has that many bytes at least.
+    fn first(&self, length: usize) -> &[u8] {
+        assert!(length <= self.capacity(), "both callers have compared it");
         // SAFETY: the area has that many bytes, and nobody writes to it while the only `Outbound` is borrowed.
         unsafe { slice::from_raw_parts(self.outbound.mailbox.outbound, length) }
     }

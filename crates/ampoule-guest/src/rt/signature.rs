@@ -25,6 +25,11 @@ impl Part {
             None => Self::Type(written),
         }
     }
+
+    /// The type that a function returns: as a result if it is one, or else as any type.
+    pub const fn of_return(can_fail: bool, result: &'static [Self], other: &'static [Self]) -> Self {
+        Self::Type(if can_fail { result } else { other })
+    }
 }
 
 /// A type whose name on the wire does not depend on how it is written in the source.
@@ -54,6 +59,33 @@ pub trait Unnamed {
 }
 
 impl<T: ?Sized> Unnamed for Probe<T> {}
+
+/// Asks whether a function that returns `T` can fail, however `T` is written, and for the name of its value.
+///
+/// The answer is made as that of a [`Probe`].
+#[derive(Debug)]
+pub struct ReturnProbe<T: ?Sized>(PhantomData<T>);
+
+impl<T, E> ReturnProbe<Result<T, E>> {
+    /// `T` is a `Result`.
+    pub const CAN_FAIL: bool = true;
+}
+
+impl<T: WireName, E> ReturnProbe<Result<T, E>> {
+    /// The name of the value.
+    pub const VALUE: Option<&'static [Part]> = Some(T::PARTS);
+}
+
+/// The answer of a [`ReturnProbe`] for a type that is no `Result`, and for the name of a value that has none.
+pub trait OrdinaryReturn {
+    /// It cannot fail.
+    const CAN_FAIL: bool = false;
+
+    /// No name.
+    const VALUE: Option<&'static [Part]> = None;
+}
+
+impl<T: ?Sized> OrdinaryReturn for ReturnProbe<T> {}
 
 /// Bytes of the text that the parts make.
 pub const fn text_len(parts: &[Part]) -> usize {

@@ -3,13 +3,13 @@
 //! It has three steps. Code of the application runs in the first and the last (its types are encoded and decoded), where a panic
 //! does no harm, and in the second (host functions), where it leaves a guest that waits for an answer.
 
-use ampoule_abi::codec::{Decoder, EncodeError, Encoder};
+use ampoule_abi::codec::{DecodeError, Decoder, ERR, EncodeError, Encoder, OK, fails_with_text};
 use ampoule_abi::layout::{PanicRecord, ReturnStatus};
 use serde::de::DeserializeOwned;
 
 use super::Conversation;
 use super::imports::Imports;
-use super::mailbox::ProtocolViolation;
+use super::mailbox::{PayloadSource, ProtocolViolation};
 use super::run::Pause;
 use crate::arguments::Arguments;
 use crate::error::{CallError, Payload};
@@ -25,11 +25,29 @@ pub(crate) struct Request<'image> {
     length: usize,
 }
 
-/// A function that is done, and whose result stands in the mailbox.
+/// A function that is done, and whose result or error stands in the mailbox.
 #[derive(Debug)]
 pub(crate) struct Reply<'image> {
     function: &'image Function,
-    length: usize,
+    answer: Answer,
+}
+
+#[derive(Debug)]
+enum Answer {
+    /// The bytes of the result.
+    Result(usize),
+    /// The error's text with its bytes, and the bytes of the error's value behind it, of which there are none where the guest
+    /// gave only the text.
+    Error { message: String, text: usize, value: usize },
+}
+
+/// What the caller of a function takes for its result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Returns {
+    /// What the function returns, or the value of the `Result` that it returns: its error is an error of the call.
+    Value,
+    /// The `Result` that the function returns.
+    Outcome,
 }
 
 impl Conversation {
@@ -62,7 +80,13 @@ impl Conversation {
         self.mailbox.send_call(function.number(), length);
         let pause = self.run_to_pause(imports);
         match self.machine.end_call(guard, pause) {
-            Ok(Pause::Returned { status: ReturnStatus::Done, length, .. }) => Ok(Reply { function, length }),
+            Ok(Pause::Returned { status: ReturnStatus::Done, length, .. }) => {
+                Ok(Reply { function, answer: Answer::Result(length) })
+            }
+            Ok(Pause::Returned { status: ReturnStatus::Failed, length, needed }) => {
+                let answer = self.error(length, needed).map_err(|violation| terminated(function, violation.into()))?;
+                Ok(Reply { function, answer })
+            }
             Ok(Pause::Returned { status, length, needed }) => Err(self.unsuccessful(function, status, length, needed)),
             Ok(Pause::Ready) => Err(terminated(function, ProtocolViolation::ReadyTwice.into())),
             Err(cause) => Err(terminated(function, cause)),
@@ -70,18 +94,51 @@ impl Conversation {
     }
 
     /// Reads the result of a call.
-    pub(crate) fn result<R: DeserializeOwned>(&self, Reply { function, length }: &Reply<'_>) -> Result<R, CallError> {
-        let mut decoder = Decoder::new(self.mailbox.payload(*length));
-        let decoded = decoder.value().and_then(|value| decoder.finish().map(|()| value));
+    pub(crate) fn result<R: DeserializeOwned>(&self, reply: Reply<'_>, returns: Returns) -> Result<R, CallError> {
+        let Reply { function, answer } = reply;
+        let decoded = match (answer, returns) {
+            (Answer::Result(length), Returns::Value) => self.read(length, |decoder| decoder.value()),
+            (Answer::Result(length), Returns::Outcome) => self.read(length, |decoder| decoder.content(OK)),
+            (Answer::Error { text, value: 0, .. }, Returns::Outcome) if fails_with_text::<R>() => {
+                self.read(text, |decoder| decoder.content(ERR))
+            }
+            (Answer::Error { text, value: value @ 1.., .. }, Returns::Outcome) => self.read(text + value, |decoder| {
+                decoder.value::<String>()?;
+                decoder.content(ERR)
+            }),
+            (Answer::Error { message, .. }, _) => {
+                return Err(CallError::Function { function: function.name().to_owned(), message });
+            }
+        };
         decoded.map_err(|reason| CallError::Decode { function: function.name().to_owned(), reason })
     }
 
-    /// What a return with another status than `Done` means to the caller.
+    /// Reads a payload of this length, all of it.
+    fn read<R>(
+        &self,
+        length: usize,
+        read: impl FnOnce(&mut Decoder<PayloadSource<'_>>) -> Result<R, DecodeError>,
+    ) -> Result<R, DecodeError> {
+        let mut decoder = Decoder::new(self.mailbox.payload(length));
+        let value = read(&mut decoder)?;
+        decoder.finish()?;
+        Ok(value)
+    }
+
+    /// An error of the function's own, of whose value the guest gives the size.
+    fn error(&self, text: usize, value: u64) -> Result<Answer, ProtocolViolation> {
+        let left = self.mailbox.capacity() - text;
+        match usize::try_from(value).ok().filter(|value| *value <= left) {
+            Some(value) => Ok(Answer::Error { message: self.mailbox.payload(text).whole()?, text, value }),
+            None => Err(ProtocolViolation::ErrorLength { length: value, left }),
+        }
+    }
+
+    /// What a return means to the caller that is neither a result nor an error of the function's own.
     fn unsuccessful(&self, function: &Function, status: ReturnStatus, length: usize, needed: u64) -> CallError {
         let name = function.name().to_owned();
         let payload = self.mailbox.payload(length);
         let understood = match status {
-            ReturnStatus::Failed => payload.whole().map(|message| CallError::Function { function: name, message }),
             ReturnStatus::BadArguments => {
                 payload.whole().map(|message| CallError::ArgumentsRefused { function: name, message })
             }
@@ -89,7 +146,7 @@ impl Conversation {
                 .whole::<PanicRecord<String>>()
                 .map(|record| CallError::Panicked { function: name, panic: record.into() }),
             ReturnStatus::TooLarge => Ok(self.too_large(function, Payload::Result, needed)),
-            ReturnStatus::UnknownFunction | ReturnStatus::Done => Err(ProtocolViolation::Text),
+            ReturnStatus::UnknownFunction | ReturnStatus::Done | ReturnStatus::Failed => Err(ProtocolViolation::Text),
         };
         understood.unwrap_or_else(|violation| terminated(function, violation.into()))
     }

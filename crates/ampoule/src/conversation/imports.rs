@@ -8,13 +8,21 @@ use crate::image::Image;
 #[derive(Debug)]
 pub(crate) struct Imports {
     entries: Vec<HostFunctionEntry>,
-    /// Function number and index of its entry, in ascending order. An import that a guest declares in several places
-    /// has several numbers.
-    numbers: Vec<(u32, usize)>,
+    /// In ascending order of the function numbers. An import that a guest declares in several places has several numbers.
+    numbers: Vec<Import>,
     /// Whether code of the application has panicked while the guest waited for it: a host function, or the writer of an
     /// output. Its own data may be half changed since then, whatever state the guest
     /// is restored to.
     has_panicked: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Import {
+    number: u32,
+    /// Index of the host function.
+    entry: usize,
+    /// Whether the guest declares the errors of the host function as the type that they have.
+    takes_errors: bool,
 }
 
 impl Imports {
@@ -41,9 +49,12 @@ impl Imports {
                     given: entries[index].signature.clone(),
                 });
             }
-            numbers.push((import.number(), index));
+            let given = &entries[index];
+            let takes_errors =
+                given.gives_errors && given.signature.error().is_some_and(|error| import.signature().fails_with(error));
+            numbers.push(Import { number: import.number(), entry: index, takes_errors });
         }
-        numbers.sort_unstable();
+        numbers.sort_unstable_by_key(|import| import.number);
         Ok(Self { entries, numbers, has_panicked: false })
     }
 
@@ -56,9 +67,10 @@ impl Imports {
         self.has_panicked = true;
     }
 
-    /// The host function that the guest calls by this number.
-    pub(super) fn by_number(&mut self, number: u32) -> Option<&mut HostFunctionEntry> {
-        let found = self.numbers.binary_search_by_key(&number, |(number, _)| *number).ok()?;
-        Some(&mut self.entries[self.numbers[found].1])
+    /// The host function that the guest calls by this number, and whether the guest takes its errors as values.
+    pub(super) fn by_number(&mut self, number: u32) -> Option<(&mut HostFunctionEntry, bool)> {
+        let found = self.numbers.binary_search_by_key(&number, |import| import.number).ok()?;
+        let Import { entry, takes_errors, .. } = self.numbers[found];
+        Some((&mut self.entries[entry], takes_errors))
     }
 }

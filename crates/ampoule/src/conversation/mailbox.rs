@@ -142,6 +142,19 @@ impl Mailbox {
         });
     }
 
+    /// Answers the last host call with the host function's own error, whose text stands in the outbound area, and behind it
+    /// the error's value, of this many bytes.
+    pub(crate) fn send_error(&mut self, text: usize, value: usize) {
+        self.send(MessageLine {
+            sequence: self.host_calls,
+            kind: HostMessageKind::Failure as u32,
+            length: text as u32,
+            status: FailureStatus::Failed as u32,
+            needed: value as u64,
+            ..MessageLine::default()
+        });
+    }
+
     /// Answers the last host call with an error; the message is cut to what fits.
     pub(crate) fn send_failure(&mut self, status: FailureStatus, needed: u64, message: &str) {
         let length = payload::encode_truncated(message, self.outbound().sink());

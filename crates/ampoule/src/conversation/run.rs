@@ -105,11 +105,14 @@ impl Conversation {
 
     fn serve_host_call(&mut self, imports: &mut Imports, number: u32, length: usize) -> Result<(), Termination> {
         let Self { machine, mailbox } = self;
-        let Some(function) = imports.by_number(number) else {
+        let Some((function, takes_errors)) = imports.by_number(number) else {
             return Err(ProtocolViolation::UnknownImport { function: number }.into());
         };
         match machine.host_call(|| function.call(mailbox.payload(length), mailbox.outbound()))? {
             Ok(length) => mailbox.send_reply(length),
+            Err(HostFunctionFailure::Error { text, value }) => {
+                mailbox.send_error(text, if takes_errors { value } else { 0 });
+            }
             Err(HostFunctionFailure::Function(message)) => mailbox.send_failure(FailureStatus::Failed, 0, &message),
             Err(HostFunctionFailure::Arguments(error)) => {
                 mailbox.send_failure(FailureStatus::BadArguments, 0, &error.to_string());

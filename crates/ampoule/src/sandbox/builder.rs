@@ -86,7 +86,9 @@ impl Builder {
     /// # Ok(()) }
     /// ```
     ///
-    /// A closure that can fail goes to [`try_host_fn`](Self::try_host_fn).
+    /// A closure that returns a `Result` can fail. Its error implements [`Serialize`] and reaches the guest as a value, where
+    /// the guest's import has an error of the same type, and otherwise as a text that says no more than its type, unless it
+    /// is text itself. A closure whose errors have a text for the guest goes to [`try_host_fn`](Self::try_host_fn).
     pub fn host_fn<F, P, R>(mut self, name: impl Into<String>, function: F) -> Self
     where
         F: HostFunction<P, R>,

@@ -19,7 +19,7 @@ use ampoule_vmm::Backend;
 use serde::de::DeserializeOwned;
 
 use crate::arguments::{Arguments, Parameters};
-use crate::conversation::{Conversation, Imports};
+use crate::conversation::{Conversation, Imports, Returns};
 use crate::error::CallError;
 use crate::image::{Function, Image};
 use crate::interrupt::InterruptHandle;
@@ -63,8 +63,16 @@ pub struct Sandbox {
     /// A snapshot that was found to match this sandbox, so that going back to it again needs no check.
     matching: SnapshotIdentity,
     condition: Condition,
-    /// Function numbers with the Rust types (arguments and result) for which their signature was already checked.
-    checked: Vec<(u32, TypeId)>,
+    /// Functions whose signature was already checked.
+    checked: Vec<Checked>,
+}
+
+/// A function whose signature was checked.
+struct Checked {
+    number: u32,
+    /// The Rust types for which it was: arguments and result.
+    types: TypeId,
+    returns: Returns,
 }
 
 impl Sandbox {
@@ -74,6 +82,17 @@ impl Sandbox {
     }
 
     /// Calls a guest function and waits for its result.
+    ///
+    /// A function that returns `Result<T, E>` can be asked for a `T`, where its error is a [`CallError::Function`] with the
+    /// error's text, or for a `Result<T, E>`, where its error is that value, if the guest can write it
+    /// (`E: serde::Serialize`):
+    ///
+    /// ```no_run
+    /// # #[derive(serde::Deserialize)] enum ShopError { SoldOut }
+    /// # fn main() -> Result<(), ampoule::CallError> { let mut sandbox: ampoule::Sandbox = todo!();
+    /// let price: Result<u64, ShopError> = sandbox.call("price", ("lamp",))?;
+    /// # Ok(()) }
+    /// ```
     ///
     /// The name is looked up on every call; the types are checked on the first one. [`typed_fn`](Self::typed_fn) does
     /// both once.
@@ -90,8 +109,8 @@ impl Sandbox {
     /// A [`CallError`]. Unless [`CallError::poisons`] says otherwise, the sandbox can be called again.
     pub fn call_with<R: DeserializeOwned, A: Arguments>(&mut self, call: Call<'_, A>) -> Result<R, CallError> {
         let image = self.image.clone();
-        let function = self.resolve::<A, R>(&image, call.name)?;
-        self.invoke(function, &call.arguments, call.limits)
+        let (function, returns) = self.resolve::<A, R>(&image, call.name)?;
+        self.invoke(function, returns, &call.arguments, call.limits)
     }
 
     /// Resolves a guest function: its name and its types are checked here, once. Where a parameter is to borrow from
@@ -101,8 +120,8 @@ impl Sandbox {
     /// [`CallError::UnknownFunction`], [`CallError::WrongArguments`], [`CallError::WrongResult`].
     pub fn typed_fn<P: Parameters, R: DeserializeOwned>(&self, name: &str) -> Result<TypedFn<P, R>, CallError> {
         let function = export(&self.image, name)?;
-        check_types::<P::Values<'_>, R>(function)?;
-        Ok(TypedFn::new(self.image.clone(), function.number()))
+        let returns = check_types::<P::Values<'_>, R>(function)?;
+        Ok(TypedFn::new(self.image.clone(), function.number(), returns))
     }
 
     /// The image that the sandbox runs.
@@ -140,6 +159,7 @@ impl Sandbox {
     fn invoke<R: DeserializeOwned>(
         &mut self,
         function: &Function,
+        returns: Returns,
         arguments: &impl Arguments,
         limits: Limits,
     ) -> Result<R, CallError> {
@@ -153,7 +173,7 @@ impl Sandbox {
         if let Err(CallError::Terminated { cause, .. }) = &reply {
             self.condition = Condition::Poisoned(Poison::Ended(cause.clone()));
         }
-        self.conversation.result(&reply?)
+        self.conversation.result(reply?, returns)
     }
 
     /// Finds a function and checks its types, unless that was done before.
@@ -161,14 +181,19 @@ impl Sandbox {
         &mut self,
         image: &'image Image,
         name: &str,
-    ) -> Result<&'image Function, CallError> {
+    ) -> Result<(&'image Function, Returns), CallError> {
         let function = export(image, name)?;
-        let key = (function.number(), typeid::of::<(A, R)>());
-        if !self.checked.contains(&key) {
-            check_types::<A, R>(function)?;
-            self.checked.push(key);
-        }
-        Ok(function)
+        let (number, types) = (function.number(), typeid::of::<(A, R)>());
+        let found = self.checked.iter().find(|checked| checked.number == number && checked.types == types);
+        let returns = match found {
+            Some(checked) => checked.returns,
+            None => {
+                let returns = check_types::<A, R>(function)?;
+                self.checked.push(Checked { number, types, returns });
+                returns
+            }
+        };
+        Ok((function, returns))
     }
 }
 
@@ -189,7 +214,8 @@ fn export<'image>(image: &'image Image, name: &str) -> Result<&'image Function, 
     })
 }
 
-fn check_types<A: Arguments, R>(function: &Function) -> Result<(), CallError> {
+/// How the result of a function is to be read, if its types are these.
+fn check_types<A: Arguments, R>(function: &Function) -> Result<Returns, CallError> {
     let signature = function.signature();
     let parameters = A::types();
     if !signature.accepts_parameters(&parameters) {
@@ -200,12 +226,13 @@ fn check_types<A: Arguments, R>(function: &Function) -> Result<(), CallError> {
         });
     }
     let result = Type::of::<R>();
-    if *signature.result() != result {
-        return Err(CallError::WrongResult {
+    match Type::outcome_of::<R>() {
+        Some((value, error)) if signature.gives(&value) && signature.fails_with(&error) => Ok(Returns::Outcome),
+        _ if signature.gives(&result) => Ok(Returns::Value),
+        _ => Err(CallError::WrongResult {
             function: function.name().to_owned(),
             expected: signature.clone(),
             given: result.to_string(),
-        });
+        }),
     }
-    Ok(())
 }

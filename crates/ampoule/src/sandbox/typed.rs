@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 
 use super::Sandbox;
 use crate::arguments::Parameters;
+use crate::conversation::Returns;
 use crate::error::CallError;
 use crate::image::{Function, Image};
 use crate::limits::Limits;
@@ -18,14 +19,15 @@ pub struct TypedFn<P, R> {
     image: Image,
     /// Where it is among the image's exports.
     position: usize,
+    returns: Returns,
     types: PhantomData<fn(P) -> R>,
 }
 
 impl<P: Parameters, R: DeserializeOwned> TypedFn<P, R> {
     /// The function of this number, which `image` exports.
-    pub(super) fn new(image: Image, number: u32) -> Self {
+    pub(super) fn new(image: Image, number: u32, returns: Returns) -> Self {
         let position = image.export_position(number).expect("the function was found in this image");
-        Self { image, position, types: PhantomData }
+        Self { image, position, returns, types: PhantomData }
     }
 
     /// Calls the function in this sandbox and waits for its result.
@@ -44,7 +46,7 @@ impl<P: Parameters, R: DeserializeOwned> TypedFn<P, R> {
         if !self.image.is_same(&sandbox.image) {
             return Err(CallError::ForeignFunction { function: self.function().name().to_owned() });
         }
-        sandbox.invoke(self.function(), &arguments, limits)
+        sandbox.invoke(self.function(), self.returns, &arguments, limits)
     }
 
     fn function(&self) -> &Function {
@@ -54,7 +56,7 @@ impl<P: Parameters, R: DeserializeOwned> TypedFn<P, R> {
 
 impl<P, R> Clone for TypedFn<P, R> {
     fn clone(&self) -> Self {
-        Self { image: self.image.clone(), position: self.position, types: PhantomData }
+        Self { image: self.image.clone(), position: self.position, returns: self.returns, types: PhantomData }
     }
 }
 

@@ -26,6 +26,14 @@ pub enum ProtocolViolation {
         /// Bytes of the area.
         capacity: usize,
     },
+    /// The guest claimed the value of an error beyond its area.
+    #[error("an error's value of {length} bytes where {left} are left in the area")]
+    ErrorLength {
+        /// Bytes that the guest claimed.
+        length: u64,
+        /// Bytes of the area behind the error's text.
+        left: usize,
+    },
     /// The guest said for a second time that it is ready.
     #[error("a second `ready`")]
     ReadyTwice,

@@ -1,0 +1,5 @@
+//! A guest with types of its own, for the tests of how they and its errors reach the host.
+
+mod errors;
+
+ampoule_guest::main!();
