@@ -104,6 +104,9 @@ impl InfoPage {
     /// The minor version of the ABI with which [`output`](Self::output) and [`output_len`](Self::output_len) came.
     pub const OUTPUT_MINOR: u32 = 2;
 
+    /// The minor version of the ABI with which a guest that is ready can describe the types of its functions.
+    pub const SCHEMA_MINOR: u32 = 3;
+
     /// The structure as it stands in memory.
     pub fn to_bytes(&self) -> [u8; Self::LEN] {
         let words = [

@@ -9,6 +9,7 @@ mod panics;
 mod record;
 mod serve;
 mod signature;
+mod types;
 
 pub use ampoule_abi::layout::padded_text_len;
 pub use call::{Arguments, BadArguments, Call, Return};
@@ -20,4 +21,7 @@ pub use host_call::Outgoing;
 pub(crate) use mailbox::generation;
 pub use record::{Imported, Record, Shim};
 pub use serve::{UnexpectedMessage, run, serve};
-pub use signature::{OrdinaryReturn, Part, Probe, ReturnProbe, Unnamed, WireName, as_str, text, text_len};
+pub use signature::{
+    OrdinaryReturn, Part, Probe, ReturnProbe, Unnamed, WireName, as_str, is_described, text, text_len,
+};
+pub use types::{Description, TraceRead, TraceUnread, Traceable, Types};

@@ -31,12 +31,15 @@ fn export(options: TokenStream, item: &ItemFn) -> syn::Result<TokenStream> {
     let name = Options::parse(options)?.name_of(&item.sig.ident);
     let function = Function::new(&item.sig)?;
     let conditions = conditions(&item.attrs);
+    let types = function.parameters.iter().map(|parameter| readable(&parameter.ty));
+    let describe = quote!(#(__ampoule_description.parameter::<#types>();)*);
     let record = record::items(
         quote!(__ampoule::Shim),
         format_ident!("export"),
         &name,
-        &function.spelling,
+        &function,
         quote!(__ampoule_shim),
+        &describe,
     );
     let shim = shim(&item.sig.ident, &function);
     Ok(quote! {
@@ -92,8 +95,13 @@ fn answer(call: &TokenStream, ty: &Type) -> TokenStream {
 /// An expression that decodes what a parameter needs.
 fn decoded(parameter: &Parameter) -> TokenStream {
     let name = parameter.ident.to_string();
-    let ty = lent(&parameter.ty).unwrap_or_else(|| spelling::without_lifetimes(&parameter.ty));
+    let ty = readable(&parameter.ty);
     quote_spanned!(of(&parameter.ty)=> __ampoule_arguments.next::<#ty>(#name)?)
+}
+
+/// The type of the value that a parameter is made from.
+pub(crate) fn readable(ty: &Type) -> Type {
+    lent(ty).unwrap_or_else(|| spelling::without_lifetimes(ty))
 }
 
 /// The type to decode and lend where a parameter is a reference that cannot point into the mailbox.

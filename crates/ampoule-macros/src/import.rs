@@ -10,6 +10,7 @@ use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
 use syn::{Attribute, Lifetime, Signature, Token, Type, TypeReference, Visibility, parse_quote, token};
 
+use crate::export::readable;
 use crate::function::Function;
 use crate::options::Options;
 use crate::record;
@@ -46,12 +47,19 @@ fn import(options: TokenStream, declaration: &Declaration) -> syn::Result<TokenS
     let function = Function::new(signature)?;
     function.output.value().map_or(Ok(()), refuse_borrowed)?;
 
+    let types = function.parameters.iter().map(|parameter| readable(&parameter.ty));
+    let describe = quote! {
+        #(__ampoule_description.parameter_if(|__ampoule_tracer| {
+            (&&__ampoule::Traceable::<#types>::NEW).trace(__ampoule_tracer)
+        });)*
+    };
     let record = record::items(
         quote!(__ampoule::Imported),
         format_ident!("import"),
         &name,
-        &function.spelling,
+        &function,
         TokenStream::new(),
+        &describe,
     );
     let arguments = function.parameters.iter().map(|parameter| &parameter.ident);
     let call = quote! {

@@ -11,6 +11,7 @@ use ampoule_abi::layout::{
     OUTPUT_HEADER_LEN, OutputHeader, OutputStream, PRINTED_OFFSET, PanicRecord, RECORD_HEADER_LEN, RecordHeader,
     RecordKind, ReturnStatus,
 };
+use ampoule_abi::schema::Schema;
 use ampoule_guest::rt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -57,8 +58,16 @@ impl FakeHost {
         });
         let host = Self { memory, guest, calls: 0, _last_turn: LastTurn(memory) };
         host.wait();
-        assert_eq!(host.guest_line(), MessageLine { kind: GuestMessageKind::Ready as u32, ..MessageLine::default() });
+        let MessageLine { length, .. } = host.guest_line();
+        let ready = MessageLine { kind: GuestMessageKind::Ready as u32, length, ..MessageLine::default() };
+        assert_eq!(host.guest_line(), ready);
         host
+    }
+
+    /// What the guest, which is ready, says of its types.
+    pub(crate) fn schema(&self) -> Option<Schema> {
+        let MessageLine { length, .. } = self.guest_line();
+        (length > 0).then(|| codec::decode(&self.outbound(length)[..]).expect("a schema"))
     }
 
     /// Calls an export by its name and returns what it answers.
