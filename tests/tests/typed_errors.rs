@@ -13,6 +13,12 @@ enum ShopError {
     Closed,
 }
 
+#[derive(Serialize, Deserialize)]
+struct Order {
+    quantity: u64,
+    price: u64,
+}
+
 #[derive(Debug, PartialEq, Deserialize)]
 struct Code(u16);
 
@@ -28,7 +34,11 @@ fn stock(item: String) -> Result<u32, ShopError> {
 }
 
 fn shop() -> Builder {
-    Sandbox::builder(&shop_image()).host_fn("stock", stock).host_fn("stock.by_alias", stock)
+    let discount = |order: Order| order;
+    Sandbox::builder(&shop_image())
+        .host_fn("stock", stock)
+        .host_fn("stock.by_alias", stock)
+        .host_fn("discount", discount)
 }
 
 fn sandbox() -> Sandbox {

@@ -278,7 +278,7 @@ fn types_that_check_their_values_are_traced_with_values_that_they_accept() {
         type Error = String;
 
         fn try_from(number: u32) -> Result<Self, String> {
-            if number > 0 && number % 2 == 0 { Ok(Self(number)) } else { Err(format!("{number} is odd")) }
+            if number > 0 && number.is_multiple_of(2) { Ok(Self(number)) } else { Err(format!("{number} is odd")) }
         }
     }
 

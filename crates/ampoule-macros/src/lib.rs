@@ -70,9 +70,18 @@ use proc_macro::TokenStream;
 ///
 /// A panic ends the call and not the guest. The host gets its message and location.
 ///
+/// # Types
+///
+/// The host checks types before it calls: by their names, and by the names, order and types of their fields and variants. To
+/// this end the guest reads made-up values of its own types when it starts, which takes no attribute; a type whose
+/// `Deserialize` does more than to read a value should be ready for that. Of a result that implements no
+/// `serde::Deserialize` the guest knows only the name. These cannot travel, and the host refuses to call a function with them:
+/// `flatten`, `untagged` and internally tagged enums, and dynamic types such as `serde_json::Value`. A field that was left out
+/// because of its value (`skip_serializing_if`) is an error when that happens.
+///
 /// # Types by another name
 ///
-/// The host checks types before it calls, by their names. An alias of a standard type or of a composition of standard
+/// An alias of a standard type or of a composition of standard
 /// types is seen through: `type Bytes = Vec<u8>` counts as `Vec<u8>`. Any other type goes by the name that the signature
 /// uses for it. So does an alias in capitals among the arguments of such a type, as `ID` in `HashMap<ID, Report>`: it looks
 /// like a constant.

@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use ampoule_abi::codec::{DecodeError, EncodeError};
+use ampoule_abi::schema::Difference;
 use ampoule_abi::text::{printable_lines, printable_name};
 use ampoule_vmm::{HypervisorError, OpenError, WithAdvice};
 use thiserror::Error;
@@ -86,6 +87,35 @@ pub enum BuildError {
         /// Name of the function.
         function: String,
     },
+    /// A type of a host function has the name that the guest's has, and is made of something else.
+    #[error(
+        "host function `{}`: {value} has another type in the guest: {difference}; build both from one definition",
+        printable_name(function)
+    )]
+    DifferentTypes {
+        /// Name of the function.
+        function: String,
+        /// Which value it is.
+        value: FunctionValue,
+        /// Where the types differ, and how.
+        difference: Difference,
+    },
+    /// A type of a host function cannot travel, since it wants to learn from the data what it is.
+    #[error("host function `{}`: {value} cannot travel: {}", printable_name(function), not_self_describing(path))]
+    Untransferable {
+        /// Name of the function.
+        function: String,
+        /// Which value it is.
+        value: FunctionValue,
+        /// Where in it that type is.
+        path: String,
+    },
+    /// What the guest says of its types does not fit the mailbox.
+    #[error("the guest describes its types in {needed} bytes, which do not fit the mailbox; {}", more_room(*needed))]
+    SchemaTooLarge {
+        /// Bytes that the description takes.
+        needed: u64,
+    },
     /// The image could not be put into the guest's memory.
     #[error(transparent)]
     Load(#[from] LoadError),
@@ -120,6 +150,7 @@ impl From<StartError> for BuildError {
         match error {
             StartError::Unwatched(LimitsUnwatched { reason }) => Self::LimitsUnwatched(reason),
             StartError::Ended(cause) => Self::Start(cause),
+            StartError::SchemaTooLarge { needed } => Self::SchemaTooLarge { needed },
         }
     }
 }
@@ -162,6 +193,28 @@ pub enum CallError {
         expected: Signature,
         /// The type that was asked for.
         given: String,
+    },
+    /// A type has the name that the guest's has, and is made of something else. The guest has not run.
+    #[error(
+        "guest function `{function}`: {value} has another type in the guest: {difference}; build both from one definition"
+    )]
+    DifferentTypes {
+        /// Name of the function.
+        function: String,
+        /// Which value it is.
+        value: FunctionValue,
+        /// Where the types differ, and how.
+        difference: Difference,
+    },
+    /// A type cannot travel, since it wants to learn from the data what it is. The guest has not run.
+    #[error("guest function `{function}`: {value} cannot travel: {}", not_self_describing(path))]
+    Untransferable {
+        /// Name of the function.
+        function: String,
+        /// Which value it is.
+        value: FunctionValue,
+        /// Where in it that type is.
+        path: String,
     },
     /// A typed function was resolved for another image than the sandbox runs.
     #[error(
@@ -260,6 +313,8 @@ impl CallError {
             Self::UnknownFunction { .. }
             | Self::WrongArguments { .. }
             | Self::WrongResult { .. }
+            | Self::DifferentTypes { .. }
+            | Self::Untransferable { .. }
             | Self::ForeignFunction { .. }
             | Self::Encode { .. }
             | Self::LimitsUnwatched { .. }
@@ -277,6 +332,27 @@ impl CallError {
     /// Whether the sandbox refuses calls from now on.
     pub fn poisons(&self) -> bool {
         matches!(self, Self::Terminated { .. } | Self::Poisoned { .. })
+    }
+}
+
+/// A value that a function takes or gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FunctionValue {
+    /// An argument, counted from 0.
+    Argument(usize),
+    /// What the function returns where it does not fail.
+    Result,
+    /// What it fails with.
+    Error,
+}
+
+impl std::fmt::Display for FunctionValue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Argument(index) => write!(f, "argument {}", index + 1),
+            Self::Result => f.write_str("the result"),
+            Self::Error => f.write_str("the error"),
+        }
     }
 }
 
@@ -306,6 +382,13 @@ fn more_room(needed: u64) -> String {
         );
     }
     "raise it with `Builder::mailbox_size`".to_owned()
+}
+
+fn not_self_describing(path: &str) -> String {
+    format!(
+        "`{path}` wants to learn its type from the data (`flatten`, `untagged`, a dynamic type), which has no types; use a \
+         plain struct or enum, or send text"
+    )
 }
 
 fn listed(names: &[String]) -> String {

@@ -88,7 +88,7 @@ impl Conversation {
                 Ok(Reply { function, answer })
             }
             Ok(Pause::Returned { status, length, needed }) => Err(self.unsuccessful(function, status, length, needed)),
-            Ok(Pause::Ready) => Err(terminated(function, ProtocolViolation::ReadyTwice.into())),
+            Ok(Pause::Ready { .. }) => Err(terminated(function, ProtocolViolation::ReadyTwice.into())),
             Err(cause) => Err(terminated(function, cause)),
         }
     }

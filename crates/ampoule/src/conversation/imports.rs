@@ -1,7 +1,10 @@
 //! The host functions of one sandbox, matched with what its image imports.
 
-use crate::error::BuildError;
-use crate::host_function::HostFunctionEntry;
+use ampoule_abi::schema::{Tracer, UNKNOWN, difference, untransferable};
+
+use super::mailbox::{PayloadArea, PayloadSource};
+use crate::error::{BuildError, FunctionValue};
+use crate::host_function::{HostFunctionEntry, HostFunctionFailure, ResultCheck};
 use crate::image::Image;
 
 /// Host functions by the function numbers under which the guest calls them.
@@ -14,15 +17,41 @@ pub(crate) struct Imports {
     /// output. Its own data may be half changed since then, whatever state the guest
     /// is restored to.
     has_panicked: bool,
+    /// Whether the types were compared with what the guest says of its own.
+    are_compared: bool,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Import {
     number: u32,
     /// Index of the host function.
     entry: usize,
     /// Whether the guest declares the errors of the host function as the type that they have.
     takes_errors: bool,
+    /// How its results are compared with the guest's types, where the guest describes these.
+    check: Option<ResultCheck>,
+}
+
+/// A host function that the guest calls.
+pub(super) struct CalledImport<'a> {
+    entry: &'a mut HostFunctionEntry,
+    import: &'a mut Import,
+}
+
+impl CalledImport<'_> {
+    /// Calls it: the length of its result.
+    pub(super) fn call(
+        &mut self,
+        arguments: PayloadSource<'_>,
+        result: PayloadArea<'_>,
+    ) -> Result<usize, HostFunctionFailure> {
+        self.entry.call(arguments, result, self.import.check.as_mut())
+    }
+
+    /// Whether the guest takes its errors as values.
+    pub(super) fn takes_errors(&self) -> bool {
+        self.import.takes_errors
+    }
 }
 
 impl Imports {
@@ -52,10 +81,45 @@ impl Imports {
             let given = &entries[index];
             let takes_errors =
                 given.gives_errors && given.signature.error().is_some_and(|error| import.signature().fails_with(error));
-            numbers.push(Import { number: import.number(), entry: index, takes_errors });
+            numbers.push(Import { number: import.number(), entry: index, takes_errors, check: None });
         }
         numbers.sort_unstable_by_key(|import| import.number);
-        Ok(Self { entries, numbers, has_panicked: false })
+        let mut imports = Self { entries, numbers, has_panicked: false, are_compared: false };
+        imports.compare_types(image)?;
+        Ok(imports)
+    }
+
+    /// Compares what the types of the host functions are made of with what the guest says of its own, once it has said so.
+    pub(crate) fn compare_types(&mut self, image: &Image) -> Result<(), BuildError> {
+        let Some(all) = image.described().filter(|_| !self.are_compared) else { return Ok(()) };
+        self.are_compared = true;
+        for import in &mut self.numbers {
+            let Some(function) = all.function(import.number) else { continue };
+            let entry = &self.entries[import.entry];
+            let mut tracer = Tracer::new();
+            let parameters = (entry.trace_parameters)(&mut tracer);
+            let types = tracer.finish();
+            let name = || entry.name.clone();
+            let parameters = function.parameters.iter().zip(parameters).enumerate();
+            let guests = parameters.clone().map(|(index, (guest, _))| (FunctionValue::Argument(index), *guest));
+            for (value, guest) in guests.chain([(FunctionValue::Result, function.result)]) {
+                if let Some(path) = untransferable(all.types(), guest) {
+                    return Err(BuildError::Untransferable { function: name(), value, path });
+                }
+            }
+            for (index, (guest, host)) in parameters {
+                let value = FunctionValue::Argument(index);
+                if let Some(path) = untransferable(&types, host) {
+                    return Err(BuildError::Untransferable { function: name(), value, path });
+                }
+                if let Some(difference) = difference((all.types(), *guest), (&types, host)) {
+                    return Err(BuildError::DifferentTypes { function: name(), value, difference });
+                }
+            }
+            import.takes_errors &= function.error != UNKNOWN;
+            import.check = Some(ResultCheck::new(image.clone(), import.number));
+        }
+        Ok(())
     }
 
     /// Whether code of the application has panicked while the guest waited for it.
@@ -67,10 +131,10 @@ impl Imports {
         self.has_panicked = true;
     }
 
-    /// The host function that the guest calls by this number, and whether the guest takes its errors as values.
-    pub(super) fn by_number(&mut self, number: u32) -> Option<(&mut HostFunctionEntry, bool)> {
+    /// The host function that the guest calls by this number.
+    pub(super) fn by_number(&mut self, number: u32) -> Option<CalledImport<'_>> {
         let found = self.numbers.binary_search_by_key(&number, |import| import.number).ok()?;
-        let Import { entry, takes_errors, .. } = self.numbers[found];
-        Some((&mut self.entries[entry], takes_errors))
+        let import = &mut self.numbers[found];
+        Some(CalledImport { entry: &mut self.entries[import.entry], import })
     }
 }

@@ -45,7 +45,7 @@ pub(crate) struct Mailbox {
 /// A guest's message, checked.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum GuestMessage {
-    Ready,
+    Ready { length: usize, needed: u64 },
     Return { status: ReturnStatus, length: usize, needed: u64 },
     HostCall { function: u32, length: usize },
 }
@@ -189,7 +189,7 @@ impl Mailbox {
         match (GuestMessageKind::from_u32(line.kind), self.phase) {
             (Some(GuestMessageKind::Ready), Phase::Starting) => {
                 self.phase = Phase::Idle;
-                Ok(GuestMessage::Ready)
+                Ok(GuestMessage::Ready { length, needed: line.needed })
             }
             (Some(GuestMessageKind::Ready), _) => Err(ProtocolViolation::ReadyTwice),
             (Some(GuestMessageKind::Return), Phase::InCall) if line.sequence == self.calls => {

@@ -2,6 +2,7 @@
 
 use ampoule_abi::codec::EncodeError;
 use ampoule_abi::layout::{FailureStatus, PanicRecord, ReturnStatus};
+use ampoule_abi::schema::{self, Schema};
 
 use super::Conversation;
 use super::imports::Imports;
@@ -20,25 +21,32 @@ pub(crate) enum StartError {
     Unwatched(LimitsUnwatched),
     /// It has ended.
     Ended(Termination),
+    /// What it says of its types does not fit the mailbox.
+    SchemaTooLarge { needed: u64 },
 }
 
 /// For what a guest waits between two turns of the application's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pause {
     /// It is ready for its first call.
-    Ready,
+    Ready { length: usize, needed: u64 },
     /// It has returned from a call, and is ready for the next.
     Returned { status: ReturnStatus, length: usize, needed: u64 },
 }
 
 impl Conversation {
-    /// Runs a new guest until it is ready for its first call. Where a host function or the writer of an output panics, the guest
+    /// Runs a new guest until it is ready for its first call: what it says of its types, if it does. Where a host function or the writer of an output panics, the guest
     /// never becomes ready.
-    pub(crate) fn await_ready(&mut self, imports: &mut Imports, limits: Limits) -> Result<(), StartError> {
+    pub(crate) fn await_ready(&mut self, imports: &mut Imports, limits: Limits) -> Result<Option<Schema>, StartError> {
         let guard = self.machine.begin_call(limits).map_err(StartError::Unwatched)?;
         let pause = self.run_to_pause(imports);
         match self.machine.end_call(guard, pause).map_err(StartError::Ended)? {
-            Pause::Ready => Ok(()),
+            Pause::Ready { length: 0, needed: 0 } => Ok(None),
+            Pause::Ready { length: 0, needed } => Err(StartError::SchemaTooLarge { needed }),
+            Pause::Ready { length, .. } => match self.schema(length) {
+                Some(schema) => Ok(Some(schema)),
+                None => Err(StartError::Ended(ProtocolViolation::Schema.into())),
+            },
             // The mailbox takes no return before there was a call.
             Pause::Returned { .. } => {
                 Err(StartError::Ended(ProtocolViolation::ReturnWithoutCall { sequence: 0 }.into()))
@@ -46,11 +54,17 @@ impl Conversation {
         }
     }
 
+    /// What the guest, which is ready, says of its types.
+    fn schema(&self, length: usize) -> Option<Schema> {
+        let payload = (length <= schema::MAX_LEN).then(|| self.mailbox.payload(length))?;
+        payload.whole::<Schema>().ok().filter(|schema| schema.check().is_ok())
+    }
+
     /// Runs the guest, serving its host calls, until it waits for the application.
     pub(super) fn run_to_pause(&mut self, imports: &mut Imports) -> Result<Pause, Termination> {
         loop {
             match self.run_to_message()? {
-                GuestMessage::Ready => return Ok(Pause::Ready),
+                GuestMessage::Ready { length, needed } => return Ok(Pause::Ready { length, needed }),
                 GuestMessage::Return { status, length, needed } => {
                     return Ok(Pause::Returned { status, length, needed });
                 }
@@ -105,13 +119,17 @@ impl Conversation {
 
     fn serve_host_call(&mut self, imports: &mut Imports, number: u32, length: usize) -> Result<(), Termination> {
         let Self { machine, mailbox } = self;
-        let Some((function, takes_errors)) = imports.by_number(number) else {
+        let Some(mut import) = imports.by_number(number) else {
             return Err(ProtocolViolation::UnknownImport { function: number }.into());
         };
-        match machine.host_call(|| function.call(mailbox.payload(length), mailbox.outbound()))? {
+        match machine.host_call(|| import.call(mailbox.payload(length), mailbox.outbound()))? {
             Ok(length) => mailbox.send_reply(length),
             Err(HostFunctionFailure::Error { text, value }) => {
-                mailbox.send_error(text, if takes_errors { value } else { 0 });
+                mailbox.send_error(text, if import.takes_errors() { value } else { 0 });
+            }
+            Err(HostFunctionFailure::Types(difference)) => {
+                let message = format!("its result is of another type than the guest reads: {difference}");
+                mailbox.send_failure(FailureStatus::Failed, 0, &message);
             }
             Err(HostFunctionFailure::Function(message)) => mailbox.send_failure(FailureStatus::Failed, 0, &message),
             Err(HostFunctionFailure::Arguments(error)) => {

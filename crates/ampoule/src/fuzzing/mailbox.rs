@@ -1,6 +1,7 @@
 //! A guest that writes anything into its part of the mailbox, and a host that goes through all it may do.
 
 use ampoule_abi::layout::{FailureStatus, MESSAGE_LEN, PRINTED_OFFSET, PanicRecord};
+use ampoule_abi::schema::Schema;
 use ampoule_vmm::TrackedRegion;
 use ampoule_vmm::address_map::MEMORY_BASE;
 
@@ -56,7 +57,12 @@ fn receive(mailbox: &mut Mailbox) {
             let _ = mailbox.payload(length).whole::<(String, Vec<Vec<u8>>)>();
             let _ = mailbox.payload(length).whole::<String>();
         }
-        Ok(GuestMessage::Ready) => {}
+        Ok(GuestMessage::Ready { length, .. }) => {
+            assert!(length <= CAPACITY);
+            if let Ok(schema) = mailbox.payload(length).whole::<Schema>() {
+                let _ = schema.check();
+            }
+        }
         Err(violation) => assert!(!violation.to_string().is_empty()),
     }
 }

@@ -12,10 +12,10 @@ use super::Sandbox;
 use super::condition::Condition;
 use super::host_side::HostSide;
 use super::snapshot::Snapshot;
-use crate::conversation::{Conversation, Imports};
+use crate::conversation::{Conversation, Imports, ProtocolViolation};
 use crate::error::BuildError;
 use crate::host_function::HostFunction;
-use crate::image::Image;
+use crate::image::{Described, Image};
 use crate::limits::Limits;
 use crate::machine::{MachineConfig, Shape};
 use crate::output::Output;
@@ -216,7 +216,13 @@ fn start(
     mut imports: Imports,
     limits: Limits,
 ) -> Result<Sandbox, BuildError> {
-    conversation.await_ready(&mut imports, limits)?;
+    let schema = conversation.await_ready(&mut imports, limits)?;
+    if let Some(schema) = schema.filter(|_| image.described().is_none()) {
+        let described = Described::new(&image, schema);
+        image.describe(described.ok_or_else(|| BuildError::Start(ProtocolViolation::Schema.into()))?);
+    }
+    // Another sandbox of the image may have been the first to describe it, in the meantime.
+    imports.compare_types(&image)?;
     let initial = Snapshot::take(&image, &backend, limits, &mut conversation).map_err(BuildError::Initial)?;
     let matching = initial.identity();
     let condition = Condition::Ready;

@@ -19,13 +19,13 @@ use ampoule_vmm::Backend;
 use serde::de::DeserializeOwned;
 
 use crate::arguments::{Arguments, Parameters};
-use crate::conversation::{Conversation, Imports, Returns};
+use crate::binding::Binding;
+use crate::conversation::{Conversation, Imports};
 use crate::error::CallError;
 use crate::image::{Function, Image};
 use crate::interrupt::InterruptHandle;
 use crate::limits::Limits;
 use crate::output::Output;
-use crate::signature::{self, Type};
 use condition::Condition;
 use snapshot::SnapshotIdentity;
 
@@ -72,7 +72,7 @@ struct Checked {
     number: u32,
     /// The Rust types for which it was: arguments and result.
     types: TypeId,
-    returns: Returns,
+    binding: Arc<Binding>,
 }
 
 impl Sandbox {
@@ -109,19 +109,20 @@ impl Sandbox {
     /// A [`CallError`]. Unless [`CallError::poisons`] says otherwise, the sandbox can be called again.
     pub fn call_with<R: DeserializeOwned, A: Arguments>(&mut self, call: Call<'_, A>) -> Result<R, CallError> {
         let image = self.image.clone();
-        let (function, returns) = self.resolve::<A, R>(&image, call.name)?;
-        self.invoke(function, returns, &call.arguments, call.limits)
+        let (function, binding) = self.resolve::<A, R>(&image, call.name)?;
+        self.invoke(function, &binding, &call.arguments, call.limits)
     }
 
     /// Resolves a guest function: its name and its types are checked here, once. Where a parameter is to borrow from
     /// something else in every call, its type is [`Borrowed`](crate::Borrowed).
     ///
     /// # Errors
-    /// [`CallError::UnknownFunction`], [`CallError::WrongArguments`], [`CallError::WrongResult`].
+    /// [`CallError::UnknownFunction`], [`CallError::WrongArguments`], [`CallError::WrongResult`], and, where the guest
+    /// describes its types, [`CallError::DifferentTypes`] for the result and [`CallError::Untransferable`].
     pub fn typed_fn<P: Parameters, R: DeserializeOwned>(&self, name: &str) -> Result<TypedFn<P, R>, CallError> {
         let function = export(&self.image, name)?;
-        let returns = check_types::<P::Values<'_>, R>(function)?;
-        Ok(TypedFn::new(self.image.clone(), function.number(), returns))
+        let binding = Binding::of::<P::Values<'_>, R>(&self.image, function)?;
+        Ok(TypedFn::new(self.image.clone(), function.number(), binding))
     }
 
     /// The image that the sandbox runs.
@@ -159,13 +160,14 @@ impl Sandbox {
     fn invoke<R: DeserializeOwned>(
         &mut self,
         function: &Function,
-        returns: Returns,
+        binding: &Binding,
         arguments: &impl Arguments,
         limits: Limits,
     ) -> Result<R, CallError> {
         if let Some(poison) = self.condition.poison() {
             return Err(CallError::Poisoned { cause: poison.clone() });
         }
+        binding.check(&self.image, function, arguments)?;
         let request = self.conversation.request(function, arguments)?;
         let running = self.condition.enter(&mut self.imports);
         let reply = self.conversation.exchange(request, running.imports, limits.or(self.limits));
@@ -173,7 +175,7 @@ impl Sandbox {
         if let Err(CallError::Terminated { cause, .. }) = &reply {
             self.condition = Condition::Poisoned(Poison::Ended(cause.clone()));
         }
-        self.conversation.result(reply?, returns)
+        self.conversation.result(reply?, binding.returns())
     }
 
     /// Finds a function and checks its types, unless that was done before.
@@ -181,19 +183,19 @@ impl Sandbox {
         &mut self,
         image: &'image Image,
         name: &str,
-    ) -> Result<(&'image Function, Returns), CallError> {
+    ) -> Result<(&'image Function, Arc<Binding>), CallError> {
         let function = export(image, name)?;
         let (number, types) = (function.number(), typeid::of::<(A, R)>());
         let found = self.checked.iter().find(|checked| checked.number == number && checked.types == types);
-        let returns = match found {
-            Some(checked) => checked.returns,
+        let binding = match found {
+            Some(checked) => Arc::clone(&checked.binding),
             None => {
-                let returns = check_types::<A, R>(function)?;
-                self.checked.push(Checked { number, types, returns });
-                returns
+                let binding = Binding::of::<A, R>(image, function)?;
+                self.checked.push(Checked { number, types, binding: Arc::clone(&binding) });
+                binding
             }
         };
-        Ok((function, returns))
+        Ok((function, binding))
     }
 }
 
@@ -212,27 +214,4 @@ fn export<'image>(image: &'image Image, name: &str) -> Result<&'image Function, 
         function: name.to_owned(),
         exports: image.exports().map(|function| function.name().to_owned()).collect(),
     })
-}
-
-/// How the result of a function is to be read, if its types are these.
-fn check_types<A: Arguments, R>(function: &Function) -> Result<Returns, CallError> {
-    let signature = function.signature();
-    let parameters = A::types();
-    if !signature.accepts_parameters(&parameters) {
-        return Err(CallError::WrongArguments {
-            function: function.name().to_owned(),
-            expected: signature.clone(),
-            given: signature::Parameters::new(parameters),
-        });
-    }
-    let result = Type::of::<R>();
-    match Type::outcome_of::<R>() {
-        Some((value, error)) if signature.gives(&value) && signature.fails_with(&error) => Ok(Returns::Outcome),
-        _ if signature.gives(&result) => Ok(Returns::Value),
-        _ => Err(CallError::WrongResult {
-            function: function.name().to_owned(),
-            expected: signature.clone(),
-            given: result.to_string(),
-        }),
-    }
 }

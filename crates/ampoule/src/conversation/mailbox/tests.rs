@@ -20,7 +20,7 @@ fn kind(kind: GuestMessageKind) -> MessageLine {
 fn ready_mailbox() -> Mailbox {
     let mut mailbox = mailbox(4096);
     guest_says(&mailbox, kind(GuestMessageKind::Ready));
-    assert_eq!(mailbox.receive(), Ok(GuestMessage::Ready));
+    assert_eq!(mailbox.receive(), Ok(GuestMessage::Ready { length: 0, needed: 0 }));
     mailbox
 }
 

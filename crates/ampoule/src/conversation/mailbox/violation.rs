@@ -34,6 +34,9 @@ pub enum ProtocolViolation {
         /// Bytes of the area behind the error's text.
         left: usize,
     },
+    /// The guest described its types in a way that cannot be understood.
+    #[error("a description of types that is malformed")]
+    Schema,
     /// The guest said for a second time that it is ready.
     #[error("a second `ready`")]
     ReadyTwice,
