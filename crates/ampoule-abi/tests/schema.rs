@@ -422,6 +422,9 @@ fn a_schema_travels_as_a_value_and_is_checked() {
 
     let wrong = Schema { types: vec![DataType::Option(1)], functions: vec![] };
     assert_eq!(wrong.check(), Err(SchemaError::MissingType { named: 1, types: 1 }));
+    let named = DataType::Struct { name: "x".repeat(5000), fields: vec![] };
+    let long = Schema { types: vec![named], functions: vec![] };
+    assert_eq!(long.check(), Err(SchemaError::NameTooLong { length: 5000 }));
     let many = Schema { types: vec![DataType::Unit; (1 << 14) + 1], functions: vec![] };
     assert!(matches!(many.check(), Err(SchemaError::TooManyTypes { .. })));
 }

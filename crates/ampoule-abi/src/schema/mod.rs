@@ -154,6 +154,12 @@ pub enum SchemaError {
         /// How many.
         types: usize,
     },
+    /// A type, a field or a variant has a name that is too long.
+    #[error("it has a name of {length} bytes, more than {MAX_NAME_LEN}")]
+    NameTooLong {
+        /// Bytes of the name.
+        length: usize,
+    },
     /// It names a type that it does not have.
     #[error("it names type {named} of {types}")]
     MissingType {
@@ -174,6 +180,10 @@ impl Schema {
         let types = self.types.len();
         if types > MAX_TYPES {
             return Err(SchemaError::TooManyTypes { types });
+        }
+        let names = self.types.iter().flat_map(DataType::names);
+        if let Some(length) = names.map(str::len).find(|length| *length > MAX_NAME_LEN) {
+            return Err(SchemaError::NameTooLong { length });
         }
         let of_functions = self
             .functions
@@ -206,6 +216,24 @@ impl DataType {
         }
     }
 
+    /// All names in it.
+    fn names(&self) -> Vec<&str> {
+        match self {
+            Self::Struct { name, fields } => [&[name.as_str()], &names_of(fields)[..]].concat(),
+            Self::Enum { name, variants } => {
+                let of_variants = variants.iter().flat_map(|variant| {
+                    let fields = match &variant.content {
+                        Content::Named(fields) => names_of(fields),
+                        Content::Unknown | Content::Unnamed(_) => Vec::new(),
+                    };
+                    [&[variant.name.as_str()], &fields[..]].concat()
+                });
+                [name.as_str()].into_iter().chain(of_variants).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
     /// Whether its values have others in them.
     fn has_parts(&self) -> bool {
         use DataType::{Array, Enum, Map, Option, Sequence, Struct, Tuple};
@@ -223,11 +251,34 @@ impl Content {
     }
 }
 
+fn names_of(fields: &[Field]) -> Vec<&str> {
+    fields.iter().map(|field| field.name.as_str()).collect()
+}
+
 /// The place of a type of which nothing is known, in the schemas that a [`Tracer`] makes.
 pub const UNKNOWN: u32 = 0;
 
 /// The most types that a schema may have.
 pub const MAX_TYPES: usize = 1 << 14;
 
+/// The longest name in a schema, in bytes.
+pub const MAX_NAME_LEN: usize = 1 << 12;
+
 /// The longest schema that a host takes, in bytes.
 pub const MAX_LEN: usize = 1 << 20;
+
+#[cfg(test)]
+mod tests {
+    use ampoule_error_rule::each_variant;
+
+    use super::*;
+
+    #[test]
+    fn all_errors_say_everything_once() {
+        each_variant!(SchemaError {
+            SchemaError::TooManyTypes { .. } => SchemaError::TooManyTypes { types: 20_000 },
+            SchemaError::NameTooLong { .. } => SchemaError::NameTooLong { length: 5000 },
+            SchemaError::MissingType { .. } => SchemaError::MissingType { named: 2, types: 1 },
+        });
+    }
+}
