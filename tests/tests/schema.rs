@@ -59,12 +59,26 @@ struct Shelf {
     shelves: Vec<Shelf>,
 }
 
-fn shop() -> Builder {
+#[derive(Deserialize)]
+struct Sale {
+    #[expect(dead_code, reason = "nobody reads it")]
+    item: String,
+    pieces: u64,
+    price: u64,
+}
+
+/// All host functions but two.
+fn books() -> Builder {
     let stock = |_: String| -> Result<u32, ShopError> { Err(ShopError::Closed) };
     Sandbox::builder(&shop_image())
         .host_fn("stock", stock)
         .host_fn("stock.by_alias", stock)
         .host_fn("stock.or_text", stock)
+}
+
+/// All host functions but `discount`.
+fn shop() -> Builder {
+    books().host_fn("record", |sale: Sale| sale.price * sale.pieces)
 }
 
 fn sandbox() -> Sandbox {
@@ -166,24 +180,75 @@ fn what_cannot_travel_is_refused_when_the_function_is_resolved() {
 }
 
 #[test]
-fn a_type_that_the_guest_only_writes_is_compared_by_its_name_and_decoding_finds_out_more() {
+fn a_result_that_the_guest_only_writes_is_compared_by_what_it_shows() {
     #[derive(Deserialize)]
     struct Receipt {
         total: u64,
+        pieces: u64,
+        notes: Vec<Note>,
+    }
+
+    #[derive(Debug, PartialEq, Deserialize)]
+    enum Note {
+        Gift,
+        Text(String),
     }
 
     mod other {
-        #[derive(Debug, serde::Deserialize)]
+        use serde::Deserialize;
+
+        #[derive(Debug, Deserialize)]
+        #[expect(dead_code, reason = "they are only decoded")]
         pub(super) struct Receipt {
-            #[expect(dead_code, reason = "it is only decoded")]
-            total: u32,
+            total: u64,
+            pieces: u64,
+            notes: Vec<Note>,
+        }
+
+        #[derive(Debug, Deserialize)]
+        #[expect(dead_code, reason = "they are only decoded")]
+        pub(super) enum Note {
+            Text(String),
+            Gift,
         }
     }
 
     let mut sandbox = sandbox();
-    assert_eq!(sandbox.call::<Receipt>("receipt", (7u64,)).unwrap().total, 7);
-    let error = sandbox.call::<other::Receipt>("receipt", (7u64,)).unwrap_err();
-    assert!(matches!(error, CallError::Decode { .. }) && error.blame() == Blame::Guest, "{error}");
+    for text in ["", "", "for you", "for you"] {
+        let receipt: Receipt = sandbox.call("receipt", (7u64, 2u64, vec![text])).unwrap();
+        assert_eq!((receipt.total, receipt.pieces), (7, 2));
+        assert_eq!(receipt.notes, [if text.is_empty() { Note::Gift } else { Note::Text(text.to_owned()) }]);
+    }
+    let mut receipt = |notes: Vec<&str>| sandbox.call::<other::Receipt>("receipt", (7u64, 2u64, notes));
+    assert!(receipt(vec![]).is_ok(), "what does not travel is not compared");
+    let error = receipt(vec!["for you"]).unwrap_err();
+    assert!(matches!(error, CallError::DifferentTypes { .. }), "{error}");
+    assert!(error.to_string().contains("is an enum whose variant 1 is `Text` in the guest"), "{error}");
+    assert!(sandbox.call::<Receipt>("receipt", (7u64, 2u64, vec!["for you"])).is_ok());
+}
+
+#[test]
+fn an_argument_that_the_guest_only_writes_is_compared_by_what_it_shows() {
+    mod swapped {
+        #[derive(serde::Deserialize)]
+        pub(super) struct Sale {
+            #[expect(dead_code, reason = "nobody reads it")]
+            pub(super) item: String,
+            pub(super) price: u64,
+            pub(super) pieces: u64,
+        }
+    }
+
+    let discount = |order: Order| order;
+    let record = |sale: Sale| sale.price / sale.pieces;
+    let mut sandbox = books().host_fn("discount", discount).host_fn("record", record).build().unwrap();
+    for _ in 0..2 {
+        assert_eq!(sandbox.call::<u64>("sell", ("lamp", 2u64, 10u64)).unwrap(), 5);
+    }
+    let record = |sale: swapped::Sale| sale.price / sale.pieces;
+    let mut sandbox = books().host_fn("discount", discount).host_fn("record", record).build().unwrap();
+    let error = sandbox.call::<u64>("sell", ("lamp", 2u64, 10u64)).unwrap_err();
+    assert!(error.to_string().contains("`Sale.pieces` is the field `pieces` in the guest"), "{error}");
 }
 
 #[test]
@@ -212,7 +277,7 @@ fn a_spawned_sandbox_compares_types_as_the_first_one_does() {
     let stock = |_: String| -> Result<u32, ShopError> { Err(ShopError::Closed) };
     let spawn = || {
         let spawn = snapshot.builder().host_fn("stock", stock).host_fn("stock.by_alias", stock);
-        spawn.host_fn("stock.or_text", stock)
+        spawn.host_fn("stock.or_text", stock).host_fn("record", |_: Sale| 0u64)
     };
     let mut spawned = spawn().host_fn("discount", |order: Order| order).build().unwrap();
     let error = spawned.call::<u64>("total", (vec![swapped::Order { price: 5, quantity: 2 }],)).unwrap_err();

@@ -4,7 +4,10 @@ mod message;
 mod output;
 mod record;
 
-pub use message::{FailureStatus, GuestMessageKind, HostMessageKind, MessageLine, PanicRecord, ReturnStatus};
+pub use message::{
+    DESCRIBE_ARGUMENTS, DESCRIBE_RESULT, FailureStatus, GuestMessageKind, HostMessageKind, MessageLine, PanicRecord,
+    ReturnStatus,
+};
 pub use output::{OutputHeader, OutputStream};
 pub use record::{Record, RecordHeader, RecordKind, padded_text_len, record_text};
 

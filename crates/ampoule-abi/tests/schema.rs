@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use ampoule_abi::codec;
 use ampoule_abi::schema::{
-    Checker, Content, Coverage, DataType, Schema, SchemaError, Tracer, UNKNOWN, difference, untransferable,
+    Checker, Content, Coverage, DataType, Observed, Schema, SchemaError, Tracer, UNKNOWN, difference, shown,
+    untransferable,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -198,6 +199,36 @@ fn a_type_has_been_seen_when_all_of_its_variants_and_options_were() {
     let all = [cart(note(), Method::Get), cart(None, post()), cart(None, Method::Put(1))];
     assert_eq!(differs_from::<Cart, _>(&all), Ok(true));
     assert_eq!(differs_from::<Vec<Order>, Vec<Order>>(&[vec![]]), Ok(false));
+}
+
+#[test]
+fn what_a_guest_only_writes_shows_itself_in_its_values() {
+    use guest::{Cart, Method, Note, Order};
+
+    let ((types, root), (swapped, swapped_root)) = (traced::<Cart>(), traced::<swapped::Cart>());
+    let mut observed = Observed::new(types, root);
+    assert!(observed.is_needed());
+    let mut compare = |cart: &Cart| {
+        let shown = shown(cart).unwrap();
+        observed.compare(&shown, shown.len() as u32 - 1)
+    };
+    let cart = |orders: usize, note: Option<Note>, methods: Vec<Method>| Cart {
+        orders: (0..orders as u64).map(|number| Order { quantity: number, price: 2 }).collect(),
+        note,
+        by_name: methods.into_iter().enumerate().map(|(index, method)| (index.to_string(), method)).collect(),
+    };
+    assert_eq!(compare(&cart(0, None, vec![])), Ok(false));
+    assert_eq!(compare(&cart(3, Some(Note(String::new(), 1)), vec![Method::Put(1), Method::Get])), Ok(false));
+    assert_eq!(compare(&cart(0, None, vec![Method::Post { body: String::new() }])), Ok(true));
+
+    let cart = shown(&cart(1, None, vec![])).unwrap();
+    let mut observed = Observed::new(swapped, swapped_root);
+    let message = "`Cart.orders[].quantity` is the field `quantity` in the guest and the field `price` in the host";
+    let difference = observed.compare(&cart, cart.len() as u32 - 1).unwrap_err();
+    assert_eq!(difference.to_string(), message);
+
+    let (types, root) = traced::<Vec<Option<(u8, String)>>>();
+    assert!(!Observed::new(types, root).is_needed());
 }
 
 #[test]

@@ -5,10 +5,12 @@
 //! that the guest reads was seen.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ampoule_abi::codec::{ERR, OK};
-use ampoule_abi::schema::{Checker, Content, Coverage, DataType, Tracer, UNKNOWN, difference, untransferable};
+use ampoule_abi::schema::{
+    Checker, Content, Coverage, DataType, Observed, Tracer, UNKNOWN, difference, untransferable,
+};
 use serde::de::DeserializeOwned;
 
 use crate::arguments::Arguments;
@@ -22,6 +24,15 @@ use crate::signature::{Parameters, Type};
 pub(crate) struct Binding {
     returns: Returns,
     arguments: ArgumentCheck,
+    results: ResultCheck,
+}
+
+/// Compares results of a type that the guest only writes.
+#[derive(Debug)]
+struct ResultCheck {
+    /// Whether the guest need not describe results any more.
+    is_complete: AtomicBool,
+    observed: Option<Mutex<Observed>>,
 }
 
 #[derive(Debug)]
@@ -44,22 +55,46 @@ impl Binding {
         let types = typeid::of::<(A, R)>();
         let described = image.described().and_then(|all| Some((all, all.function(function.number())?)));
         let Some((all, described)) = described else {
-            return Ok(Arc::new(Self::new(compare_names::<A, R>(function)?, true)));
+            return Ok(Arc::new(Self::new(compare_names::<A, R>(function)?, true, None)));
         };
         if let Some(found) = all.binding(function.number(), types) {
             return Ok(found);
         }
         let returns = compare_names::<A, R>(function)?;
         refuse_untransferable(function, all, described)?;
-        compare_results::<R>(function, returns, all, described)?;
-        let binding = Arc::new(Self::new(returns, described.parameters.is_empty()));
+        let observed = compare_results::<R>(function, returns, all, described)?;
+        let binding = Arc::new(Self::new(returns, described.parameters.is_empty(), observed));
         all.remember(function.number(), types, &binding);
         Ok(binding)
     }
 
-    fn new(returns: Returns, is_complete: bool) -> Self {
+    fn new(returns: Returns, is_complete: bool, observed: Option<Observed>) -> Self {
         let arguments = ArgumentCheck { is_complete: AtomicBool::new(is_complete), coverage: Mutex::default() };
-        Self { returns, arguments }
+        let is_complete = AtomicBool::new(observed.is_none());
+        Self { returns, arguments, results: ResultCheck { is_complete, observed: observed.map(Mutex::new) } }
+    }
+
+    /// Whether the guest is to describe the result.
+    #[inline]
+    pub(crate) fn asks(&self) -> bool {
+        !self.results.is_complete.load(Ordering::Relaxed)
+    }
+
+    /// Compares what a result has shown of its type with what the host reads.
+    ///
+    /// # Errors
+    /// [`CallError::DifferentTypes`].
+    pub(crate) fn observe(&self, function: &Function, shown: Option<&[DataType]>) -> Result<(), CallError> {
+        let (Some(shown), Some(observed)) = (shown, &self.results.observed) else { return Ok(()) };
+        let mut observed = observed.lock().unwrap_or_else(PoisonError::into_inner);
+        let compared = observed.compare(shown, shown.len() as u32 - 1);
+        let is_complete = compared.map_err(|difference| CallError::DifferentTypes {
+            function: function.name().to_owned(),
+            value: FunctionValue::Result,
+            difference,
+        })?;
+        self.results.is_complete.fetch_or(is_complete, Ordering::Relaxed);
+        Ok(())
     }
 
     pub(crate) fn returns(&self) -> Returns {
@@ -141,23 +176,22 @@ fn refuse_untransferable(function: &Function, all: &Described, described: &Descr
     Ok(())
 }
 
-/// Compares what the guest returns, where it says so, with what the host reads.
+/// Compares what the guest returns, where it says so, with what the host reads. Where it does not, the results are to be
+/// observed, if their type has a name.
 fn compare_results<R: DeserializeOwned>(
     function: &Function,
     returns: Returns,
     all: &Described,
     described: &DescribedFunction,
-) -> Result<(), CallError> {
+) -> Result<Option<Observed>, CallError> {
     let mut tracer = Tracer::new();
     let root = tracer.trace::<R>();
     let types = tracer.finish();
-    let values = match returns {
-        Returns::Value => vec![(FunctionValue::Result, described.result, root)],
-        Returns::Outcome => vec![
-            (FunctionValue::Result, described.result, of_variant(&types, root, OK)),
-            (FunctionValue::Error, described.error, of_variant(&types, root, ERR)),
-        ],
-    };
+    let result = if returns == Returns::Outcome { of_variant(&types, root, OK) } else { root };
+    let mut values = vec![(FunctionValue::Result, described.result, result)];
+    if returns == Returns::Outcome {
+        values.push((FunctionValue::Error, described.error, of_variant(&types, root, ERR)));
+    }
     for (value, guest, host) in values {
         let function = || function.name().to_owned();
         if let Some(path) = untransferable(&types, host) {
@@ -167,7 +201,8 @@ fn compare_results<R: DeserializeOwned>(
             return Err(CallError::DifferentTypes { function: function(), value, difference });
         }
     }
-    Ok(())
+    let observed = (described.result == UNKNOWN).then(|| Observed::new(types, result));
+    Ok(observed.filter(Observed::is_needed))
 }
 
 /// The type that a variant of a `Result` holds.

@@ -143,7 +143,7 @@ fn errors_of_a_call_say_everything_once() {
         ProtocolViolation::UnknownKind { .. } => ProtocolViolation::UnknownKind { kind: 9 },
         ProtocolViolation::UnknownStatus { .. } => ProtocolViolation::UnknownStatus { status: 9 },
         ProtocolViolation::Length { .. } => ProtocolViolation::Length { length: 2, capacity: 1 },
-        ProtocolViolation::ErrorLength { .. } => ProtocolViolation::ErrorLength { length: 2, left: 1 },
+        ProtocolViolation::ExtraLength { .. } => ProtocolViolation::ExtraLength { length: 2, left: 1 },
         ProtocolViolation::Schema => ProtocolViolation::Schema,
         ProtocolViolation::ReadyTwice => ProtocolViolation::ReadyTwice,
         ProtocolViolation::ReturnWithoutCall { .. } => ProtocolViolation::ReturnWithoutCall { sequence: 1 },

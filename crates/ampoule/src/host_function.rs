@@ -78,6 +78,11 @@ pub(crate) enum HostFunctionFailure {
     Arguments(DecodeError),
     Result(EncodeError),
     Function(String),
+    /// An argument is of another type than the host reads.
+    ArgumentTypes {
+        index: usize,
+        difference: Box<Difference>,
+    },
     /// The result is of another type than the guest reads.
     Types(Box<Difference>),
     /// The function's own error stands where its result would: the bytes of its text, and behind it those of its value, of

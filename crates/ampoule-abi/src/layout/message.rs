@@ -19,11 +19,19 @@ pub struct MessageLine {
     pub function: u32,
     /// Bytes of the payload.
     pub length: u32,
-    /// A [`ReturnStatus`] or [`FailureStatus`].
+    /// A [`ReturnStatus`] or [`FailureStatus`]; in a call, what is to be described ([`DESCRIBE_RESULT`],
+    /// [`DESCRIBE_ARGUMENTS`]).
     pub status: u32,
-    /// Bytes of a payload that did not fit; for a function's own error, bytes of its value behind its text.
+    /// Bytes of a payload that did not fit; or of what stands behind the payload: the value of a function's own error behind its
+    /// text, a description behind a result or behind the arguments of a host call.
     pub needed: u64,
 }
+
+/// In the status of a call: the host asks for a description of the result.
+pub const DESCRIBE_RESULT: u32 = 1;
+
+/// In the status of a call: the host asks for a description of the arguments of all host calls within it.
+pub const DESCRIBE_ARGUMENTS: u32 = 2;
 
 impl MessageLine {
     /// The message as it stands in memory.

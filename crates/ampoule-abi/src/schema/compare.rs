@@ -20,7 +20,77 @@ use crate::text::printable_name;
 /// Where a schema does not pass [`Schema::check`](super::Schema::check), or has no such type.
 #[must_use]
 pub fn difference(guest: (&[DataType], u32), host: (&[DataType], u32)) -> Option<Difference> {
-    let mut comparison = Comparison { guest: guest.0, host: host.0, pairs: Vec::new(), seen: BTreeSet::new() };
+    compare(guest, host, &mut BTreeSet::new())
+}
+
+/// What has been seen of a type that the guest only writes, in the values that it has returned.
+#[derive(Debug)]
+pub struct Observed {
+    types: Vec<DataType>,
+    root: u32,
+    /// Of the host's types, the variants that were, or 0 for what options, sequences and maps hold.
+    seen: BTreeSet<(u32, u32)>,
+}
+
+impl Observed {
+    /// Nothing was seen of the host's type at `root`.
+    #[must_use]
+    pub fn new(types: Vec<DataType>, root: u32) -> Self {
+        Self { types, root, seen: BTreeSet::new() }
+    }
+
+    /// Compares what a value of the guest has shown: whether all that the host reads was seen by now.
+    ///
+    /// # Errors
+    ///
+    /// The first difference.
+    ///
+    /// # Panics
+    ///
+    /// As for [`difference`].
+    pub fn compare(&mut self, shown: &[DataType], root: u32) -> Result<bool, Difference> {
+        match compare((shown, root), (&self.types, self.root), &mut self.seen) {
+            Some(difference) => Err(difference),
+            None => Ok(self.is_complete()),
+        }
+    }
+
+    /// Whether there is anything whose name would not say everything.
+    #[must_use]
+    pub fn is_needed(&self) -> bool {
+        let mut reached = reachable(&self.types, self.root).into_iter();
+        reached.any(|place| matches!(self.types[place as usize], DataType::Struct { .. } | DataType::Enum { .. }))
+    }
+
+    fn is_complete(&self) -> bool {
+        reachable(&self.types, self.root).into_iter().all(|place| {
+            let parts = match &self.types[place as usize] {
+                DataType::Enum { variants, .. } => variants.len(),
+                DataType::Option(_) | DataType::Sequence(_) | DataType::Map(..) => 1,
+                _ => 0,
+            };
+            (0..parts).all(|part| self.seen.contains(&(place, part as u32)))
+        })
+    }
+}
+
+fn reachable(types: &[DataType], root: u32) -> BTreeSet<u32> {
+    let mut reached = BTreeSet::new();
+    let mut ahead = alloc::vec![root];
+    while let Some(place) = ahead.pop() {
+        if reached.insert(place) {
+            ahead.extend(types[place as usize].parts());
+        }
+    }
+    reached
+}
+
+fn compare(
+    guest: (&[DataType], u32),
+    host: (&[DataType], u32),
+    known: &mut BTreeSet<(u32, u32)>,
+) -> Option<Difference> {
+    let mut comparison = Comparison { guest: guest.0, host: host.0, pairs: Vec::new(), seen: BTreeSet::new(), known };
     comparison.meet(guest.1, host.1, Step::Root, 0);
     let mut ahead = alloc::vec![0];
     while let Some(pair) = ahead.pop() {
@@ -43,6 +113,8 @@ struct Comparison<'a> {
     host: &'a [DataType],
     pairs: Vec<Pair>,
     seen: BTreeSet<(u32, u32)>,
+    /// What is known of the host's types on the guest's side too.
+    known: &'a mut BTreeSet<(u32, u32)>,
 }
 
 /// A type of the guest and the one of the host in its place.
@@ -68,6 +140,7 @@ impl Comparison<'_> {
         let Pair { guest, host, .. } = self.pairs[pair];
         let (guest, host) = (&guest_types[guest as usize], &host_types[host as usize]);
         let is_u8 = |types: &[DataType], element: u32| matches!(types[element as usize], DataType::U8 | Unknown);
+        self.note(pair);
         match (guest, host) {
             (Unknown | Untransferable, _) | (_, Unknown | Untransferable) => None,
             (Option(guest), Option(host)) => self.part(pair, *guest, *host, Step::Inner),
@@ -94,6 +167,25 @@ impl Comparison<'_> {
             (Unit, Unit) => None,
             (guest, host) if guest == host && !guest.has_parts() => None,
             _ => Some(self.mismatch(pair)),
+        }
+    }
+
+    /// Notes what the guest's type shows of the host's.
+    fn note(&mut self, pair: usize) {
+        let Pair { guest, host, .. } = self.pairs[pair];
+        let is_known = |part: u32| self.guest[part as usize] != DataType::Unknown;
+        match &self.guest[guest as usize] {
+            DataType::Enum { variants, .. } => {
+                let known = variants.iter().enumerate().filter(|(_, variant)| variant.content != Content::Unknown);
+                self.known.extend(known.map(|(index, _)| (host, index as u32)));
+            }
+            DataType::Option(part) | DataType::Sequence(part) | DataType::Map(part, _) if is_known(*part) => {
+                self.known.insert((host, 0));
+            }
+            DataType::Bytes => {
+                self.known.insert((host, 0));
+            }
+            _ => {}
         }
     }
 

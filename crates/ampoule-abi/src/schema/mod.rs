@@ -6,14 +6,16 @@
 //!
 //! What is known of a type comes from its `serde` implementations. One that can be read is traced as a whole ([`Tracer`]):
 //! its `Deserialize` is run on a deserializer that makes values up and notes what it is asked for. One that can only be
-//! written shows itself in its values ([`Checker`]). So types that are read on both sides are compared with each other
-//! ([`difference`]), and the values that one side writes with the type that the other one reads.
+//! written shows itself in its values. So types that are read on both sides are compared with each other ([`difference`]), and
+//! the values that one side writes with the type that the other one reads: those of the host one by one ([`Checker`]), those
+//! of the guest by what they show ([`shown()`], [`Observed`]).
 
 mod check;
 mod compare;
 mod parts;
 mod path;
 mod reader;
+mod shown;
 mod trace;
 
 use alloc::string::String;
@@ -22,8 +24,9 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 pub use check::{Checker, Coverage};
-pub use compare::difference;
+pub use compare::{Observed, difference};
 pub use path::{Difference, untransferable};
+pub use shown::shown;
 pub use trace::Tracer;
 
 /// The types of a guest's functions.
@@ -170,6 +173,30 @@ pub enum SchemaError {
     },
 }
 
+/// Whether types name only each other and keep the bounds of a [`Schema`].
+///
+/// # Errors
+///
+/// What is wrong.
+pub fn check(types: &[DataType]) -> Result<(), SchemaError> {
+    let count = types.len();
+    if count > MAX_TYPES {
+        return Err(SchemaError::TooManyTypes { types: count });
+    }
+    let mut names = types.iter().flat_map(DataType::names);
+    if let Some(length) = names.find(|name| name.len() > MAX_NAME_LEN).map(str::len) {
+        return Err(SchemaError::NameTooLong { length });
+    }
+    are_there(count, types.iter().flat_map(DataType::parts))
+}
+
+fn are_there(types: usize, mut named: impl Iterator<Item = u32>) -> Result<(), SchemaError> {
+    match named.find(|named| *named as usize >= types) {
+        Some(named) => Err(SchemaError::MissingType { named, types }),
+        None => Ok(()),
+    }
+}
+
 impl Schema {
     /// Whether every type is there that is named, and no more than may be.
     ///
@@ -177,23 +204,12 @@ impl Schema {
     ///
     /// What is wrong.
     pub fn check(&self) -> Result<(), SchemaError> {
-        let types = self.types.len();
-        if types > MAX_TYPES {
-            return Err(SchemaError::TooManyTypes { types });
-        }
-        let names = self.types.iter().flat_map(DataType::names);
-        if let Some(length) = names.map(str::len).find(|length| *length > MAX_NAME_LEN) {
-            return Err(SchemaError::NameTooLong { length });
-        }
+        check(&self.types)?;
         let of_functions = self
             .functions
             .iter()
             .flat_map(|function| function.parameters.iter().copied().chain([function.result, function.error]));
-        let mut named = self.types.iter().flat_map(DataType::parts).chain(of_functions);
-        match named.find(|named| *named as usize >= types) {
-            Some(named) => Err(SchemaError::MissingType { named, types }),
-            None => Ok(()),
-        }
+        are_there(self.types.len(), of_functions)
     }
 
     /// The types of the function of this number, if they are described.

@@ -3,7 +3,8 @@
 use std::fmt::{self, Display};
 
 use ampoule_abi::codec::{self, DecodeError, Decoder, EncodeError, Encoder, Sink};
-use ampoule_abi::layout::{GuestMessageKind, MessageLine, PanicRecord, ReturnStatus};
+use ampoule_abi::layout::{DESCRIBE_RESULT, GuestMessageKind, MessageLine, PanicRecord, ReturnStatus};
+use ampoule_abi::schema::shown;
 use serde::{Deserialize, Serialize};
 
 use super::mailbox::{Incoming, Outbound};
@@ -33,7 +34,11 @@ impl<'a> Call<'a> {
     pub fn done<T: Serialize + ?Sized>(&self, value: &T) -> Return<'a> {
         let mut outbound = self.outbound();
         match codec::encode(value, &mut outbound) {
-            Ok(length) => Return { status: ReturnStatus::Done, length, needed: 0, outbound },
+            Ok(length) => {
+                let is_described = self.incoming.mailbox.is_described(DESCRIBE_RESULT);
+                let needed = if is_described { outbound.describe(length, &[shown(value)]) } else { 0 };
+                Return { status: ReturnStatus::Done, length, needed, outbound }
+            }
             Err(EncodeError::TooLarge { needed, .. }) => {
                 Return { status: ReturnStatus::TooLarge, length: 0, needed, outbound }
             }

@@ -12,8 +12,10 @@ use std::cell::Cell;
 use std::ptr;
 use std::slice;
 
-use ampoule_abi::codec::Sink;
+use ampoule_abi::codec::{self, Sink};
 use ampoule_abi::layout::{GuestMessageKind, HostMessageKind, InfoPage, MESSAGE_LEN, MessageLine};
+
+use ampoule_abi::schema::DataType;
 
 use super::output::OutputArea;
 
@@ -41,11 +43,13 @@ pub(super) struct Mailbox {
 pub(super) struct Session {
     outbound_is_free: Cell<bool>,
     host_calls: Cell<u64>,
+    /// What the host asks to be described in the present call.
+    described: Cell<u32>,
 }
 
 impl Session {
     pub(super) fn new() -> Self {
-        Self { outbound_is_free: Cell::new(true), host_calls: Cell::new(0) }
+        Self { outbound_is_free: Cell::new(true), host_calls: Cell::new(0), described: Cell::new(0) }
     }
 }
 
@@ -121,8 +125,21 @@ impl Mailbox {
         Outbound { mailbox: self }
     }
 
-    /// Calls a host function whose arguments are the first `length` bytes of the outbound area.
-    pub(super) fn host_call<'m>(&'m self, function: u32, outbound: Outbound<'m>, length: usize) -> Reply<'m> {
+    /// Whether the host asks for a description of this ([`DESCRIBE_RESULT`](ampoule_abi::layout::DESCRIBE_RESULT)) in the
+    /// present call.
+    pub(super) fn is_described(&self, what: u32) -> bool {
+        self.session().described.get() & what != 0
+    }
+
+    /// Calls a host function whose arguments are the first `length` bytes of the outbound area. Behind them is a description
+    /// of `described` bytes.
+    pub(super) fn host_call<'m>(
+        &'m self,
+        function: u32,
+        outbound: Outbound<'m>,
+        length: usize,
+        described: usize,
+    ) -> Reply<'m> {
         let sequence = self.session().host_calls.get() + 1;
         self.session().host_calls.set(sequence);
         let message = self.ring(MessageLine {
@@ -130,6 +147,7 @@ impl Mailbox {
             kind: GuestMessageKind::HostCall as u32,
             function,
             length: length as u32,
+            needed: described as u64,
             ..MessageLine::default()
         });
         Reply { message, outbound }
@@ -193,6 +211,7 @@ impl Calls<'_> {
         // SAFETY: the area has that many bytes. The host does not write to it before `ring` is called for the next call,
         // which takes this `Calls` by a mutable reference and so ends the borrow.
         let arguments = unsafe { slice::from_raw_parts(self.mailbox.inbound, length) };
+        self.mailbox.session().described.set(message.status);
         Ok(Incoming { sequence: message.sequence, function: message.function, arguments, mailbox: self.mailbox })
     }
 }
@@ -225,6 +244,22 @@ impl Sink for Outbound<'_> {
         // SAFETY: the bytes are within the area, as checked. The host has left the area to this side, and there is no
         // reference to it: `Reply::bytes`, which gives one, borrows the only `Outbound`.
         unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), self.mailbox.outbound.add(at), bytes.len()) }
+    }
+}
+
+impl Outbound<'_> {
+    /// Writes a description behind a payload of `length` bytes, if there is room: how many bytes it takes.
+    pub(super) fn describe(&mut self, length: usize, values: &[Option<Vec<DataType>>]) -> usize {
+        // What shows nothing is no type.
+        let types: Vec<&[DataType]> = values.iter().map(|types| types.as_deref().unwrap_or_default()).collect();
+        let mut bytes = Vec::new();
+        match codec::encode(&types, &mut bytes) {
+            Ok(size) if size <= self.capacity().saturating_sub(length) => {
+                self.put(length, &bytes);
+                size
+            }
+            _ => 0,
+        }
     }
 }
 

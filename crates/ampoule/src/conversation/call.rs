@@ -4,7 +4,8 @@
 //! does no harm, and in the second (host functions), where it leaves a guest that waits for an answer.
 
 use ampoule_abi::codec::{DecodeError, Decoder, ERR, EncodeError, Encoder, OK, fails_with_text};
-use ampoule_abi::layout::{PanicRecord, ReturnStatus};
+use ampoule_abi::layout::{DESCRIBE_ARGUMENTS, DESCRIBE_RESULT, PanicRecord, ReturnStatus};
+use ampoule_abi::schema::DataType;
 use serde::de::DeserializeOwned;
 
 use super::Conversation;
@@ -23,6 +24,8 @@ use crate::termination::Termination;
 pub(crate) struct Request<'image> {
     function: &'image Function,
     length: usize,
+    /// Whether the guest is to describe the result.
+    asks: bool,
 }
 
 /// A function that is done, and whose result or error stands in the mailbox.
@@ -32,10 +35,20 @@ pub(crate) struct Reply<'image> {
     answer: Answer,
 }
 
+impl Reply<'_> {
+    /// What the result shows of its type, if the guest was asked for it.
+    pub(crate) fn shown(&self) -> Option<&[DataType]> {
+        match &self.answer {
+            Answer::Result { shown, .. } => shown.as_deref().filter(|types| !types.is_empty()),
+            Answer::Error { .. } => None,
+        }
+    }
+}
+
 #[derive(Debug)]
 enum Answer {
     /// The bytes of the result.
-    Result(usize),
+    Result { length: usize, shown: Option<Vec<DataType>> },
     /// The error's text with its bytes, and the bytes of the error's value behind it, of which there are none where the guest
     /// gave only the text.
     Error { message: String, text: usize, value: usize },
@@ -51,15 +64,16 @@ pub(crate) enum Returns {
 }
 
 impl Conversation {
-    /// Writes the arguments of a call.
+    /// Writes the arguments of a call. `asks` says whether the guest is to describe the result.
     pub(crate) fn request<'image>(
         &mut self,
         function: &'image Function,
         arguments: &impl Arguments,
+        asks: bool,
     ) -> Result<Request<'image>, CallError> {
         let mut encoder = Encoder::new(self.mailbox.inbound());
         match arguments.encode(&mut encoder).and_then(|()| encoder.finish()) {
-            Ok(length) => Ok(Request { function, length }),
+            Ok(length) => Ok(Request { function, length, asks }),
             Err(EncodeError::TooLarge { needed, .. }) => {
                 Err(self.too_large(function, Payload::Arguments, needed as u64))
             }
@@ -70,18 +84,21 @@ impl Conversation {
     /// Runs the guest until the function is done.
     pub(crate) fn exchange<'image>(
         &mut self,
-        Request { function, length }: Request<'image>,
+        Request { function, length, asks }: Request<'image>,
         imports: &mut Imports,
         limits: Limits,
     ) -> Result<Reply<'image>, CallError> {
         let guard = self.machine.begin_call(limits).map_err(|LimitsUnwatched { reason }| {
             CallError::LimitsUnwatched { function: function.name().to_owned(), reason }
         })?;
-        self.mailbox.send_call(function.number(), length);
+        let described = if asks { DESCRIBE_RESULT } else { 0 } | if imports.asks() { DESCRIBE_ARGUMENTS } else { 0 };
+        self.mailbox.send_call(function.number(), length, described);
         let pause = self.run_to_pause(imports);
         match self.machine.end_call(guard, pause) {
-            Ok(Pause::Returned { status: ReturnStatus::Done, length, .. }) => {
-                Ok(Reply { function, answer: Answer::Result(length) })
+            Ok(Pause::Returned { status: ReturnStatus::Done, length, needed }) => {
+                let shown = if asks { self.shown(length, needed) } else { Ok(Vec::new()) };
+                let shown = shown.map_err(|violation| terminated(function, violation.into()))?.pop();
+                Ok(Reply { function, answer: Answer::Result { length, shown } })
             }
             Ok(Pause::Returned { status: ReturnStatus::Failed, length, needed }) => {
                 let answer = self.error(length, needed).map_err(|violation| terminated(function, violation.into()))?;
@@ -97,8 +114,8 @@ impl Conversation {
     pub(crate) fn result<R: DeserializeOwned>(&self, reply: Reply<'_>, returns: Returns) -> Result<R, CallError> {
         let Reply { function, answer } = reply;
         let decoded = match (answer, returns) {
-            (Answer::Result(length), Returns::Value) => self.read(length, |decoder| decoder.value()),
-            (Answer::Result(length), Returns::Outcome) => self.read(length, |decoder| decoder.content(OK)),
+            (Answer::Result { length, .. }, Returns::Value) => self.read(length, |decoder| decoder.value()),
+            (Answer::Result { length, .. }, Returns::Outcome) => self.read(length, |decoder| decoder.content(OK)),
             (Answer::Error { text, value: 0, .. }, Returns::Outcome) if fails_with_text::<R>() => {
                 self.read(text, |decoder| decoder.content(ERR))
             }
@@ -130,7 +147,7 @@ impl Conversation {
         let left = self.mailbox.capacity() - text;
         match usize::try_from(value).ok().filter(|value| *value <= left) {
             Some(value) => Ok(Answer::Error { message: self.mailbox.payload(text).whole()?, text, value }),
-            None => Err(ProtocolViolation::ErrorLength { length: value, left }),
+            None => Err(ProtocolViolation::ExtraLength { length: value, left }),
         }
     }
 

@@ -1,6 +1,6 @@
 //! The host functions of one sandbox, matched with what its image imports.
 
-use ampoule_abi::schema::{Tracer, UNKNOWN, difference, untransferable};
+use ampoule_abi::schema::{DataType, Observed, Tracer, UNKNOWN, difference, untransferable};
 
 use super::mailbox::{PayloadArea, PayloadSource};
 use crate::error::{BuildError, FunctionValue};
@@ -19,6 +19,8 @@ pub(crate) struct Imports {
     has_panicked: bool,
     /// Whether the types were compared with what the guest says of its own.
     are_compared: bool,
+    /// Whether the guest is to describe what it passes to host functions.
+    asks: bool,
 }
 
 #[derive(Debug)]
@@ -30,6 +32,8 @@ struct Import {
     takes_errors: bool,
     /// How its results are compared with the guest's types, where the guest describes these.
     check: Option<ResultCheck>,
+    /// What was seen of each argument whose type the guest only writes, until that is all.
+    observed: Vec<Option<Observed>>,
 }
 
 /// A host function that the guest calls.
@@ -81,10 +85,16 @@ impl Imports {
             let given = &entries[index];
             let takes_errors =
                 given.gives_errors && given.signature.error().is_some_and(|error| import.signature().fails_with(error));
-            numbers.push(Import { number: import.number(), entry: index, takes_errors, check: None });
+            numbers.push(Import {
+                number: import.number(),
+                entry: index,
+                takes_errors,
+                check: None,
+                observed: Vec::new(),
+            });
         }
         numbers.sort_unstable_by_key(|import| import.number);
-        let mut imports = Self { entries, numbers, has_panicked: false, are_compared: false };
+        let mut imports = Self { entries, numbers, has_panicked: false, are_compared: false, asks: false };
         imports.compare_types(image)?;
         Ok(imports)
     }
@@ -97,10 +107,10 @@ impl Imports {
             let Some(function) = all.function(import.number) else { continue };
             let entry = &self.entries[import.entry];
             let mut tracer = Tracer::new();
-            let parameters = (entry.trace_parameters)(&mut tracer);
+            let hosts = (entry.trace_parameters)(&mut tracer);
             let types = tracer.finish();
             let name = || entry.name.clone();
-            let parameters = function.parameters.iter().zip(parameters).enumerate();
+            let parameters = function.parameters.iter().zip(hosts.iter().copied()).enumerate();
             let guests = parameters.clone().map(|(index, (guest, _))| (FunctionValue::Argument(index), *guest));
             for (value, guest) in guests.chain([(FunctionValue::Result, function.result)]) {
                 if let Some(path) = untransferable(all.types(), guest) {
@@ -116,8 +126,46 @@ impl Imports {
                     return Err(BuildError::DifferentTypes { function: name(), value, difference });
                 }
             }
+            let unknown = function.parameters.iter().zip(&hosts).map(|(guest, host)| {
+                let observed = (*guest == UNKNOWN).then(|| Observed::new(types.clone(), *host));
+                observed.filter(Observed::is_needed)
+            });
+            import.observed = unknown.collect();
+            self.asks |= import.observed.iter().any(Option::is_some);
             import.takes_errors &= function.error != UNKNOWN;
             import.check = Some(ResultCheck::new(image.clone(), import.number));
+        }
+        Ok(())
+    }
+
+    /// Whether the guest is to describe what it passes to host functions.
+    pub(super) fn asks(&self) -> bool {
+        self.asks
+    }
+
+    /// Compares what the arguments of a host call show of their types, one after another, with what the host reads.
+    pub(super) fn compare_arguments(
+        &mut self,
+        number: u32,
+        shown: &[Vec<DataType>],
+    ) -> Result<(), HostFunctionFailure> {
+        let Ok(found) = self.numbers.binary_search_by_key(&number, |import| import.number) else { return Ok(()) };
+        let mut has_changed = false;
+        for (index, (types, observed)) in shown.iter().zip(&mut self.numbers[found].observed).enumerate() {
+            let (Some(known), false) = (observed.as_mut(), types.is_empty()) else { continue };
+            match known.compare(types, types.len() as u32 - 1) {
+                Ok(is_complete) => {
+                    has_changed |= is_complete;
+                    observed.take_if(|_| is_complete);
+                }
+                Err(difference) => {
+                    let difference = Box::new(difference);
+                    return Err(HostFunctionFailure::ArgumentTypes { index, difference });
+                }
+            }
+        }
+        if has_changed {
+            self.asks = self.numbers.iter().any(|import| import.observed.iter().any(Option::is_some));
         }
         Ok(())
     }

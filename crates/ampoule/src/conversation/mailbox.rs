@@ -47,7 +47,7 @@ pub(crate) struct Mailbox {
 pub(crate) enum GuestMessage {
     Ready { length: usize, needed: u64 },
     Return { status: ReturnStatus, length: usize, needed: u64 },
-    HostCall { function: u32, length: usize },
+    HostCall { function: u32, length: usize, needed: u64 },
 }
 
 impl Mailbox {
@@ -119,8 +119,21 @@ impl Mailbox {
         PayloadSource::new(&self.region, self.layout.outbound().start, length.min(self.capacity()))
     }
 
-    /// Tells the guest to run a function whose arguments stand in the inbound area.
-    pub(crate) fn send_call(&mut self, function: u32, length: usize) {
+    /// What stands behind the payload of the guest's last message, whose length [`receive`](Self::receive) has checked.
+    ///
+    /// # Errors
+    /// Where the guest claims more than the area has.
+    pub(crate) fn behind_payload(&self, length: usize, size: u64) -> Result<PayloadSource<'_>, ProtocolViolation> {
+        let left = self.capacity() - length.min(self.capacity());
+        match usize::try_from(size).ok().filter(|size| *size <= left) {
+            Some(size) => Ok(PayloadSource::new(&self.region, self.layout.outbound().start + length, size)),
+            None => Err(ProtocolViolation::ExtraLength { length: size, left }),
+        }
+    }
+
+    /// Tells the guest to run a function whose arguments stand in the inbound area. `described` says what it is to describe:
+    /// [`DESCRIBE_RESULT`](ampoule_abi::layout::DESCRIBE_RESULT).
+    pub(crate) fn send_call(&mut self, function: u32, length: usize, described: u32) {
         self.calls += 1;
         self.phase = Phase::InCall;
         self.send(MessageLine {
@@ -128,6 +141,7 @@ impl Mailbox {
             kind: HostMessageKind::Call as u32,
             function,
             length: length as u32,
+            status: described,
             ..MessageLine::default()
         });
     }
@@ -206,7 +220,7 @@ impl Mailbox {
             }
             (Some(GuestMessageKind::HostCall), _) if line.sequence == self.host_calls + 1 => {
                 self.host_calls += 1;
-                Ok(GuestMessage::HostCall { function: line.function, length })
+                Ok(GuestMessage::HostCall { function: line.function, length, needed: line.needed })
             }
             (Some(GuestMessageKind::HostCall), _) => {
                 Err(ProtocolViolation::WrongHostCall { sequence: line.sequence, expected: self.host_calls + 1 })

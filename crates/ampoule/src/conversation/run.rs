@@ -1,12 +1,13 @@
 //! Taking turns: the guest runs until it waits for a call again, and its host calls are served meanwhile.
 
-use ampoule_abi::codec::EncodeError;
+use ampoule_abi::codec::{EncodeError, decode};
 use ampoule_abi::layout::{FailureStatus, PanicRecord, ReturnStatus};
-use ampoule_abi::schema::{self, Schema};
+use ampoule_abi::schema::{self, DataType, Schema};
 
 use super::Conversation;
 use super::imports::Imports;
 use super::mailbox::{GuestMessage, ProtocolViolation};
+use crate::error::FunctionValue;
 use crate::fault::GuestPanic;
 use crate::host_function::HostFunctionFailure;
 use crate::interrupt::LimitsUnwatched;
@@ -60,6 +61,20 @@ impl Conversation {
         payload.whole::<Schema>().ok().filter(|schema| schema.check().is_ok())
     }
 
+    /// What values show of their types, in a description of this size behind the payload; nothing where there is none.
+    pub(super) fn shown(&self, length: usize, size: u64) -> Result<Vec<Vec<DataType>>, ProtocolViolation> {
+        if size == 0 {
+            return Ok(Vec::new());
+        }
+        let payload = self.mailbox.behind_payload(length, size)?;
+        if size > schema::MAX_LEN as u64 {
+            return Err(ProtocolViolation::Schema);
+        }
+        let values: Vec<Vec<DataType>> = decode(payload).map_err(|_| ProtocolViolation::Schema)?;
+        let are_sound = values.iter().all(|types| schema::check(types).is_ok());
+        if are_sound { Ok(values) } else { Err(ProtocolViolation::Schema) }
+    }
+
     /// Runs the guest, serving its host calls, until it waits for the application.
     pub(super) fn run_to_pause(&mut self, imports: &mut Imports) -> Result<Pause, Termination> {
         loop {
@@ -68,7 +83,9 @@ impl Conversation {
                 GuestMessage::Return { status, length, needed } => {
                     return Ok(Pause::Returned { status, length, needed });
                 }
-                GuestMessage::HostCall { function, length } => self.serve_host_call(imports, function, length)?,
+                GuestMessage::HostCall { function, length, needed } => {
+                    self.serve_host_call(imports, function, length, needed)?;
+                }
             }
         }
     }
@@ -117,15 +134,32 @@ impl Conversation {
         Ok(Some(record.whole::<PanicRecord<String>>()?.into()))
     }
 
-    fn serve_host_call(&mut self, imports: &mut Imports, number: u32, length: usize) -> Result<(), Termination> {
+    fn serve_host_call(
+        &mut self,
+        imports: &mut Imports,
+        number: u32,
+        length: usize,
+        described: u64,
+    ) -> Result<(), Termination> {
+        let shown = if imports.asks() { self.shown(length, described)? } else { Vec::new() };
+        let different = imports.compare_arguments(number, &shown);
         let Self { machine, mailbox } = self;
         let Some(mut import) = imports.by_number(number) else {
             return Err(ProtocolViolation::UnknownImport { function: number }.into());
         };
-        match machine.host_call(|| import.call(mailbox.payload(length), mailbox.outbound()))? {
+        let called = machine.host_call(|| match different {
+            Ok(()) => import.call(mailbox.payload(length), mailbox.outbound()),
+            Err(failure) => Err(failure),
+        })?;
+        match called {
             Ok(length) => mailbox.send_reply(length),
             Err(HostFunctionFailure::Error { text, value }) => {
                 mailbox.send_error(text, if import.takes_errors() { value } else { 0 });
+            }
+            Err(HostFunctionFailure::ArgumentTypes { index, difference }) => {
+                let value = FunctionValue::Argument(index);
+                let message = format!("{value} is of another type than the host reads: {difference}");
+                mailbox.send_failure(FailureStatus::BadArguments, 0, &message);
             }
             Err(HostFunctionFailure::Types(difference)) => {
                 let message = format!("its result is of another type than the guest reads: {difference}");

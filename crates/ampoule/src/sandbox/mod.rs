@@ -168,14 +168,16 @@ impl Sandbox {
             return Err(CallError::Poisoned { cause: poison.clone() });
         }
         binding.check(&self.image, function, arguments)?;
-        let request = self.conversation.request(function, arguments)?;
+        let request = self.conversation.request(function, arguments, binding.asks())?;
         let running = self.condition.enter(&mut self.imports);
         let reply = self.conversation.exchange(request, running.imports, limits.or(self.limits));
         running.leave();
         if let Err(CallError::Terminated { cause, .. }) = &reply {
             self.condition = Condition::Poisoned(Poison::Ended(cause.clone()));
         }
-        self.conversation.result(reply?, binding.returns())
+        let reply = reply?;
+        binding.observe(function, reply.shown())?;
+        self.conversation.result(reply, binding.returns())
     }
 
     /// Finds a function and checks its types, unless that was done before.

@@ -39,7 +39,28 @@ struct Extended {
 #[derive(Serialize)]
 struct Receipt {
     total: u64,
+    pieces: u64,
+    notes: Vec<Note>,
 }
+
+/// It can only be written.
+#[derive(Serialize)]
+enum Note {
+    Gift,
+    Text(String),
+}
+
+/// It can only be written.
+#[derive(Serialize)]
+struct Sale<'a> {
+    item: &'a str,
+    pieces: u64,
+    price: u64,
+}
+
+/// The host keeps the books.
+#[import]
+fn record(sale: &Sale<'_>) -> u64;
 
 /// The host decides.
 #[import]
@@ -73,8 +94,14 @@ fn count_items(shelf: Shelf) -> usize {
 fn extended(_extended: Extended) {}
 
 #[export]
-fn receipt(total: u64) -> Receipt {
-    Receipt { total }
+fn receipt(total: u64, pieces: u64, notes: Vec<String>) -> Receipt {
+    let notes = notes.into_iter().map(|text| if text.is_empty() { Note::Gift } else { Note::Text(text) });
+    Receipt { total, pieces, notes: notes.collect() }
+}
+
+#[export]
+fn sell(item: &str, pieces: u64, price: u64) -> u64 {
+    record(&Sale { item, pieces, price })
 }
 
 #[export]

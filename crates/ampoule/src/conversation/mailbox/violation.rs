@@ -26,12 +26,12 @@ pub enum ProtocolViolation {
         /// Bytes of the area.
         capacity: usize,
     },
-    /// The guest claimed the value of an error beyond its area.
-    #[error("an error's value of {length} bytes where {left} are left in the area")]
-    ErrorLength {
+    /// The guest claimed an error's value, or a description, beyond its area.
+    #[error("{length} bytes behind a payload where {left} are left in the area")]
+    ExtraLength {
         /// Bytes that the guest claimed.
         length: u64,
-        /// Bytes of the area behind the error's text.
+        /// Bytes of the area behind the payload.
         left: usize,
     },
     /// The guest described its types in a way that cannot be understood.
