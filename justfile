@@ -27,6 +27,18 @@ lint:
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 
+# Compile what is published with the oldest Rust that it promises to work with, if that is installed.
+oldest-rust:
+    scripts/oldest-rust
+
+# Compare the public interfaces with those of the last release; needs cargo-semver-checks.
+semver:
+    scripts/semver
+
+# Package all crates as they would be published, and compile the packages.
+package:
+    cargo package $(grep -L '^publish = false$' crates/*/Cargo.toml | cut -d / -f 2 | sed 's/^/--package=/')
+
 # Measure calls and creation; prints ratios to the bare exit of the same run.
 bench:
     cargo run --release -p ampoule-bench

@@ -27,6 +27,6 @@ fn build_c_guest() {
             Ok(status) if status.success() => {}
             other => panic!("`cc` could not build {SOURCE}: {other:?}"),
         }
-        println!("cargo:rustc-env=AMPOULE_GUEST_{name}={}", image.display());
+        ampoule_build::prebuilt(name, image).build();
     }
 }

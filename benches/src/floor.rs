@@ -12,7 +12,7 @@ use ampoule_vmm::{GuestPhys, GuestVirt, Hypervisor, PAGE_SIZE};
 use kvm_bindings::{kvm_regs, kvm_sregs, kvm_userspace_memory_region};
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 
-/// A virtual machine whose guest executes `out` for ever.
+/// A virtual machine whose guest executes `out` forever.
 ///
 /// Its memory lives as long as the process.
 pub(crate) struct Floor {

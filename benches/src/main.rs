@@ -16,6 +16,7 @@ mod measure;
 mod memory;
 mod payloads;
 mod pool;
+mod prompt;
 mod share;
 mod snapshots;
 mod timed;

@@ -3,7 +3,8 @@
 use std::error::Error;
 use std::time::{Duration, Instant};
 
-use ampoule::{CallError, Counters, Sandbox};
+use ampoule::{CallError, Sandbox};
+use ampoule_vmm::{Counters, HypervisorError};
 
 use crate::floor::Floor;
 
@@ -40,7 +41,7 @@ impl Bench {
         for _ in 0..turn {
             call(sandbox)?;
         }
-        let before = sandbox.counters();
+        let before = counters(sandbox)?;
         let (times, ratio) = self.rounds(turn, || {
             let start = Instant::now();
             let result = call(sandbox);
@@ -48,7 +49,7 @@ impl Bench {
             result?;
             Ok(time)
         })?;
-        let after = sandbox.counters();
+        let after = counters(sandbox)?;
         print_row(name, &times, per_operation(before, after, times.len()), ratio);
         Ok(())
     }
@@ -61,9 +62,9 @@ impl Bench {
         sandbox: &mut Sandbox,
         mut operation: impl FnMut(&mut Sandbox) -> Result<Duration, Box<dyn Error>>,
     ) -> Result<(), Box<dyn Error>> {
-        let before = sandbox.counters();
+        let before = counters(sandbox)?;
         let (times, ratio) = self.rounds(turn, || operation(sandbox))?;
-        print_row(name, &times, per_operation(before, sandbox.counters(), times.len()), ratio);
+        print_row(name, &times, per_operation(before, counters(sandbox)?, times.len()), ratio);
         Ok(())
     }
 
@@ -88,17 +89,18 @@ impl Bench {
         turn: u32,
         mut create: impl FnMut() -> Result<Sandbox, Box<dyn Error>>,
     ) -> Result<(), Box<dyn Error>> {
-        let mut counters = Counters::default();
+        let mut spent = Counters::default();
         create()?;
         let (times, ratio) = self.rounds(turn, || {
             let start = Instant::now();
-            let sandbox = create()?;
+            let mut sandbox = create()?;
             let time = start.elapsed();
-            counters.runs += sandbox.counters().runs;
-            counters.ioctls += sandbox.counters().ioctls;
+            let each = counters(&mut sandbox)?;
+            spent.runs += each.runs;
+            spent.ioctls += each.ioctls;
             Ok(time)
         })?;
-        print_row(name, &times, per_operation(Counters::default(), counters, times.len()), ratio);
+        print_row(name, &times, per_operation(Counters::default(), spent, times.len()), ratio);
         Ok(())
     }
 
@@ -120,6 +122,11 @@ impl Bench {
         let ratio = median(&times).as_secs_f64() / median(&floor).as_secs_f64();
         Ok((times, ratio))
     }
+}
+
+fn counters(sandbox: &mut Sandbox) -> Result<Counters, HypervisorError> {
+    let stats = sandbox.stats()?;
+    Ok(Counters { runs: stats.exits, ioctls: stats.ioctls })
 }
 
 fn per_operation(before: Counters, after: Counters, operations: usize) -> (f64, f64) {

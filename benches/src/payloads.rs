@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::measure::median;
 use crate::share::micros;
-use crate::timed::Timed;
+use crate::timed::Runs;
 
 /// Has the name and the fields that the guest's type has.
 #[derive(Serialize, Deserialize)]
@@ -36,24 +36,24 @@ pub(crate) fn measure() -> Result<(), Box<dyn Error>> {
     let maps: BTreeMap<String, BTreeMap<String, u64>> = (0..200).map(|of| (format!("map {of}"), inner(of))).collect();
     let maps = Shape::new("200 × map of 100 entries", "maps", maps);
 
-    let hypervisor = Timed::new(Kvm::shared()?);
+    let runs = Arc::new(Runs::default());
     let image = Image::embedded(ampoule::include_guest!("payloads"))?;
     let mut sandbox = Sandbox::builder(&image)
         .mailbox_size(MAILBOX)
         .memory_limit(256 << 20)
-        .host_fn("swap_numbers", numbers.swap(&hypervisor))
-        .host_fn("swap_points", points.swap(&hypervisor))
-        .host_fn("swap_texts", texts.swap(&hypervisor))
-        .host_fn("swap_maps", maps.swap(&hypervisor))
-        .hypervisor(hypervisor.clone())
+        .host_fn("swap_numbers", numbers.swap(&runs))
+        .host_fn("swap_points", points.swap(&runs))
+        .host_fn("swap_texts", texts.swap(&runs))
+        .host_fn("swap_maps", maps.swap(&runs))
+        .hypervisor(runs.on(Kvm::shared()?))
         .build()?;
     println!();
     println!("| values, ms (× slice) | arguments | result | host function's arguments | host function's result |");
     println!("|---|---|---|---|---|");
-    numbers.measure(&mut sandbox, &hypervisor)?;
-    points.measure(&mut sandbox, &hypervisor)?;
-    texts.measure(&mut sandbox, &hypervisor)?;
-    maps.measure(&mut sandbox, &hypervisor)
+    numbers.measure(&mut sandbox, &runs)?;
+    points.measure(&mut sandbox, &runs)?;
+    texts.measure(&mut sandbox, &runs)?;
+    maps.measure(&mut sandbox, &runs)
 }
 
 /// A value that is sent to a function of the guest, which calls the host with it, takes what that returns, and returns it.
@@ -71,21 +71,21 @@ impl<T: Serialize + DeserializeOwned + Sync> Shape<T> {
     }
 
     /// The host function.
-    fn swap(&self, hypervisor: &Arc<Timed>) -> impl FnMut(T) -> &'static T + Send + use<T> {
-        let (hypervisor, times, value) = (hypervisor.clone(), self.times.clone(), self.value);
+    fn swap(&self, runs: &Arc<Runs>) -> impl FnMut(T) -> &'static T + Send + use<T> {
+        let (runs, times, value) = (runs.clone(), self.times.clone(), self.value);
         move |received| {
-            let decoded = hypervisor.since_left();
+            let decoded = runs.since_left();
             drop(black_box(received));
             let mut times = times.lock().unwrap_or_else(PoisonError::into_inner);
             times.host_arguments.extend(decoded);
-            times.arguments.extend(hypervisor.entered_after_mark());
+            times.arguments.extend(runs.entered_after_mark());
             drop(times);
-            hypervisor.mark();
+            runs.mark();
             value
         }
     }
 
-    fn measure(&self, sandbox: &mut Sandbox, hypervisor: &Timed) -> Result<(), Box<dyn Error>> {
+    fn measure(&self, sandbox: &mut Sandbox, runs: &Runs) -> Result<(), Box<dyn Error>> {
         let call = sandbox.typed_fn::<(Borrowed<T>,), T>(self.function)?;
         let leave_traces = sandbox.typed_fn::<(), ()>("leave_traces")?;
         let mut slice = vec![0; MAILBOX];
@@ -93,13 +93,13 @@ impl<T: Serialize + DeserializeOwned + Sync> Shape<T> {
         for _ in 0..ROUNDS {
             // Each finds the processor's caches as a guest leaves them.
             leave_traces.call(sandbox, ())?;
-            hypervisor.mark();
+            runs.mark();
             let received = call.call(sandbox, (self.value,))?;
-            let decoded = hypervisor.since_left();
+            let decoded = runs.since_left();
             drop(black_box(received));
             let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
             times.result.extend(decoded);
-            times.host_result.extend(hypervisor.entered_after_mark());
+            times.host_result.extend(runs.entered_after_mark());
             drop(times);
 
             leave_traces.call(sandbox, ())?;

@@ -18,8 +18,8 @@ pub(crate) fn measure(bench: &mut Bench, image: &Image) -> Result<(), Box<dyn Er
     spawns(bench, image)
 }
 
-/// What a guest of so much memory writes between two restores: so many pages in all, its stack and its part of the mailbox
-/// included, or as few as it can. Those of its data are full of `content` in the snapshot.
+/// What a guest of this much memory writes between two restores: this many pages in all, its stack and its part of the
+/// mailbox included, or as few as it can. Those of its data are full of `content` in the snapshot.
 struct Written {
     megabytes: usize,
     dirty: u64,
@@ -59,8 +59,8 @@ fn restores(bench: &mut Bench, image: &Image, written: Written) -> Result<(), Bo
     })
 }
 
-/// A sandbox whose guest has written so many pages of data and was restored a few times, the snapshot, and how many pages each
-/// restore writes back.
+/// A sandbox whose guest has written this many pages of data and was restored a few times, the snapshot, and how many pages
+/// each restore writes back.
 fn prepared(image: &Image, written: &Written, data: u32) -> Result<(Sandbox, Snapshot, u64), Box<dyn Error>> {
     let mut sandbox = settings(Sandbox::builder(image).memory_limit(written.megabytes << 20)).build()?;
     sandbox.call::<()>("prepare_pages", (data, written.content))?;

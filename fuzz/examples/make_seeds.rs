@@ -1,4 +1,4 @@
-//! Makes the seeds of the targets anew: `cargo run --manifest-path fuzz/Cargo.toml --example make_seeds`.
+//! Makes the seeds of the targets again: `cargo run --manifest-path fuzz/Cargo.toml --example make_seeds`.
 //!
 //! The executables come from the C compiler, so they differ a little from machine to machine.
 
@@ -38,6 +38,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     for (index, text) in SIGNATURES.into_iter().enumerate() {
         seed("signature", &format!("{index:02}"), text.as_bytes())?;
     }
+    for (index, symbol) in SYMBOLS.into_iter().enumerate() {
+        seed("function_name", &format!("{index:02}"), symbol.as_bytes())?;
+    }
     payloads()?;
     schema()?;
     seed("mailbox", "call", &call())?;
@@ -51,7 +54,33 @@ fn main() -> Result<(), Box<dyn Error>> {
         seed("system_calls", name, &process)?;
         seed("guest_system_calls", name, &guest)?;
     }
+    seed("messages", "talk", &talk())?;
+    seed("snapshots", "lineage", LINEAGE)?;
+    for target in ["address_space", "snapshots", "calls", "messages"] {
+        for (name, len) in [("short", 64), ("medium", 256), ("long", 1024)] {
+            seed(target, name, &noise(len))?;
+        }
+    }
     Ok(())
+}
+
+/// An input of a target to which all bytes mean something.
+fn noise(len: usize) -> Vec<u8> {
+    let mut state = len as u64;
+    let next = || {
+        state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+        (state >> 56) as u8
+    };
+    std::iter::repeat_with(next).take(len).collect()
+}
+
+/// A call in `messages`: the guest puts down a text, hands it to each host function, and returns it.
+fn talk() -> Vec<u8> {
+    let text = [&[8, 0, 0, 6, 0][..], b"\x02\0\0\0hi"].concat();
+    let message = |answers_call: u8, kind: u8, function: u8| [answers_call << 7, 0, function, kind, 6, 0, 0];
+    let host_calls = (1..5).flat_map(|function| [&text[..], &message(0, 3, function)].concat());
+    let steps = host_calls.chain(text.clone()).chain(message(1, 2, 0));
+    [2 | 9 << 3].into_iter().chain(steps).collect()
 }
 
 /// The seeds of `codec_decode`: the number of a type, and a payload of it.
@@ -165,6 +194,13 @@ fn seed(target: &str, name: &str, bytes: &[u8]) -> Result<(), Box<dyn Error>> {
 /// Arguments for each system call in turn: small numbers; and what `mmap` and others take, a place and a length first.
 const ARGUMENTS: [(&str, [u8; 6]); 2] = [("numbers", [1, 2, 3, 0, 0, 0]), ("places", [0x60, 0x4c, 3, 0x62, 0x3f, 0])];
 
+/// Steps of `snapshots`, each of its kind and which sandbox and snapshot it is about: the guest puts values down, is kept,
+/// changes them, goes back, faults, goes back, has a sandbox made like it, is killed, and goes.
+const LINEAGE: &[u8] = &[
+    0, 0, 1, 200, 7, 3, 0, 1, 250, 8, 12, 0, 2, 0, 0, b'h', b'i', 13, 0, 2, 0, 0, 0, 9, 7, 0, 1, 3, 5, 16, 0, 25, 0, 0,
+    0, 16, 0, 27, 0, 7, 1, 1, 9, 6, 25, 1, 2, 0, 21, 0x01, 29, 0, 30, 0,
+];
+
 const BUILDS: [(&str, &[&str]); 6] = [
     ("dwarf5", &["-gdwarf-5"]),
     ("dwarf4-pie", &["-gdwarf-4", "-static-pie", "-fPIE"]),
@@ -186,6 +222,19 @@ void _start(void) {
     for (;;) {}
 }
 "#;
+
+const SYMBOLS: [&str; 10] = [
+    "_ZN4core3fmt5Write9write_fmt17h0123456789abcdefE",
+    "_RINvNtC3std4iter3maphRShE",
+    "_ZNSt6vectorIiSaIiEE9push_backEOi",
+    "_ZN5space7numbersILin3ELb1ELc120ELm7EEEvv",
+    "_ZN5space8callbackIXadL_ZNS_6targetEiEEEEvv",
+    "_ZZ3useiENKUlT_E_clIcEEDaS0_",
+    "_ZTv0_n24_N1A1fEv.cold",
+    "_ZN2tyIM1AKFviEEEvv",
+    "_ZN2tyIPFPFvvEiEEEvv",
+    "_ZStlsISt11char_traitsIcEERSt13basic_ostreamIcT_ES5_PKc",
+];
 
 const SIGNATURES: [&str; 10] = [
     "fn()",

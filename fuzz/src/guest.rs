@@ -9,6 +9,7 @@ use ampoule_abi::layout::{ABI_MAJOR, ABI_MINOR, RECORD_HEADER_LEN, RecordKind, p
 /// A guest's source, in a folder of its own that goes with it.
 pub struct Guest {
     folder: PathBuf,
+    numbers: Vec<u32>,
 }
 
 impl Guest {
@@ -18,14 +19,21 @@ impl Guest {
         fs::create_dir_all(&folder)?;
         let abi = u64::from(ABI_MAJOR) << 32 | u64::from(ABI_MINOR);
         let mut records = record(RecordKind::Abi, abi, "", "");
+        let mut numbers = Vec::new();
         for &(kind, name, signature) in functions {
+            numbers.push(records.len() as u32);
             records.extend(record(kind, 0, name, signature));
         }
         let bytes = records.iter().map(u8::to_string).collect::<Vec<_>>().join(",");
         let attributes = "section(\"ampoule_fns\"), aligned(8), used";
         let section = format!("__attribute__(({attributes})) static unsigned char functions[] = {{{bytes}}};");
         fs::write(folder.join("guest.c"), format!("{section}\n{source}"))?;
-        Ok(Self { folder })
+        Ok(Self { folder, numbers })
+    }
+
+    /// The numbers of the functions (`docs/abi.md`, section 1), in the order in which they were given.
+    pub fn numbers(&self) -> &[u32] {
+        &self.numbers
     }
 
     /// The guest as an executable, compiled with these arguments beside the usual ones.

@@ -1,8 +1,10 @@
-//! What the tests share: the images of their guests, sandboxes with the host functions that these import, and the log.
+//! What the tests share: the images of their guests, sandboxes with the host functions that these import, a model of
+//! snapshots, and the log.
 //!
 //! The tests are in `tests/`, their guests in `guests/`.
 
 pub mod log;
+pub mod snapshot_model;
 
 use std::sync::LazyLock;
 

@@ -12,7 +12,7 @@ use tracing::{Event, Level, Metadata, Subscriber};
 pub struct Lines(Arc<Mutex<Vec<(Level, String)>>>);
 
 impl Lines {
-    /// Takes the lines that have come since this was last done.
+    /// Takes the lines that have arrived since the last call.
     ///
     /// # Panics
     /// Where a thread panicked while it logged.
@@ -24,7 +24,7 @@ impl Lines {
 /// The lines that guests print to the log from now on, of both streams.
 ///
 /// # Panics
-/// Where the process has a log already.
+/// Where the process already has a log.
 pub fn record() -> Lines {
     let lines = Lines::default();
     tracing::subscriber::set_global_default(Log(lines.clone())).unwrap();

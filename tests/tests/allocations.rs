@@ -1,4 +1,5 @@
-//! A warm call allocates nothing on the host beyond its values. The only test of its process, whose allocations it counts.
+//! A warm call allocates nothing on the host beyond its values, and a warm restore nothing. The tests have a process of their own,
+//! whose allocations they count.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -40,13 +41,30 @@ fn a_warm_call_allocates_nothing_beyond_its_values() {
         sandbox.call::<u32>("divide", (6u32, 3u32)).unwrap();
     }
 
-    let allocations = |call: &mut dyn FnMut()| {
-        let before = ALLOCATIONS.get();
-        call();
-        ALLOCATIONS.get() - before
-    };
     assert_eq!(allocations(&mut || assert_eq!(count.call(&mut sandbox, (5,)).unwrap(), 5)), 0);
     assert_eq!(allocations(&mut || assert_eq!(sandbox.call::<u32>("divide", (6u32, 3u32)).unwrap(), 2)), 0);
     assert_eq!(allocations(&mut || print.call(&mut sandbox, (50,)).unwrap()), 0);
     assert_eq!(allocations(&mut || drop(make.call(&mut sandbox, (1000,)).unwrap())), 1, "the result itself");
+}
+
+#[test]
+fn a_warm_restore_allocates_nothing() {
+    let mut sandbox = calls_sandbox();
+    let print = sandbox.typed_fn::<(u32,), ()>("print_lines").unwrap();
+    let snapshot = sandbox.snapshot().unwrap();
+    let mut turn = || {
+        print.call(&mut sandbox, (50,)).unwrap();
+        allocations(&mut || sandbox.restore(&snapshot).unwrap())
+    };
+    for _ in 0..3 {
+        turn();
+    }
+    assert_eq!((0..20).map(|_| turn()).sum::<usize>(), 0);
+}
+
+/// How many allocations of this thread something makes.
+fn allocations(action: &mut dyn FnMut()) -> usize {
+    let before = ALLOCATIONS.get();
+    action();
+    ALLOCATIONS.get() - before
 }

@@ -1,5 +1,5 @@
-//! What a guest finds in memory is what it wrote there, and what it may do with a page is what it was told: whatever
-//! was mapped where the page is now, before a restore too. The processor's translations, and those of a hypervisor that
+//! What a guest finds in memory is what it wrote there, and what it may do with a page is what it was granted, whatever was
+//! mapped at the page's address earlier, even before a restore. The processor's translations, and those of a hypervisor that
 //! keeps page tables of its own beside the guest's, follow what the host writes into the page tables.
 
 use ampoule::{CallError, FaultAccess, FaultKind, FaultTarget, Pool, Sandbox, Termination};
@@ -253,12 +253,12 @@ fn unmap(sandbox: &mut Sandbox, at: u64) {
     sandbox.call("unmap", (at, PAGES)).unwrap()
 }
 
-/// Of one sandbox, so that each tenant follows on the one before.
+/// A pool of one sandbox, so that each tenant follows the one before.
 fn pool() -> Pool {
     Pool::new(&memory_sandbox().snapshot().unwrap(), 1).unwrap()
 }
 
-/// The guest may not touch this address so.
+/// The guest must not access this address in this way.
 fn assert_page_fault(sandbox: &mut Sandbox, access: FaultAccess, at: u64, target: FaultTarget) {
     let touched = match access {
         FaultAccess::Read => sandbox.call::<u8>("probe_read", (at,)).map(drop),
@@ -277,7 +277,7 @@ fn assert_is_page_fault(touched: Result<(), CallError>, access: FaultAccess, at:
     }
 }
 
-/// Addresses that have no table in common but the upper two.
+/// Addresses that share no tables except the upper two.
 const X: u64 = 0x1_0000_0000;
 const Y: u64 = 0x2_0000_0000;
 

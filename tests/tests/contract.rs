@@ -1,7 +1,7 @@
 //! What operations cost, in counts: the table in `docs/specification.md`, row by row.
 //!
-//! Three sources must agree: the counters of the backend, a wrapper around the backend, and, where it has any, the kernel's
-//! own statistics.
+//! Three sources must agree: the counters of the backend, a wrapper around the backend, and the kernel's own statistics,
+//! where it has any.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -45,7 +45,7 @@ fn a_warm_call_leaves_the_guest_once_by_the_kernels_count_too() {
         empty.call(&mut bench.sandbox, ()).unwrap();
         bench.hypervisor.statistics().unwrap().since(&before).exits
     };
-    // Interrupts of the host come in between now and then.
+    // Interrupts of the host add some exits now and then.
     let least = (0..50).map(|_| exits(&mut bench)).min().unwrap();
     assert!(least.is_none_or(|exits| exits == 1), "{least:?}");
 }
@@ -134,8 +134,8 @@ fn a_restore_writes_back_no_more_pages_than_the_specification_says() {
 
 #[test]
 fn the_backends_and_the_wrappers_counts_include_the_start() {
-    let bench = Bench::new();
-    let (backend, wrapper) = (bench.sandbox.counters(), bench.hypervisor.counts());
+    let mut bench = Bench::new();
+    let (backend, wrapper) = (counters(&mut bench.sandbox), bench.hypervisor.counts());
     assert_eq!(backend.runs, wrapper.of_any([Method::Run, Method::Settle, Method::Abandon]));
     assert!(wrapper.of(Method::Run) > 1, "a guest makes system calls before it is ready");
     assert_eq!(wrapper.of(Method::CreateVcpu), 1);
@@ -297,16 +297,16 @@ fn pools() -> Vec<(&'static str, Cost)> {
     for _ in 0..3 {
         let mut taken = pool.take().unwrap();
         assert_eq!(taken.call::<u32>("increment", ()).unwrap(), 101);
-        let before = Sample::new(&bench.hypervisor, taken.counters());
+        let before = Sample::new(&bench.hypervisor, counters(&mut taken));
         drop(taken);
         let between = Sample::new(&bench.hypervisor, Counters::default());
-        let counters = pool.take().unwrap().counters();
-        let after = Sample { backend: counters, ..between };
+        let returned = counters(&mut pool.take().unwrap());
+        let after = Sample { backend: returned, ..between };
         rows.push(("return to a pool", after.cost_since(&before, bench.kernel_counts_ports)));
 
-        let before = Sample::new(&bench.hypervisor, counters);
-        let taken = pool.take().unwrap();
-        let after = Sample::new(&bench.hypervisor, taken.counters());
+        let before = Sample::new(&bench.hypervisor, returned);
+        let mut taken = pool.take().unwrap();
+        let after = Sample::new(&bench.hypervisor, counters(&mut taken));
         rows.push(("take from a pool", after.cost_since(&before, bench.kernel_counts_ports)));
     }
     rows
@@ -338,7 +338,7 @@ const FAR: u64 = 0x10_0000_0000;
 /// For `mmap`.
 const READ_WRITE: i32 = 3;
 
-/// One column after another of the table.
+/// The columns of the table, in order.
 const COLUMNS: [&str; 4] = ["exits", "runs without the guest", "vCPU ioctls", "VM ioctls"];
 
 #[derive(Clone, Copy, Debug)]
@@ -377,7 +377,7 @@ impl Cost {
 struct Bench {
     hypervisor: Arc<Counting<Arc<Kvm>>>,
     sandbox: Sandbox,
-    /// Whether the kernel's statistics tell accesses to I/O ports.
+    /// Whether the kernel's statistics report accesses to I/O ports.
     kernel_counts_ports: bool,
 }
 
@@ -397,18 +397,24 @@ impl Bench {
     /// What an operation of the sandbox costs.
     #[track_caller]
     fn measure(&mut self, operation: impl FnOnce(&mut Sandbox)) -> Cost {
-        let before = Sample::new(&self.hypervisor, self.sandbox.counters());
+        let before = Sample::new(&self.hypervisor, counters(&mut self.sandbox));
         operation(&mut self.sandbox);
-        let after = Sample::new(&self.hypervisor, self.sandbox.counters());
+        let after = Sample::new(&self.hypervisor, counters(&mut self.sandbox));
         after.cost_since(&before, self.kernel_counts_ports)
     }
 
     fn spawn(&self, snapshot: &Snapshot) -> (Sandbox, Cost) {
         let before = Sample::new(&self.hypervisor, Counters::default());
-        let spawned = calls_spawn(snapshot.builder()).build().unwrap();
-        let after = Sample::new(&self.hypervisor, spawned.counters());
+        let mut spawned = calls_spawn(snapshot.builder()).build().unwrap();
+        let after = Sample::new(&self.hypervisor, counters(&mut spawned));
         (spawned, after.cost_since(&before, self.kernel_counts_ports))
     }
+}
+
+/// The counters of the backend, as a sandbox reports them.
+fn counters(sandbox: &mut Sandbox) -> Counters {
+    let stats = sandbox.stats().expect("the hypervisor reports the written pages");
+    Counters { runs: stats.exits, ioctls: stats.ioctls }
 }
 
 /// All three sources at one moment.
@@ -476,7 +482,7 @@ fn table<const N: usize>(columns: [&str; N]) -> BTreeMap<&'static str, [&'static
     let mut lines = SPECIFICATION.lines().skip_while(|line| cells(line).is_none_or(|(_, rest)| rest != columns));
     assert!(lines.next().is_some(), "docs/specification.md has a table with the columns {columns:?}");
     let mut rows = BTreeMap::new();
-    // Behind the header, the line that ends it.
+    // After the header, the line that ends it.
     for (first, rest) in lines.skip(1).take_while(|line| line.starts_with('|')).map(|line| cells(line).expect(line)) {
         assert!(rows.insert(first, rest).is_none(), "`{first}` is there twice");
     }

@@ -1,6 +1,8 @@
 //! What an ordinary Rust program finds inside: `std` works, and nothing of the host is reachable.
 
-use ampoule::{CallError, ExceededLimit, Image, Limits, Output, Sandbox, Termination};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use ampoule::{CallError, EmbeddedImage, ExceededLimit, Image, Limits, Output, Sandbox, Termination};
 use ampoule_tests::{calls_builder, calls_functions, calls_sandbox, calls_spawn, hostile_image};
 
 #[test]
@@ -56,12 +58,31 @@ fn a_guest_is_called_as_its_file_is_and_does_not_learn_where_that_lies() {
     let directory = std::env::temp_dir().join(format!("ampoule-name-{}", std::process::id()));
     std::fs::create_dir_all(&directory).unwrap();
     let path = directory.join("calls.elf");
-    std::fs::write(&path, ampoule::include_guest!("calls")).unwrap();
+    std::fs::write(&path, ampoule::include_guest!("calls").bytes()).unwrap();
     let image = Image::from_file(&path).unwrap();
     std::fs::remove_dir_all(&directory).unwrap();
     let mut sandbox = calls_functions(Sandbox::builder(&image)).build().unwrap();
     assert_eq!(sandbox.call::<Vec<String>>("arguments", ()).unwrap(), ["calls.elf"]);
     assert_eq!(sandbox.call::<String>("executed_file", ()).unwrap(), "calls.elf");
+}
+
+#[test]
+fn an_embedded_guest_is_called_as_its_binary_is() {
+    let mut sandbox = calls_sandbox();
+    assert_eq!(sandbox.call::<Vec<String>>("arguments", ()).unwrap(), ["calls"]);
+    assert_eq!(sandbox.call::<String>("executed_file", ()).unwrap(), "calls");
+    let error = sandbox.call::<()>("no_such_function", ()).unwrap_err().to_string();
+    assert!(error.contains("`calls`"), "{error}");
+    let missing = Sandbox::builder(&ampoule_tests::calls_image()).build().unwrap_err().to_string();
+    assert!(missing.contains("`calls`"), "{missing}");
+}
+
+#[test]
+fn embedded_guests_of_all_kinds_fit_into_one_array() {
+    const GUESTS: [EmbeddedImage; 2] = [ampoule::include_guest!("calls"), ampoule::include_guest!("c-pie")];
+    for guest in GUESTS {
+        assert_eq!(Image::embedded(guest).unwrap().name(), guest.name());
+    }
 }
 
 #[test]
@@ -110,7 +131,8 @@ fn random_numbers_differ_between_sandboxes() {
     assert_ne!(seed(), seed());
 }
 
-/// What programs open that have no other source of random bytes: `getrandom` and everything on top of it in a static program.
+/// What programs open that have no other source of random bytes: `getrandom` and everything on top of it in a static
+/// program.
 #[test]
 fn random_devices_give_fresh_bytes() {
     let mut sandbox = calls_sandbox();
@@ -175,8 +197,8 @@ fn the_working_directory_can_be_looked_at_and_entered() {
     assert!(sandbox.call::<String>("enter", ("/tmp",)).is_err());
 }
 
-/// A program that makes its seed from the second and its process number makes another one in each sandbox. All that comes
-/// from one snapshot has one number, as C libraries remember it.
+/// A program that derives its seed from the second and its process number gets a different one in each sandbox. Everything
+/// that comes from one snapshot has the same number, because C libraries remember it.
 #[test]
 fn sandboxes_are_different_processes_and_stay_who_they_are() {
     let mut sandbox = calls_sandbox();
@@ -188,6 +210,20 @@ fn sandboxes_are_different_processes_and_stay_who_they_are() {
     assert_eq!(sandbox.call::<u32>("process_id", ()).unwrap(), id);
     let mut spawned = calls_spawn(snapshot.builder()).build().unwrap();
     assert_eq!(spawned.call::<u32>("process_id", ()).unwrap(), id);
+}
+
+#[test]
+fn the_vsyscalls_of_old_programs_work() {
+    let mut sandbox = calls_sandbox();
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64;
+    for _ in 0..2 {
+        let before = now();
+        let (time, of_day, cpu): (i64, i64, u32) = sandbox.call("vsyscalls", ()).unwrap();
+        let after = now();
+        assert!((before - 1..=after).contains(&time) && (before - 1..=after).contains(&of_day), "{time} {of_day}");
+        assert_ne!(cpu, u32::MAX);
+        sandbox.reset().unwrap();
+    }
 }
 
 #[test]

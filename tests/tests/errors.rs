@@ -44,7 +44,7 @@ fn a_wrong_result_type_is_named() {
     );
 }
 
-/// Other definitions than the guest's, behind the same names.
+/// Definitions that differ from the guest's, under the same names.
 mod other {
     use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-//! What a fault says of itself.
+//! What a fault reports.
 
 use ampoule::{Blame, CallError, Fault, FaultAccess, FaultKind, FaultTarget, Sandbox, Termination};
 use ampoule_tests::{calls_sandbox, hostile_sandbox};

@@ -53,7 +53,7 @@ fn pages_that_the_guest_wrote_are_put_back_whatever_a_child_does() {
     let mut sandbox = calls_sandbox();
     let first = increment(&mut sandbox);
     let snapshot = sandbox.snapshot().unwrap();
-    // So often that what has been noted is looked through, and given back in part.
+    // Often enough that the dirty pages are looked through, and some are given back.
     for _ in 0..4 {
         assert_eq!(increment(&mut sandbox), first + 1);
         let child = in_child(|| {
@@ -87,7 +87,7 @@ fn a_child_has_sandboxes_of_its_own() {
         assert_eq!(increment(&mut spawned), first + 1);
         spawned.restore(&snapshot).unwrap();
         assert_eq!(increment(&mut spawned), first + 1);
-        // Of the parent's, the child has a copy, and the snapshot holds for sandboxes of both.
+        // The child has its own copy of what the parent had, and takes snapshots of its own.
         let second = built.snapshot().unwrap();
         assert_eq!(increment(&mut calls_spawn(second.builder()).build().unwrap()), first + 1);
     });
@@ -188,9 +188,9 @@ fn with_notify(mut notify: impl FnMut(&InterruptHandle) + Send + 'static) -> San
 
 /// The wait status of a child process that runs `body` and exits with status 0 unless it panics.
 fn in_child(body: impl FnOnce()) -> libc::c_int {
-    // SAFETY: the child's only thread runs `body`, which uses nothing that another thread may have locked but for the C
-    // library's memory, which can be used in a child, and never returns into the test harness. It ends after two minutes at the
-    // latest.
+    // SAFETY: the child's only thread runs `body`, which uses nothing that another thread may have locked except the C
+    // library's allocator, which can be used in a child, and never returns into the test harness. It ends after two minutes
+    // at the latest.
     unsafe {
         let child = libc::fork();
         assert!(child >= 0);

@@ -11,10 +11,11 @@ use std::thread;
 use ampoule::Sandbox;
 use ampoule_tests::memory_builder;
 
-/// A call of the guest's on memory of this size costs at most so many: one for each of 64 pieces, and two for the span of many.
+/// A call of the guest's on memory of this size costs at most this many: one for each of 64 pieces, and two for the span of
+/// many.
 const MOST: u64 = 64 + 2;
 
-/// As many where each piece can lie partly in one of 96 extents of the snapshot.
+/// The same where each piece can lie partly in one of 96 extents of the snapshot.
 const MOST_OF_A_SNAPSHOT: u64 = 512;
 
 const ONE: u64 = 0x1_0000_0000;
@@ -94,8 +95,8 @@ fn calls_of(operation: impl FnOnce()) -> u64 {
     CALLS.get() - before
 }
 
-/// Does something on a thread whose calls are counted. It never ends, because the C library's last calls for a thread are made
-/// where no handler can run.
+/// Does something on a thread whose calls are counted. The thread never ends, because the C library makes its last calls for
+/// a thread where no handler can run.
 fn counting(what: impl FnOnce() + Send + 'static) {
     let (done, is_done) = mpsc::channel();
     // KVM is opened, once for the process, with all signals blocked.
@@ -114,7 +115,7 @@ fn counting(what: impl FnOnce() + Send + 'static) {
 
 /// From now on, the calls of this thread are counted.
 fn count_host_calls() {
-    // SAFETY: the handler is a function of the kind that the flags announce, and does what is allowed in a handler only.
+    // SAFETY: the handler is a function of the kind that the flags announce, and does only what is allowed in a handler.
     let installed = unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = make_and_count as *const () as usize;
@@ -136,7 +137,7 @@ fn count_host_calls() {
         answer(libc::SECCOMP_RET_TRAP),
     ];
     let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
-    // SAFETY: the program is as long as it says and lives during the calls, which concern this thread only.
+    // SAFETY: the program is as long as it says and lives during the calls, which concern only this thread.
     let results = unsafe {
         [
             libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0),
@@ -146,7 +147,7 @@ fn count_host_calls() {
     assert_eq!(results, [0, 0], "{}", io::Error::last_os_error());
 }
 
-/// Makes the call that the filter has held back, with the mark by which the filter lets it pass.
+/// Makes the call that the filter has held back, with the mark that makes the filter let it pass.
 extern "C" fn make_and_count(_: libc::c_int, _: *mut libc::siginfo_t, context: *mut libc::c_void) {
     CALLS.set(CALLS.get() + 1);
     // SAFETY: the kernel passes the interrupted registers, which nobody else touches during the handler.
@@ -155,7 +156,7 @@ extern "C" fn make_and_count(_: libc::c_int, _: *mut libc::siginfo_t, context: *
     let (number, at, len, how) =
         (register(libc::REG_RAX), register(libc::REG_RDI), register(libc::REG_RSI), register(libc::REG_RDX));
     let result: i64;
-    // SAFETY: it is the call that was to be made; neither `madvise` nor `mprotect` looks at the arguments behind its third.
+    // SAFETY: it is the call that was to be made; neither `madvise` nor `mprotect` looks at arguments beyond its third.
     unsafe {
         std::arch::asm!(
             "syscall",

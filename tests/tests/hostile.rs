@@ -1,4 +1,4 @@
-//! A guest that does its worst ends, with an error that says what it did; the host goes on.
+//! A guest that does its worst ends, with an error that says what it did; the host continues.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use ampoule::{
 };
 use ampoule_tests::{hostile_image, hostile_sandbox};
 
-/// How the guest ended in a call that it cannot have survived. The sandbox refuses calls then.
+/// How the guest ended in a call that it cannot have survived. After that the sandbox refuses calls.
 fn end<R>(sandbox: &mut Sandbox, result: Result<R, CallError>) -> Termination {
     let error = result.err().expect("the guest does not survive this");
     assert!(error.poisons(), "{error}");
@@ -188,6 +188,22 @@ fn a_stack_overflow_is_told_apart() {
 }
 
 #[test]
+fn a_frame_that_is_larger_than_the_stack_is_an_overflow_however_large_it_is() {
+    let mut sandbox = hostile_sandbox();
+    sandbox.call::<()>("use_a_frame", (7u64 << 20,)).unwrap();
+    for bytes in [8u64 << 20, 9 << 20, 16 << 20, 1 << 30, 1 << 40, 1 << 45] {
+        let result = sandbox.call::<()>("use_a_frame", (bytes,));
+        let kind = fault(end(&mut sandbox, result)).kind().clone();
+        assert!(matches!(kind, FaultKind::StackOverflow { .. }), "{bytes:#x}: {kind}");
+        sandbox.reset().unwrap();
+    }
+    let stack = sandbox.call::<u64>("address_of", ("stack",)).unwrap();
+    let result = sandbox.call::<()>("write", (stack - (16 << 20), 1u8));
+    let kind = fault(end(&mut sandbox, result)).kind().clone();
+    assert!(matches!(kind, FaultKind::PageFault { target: FaultTarget::Unmapped, .. }), "a stray pointer: {kind}");
+}
+
+#[test]
 fn nothing_of_the_hosts_pages_can_be_read_but_stubs_and_the_state_to_resume_with() {
     const HOST: u64 = 0x7f80_0000_0000;
     const READABLE: [u64; 5] = [HOST + 0x5000, HOST + 0x6000, HOST + 0x7000, HOST + 0x8000, HOST + 0x9000];
@@ -204,6 +220,42 @@ fn nothing_of_the_hosts_pages_can_be_read_but_stubs_and_the_state_to_resume_with
         assert!(result.unwrap_err().poisons(), "{page:#x} was written");
         sandbox.reset().unwrap();
     }
+}
+
+#[test]
+fn a_call_of_a_vsyscall_returns_to_the_guest_or_not_at_all() {
+    const TIME: u64 = 0xffff_ffff_ff60_0400;
+    let mut sandbox = hostile_sandbox();
+    sandbox.call::<()>("execute", (TIME,)).unwrap();
+    for address in [0x7f80_0000_0000, 0x7f80_0000_4000, 1 << 47, TIME, u64::MAX] {
+        let result = sandbox.call::<()>("jump", (TIME, Some(address)));
+        let kind = fault(end(&mut sandbox, result)).kind().clone();
+        assert_eq!(kind, FaultKind::SystemCallReturn { address });
+        sandbox.reset().unwrap();
+    }
+    let refused = |sandbox: &mut Sandbox, result: Result<(), CallError>, accessed: FaultAccess| {
+        let kind = fault(end(sandbox, result)).kind().clone();
+        let FaultKind::PageFault { access, target: FaultTarget::Host, .. } = kind else { panic!("{kind}") };
+        assert_eq!(access, accessed);
+        sandbox.reset().unwrap();
+    };
+    let result = sandbox.call::<()>("jump", (TIME, None::<u64>));
+    refused(&mut sandbox, result, FaultAccess::Execute);
+    for address in [TIME - 1, TIME + 1, TIME + 0x800, 0xffff_ffff_ff60_0000 - 0x1000] {
+        let result = sandbox.call::<()>("execute", (address,));
+        refused(&mut sandbox, result, FaultAccess::Execute);
+    }
+    let result = sandbox.call::<u8>("read", (TIME,)).map(drop);
+    refused(&mut sandbox, result, FaultAccess::Read);
+}
+
+#[test]
+fn a_vsyscall_is_counted_as_a_system_call() {
+    let mut sandbox = hostile_sandbox();
+    let call = Call::new("execute", (0xffff_ffff_ff60_0400_u64,)).limits(Limits::new().system_calls(0));
+    let result = sandbox.call_with::<(), _>(call);
+    let termination = end(&mut sandbox, result);
+    assert!(matches!(termination, Termination::LimitExceeded(ExceededLimit::SystemCalls(0))), "{termination}");
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! Interrupt handles that an application keeps although their sandboxes are gone. The only test of its process, whose mappings
-//! it looks through.
+//! Interrupt handles that an application keeps although their sandboxes are gone. The only test of its process, whose
+//! mappings it examines.
 
 use std::fs;
 
@@ -23,7 +23,7 @@ fn a_handle_does_not_keep_the_virtual_machine() {
     }
 }
 
-/// What the process has mapped of virtual processors. As long as it has one, the kernel keeps the whole virtual machine.
+/// The process's mappings of virtual processors. As long as it has one, the kernel keeps the whole virtual machine.
 fn mappings_of_processors() -> usize {
     fs::read_to_string("/proc/self/maps").unwrap().lines().filter(|mapping| mapping.contains("kvm-vcpu")).count()
 }

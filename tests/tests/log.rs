@@ -24,7 +24,7 @@ fn printed_lines_are_events_of_the_log() {
     silent.call::<()>("print", ("nobody hears this\n",)).unwrap();
     assert_eq!(lines.take(), []);
 
-    // However short its lines are, a guest cannot make more events than text, and the next call has its lines again.
+    // However short its lines are, a guest cannot flood the log, and the next call has its lines again.
     sandbox.call::<()>("print", ("\n".repeat(100_000),)).unwrap();
     let events = lines.take();
     assert_eq!(events[0].1, "three without an end");

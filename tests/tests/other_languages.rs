@@ -32,13 +32,13 @@ fn what_it_prints_arrives_by_system_calls_and_without() {
         let mut sandbox = sandbox(&image, |_| Ok("Monday".to_string()));
         sandbox.set_stdout(stdout);
         sandbox.set_stderr(stderr);
-        let exits = |sandbox: &Sandbox| sandbox.counters().runs;
-        let before = exits(&sandbox);
+        let exits = |sandbox: &mut Sandbox| sandbox.stats().unwrap().exits;
+        let before = exits(&mut sandbox);
         sandbox.call::<u32>("add", (40u32, 2u32)).unwrap();
-        assert_eq!((exits(&sandbox) - before, err.take_string()), (2, "adding\n".into()));
-        let before = exits(&sandbox);
+        assert_eq!((exits(&mut sandbox) - before, err.take_string()), (2, "adding\n".into()));
+        let before = exits(&mut sandbox);
         sandbox.call::<String>("greet", ("World",)).unwrap();
-        assert_eq!(exits(&sandbox) - before, 2, "the host call and the return");
+        assert_eq!(exits(&mut sandbox) - before, 2, "the host call and the return");
         assert_eq!(
             (out.take_string(), err.take_string()),
             ("asking for the day\ngreeting\n".into(), "there is one\n".into())

@@ -1,4 +1,4 @@
-//! What a guest prints arrives whole, once, and in the order in which it was printed, however the call ends.
+//! What a guest prints arrives complete, once, and in the order in which it was printed, however the call ends.
 
 use std::io::Write;
 use std::sync::{Arc, Mutex};
@@ -105,7 +105,7 @@ fn text_before_the_guests_end_arrives_and_the_end_is_told_for_what_it_is() {
     let (mut sandbox, both) = sandbox();
     let mut ends_in = |end: &str| {
         let error = sandbox.call::<()>("print_and_end", (end,)).unwrap_err();
-        // Where the standard library aborts, it has a line to say of its own.
+        // Where the standard library aborts, it prints a line of its own.
         let said = if end == "second panic" { "thread caused non-unwinding panic. aborting.\n" } else { "" };
         assert_eq!(both.text(), format!("{TEXT}{said}"), "{end}: {error}");
         sandbox.reset().unwrap();
@@ -252,7 +252,7 @@ fn spawned_sandboxes_print_their_own_text_only() {
         let (stdout, out) = Output::capture(1 << 20);
         let mut sibling = calls_spawn(snapshot.builder()).stdout(stdout).build().unwrap();
         sibling.call::<()>("print_lines", (1u32,)).unwrap();
-        // The guest gathers a line that has no end in its own memory, which is in the snapshot.
+        // The guest holds the start of a line in its own memory, which is in the snapshot.
         assert_eq!(out.take_string(), "and no endline 0 of standard output\n");
     }
     original.restore(&snapshot).unwrap();

@@ -1,4 +1,4 @@
-//! Pools in tasks of Tokio: whenever a future is dropped, the pool is whole afterwards, and nobody else notices.
+//! Pools in Tokio tasks: whenever a future is dropped, the pool is complete afterwards, and nobody else notices.
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -34,7 +34,7 @@ fn is_killed<R>(result: &Result<R, CallError>) -> bool {
     matches!(result, Err(CallError::Terminated { cause: Termination::Killed, .. }))
 }
 
-/// Takes all sandboxes at once and looks whether they are as the snapshot was.
+/// Takes all sandboxes at once and checks that they are as the snapshot was.
 fn assert_whole(pool: &Pool) {
     let mut sandboxes: Vec<_> = (0..pool.stats().size).map(|_| pool.take().unwrap()).collect();
     for sandbox in &mut sandboxes {

@@ -1,4 +1,5 @@
-//! What users of such a library build upon without being told: extremes, many at once, and sandboxes within sandboxes.
+//! What users of such a library rely on without a documented promise: extremes, many at once, and sandboxes within
+//! sandboxes.
 
 use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
@@ -43,7 +44,7 @@ fn both_ends_of_every_range_work_and_what_is_beyond_them_is_refused_with_the_ran
     for (name, set, least, most) in settings {
         for bytes in [least, most] {
             let mut sandbox = match set(Sandbox::builder(&hostile_image()), bytes).build() {
-                // A C library of its own makes this guest larger than the smallest one may be.
+                // Its own C library makes this guest larger than the smallest memory limit.
                 Err(BuildError::Load(LoadError::MemoryLimit { limit, .. })) if limit == 1 << 20 => continue,
                 built => built.unwrap(),
             };
@@ -195,7 +196,7 @@ enum Given {
     Mixed(String, Option<u64>),
 }
 
-/// What its result is asked for as.
+/// The type that its result is requested as.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Wanted {
     Nothing,
@@ -206,7 +207,7 @@ enum Wanted {
 }
 
 impl Given {
-    /// The call's result, as what would have to be given to get it from a function that gives it back.
+    /// The call's result, as the argument that would give it in a function that returns its argument.
     fn call(&self, sandbox: &mut Sandbox, name: &str, wanted: Wanted) -> Result<Given, CallError> {
         match self.clone() {
             Given::Nothing => ask(sandbox, name, (), wanted),

@@ -21,7 +21,7 @@ fn state_goes_back_to_what_it_was_after_the_start() {
     }
 }
 
-/// A guest that has denied itself its memory could not load its registers itself.
+/// A guest that has denied itself access to its memory could not load its registers itself.
 #[test]
 fn where_guests_can_use_protection_keys_the_hypervisor_restores_the_registers() {
     let kvm = Kvm::shared().expect("these tests need KVM");
@@ -40,7 +40,7 @@ fn where_guests_can_use_protection_keys_the_hypervisor_restores_the_registers() 
     assert_eq!(spawned.call::<u32>("increment", ()).unwrap(), 101);
 }
 
-/// KVM, said to be able to do other things than it is.
+/// KVM, with capabilities that it does not have.
 struct With {
     capabilities: Capabilities,
     kvm: Arc<Kvm>,

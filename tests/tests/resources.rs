@@ -1,8 +1,8 @@
-//! What a sandbox costs, counted; and what happens where the hypervisor fails.
+//! What a sandbox costs, in counts; and what happens where the hypervisor fails.
 
 use std::sync::Arc;
 
-use ampoule::{BuildError, CallError, Counters, Sandbox, SnapshotError, Termination};
+use ampoule::{BuildError, CallError, Sandbox, SnapshotError, Termination};
 use ampoule_tests::{calls_builder, calls_sandbox, hostile_image, tenant_sandbox, tenant_spawn};
 use ampoule_vmm::Hypervisor;
 use ampoule_vmm::inject::FailAt;
@@ -10,10 +10,10 @@ use ampoule_vmm::kvm::Kvm;
 
 /// How often `call` ran the guest, and how many other calls concerned the vCPU.
 fn cost(sandbox: &mut Sandbox, call: impl FnOnce(&mut Sandbox)) -> (u64, u64) {
-    let Counters { runs, ioctls, .. } = sandbox.counters();
+    let before = sandbox.stats().unwrap();
     call(sandbox);
-    let after = sandbox.counters();
-    (after.runs - runs, after.ioctls - ioctls)
+    let after = sandbox.stats().unwrap();
+    (after.exits - before.exits, after.ioctls - before.ioctls)
 }
 
 #[test]

@@ -168,7 +168,7 @@ fn a_killed_sandbox_goes_back_to_a_snapshot_and_not_only_to_its_start() {
         sandbox.restore(&snapshot).unwrap();
         assert_eq!(increment(&mut sandbox), first + 1);
         sandbox.restore(&snapshot).unwrap();
-        // The snapshot is not of what the kill left.
+        // The snapshot is not of the state that the kill left.
         assert_eq!(increment(&mut spawn(&snapshot)), first + 1);
     }
 }

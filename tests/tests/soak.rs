@@ -1,5 +1,5 @@
-//! Sandboxes on several threads go at random through calls, kills, deadlines, faults, resets and drops, and move between
-//! the threads; every one of them ends as it must. The only test of its process, whose resources it counts.
+//! Sandboxes on several threads go at random through calls, kills, deadlines, faults, resets and drops, and move between the
+//! threads; every one of them ends as it must. The only test of its process, whose resources it counts.
 //!
 //! It runs for ten seconds, or for `AMPOULE_SOAK_SECONDS`; `just soak` runs it for five minutes. The seed is printed, and
 //! `AMPOULE_SOAK_SEED` repeats it (the threads' timing is not repeated).
@@ -31,14 +31,15 @@ fn every_sandbox_ends_as_it_must() {
     assert!(after.memory <= before.memory + (64 << 20), "memory leaks");
 }
 
-/// The thread that watches time limits begins with the first of them and stays. On a slow machine that is not in the first second.
+/// The thread that watches time limits starts with the first of them and stays. On a slow machine the workers may not set
+/// one within the first second.
 fn start_the_watchdog() {
     let mut sandbox = calls_builder().build().expect("these tests need KVM");
     let limits = Limits::new().deadline(Duration::from_secs(60));
     sandbox.call_with::<(), _>(Call::new("empty", ()).limits(limits)).unwrap();
 }
 
-/// Lets workers and a killer loose for so long.
+/// Runs workers and a killer for this long.
 fn run(time: Duration, seed: u64) -> Counts {
     let counts = Counts::default();
     let shelf = Mutex::new(Vec::new());
@@ -132,7 +133,7 @@ impl Worker<'_> {
         }
     }
 
-    /// Good calls succeed, spinning ones are killed or run into their limit.
+    /// Good calls succeed, spinning ones are killed or reach their limit.
     fn use_calls(&mut self, sandbox: &mut Sandbox) {
         self.count(&self.counts.calls);
         match self.random.below(7) {
@@ -213,7 +214,7 @@ struct Resources {
 }
 
 impl Resources {
-    /// A thread that has been joined may be on its way out of the process still.
+    /// A thread that has been joined may still be on its way out of the process.
     fn once_threads_are_gone() -> Self {
         let mut last = Self::now();
         for _ in 0..100 {
@@ -260,5 +261,5 @@ fn variable(name: &str) -> Option<u64> {
 /// More than there are processors, so that they get in each other's way.
 const WORKERS: u64 = 4;
 
-/// Sandboxes that wait to be taken, at the most.
+/// The most sandboxes that wait to be taken.
 const SHELF: usize = 32;

@@ -1,4 +1,4 @@
-//! Operations that reach their goal without the kernel.
+//! Operations that succeed without the kernel.
 
 use std::{io, thread};
 
@@ -16,7 +16,7 @@ fn a_warm_restore_makes_no_system_call() {
     let restored = thread::scope(|scope| {
         let restorer = scope.spawn(|| {
             refuse_system_calls();
-            // SAFETY: the call has no effect but its result, and none at all where it is refused.
+            // SAFETY: the call has no effect except its result, and none at all where it is refused.
             let probe = unsafe { libc::syscall(libc::SYS_getppid) };
             assert_eq!(probe, -1, "the filter is in force");
             sandbox.restore(&snapshot)
@@ -27,7 +27,7 @@ fn a_warm_restore_makes_no_system_call() {
     assert_eq!(sandbox.call::<u32>("increment", ()).unwrap(), 101);
 }
 
-/// From now on, every system call of this thread fails with `EPERM`, but for those with which a thread ends.
+/// From now on, every system call of this thread fails with `EPERM`, except those with which a thread ends.
 fn refuse_system_calls() {
     let of_the_end = [libc::SYS_exit, libc::SYS_futex, libc::SYS_madvise, libc::SYS_munmap, libc::SYS_sigaltstack];
     let allowed = [&of_the_end[..], &[libc::SYS_rt_sigprocmask]].concat();
@@ -43,7 +43,7 @@ fn refuse_system_calls() {
     filter.push(statement((answer | libc::BPF_K) as u16, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32, 0));
     filter.push(statement((answer | libc::BPF_K) as u16, libc::SECCOMP_RET_ALLOW, 0));
     let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
-    // SAFETY: the program is as long as it says and lives during the calls, which concern this thread only.
+    // SAFETY: the program is as long as it says and lives during the calls, which concern only this thread.
     let results = unsafe {
         [
             libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0),

@@ -1,4 +1,5 @@
-//! Structures and numbers of the ABI; `docs/abi.md` explains them.
+//! Structures and numbers of the ABI, which the [guest ABI](https://github.com/ampoule-rs/ampoule/blob/main/docs/abi.md)
+//! explains.
 
 mod message;
 mod output;

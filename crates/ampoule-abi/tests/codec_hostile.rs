@@ -117,7 +117,7 @@ fn plausible_bytes() -> impl Strategy<Value = Vec<u8>> {
 
 fn harmless<T: DeserializeOwned>(bytes: &[u8]) -> Result<(), TestCaseError> {
     let (_, allocated) = decode_counting::<T>(bytes);
-    // A tree node has room for 11 entries, and a table that grows is allocated anew: 32 elements' room for each byte.
+    // A tree node has room for 11 entries, and a table that grows is reallocated: 32 elements' room for each byte.
     let bound = 32 * bytes.len() * size_of::<T>() + LONGEST_MESSAGE;
     prop_assert!(allocated <= bound, "{} bytes for {}", allocated, bytes.len());
     Ok(())

@@ -3,8 +3,8 @@ use std::path::{Path, PathBuf};
 
 use crate::BuildError;
 
-/// An image that was built and is ready to be embedded.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// An image that is ready to be embedded.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Artifact {
     name: String,
     path: PathBuf,
@@ -25,7 +25,7 @@ impl Artifact {
         Ok(Self { name: name.to_owned(), path })
     }
 
-    /// Name of the binary, by which `ampoule::include_guest!` finds it.
+    /// The guest's name, that of its binary, by which `ampoule::include_guest!` finds it.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
@@ -35,11 +35,6 @@ impl Artifact {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
-    }
-
-    /// The line that makes cargo set the variable that `ampoule::include_guest!` reads.
-    pub(crate) fn directive(&self) -> String {
-        format!("cargo:rustc-env=AMPOULE_GUEST_{}={}", self.name, self.path.display())
     }
 }
 

@@ -31,6 +31,7 @@ pub(crate) struct Package {
 
 #[derive(Debug, Deserialize)]
 struct Dependency {
+    name: String,
     path: Option<PathBuf>,
 }
 
@@ -39,13 +40,16 @@ struct Dependency {
 struct Target {
     name: String,
     kind: Vec<String>,
+    /// The features without which a binary is not built; the messages of a build do not have them.
+    #[serde(default, rename = "required-features")]
+    required_features: Vec<String>,
 }
 
 impl Workspace {
     pub(crate) fn load(script: &BuildScript, guest: &Guest, manifest: &Path) -> Result<Self, BuildError> {
         let mut command = command(script, guest, "metadata", manifest);
         command.args(["--no-deps", "--format-version", "1"]);
-        let output = command.stderr(Stdio::inherit()).output().map_err(|source| cannot_run(script, source))?;
+        let output = command.stderr(Stdio::inherit()).output().map_err(|reason| cannot_run(script, reason))?;
         if !output.status.success() {
             return Err(BuildError::Cargo { manifest: manifest.to_owned(), status: output.status });
         }
@@ -68,6 +72,17 @@ impl Package {
         self.targets.iter().filter(|target| target.is_bin()).map(|target| target.name.as_str())
     }
 
+    /// Whether this binary is built only with features that it names.
+    pub(crate) fn requires_features(&self, bin: &str) -> bool {
+        let mut bins = self.targets.iter().filter(|target| target.is_bin());
+        bins.any(|target| target.name == bin && !target.required_features.is_empty())
+    }
+
+    /// Whether the package itself depends on the guest library.
+    pub(crate) fn depends_on_guest_library(&self) -> bool {
+        self.dependencies.iter().any(|dependency| dependency.name == GUEST_LIBRARY)
+    }
+
     /// Directories of the direct dependencies that have a path.
     pub(crate) fn path_dependencies(&self) -> impl Iterator<Item = &Path> {
         self.dependencies.iter().filter_map(|dependency| dependency.path.as_deref())
@@ -77,6 +92,12 @@ impl Package {
 impl Target {
     fn is_bin(&self) -> bool {
         self.kind.iter().any(|kind| kind == "bin")
+    }
+
+    /// Whether this is the library that makes a program a guest. Cargo has shown a hyphen in the name of a library as it is,
+    /// and as the underscore by which code calls it.
+    fn is_guest_library(&self) -> bool {
+        self.name.replace('_', "-") == GUEST_LIBRARY && self.kind.iter().any(|kind| kind == "lib")
     }
 }
 
@@ -102,3 +123,6 @@ fn cannot_run(script: &BuildScript, reason: std::io::Error) -> BuildError {
 fn directory_of(manifest: &Path) -> &Path {
     manifest.parent().unwrap_or(manifest)
 }
+
+/// The package without which no program has functions that a host can call.
+const GUEST_LIBRARY: &str = "ampoule-guest";

@@ -65,6 +65,58 @@ pub enum BuildError {
         package: String,
     },
 
+    /// The guest was built, but without the crate that makes functions of a guest callable.
+    #[error(
+        "`ampoule-guest` is not among the dependencies of the guest, so that no host can call it; \
+         add it with `cargo add ampoule-guest --manifest-path '{}'`",
+        manifest.display()
+    )]
+    NoGuestLibrary {
+        /// Manifest of the guest.
+        manifest: PathBuf,
+    },
+
+    /// Two guests of one build script have the same name.
+    #[error(
+        "this build script has two guests called `{name}`; rename a binary, or choose with `Guest::bin` which ones are built"
+    )]
+    NameTaken {
+        /// The name.
+        name: String,
+    },
+
+    /// The name given to [`prebuilt`](crate::prebuilt) cannot be that of a file and of an environment variable.
+    #[error("{name:?} cannot be a guest's name; give it one without `/`, `\\`, `=`, backticks and control characters")]
+    InvalidName {
+        /// The name.
+        name: String,
+    },
+
+    /// A prebuilt image is missing or cannot be read.
+    #[error(
+        "cannot read the prebuilt image `{}` ({reason}); place it there under the name of its binary, or correct what says \
+         where it is: the build script, or the environment variable `AMPOULE_PREBUILT_GUESTS`",
+        path.display()
+    )]
+    Prebuilt {
+        /// Where the image should be.
+        path: PathBuf,
+        /// What the operating system said.
+        reason: io::Error,
+    },
+
+    /// There is neither a package to build nor an image to take instead.
+    #[error(
+        "there is no guest package at `{}`, and no prebuilt image in `{}`; a package that is published needs one of the two",
+        manifest.display(), dir.display()
+    )]
+    NothingPrebuilt {
+        /// The manifest of the package that could be built.
+        manifest: PathBuf,
+        /// The directory given to [`Guest::or_prebuilt`](crate::Guest::or_prebuilt).
+        dir: PathBuf,
+    },
+
     /// Neither musl nor glibc's static library is installed.
     #[error(
         "there is no C library to link a guest with ({glibc}). Install one of these:\n\
@@ -79,10 +131,15 @@ pub enum BuildError {
 
     /// The guest, or a crate it depends on, does not compile or link. The messages of the compiler were written to the
     /// standard error stream.
-    #[error("the guest package `{package}` does not compile; the compiler's messages are above")]
+    #[error(
+        "the guest package `{package}` does not compile; the compiler's messages are above{}",
+        if *lacks_guest_library { "; its `Cargo.toml` lacks `ampoule-guest`, which `cargo add ampoule-guest` adds" } else { "" }
+    )]
     Compile {
         /// Name of the package.
         package: String,
+        /// Whether `ampoule-guest` is missing among the package's own dependencies.
+        lacks_guest_library: bool,
     },
 
     /// Cargo gave up before it compiled anything, because of a manifest, a lock file or a feature that does not exist, for
@@ -122,7 +179,7 @@ pub enum BuildError {
         reason: io::Error,
     },
 
-    /// The image could not be written to the host's output directory.
+    /// The image could not be written to the host's output directory, or to the one that the user names.
     #[error("cannot write `{}`: {reason}", path.display())]
     Write {
         /// The file or directory.

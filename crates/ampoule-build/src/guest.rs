@@ -2,11 +2,13 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process;
+use std::time::Instant;
 
+use crate::announced::announce;
 use crate::cargo::{self, Package, Workspace};
 use crate::inputs::Inputs;
-use crate::script::BuildScript;
-use crate::{Artifact, BuildError, target};
+use crate::script::{BuildScript, PREBUILT_GUESTS, SAVE_GUESTS};
+use crate::{Artifact, BuildError, prebuilt, progress, target};
 
 /// Names the package of a guest. A relative `path` is relative to the directory of the host's package.
 ///
@@ -24,6 +26,7 @@ pub fn guest(path: impl AsRef<Path>) -> Guest {
         env: Vec::new(),
         locked: false,
         offline: false,
+        or_prebuilt: None,
     }
 }
 
@@ -36,7 +39,7 @@ pub fn guest(path: impl AsRef<Path>) -> Guest {
 ///     .profile("plugin")
 ///     .build();
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Clone, Debug)]
 #[must_use = "a guest is built by `build` or `try_build`"]
 pub struct Guest {
     path: PathBuf,
@@ -48,6 +51,7 @@ pub struct Guest {
     pub(crate) env: Vec<(OsString, OsString)>,
     pub(crate) locked: bool,
     pub(crate) offline: bool,
+    or_prebuilt: Option<PathBuf>,
 }
 
 impl Guest {
@@ -101,15 +105,22 @@ impl Guest {
         self
     }
 
+    /// Takes the images that are in a directory where the guest's package is missing, as it is in a host that was published
+    /// with built guests. Each image is a file with the name of its binary; all are taken, unless [`bin`](Self::bin) names
+    /// some. A relative `dir` is relative to the directory of the host's package.
+    ///
+    /// Where the guest's package is there, it is built, and the images are not looked at.
+    pub fn or_prebuilt(mut self, dir: impl AsRef<Path>) -> Self {
+        self.or_prebuilt = Some(dir.as_ref().to_owned());
+        self
+    }
+
     /// Builds the guest, and ends the build script with a message if that fails.
     ///
     /// Everything that cargo needs to know is printed to standard output: for each binary the variable that
     /// `ampoule::include_guest!` reads, and the files whose change calls for another build.
     pub fn build(self) {
-        if let Err(error) = self.try_build() {
-            eprintln!("error: {error}");
-            process::exit(1);
-        }
+        end_on_error(self.try_build());
     }
 
     /// Builds the guest like [`build`](Self::build), but returns what was built or why it was not.
@@ -120,18 +131,22 @@ impl Guest {
     pub fn try_build(self) -> Result<Vec<Artifact>, BuildError> {
         let mut inputs = Inputs::default();
         let result = BuildScript::from_env().and_then(|script| self.build_in(&script, &mut inputs));
-        for directive in inputs.directives() {
-            println!("{directive}");
+        inputs.announce();
+        for variable in [PREBUILT_GUESTS, SAVE_GUESTS] {
+            println!("cargo:rerun-if-env-changed={variable}");
         }
-        for artifact in result.iter().flatten() {
-            println!("{}", artifact.directive());
-        }
-        result
+        result.and_then(|artifacts| announce(&artifacts).map(|()| artifacts))
     }
 
     /// `inputs` is complete enough to notice that a failure was mended, even when this fails.
     fn build_in(&self, script: &BuildScript, inputs: &mut Inputs) -> Result<Vec<Artifact>, BuildError> {
-        let manifest = self.manifest(script)?;
+        let manifest = match (self.manifest(script), &self.or_prebuilt) {
+            (Ok(manifest), _) => manifest,
+            (Err(BuildError::GuestNotFound { manifest, .. }), Some(dir)) => {
+                return self.take_prebuilt(script, manifest, script.package_dir.join(dir), inputs);
+            }
+            (Err(error), _) => return Err(error),
+        };
         inputs.add(&manifest);
 
         let workspace = Workspace::load(script, self, &manifest)?;
@@ -140,23 +155,64 @@ impl Guest {
         if script.docs_rs {
             return bins.into_iter().map(|bin| Artifact::write(bin, &[], &script.out_dir)).collect();
         }
+        if let Some(dir) = &script.prebuilt_guests {
+            let is_wanted =
+                |bin: &&str| !self.bins.is_empty() || !package.requires_features(bin) || dir.join(bin).exists();
+            return prebuilt::take(script, bins.into_iter().filter(is_wanted), dir, inputs);
+        }
+        self.compile(script, &workspace, package, inputs)
+    }
 
+    fn compile(
+        &self,
+        script: &BuildScript,
+        workspace: &Workspace,
+        package: &Package,
+        inputs: &mut Inputs,
+    ) -> Result<Vec<Artifact>, BuildError> {
         let target = target::choose(script)?;
+        progress::began(&package.name, &format!("target `{target}`, profile `{}`", self.profile));
+        let start = Instant::now();
         let build = cargo::build(script, self, package, target)
             .inspect_err(|_| inputs.add_unbuilt(package, &script.out_dir))?;
+        progress::ended(&package.name, start.elapsed());
+
+        inputs.add_build(&build, workspace, package, &script.out_dir)?;
         if build.images.is_empty() {
             return Err(BuildError::MissingFeatures { package: package.name.clone() });
         }
-        inputs.add_build(&build, &workspace, package, &script.out_dir)?;
+        if !build.has_guest_library {
+            return Err(BuildError::NoGuestLibrary { manifest: package.manifest_path.clone() });
+        }
         build
             .images
             .iter()
             .map(|image| {
                 let bytes =
                     fs::read(&image.path).map_err(|reason| BuildError::Read { path: image.path.clone(), reason })?;
+                if let Some(dir) = &script.save_guests {
+                    inputs.add(&prebuilt::save(&image.bin, &bytes, dir)?);
+                }
                 Artifact::write(&image.bin, &bytes, &script.out_dir)
             })
             .collect()
+    }
+
+    /// Takes the images whose names are in `dir`, since there is no package.
+    fn take_prebuilt(
+        &self,
+        script: &BuildScript,
+        manifest: PathBuf,
+        dir: PathBuf,
+        inputs: &mut Inputs,
+    ) -> Result<Vec<Artifact>, BuildError> {
+        inputs.add(&dir);
+        let bins = if self.bins.is_empty() { prebuilt::names_in(&dir) } else { self.bins.clone() };
+        if bins.is_empty() {
+            return Err(BuildError::NothingPrebuilt { manifest, dir });
+        }
+        let dir = script.prebuilt_guests.as_ref().unwrap_or(&dir);
+        prebuilt::take(script, bins.iter().map(String::as_str), dir, inputs)
     }
 
     fn manifest(&self, script: &BuildScript) -> Result<PathBuf, BuildError> {
@@ -177,6 +233,14 @@ impl Guest {
             });
         }
         Ok(if self.bins.is_empty() { available } else { self.bins.iter().map(String::as_str).collect() })
+    }
+}
+
+/// Ends the build script with a message where a guest is missing.
+pub(crate) fn end_on_error<T>(result: Result<T, BuildError>) {
+    if let Err(error) = result {
+        eprintln!("error: {error}");
+        process::exit(1);
     }
 }
 

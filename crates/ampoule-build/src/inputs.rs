@@ -49,6 +49,13 @@ impl Inputs {
         }
     }
 
+    /// Prints to cargo what calls for another build.
+    pub(crate) fn announce(&self) {
+        for directive in self.directives() {
+            println!("{directive}");
+        }
+    }
+
     /// The lines by which cargo learns of the inputs.
     pub(crate) fn directives(&self) -> impl Iterator<Item = String> {
         self.paths.iter().map(|path| format!("cargo:rerun-if-changed={}", path.display()))

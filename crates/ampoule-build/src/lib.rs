@@ -30,6 +30,25 @@
 //! A build script cannot see that cargo was started with `--locked` or `--offline`; see [`Guest::locked`] and
 //! [`Guest::offline`].
 //!
+//! # What a user sees
+//!
+//! Cargo shows nothing of a build script that runs, so the first build of a guest may look like a pause. With `cargo build
+//! -vv` cargo shows the messages of the guest's build as they come, and how long it took. A build of ten seconds or more is
+//! mentioned in a warning when it has ended; cargo repeats that warning until the build script runs again. Where a build
+//! fails, all messages are shown.
+//!
+//! # Guests that are built already
+//!
+//! - [`prebuilt`] embeds a file: the image of a guest in another language, or one that another program builds.
+//! - [`Guest::or_prebuilt`] is for hosts that are published with the images of their guests. Where the guest's package is
+//!   missing, its images are taken instead.
+//! - The environment variable `AMPOULE_PREBUILT_GUESTS` is for those who build a host that they have not written: it names a
+//!   directory with an image for each binary; no guest is built then. [`prebuilt`] does not look at it.
+//!
+//! `AMPOULE_SAVE_GUESTS` names a directory that gets a copy of each image that is built. A relative path in either variable is
+//! relative to the directory of the host's package. How to publish a host with its guests, as sources or as images, is
+//! described in [`docs/shipping.md`](https://github.com/ampoule-rs/ampoule/blob/main/docs/shipping.md).
+//!
 //! # When it is built again
 //!
 //! When a source file of the guest or of one of its path dependencies changes, a file that they include or that their
@@ -39,11 +58,14 @@
 //! Guests are built under `cargo check`, `cargo clippy` and `cargo doc` too, since the host does not compile without an
 //! image. On docs.rs (where the environment variable `DOCS_RS` is set) nothing is built, and the images are empty files.
 
+mod announced;
 mod artifact;
 mod cargo;
 mod error;
 mod guest;
 mod inputs;
+mod prebuilt;
+mod progress;
 mod script;
 mod target;
 
@@ -53,3 +75,4 @@ mod testing;
 pub use artifact::Artifact;
 pub use error::{BuildError, NoGlibc};
 pub use guest::{Guest, guest};
+pub use prebuilt::{Prebuilt, prebuilt};

@@ -6,7 +6,7 @@ use crate::BuildError;
 use crate::target::GLIBC;
 
 /// What cargo lets a build script know of itself and the host.
-#[derive(Debug, Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct BuildScript {
     /// Directory of the host's package.
     pub(crate) package_dir: PathBuf,
@@ -18,14 +18,22 @@ pub(crate) struct BuildScript {
     pub(crate) machine: String,
     /// The linker that cargo's configuration names for [`GLIBC`].
     pub(crate) glibc_linker: Option<OsString>,
+    /// The directory of images that are to be taken instead of built ones ([`PREBUILT_GUESTS`]).
+    pub(crate) prebuilt_guests: Option<PathBuf>,
+    /// The directory that gets a copy of the images that are built ([`SAVE_GUESTS`]).
+    pub(crate) save_guests: Option<PathBuf>,
     /// Whether this is a build of documentation on docs.rs.
     pub(crate) docs_rs: bool,
 }
 
 impl BuildScript {
     pub(crate) fn from_env() -> Result<Self, BuildError> {
+        let package_dir = PathBuf::from(variable("CARGO_MANIFEST_DIR")?);
+        let users_dir = |variable| env::var_os(variable).filter(|dir| !dir.is_empty()).map(|dir| package_dir.join(dir));
         Ok(Self {
-            package_dir: variable("CARGO_MANIFEST_DIR")?.into(),
+            prebuilt_guests: users_dir(PREBUILT_GUESTS),
+            save_guests: users_dir(SAVE_GUESTS),
+            package_dir,
             out_dir: variable("OUT_DIR")?.into(),
             cargo: variable("CARGO")?.into(),
             rustc: variable("RUSTC")?.into(),
@@ -51,5 +59,11 @@ fn glibc_linker() -> Option<OsString> {
 fn variable(variable: &'static str) -> Result<OsString, BuildError> {
     env::var_os(variable).ok_or(BuildError::NotABuildScript { variable })
 }
+
+/// The user's variable that replaces the build of guests by images that are there already.
+pub(crate) const PREBUILT_GUESTS: &str = "AMPOULE_PREBUILT_GUESTS";
+
+/// The user's variable by which the images that are built are kept for other builds.
+pub(crate) const SAVE_GUESTS: &str = "AMPOULE_SAVE_GUESTS";
 
 const GLIBC_LINKER_VARIABLE: &str = "CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_LINKER";

@@ -41,6 +41,8 @@ impl TestDir {
             cargo,
             machine: GLIBC.to_owned(),
             glibc_linker: None,
+            prebuilt_guests: None,
+            save_guests: None,
             docs_rs: false,
         }
     }

@@ -31,6 +31,60 @@ fn a_host_embeds_several_guests() {
     project.guest("first", "first", "fn main() { println!(\"MARK 1.\") }");
     project.guest("second", "second", "fn main() { println!(\"MARK 2.\") }");
     assert_eq!(success(&project.cargo("host", "run")), "first: 1\nsecond: 2\n");
+
+    let main = "fn main() { println!(\"{}\", env!(\"AMPOULE_GUESTS\")) }";
+    project.write("host/src/main.rs", main);
+    assert_eq!(success(&project.cargo("host", "run")), "`first`, `second`\n");
+}
+
+#[test]
+fn two_guests_of_one_name_end_the_build() {
+    let project = Project::new("namesakes");
+    project.host(
+        "ampoule_build::prebuilt(\"guest\", \"a\").build(); ampoule_build::prebuilt(\"guest\", \"b\").build();",
+        &["guest"],
+    );
+    project.write("host/a", "");
+    project.write("host/b", "");
+    let refused = project.cargo("host", "check");
+    assert!(!refused.status.success());
+    assert!(stderr(&refused).contains("this build script has two guests called `guest`"), "{}", stderr(&refused));
+}
+
+#[test]
+fn a_host_embeds_an_image_that_exists() {
+    let project = Project::new("existing");
+    project.host("ampoule_build::prebuilt(\"filter\", \"images/filter.elf\").build();", &["filter"]);
+    project.write("host/images/filter.elf", "MARK first.");
+    assert_eq!(success(&project.cargo("host", "run")), "filter: first\n");
+    project.write("host/images/filter.elf", "MARK second.");
+    assert_eq!(success(&project.cargo("host", "run")), "filter: second\n");
+}
+
+#[test]
+fn who_builds_a_host_can_hand_in_the_images() {
+    let project = Project::new("handed-in");
+    project.host("ampoule_build::guest(\"../guest\").build();", &["guest"]);
+    project.guest("guest", "guest", "fn main() { println!(\"MARK built.\") }");
+    project.write("images/guest", "MARK handed in.");
+    let mut cargo = project.command("host", "run");
+    cargo.env("AMPOULE_PREBUILT_GUESTS", project.path("images"));
+    assert_eq!(success(&cargo.output().unwrap()), "guest: handed in\n");
+    assert_eq!(success(&project.cargo("host", "run")), "guest: built\n");
+}
+
+#[test]
+fn a_user_who_wants_to_sees_that_a_guest_is_built_and_how_long_it_took() {
+    let project = Project::new("visible");
+    project.host("ampoule_build::guest(\"../guest\").build();", &["guest"]);
+    project.guest("guest", "guest", "fn main() {}");
+    let shown = project.cargo("host", "check -vv");
+    success(&shown);
+    let shown = stderr(&shown);
+    let [began, compiling, ended] =
+        ["building the guest package `guest`", "Compiling guest v0.1.0", "built the guest package"]
+            .map(|text| shown.find(text).unwrap_or_else(|| panic!("no `{text}` in {shown}")));
+    assert!(began < compiling && compiling < ended, "{shown}");
 }
 
 #[test]
@@ -147,8 +201,15 @@ impl Project {
         self.write(&format!("{package}/src/main.rs"), main);
         self.write(
             &format!("{package}/Cargo.toml"),
-            &format!("{}[[bin]]\nname = \"{bin}\"\npath = \"src/main.rs\"\n", manifest(package)),
+            &format!(
+                "{}[[bin]]\nname = \"{bin}\"\npath = \"src/main.rs\"\n\
+                 [dependencies.ampoule-guest]\npath = \"../ampoule-guest\"\n",
+                manifest(package)
+            ),
         );
+        // It stands for the guest library: it has its name, and is built faster.
+        self.write("ampoule-guest/Cargo.toml", &manifest("ampoule-guest"));
+        self.write("ampoule-guest/src/lib.rs", "");
     }
 
     /// A host package of its own, named as the project, that prints for each of its guests what stands between `MARK ` and `.` in the image.
@@ -195,7 +256,13 @@ impl Project {
         let mut command = Command::new(env::var_os("CARGO").expect("tests are run by cargo"));
         command.args(arguments.split(' ')).arg("--offline").current_dir(self.path(package));
         command.arg("--target-dir").arg(target_dir());
-        for variable in ["CARGO_ENCODED_RUSTFLAGS", "RUSTFLAGS", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER"] {
+        for variable in [
+            "AMPOULE_PREBUILT_GUESTS",
+            "CARGO_ENCODED_RUSTFLAGS",
+            "RUSTFLAGS",
+            "RUSTC_WRAPPER",
+            "RUSTC_WORKSPACE_WRAPPER",
+        ] {
             command.env_remove(variable);
         }
         command

@@ -20,7 +20,7 @@ pub(crate) struct Canceller {
 }
 
 impl Canceller {
-    /// `delay` is how many rounds of a loop it lets pass.
+    /// `delay` is how many rounds of a loop it waits.
     pub(crate) fn new(guest: &Guest, delay: u64) -> Result<Canceller, Failure> {
         Ok(Canceller {
             interrupter: guest.vcpu.interrupter(),
@@ -31,7 +31,7 @@ impl Canceller {
         })
     }
 
-    /// Strikes while `run` is under way, or a little before or after. The request is left for the caller to clear.
+    /// Makes the request while `run` is under way, or a little before or after. Clearing it is left to the caller.
     pub(crate) fn strike_during<T>(&self, run: impl FnOnce(&AtomicBool) -> Result<T, Failure>) -> Result<T, Failure> {
         let result = thread::scope(|scope| {
             thread::Builder::new().spawn_scoped(scope, || self.strike())?;
@@ -41,7 +41,7 @@ impl Canceller {
         result
     }
 
-    /// The flag is set when the request has been made, the guest's word when the signal is on its way.
+    /// The flag is set once the request has been made, the guest's word once the signal is on its way.
     fn strike(&self) {
         for _ in 0..self.delay {
             std::hint::spin_loop();

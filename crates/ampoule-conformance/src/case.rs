@@ -9,7 +9,7 @@ use ampoule_vmm::Hypervisor;
 use crate::failure::Failure;
 use crate::suite::Part;
 
-/// Something that the upper layers rely on, and a procedure that finds out whether it is so.
+/// Something that the upper layers rely on, and a procedure that finds out whether it holds.
 #[derive(Copy, Clone)]
 #[non_exhaustive]
 pub struct Case {
@@ -30,7 +30,7 @@ impl Case {
     ///
     /// [`Failure`] says what the backend lacks or does otherwise.
     pub fn run(&self, hypervisor: &dyn Hypervisor) -> Result<(), Failure> {
-        // A panic leaves nothing behind but what the case itself has made.
+        // A panic affects only what the case itself has made.
         catch_unwind(AssertUnwindSafe(|| (self.procedure)(hypervisor)))
             .unwrap_or_else(|payload| Err(Failure::Panicked { message: message(payload.as_ref()) }))
     }

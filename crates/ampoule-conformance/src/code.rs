@@ -1,6 +1,7 @@
 //! Guest code, written in assembly and taken as bytes.
 
-/// Assembles lines (string literals) into position-independent bytes for a guest. Here they are data, never executed.
+/// Assembles lines (string literals) into position-independent bytes for a guest. In this process they are data, never
+/// executed.
 ///
 /// Labels are numbers below 90. `[0x400ff8]` is [`DOORBELL_POINTER`](crate::guest::DOORBELL_POINTER).
 macro_rules! assemble {

@@ -12,16 +12,16 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum Failure {
-    /// It does something else than what is relied on.
+    /// It does something other than what is relied on.
     #[error("{what}: expected {expected}, found {found} ({at})")]
     Differs {
-        /// What was looked at.
+        /// What was compared.
         what: String,
         /// What the upper layers rely on.
         expected: String,
-        /// What there was instead.
+        /// What was found instead.
         found: String,
-        /// The place in the suite that looked.
+        /// The place in the suite that compared.
         at: &'static Location<'static>,
     },
     /// It refused an operation that the case needs.
@@ -30,16 +30,16 @@ pub enum Failure {
     /// It, or the case, panicked.
     #[error("panicked: {message}")]
     Panicked {
-        /// What the panic said.
+        /// The panic's message.
         message: String,
     },
-    /// The host could not provide for the case. This says nothing about the backend.
+    /// The host has too few resources for the case. This says nothing about the backend.
     #[error("the host has no memory or thread for this case, run it where there is more: {0}")]
     Host(io::Error),
     /// The host could not revoke cached translations. This says nothing about the backend.
     #[error("the host could not revoke cached translations: {0}")]
     Revoke(RevokeError),
-    /// The case looked beyond its memory, which is a bug of the suite.
+    /// The case looked beyond its memory, which is a bug in the suite.
     #[error("the case looked beyond its memory; please report it: {0}")]
     OutOfRegion(OutOfRegion),
 }
@@ -88,7 +88,7 @@ pub(crate) fn expect<T: PartialEq<U> + Debug, U: Debug>(
     Err(differs(what, format!("{expected:x?}"), format!("{found:x?}")))
 }
 
-/// Makes sure of something that is no comparison; `found` explains what there was.
+/// Makes sure of a condition; `found` describes what was found.
 #[track_caller]
 pub(crate) fn require(
     what: impl Display,

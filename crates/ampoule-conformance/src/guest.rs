@@ -1,4 +1,4 @@
-//! A guest small enough to be written down in a few lines of assembly.
+//! A guest small enough to be written in a few lines of assembly.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ pub(crate) struct Guest {
     pub(crate) ram: Arc<Region>,
     pub(crate) vm: Box<dyn Vm>,
     pub(crate) vcpu: Box<dyn Vcpu>,
-    /// The pages of RAM that were told as written, and not forgotten.
+    /// The pages of RAM that were reported as written, and not forgotten.
     told: PageSet,
 }
 
@@ -31,7 +31,7 @@ impl Guest {
         Guest::with_spare_tables(hypervisor, code, AMPLE_TABLES)
     }
 
-    /// Like [`Guest::new`], with so many page tables beside those that it takes at once.
+    /// Like [`Guest::new`], with this many page tables in addition to those that it takes at once.
     pub(crate) fn with_spare_tables(hypervisor: &dyn Hypervisor, code: &[u8], spare: usize) -> Result<Guest, Failure> {
         let (system, mut tables) = System::new(OWN_TABLES + CODE_AND_STACK_TABLES + spare)?;
         let ram = Region::anonymous((DATA + DATA_PAGES) * PAGE_SIZE)?;
@@ -63,7 +63,7 @@ impl Guest {
         Ok(self.ram.write(0, code)?)
     }
 
-    /// Goes on at `rip` in ring 3, with all other registers as at the start.
+    /// Continues at `rip` in ring 3, with all other registers as at the start.
     pub(crate) fn restart(&mut self, rip: GuestVirt) -> Result<(), Failure> {
         let special = self.system.initial_special_regs(&self.capabilities, self.tables.root());
         self.vcpu.set_special_regs(&special)?;
@@ -106,7 +106,7 @@ impl Guest {
         self.tables.unmap(at, 1);
     }
 
-    /// Makes all edits of the page tables known.
+    /// Flushes all edits of the page tables.
     pub(crate) fn flush(&mut self) -> Result<(), Failure> {
         self.vm.flush_translations(SYSTEM_SLOT)?;
         self.tables.mark_flushed();
@@ -167,7 +167,7 @@ impl Guest {
         Ok((address, frame.error_code.expect("page faults have an error code")))
     }
 
-    /// Runs until some other exit than an `out`.
+    /// Runs until an exit other than an `out`.
     #[track_caller]
     pub(crate) fn expect_exit(&mut self, expected: &Exit<'_>) -> Result<(), Failure> {
         expect("the exit", self.vcpu.run()?, Expected(expected))
@@ -218,7 +218,7 @@ pub(crate) fn pages_on(at: GuestVirt, pages: usize) -> GuestVirt {
     GuestVirt(at.0 + (pages * PAGE_SIZE) as u64)
 }
 
-/// An [`Exit`] that has another lifetime than that it is compared with.
+/// An [`Exit`] whose lifetime differs from that of the one it is compared with.
 #[derive(Debug)]
 struct Expected<'a>(&'a Exit<'a>);
 
@@ -232,7 +232,7 @@ fn page_of_ram(page: usize) -> GuestPhys {
     GuestPhys(RAM.0 + (page * PAGE_SIZE) as u64)
 }
 
-/// RF in the flags. Whether a fault sets it in its frame is the hypervisor's affair.
+/// RF in the flags. Whether a fault sets it in its frame is up to the hypervisor.
 pub(crate) const RESUME: u64 = 1 << 16;
 
 pub(crate) const READ: Access = Access { write: false, execute: false, user: true };
@@ -240,7 +240,7 @@ pub(crate) const WRITE: Access = Access { write: true, ..READ };
 pub(crate) const EXECUTE: Access = Access { execute: true, ..READ };
 pub(crate) const SUPERVISOR: Access = Access { write: true, execute: true, user: false };
 
-/// Where the code begins. It can ring by `call qword ptr [0x400ff8]`, which changes no register.
+/// Where the code begins. It rings with `call qword ptr [0x400ff8]`, which changes no register.
 pub(crate) const CODE: GuestVirt = GuestVirt(0x40_0000);
 
 /// Holds the address of the doorbell.

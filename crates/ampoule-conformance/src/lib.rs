@@ -1,9 +1,9 @@
 //! What Ampoule relies on in a hypervisor backend, as a suite that any backend can be put through.
 //!
 //! A backend implements the traits [`Hypervisor`], [`Vm`](ampoule_vmm::Vm) and [`Vcpu`](ampoule_vmm::Vcpu). Their
-//! documentation says what each operation does; this suite finds out whether it does, by driving small guests through
-//! every behaviour that the layers above need. A backend that passes all [`cases`] can carry Ampoule. One that does not
-//! is told which [`Part`] it lacks.
+//! documentation says what each operation does; this suite finds out whether it does, by driving small guests through every
+//! behaviour that the layers above need. A backend that passes all [`cases`] can carry Ampoule. For one that does not, the
+//! suite names the [`Part`] that it lacks.
 //!
 //! - A [`Case`] is a promise in one sentence, and a procedure that puts it to the test with machines of its own.
 //! - What may differ between hypervisors is asked of the [capabilities](Hypervisor::capabilities), or both ways are
@@ -22,7 +22,8 @@
 //!
 //! # While a backend is being written
 //!
-//! [`check`] runs all cases and returns a [`Report`], whose `Display` is a table of the parts with all that is lacking:
+//! [`check`] runs all cases and returns a [`Report`], whose `Display` is a table of the parts with everything that is
+//! lacking:
 //!
 //! ```no_run
 //! use ampoule_vmm::Hypervisor;

@@ -16,13 +16,13 @@ pub fn check(hypervisor: &dyn Hypervisor) -> Report {
     Report { outcomes: cases().iter().map(|case| Outcome { case: *case, result: case.run(hypervisor) }).collect() }
 }
 
-/// How a backend has passed the suite. Its `Display` is a table, part by part, with all that is lacking.
+/// How a backend did in the suite. Its `Display` is a table, part by part, with everything that is lacking.
 #[derive(Debug)]
 pub struct Report {
     outcomes: Vec<Outcome>,
 }
 
-/// How a backend has passed one case.
+/// How a backend did in one case.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Outcome {
@@ -43,7 +43,7 @@ impl Report {
         self.outcomes.iter().all(|outcome| outcome.result.is_ok())
     }
 
-    /// The parts of which a case was not passed.
+    /// The parts with a case that was not passed.
     pub fn lacking(&self) -> Vec<Part> {
         let mut parts: Vec<_> =
             self.outcomes.iter().filter(|outcome| outcome.result.is_err()).map(|outcome| outcome.case.part).collect();

@@ -57,5 +57,5 @@ fn number() -> libc::c_int {
     libc::SIGRTMIN() + OFFSET
 }
 
-/// From `SIGRTMIN`; another one than that of the crate `ampoule`.
+/// From `SIGRTMIN` on; a different one from that of the crate `ampoule`.
 const OFFSET: libc::c_int = 9;

@@ -77,10 +77,10 @@ suite! {
         a_page_that_was_unmapped_and_discarded_is_gone:
             "Discarding memory takes away what the processor remembers of its mapping.",
         discarded_memory_reads_as_zero: "The guest reads zeros from memory that the host has discarded.",
-        host_and_guest_see_each_others_writes: "What one of host and guest stores is what the other one loads next.",
+        host_and_guest_see_each_others_writes: "What the host or the guest stores is what the other loads next.",
         physical_memory_that_is_not_there_is_reported:
             "An access to guest-physical memory without a slot exits with its address, size and data.",
-        a_slot_that_was_unmapped_is_not_there: "After a slot was unmapped the guest reaches its memory no more.",
+        a_slot_that_was_unmapped_is_not_there: "After a slot was unmapped the guest no longer reaches its memory.",
         slots_are_found_side_by_side: "Slots that adjoin look like one piece of memory.",
         memory_lives_as_long_as_the_guest: "Machine, vCPU and memory can be dropped in any order.",
         memory_that_no_guest_can_reach_is_given_back:
@@ -89,17 +89,17 @@ suite! {
     }
     PageTables page_tables "That a guest's memory is what its page tables say, however they were edited." {
         a_table_that_keeps_its_place_needs_no_flush:
-            "A page table that was unlinked and linked again where it was shows what it says, and nothing of before.",
+            "A page table that was unlinked and linked again in its place shows what it says now, and nothing from before.",
         a_table_that_serves_other_addresses_is_seen_after_a_flush:
-            "A page table of the lowest level that was put to another use shows at its new place only.",
+            "A page table of the lowest level that serves other addresses shows only at its new place.",
         upper_tables_that_serve_other_addresses_are_seen_after_a_flush:
             "So do page tables of all other levels.",
         tables_that_are_put_back_are_seen:
-            "Page tables that are put back show what they said then, whatever was mapped in between.",
+            "Page tables that are restored show what they said then, whatever was mapped in between.",
         a_permission_that_was_narrowed_is_gone_after_a_flush:
             "After narrowing a permission, a flush makes the next use fault, without a revocation.",
         a_flush_loses_neither_contents_nor_writes:
-            "A flush changes no byte, and every page that was written before or is written after it is told.",
+            "A flush changes no byte, and every page that was written before it or is written after it is reported.",
         a_flush_of_an_empty_slot_is_refused: "A flush that names a slot without memory is an error.",
     }
     Permissions permissions "What the page tables allow, and no more." {
@@ -120,7 +120,7 @@ suite! {
             "A call of the doorbell exits, and returns when the guest is run again.",
         the_doorbell_changes_no_register: "At the exit and after it, all registers are those of the caller.",
         a_run_goes_on_behind_the_doorbells_out:
-            "An `out` that has left is not executed again, and its exit tells where it is.",
+            "An `out` that has left is not executed again, and its exit reports where it is.",
         an_out_of_the_guests_own_is_seen_as_a_forgery:
             "An `out` outside the stubs exits with the address of the guest's own code.",
         a_string_of_outs_does_not_pass_for_a_stub: "A string `out` does not look like the doorbell.",
@@ -130,26 +130,26 @@ suite! {
              that ports are open.",
         a_wide_out_needs_all_its_ports: "An `out` of several bytes is refused when one of its ports is.",
     }
-    Faults faults "How exceptions arrive, and how the guest goes on." {
+    Faults faults "How exceptions arrive, and how the guest continues." {
         exceptions_arrive_by_their_vectors:
             "Each exception that ring 3 can raise arrives by its vector, with its instruction and its error code.",
         a_stray_stack_pointer_is_a_fault:
-            "A stack access to an address that is none is a fault of its instruction, and delivered.",
+            "A stack access to a non-canonical address is a fault of its instruction, and delivered.",
         alignment_and_simd_exceptions_have_theirs:
             "The alignment check and the SIMD exception arrive by their vectors.",
         a_frame_holds_what_was_interrupted:
             "The exception's frame and the registers are those of the interrupted code.",
         a_retried_instruction_finds_all_registers:
             "After an exception was answered, the guest has all its registers again.",
-        an_exception_needs_none_of_the_guests_stack: "An exception arrives though the stack pointer leads nowhere.",
+        an_exception_needs_none_of_the_guests_stack: "An exception arrives even when the stack pointer leads nowhere.",
         an_exception_leaves_the_red_zone_alone: "No exception writes to the guest's stack.",
         software_interrupts_reach_no_gate_but_that_of_breakpoints:
-            "A software interrupt does not raise the exception of its number, but for a breakpoint.",
+            "A software interrupt does not raise the exception of its number, except a breakpoint.",
         privileged_instructions_are_refused: "Each privileged instruction is a general-protection fault in ring 3.",
         single_steps_arrive_and_can_be_resumed: "With the trap flag, each instruction ends in a debug exception.",
         a_guest_goes_on_where_the_host_puts_it:
             "After an exception the host can put the guest anywhere, back in ring 3.",
-        a_fault_within_a_string_instruction_can_be_resumed: "A string instruction goes on in its middle after a fault.",
+        a_fault_within_a_string_instruction_can_be_resumed: "A string instruction continues in its middle after a fault.",
     }
     SystemCalls system_calls "The `syscall` instruction, there and back." {
         a_system_call_arrives_with_its_arguments:
@@ -157,10 +157,10 @@ suite! {
         a_system_call_returns_with_its_result_and_all_other_registers:
             "After the answer the caller goes on behind its call with all registers but RAX, RCX and R11 as they \
              were.",
-        the_stub_runs_with_the_flags_that_it_needs: "The flags that the entry is to clear are clear at the exit.",
+        the_stub_runs_with_the_flags_that_it_needs: "The flags that the entry has to clear are clear at the exit.",
         the_guest_keeps_its_flags_over_a_system_call: "The caller's flags come back.",
         a_single_stepped_guest_makes_its_system_call:
-            "The trap flag neither keeps a system call from arriving nor gets lost by it.",
+            "The trap flag neither keeps a system call from arriving nor is lost in it.",
         a_jump_into_the_stub_gains_nothing:
             "A guest that jumps to the stub is seen with the return address that it made up.",
         many_system_calls_are_each_seen_once: "Calls in a row arrive one by one.",
@@ -177,7 +177,7 @@ suite! {
         the_host_sees_the_bases_of_segments_that_the_guest_loads:
             "Segments that the guest loads into FS and GS are reported by their bases.",
         the_hosts_segments_replace_the_guests:
-            "Segments that the host sets replace those that the guest has loaded, in all that they lead to.",
+            "Segments that the host sets replace those that the guest has loaded, in everything that they lead to.",
         other_page_tables_take_effect:
             "Other page tables in the place of the old ones take effect with the next special registers.",
         special_registers_are_right_whether_expected_or_not:
@@ -189,25 +189,25 @@ suite! {
         vcpus_of_different_machines_have_their_own_registers:
             "Machines that run in turn do not disturb each other's registers.",
         the_time_stamp_counter_goes_on_in_a_later_machine:
-            "A guest that is moved to a machine that was made later finds no time-stamp counter that went back.",
+            "A guest that is moved to a machine that was made later finds that the time-stamp counter has not gone back.",
     }
     Fpu fpu "Floating-point and vector registers." {
         a_new_vcpu_has_clean_registers:
             "A new vCPU holds nothing of what others have left, and the initial control words.",
-        registers_stay_over_exits: "Vector registers stay over exits, whatever host and other guests do meanwhile.",
-        state_can_be_taken_and_put_back: "State that was taken and set again is what the guest finds.",
+        registers_stay_over_exits: "Vector registers survive exits, whatever host and other guests do meanwhile.",
+        state_can_be_taken_and_put_back: "State that was read and set again is what the guest finds.",
         state_reads_back_as_it_was_set: "State that was set is reported as set.",
         a_state_can_move_to_another_machine:
-            "State can be set in another machine than it was taken from, before and after that has run.",
+            "State can be set in a machine other than the one it was read from, before and after that has run.",
     }
-    Resumption resumption "How a guest goes on after an exit." {
+    Resumption resumption "How a guest continues after an exit." {
         settling_finishes_the_out_and_nothing_else:
             "Settling takes the guest behind the `out` of its exit, and no instruction further.",
         settling_leaves_no_request_behind: "A run after settling runs.",
         a_settled_guest_goes_on_in_another_machine:
-            "With the memory and registers of a settled guest, another machine goes on as it would have.",
+            "With the memory and registers of a settled guest, another machine continues as that guest would have.",
         an_out_is_over_when_the_guest_is_put_elsewhere:
-            "After an exit by `out`, a guest that is put elsewhere goes on there with the registers that were set.",
+            "After an exit by `out`, a guest that is put elsewhere continues there with the registers that were set.",
         an_abandoned_exit_touches_nothing:
             "After any exit was abandoned, the registers that are set are the guest's whole state.",
         an_abandoned_instruction_can_be_executed_again:
@@ -223,22 +223,22 @@ suite! {
         a_spinning_guest_is_ended_at_any_moment:
             "A request and a signal end a run at whatever moment they come: before, at the entry, or within.",
         a_guest_between_exits_is_ended_at_any_moment:
-            "No run that begins after a request reaches the guest, and no exit is lost or seen twice by it.",
+            "No run that begins after a request reaches the guest, and no exit is lost or seen twice because of it.",
         a_guest_that_touches_memory_is_ended_at_any_moment:
-            "A request during the first touch of memory loses no store.",
-        signals_without_a_request_harm_nothing: "A guest goes on after any number of signals.",
+            "A request during the first access to memory loses no store.",
+        signals_without_a_request_harm_nothing: "A guest continues after any number of signals.",
         a_signal_reaches_a_vcpu_on_whatever_thread_it_runs:
             "The signal goes to the thread that runs the vCPU, whichever that is.",
     }
     WriteTracking write_tracking "Which pages a guest has written." {
         a_written_page_shows_until_it_is_forgotten:
-            "A written page that was told is written until it is forgotten; the next write shows again.",
+            "A page that was reported stays reported until it is forgotten; the next write shows again.",
         exactly_the_written_pages_show: "The pages that were written show, and no others.",
         forgetting_some_pages_keeps_the_others: "Pages can be forgotten one by one.",
         a_page_is_told_once_and_added_to_the_set:
-            "Pages are added to the set that is handed in, and one that was told is not told again.",
+            "Pages are added to the set that is passed in, and one that was reported is not reported again.",
         however_many_pages_are_written_each_is_told:
-            "A guest that writes thousands of pages in one run loses none, and those that were not forgotten stay told.",
+            "A guest that writes thousands of pages in one run loses none, and those not forgotten stay reported.",
         signals_while_pages_are_forgotten_lose_no_write:
             "What is written to a page after it was forgotten shows, whatever signals came while it was forgotten.",
         loads_from_fresh_memory_do_not_show: "Loads from memory that nobody has written leave no trace.",
@@ -249,12 +249,12 @@ suite! {
             "Strings, pushes, calls, atomic and vector instructions show on every page that they touch.",
         the_stack_of_exceptions_shows: "What the processor writes for an exception shows.",
         discarding_and_revoking_forget_nothing:
-            "Discarding or revoking memory neither forgets its pages nor stops their being tracked.",
-        each_slot_has_its_own_set: "Slots are tracked apart, and begin unwritten with each new region.",
+            "Discarding or revoking memory neither forgets its pages nor stops tracking them.",
+        each_slot_has_its_own_set: "Slots are tracked separately, and begin unwritten with each new region.",
         what_cannot_be_told_is_an_error:
             "An empty slot, one without tracking, and a set of the wrong size are told apart.",
     }
-    Reuse reuse "Machines that go on after the worst, and in other places." {
+    Reuse reuse "Machines that continue after the worst, and in other places." {
         a_machine_works_after_a_triple_fault:
             "After a triple fault, abandoning and new registers make the machine as good as new.",
         a_machine_works_after_what_the_hypervisor_cannot_handle:
@@ -263,7 +263,7 @@ suite! {
             "So do valid registers after invalid ones, which are refused.",
         a_slot_can_hold_other_memory: "A slot number can be used again, for memory of another size at another address.",
         a_vcpu_moves_between_threads: "A vCPU runs on whatever thread calls it.",
-        machines_can_be_made_and_dropped_on_any_thread: "A machine works on another thread than that which made it.",
+        machines_can_be_made_and_dropped_on_any_thread: "A machine works on a thread other than the one that made it.",
     }
     Limits limits "How much, how many, and what is refused." {
         sixty_four_slots_can_be_in_use: "A machine has room for 64 slots.",

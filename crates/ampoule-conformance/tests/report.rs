@@ -27,7 +27,7 @@ impl Hypervisor for Unfinished {
     }
 }
 
-/// A backend that says that it has flushed translations, and has not.
+/// A backend that claims to have flushed translations, and has not.
 struct WithoutFlush<H>(H);
 
 impl<H: Hypervisor> Hypervisor for WithoutFlush<H> {
@@ -115,7 +115,7 @@ fn one_operation_that_fails_is_a_lack_of_one_case() {
     case.run(&kvm).expect("without the failure it passes");
 }
 
-/// Where the processor walks the tables itself, revoking their memory may be enough, and nothing is to be found.
+/// Where the processor walks the tables itself, revoking their memory may be enough, and there is nothing to find.
 #[test]
 fn a_backend_that_flushes_nothing_is_found_where_tables_are_shadowed() {
     let kvm = Kvm::shared().expect("these tests need KVM");

@@ -28,9 +28,13 @@
 mod backtrace;
 mod budget;
 mod call_stack;
+mod cpp_name;
 mod debug_info;
 mod elf;
 mod frame_table;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod omission;
 mod registers;
 #[cfg(test)]

@@ -4,15 +4,18 @@ use std::fmt::{self, Write};
 
 use ampoule_abi::text::is_printable;
 
-/// A function's name in its language where that is Rust, and as it is otherwise. C++ names stay as they are because reading
-/// them takes time that is exponential in their length where they were made for it: the demangler at hand, `cpp_demangle`,
-/// bounds its depth but not its steps.
+use crate::cpp_name;
+
+/// A function's name in its language where that is Rust or C++, and as it is otherwise.
 pub(super) fn function_name(symbol: &[u8]) -> String {
     let symbol = String::from_utf8_lossy(&symbol[..symbol.len().min(MAX_SYMBOL)]);
     let mut name = Text::default();
     match rustc_demangle::try_demangle(&symbol) {
         Ok(demangled) => name.append(format_args!("{demangled:#}")),
-        Err(_) => name.append(format_args!("{symbol}")),
+        Err(_) => match cpp_name::demangle(&symbol, MAX_LENGTH) {
+            Some(demangled) => name.append(format_args!("{demangled}")),
+            None => name.append(format_args!("{symbol}")),
+        },
     }
     name.finish()
 }
@@ -76,7 +79,15 @@ mod tests {
     #[test]
     fn other_names_stay_as_they_are() {
         assert_eq!(function_name(b"memcpy"), "memcpy");
-        assert_eq!(function_name(b"_ZNSt6vectorIiE4pushEi"), "_ZNSt6vectorIiE4pushEi");
+        assert_eq!(function_name(b"_Zebra"), "_Zebra");
+    }
+
+    #[test]
+    fn cpp_names_are_demangled_without_their_parameters() {
+        assert_eq!(
+            function_name(b"_ZNSt6vectorIiSaIiEE9push_backEOi"),
+            "std::vector<int, std::allocator<int>>::push_back"
+        );
     }
 
     #[test]

@@ -162,7 +162,7 @@ pub trait Vcpu: Send {
     fn set_special_regs(&mut self, regs: &SpecialRegs) -> Result<(), HypervisorError>;
 
     /// Finishes the instruction that made the last exit and executes no other, so that the registers are those with which
-    /// the guest would go on. To be called while nobody [interrupts](Vcpu::interrupter) this vCPU.
+    /// the guest would continue. To be called while nobody [interrupts](Vcpu::interrupter) this vCPU.
     ///
     /// # Errors
     ///
@@ -197,8 +197,8 @@ pub trait Vcpu: Send {
     /// What this vCPU has cost so far.
     fn counters(&self) -> Counters;
 
-    /// A handle that reads what the hypervisor itself has counted for this vCPU; `None` where it tells nothing. It is there
-    /// to check the [`counters`](Vcpu::counters) with: neither making nor using it appears in them.
+    /// A handle that reads what the hypervisor itself has counted for this vCPU; `None` where it reports nothing. It serves
+    /// to check the [`counters`](Vcpu::counters): neither making nor using it appears in them.
     ///
     /// # Errors
     ///

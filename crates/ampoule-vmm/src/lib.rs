@@ -6,8 +6,8 @@
 //! - **Upward, a processor.** What is above runs user code on a [`Processor`], which stops at an [`Event`], and names no register
 //!   and no page table ([`processor`]).
 //! - **Downward, one door.** Processors reach virtual machines through the traits [`Hypervisor`], [`Vm`] and [`Vcpu`]. The
-//!   backend is [`kvm`]; [`inject::FailAt`] is a wrapper that lets tests reach every error path, and [`count::Counting`] one
-//!   that counts what is asked of a backend.
+//!   backend is [`kvm`]. What stands in between is an [`interpose::Interposer`]: [`inject::FailAt`] lets tests reach every error
+//!   path, and [`count::Counting`] counts what is asked of a backend.
 //! - **Guest memory is hostile.** It is a [`Region`], which copies in and out within bounds and never lends a reference.
 //! - **The host owns the page tables** ([`x86_64::paging::PageTables`]). The guest has no way to change them.
 //! - **Ring 0 is a page of stubs** ([`x86_64::shim`]) that hand over to the host by one `out` each.
@@ -52,6 +52,7 @@ pub mod count;
 mod error_tests;
 pub mod hypervisor;
 pub mod inject;
+pub mod interpose;
 pub mod kvm;
 mod linux;
 pub mod memory;

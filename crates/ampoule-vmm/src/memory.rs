@@ -7,7 +7,7 @@
 //! 3. The copying is done by instructions that the compiler cannot see into (`arch::copy`), so a guest or another host
 //!    thread that touches the same bytes yields torn data at worst, never undefined behaviour.
 //! 4. A region keeps its address and size for life; whoever has handed its address to a hypervisor keeps it alive.
-//! 5. While a region comes to show something else ([`Contents::show_in`]), host writes wait.
+//! 5. While a region is made to show something else ([`Contents::show_in`]), host writes wait.
 
 mod contents;
 mod frozen;
@@ -38,8 +38,8 @@ pub use tracked::{HostOnly, TrackedRegion, TrackedWriter};
 #[derive(Debug)]
 pub struct Region {
     mapping: Mapping,
-    /// The parts that show frozen pages, in ascending order. Held shared by writers, exclusively while the region is mapped
-    /// anew.
+    /// The parts that show frozen pages, in ascending order. Held shared by writers, exclusively while the region is
+    /// remapped.
     shown: RwLock<Vec<Extent>>,
 }
 
@@ -58,7 +58,7 @@ impl Region {
     ///
     /// # Errors
     ///
-    /// `InvalidInput` when the contents have no page; otherwise what `mmap` reports.
+    /// `InvalidInput` when the contents have no pages; otherwise what `mmap` reports.
     pub fn of_contents(contents: &Contents) -> io::Result<Arc<Region>> {
         let extents = contents.extents();
         let mapping = Mapping::new(contents.pages() * PAGE_SIZE, extents)?;
@@ -67,6 +67,7 @@ impl Region {
 
     /// The size in bytes.
     #[expect(clippy::len_without_is_empty, reason = "a region is never empty")]
+    #[inline]
     pub fn len(&self) -> usize {
         self.mapping.len()
     }
@@ -76,6 +77,7 @@ impl Region {
     /// # Errors
     ///
     /// [`OutOfRegion`] when the range does not lie within the region; nothing is copied then.
+    #[inline]
     pub fn read(&self, offset: usize, into: &mut [u8]) -> Result<(), OutOfRegion> {
         let from = self.bounded(offset, into.len())?;
         // SAFETY: `bounded` returned the start of `into.len()` mapped bytes; `into` is ours alone and cannot overlap
@@ -89,6 +91,7 @@ impl Region {
     /// # Errors
     ///
     /// [`OutOfRegion`] when the range does not lie within the region; nothing is copied then.
+    #[inline]
     pub fn write(&self, offset: usize, from: &[u8]) -> Result<(), OutOfRegion> {
         let to = self.bounded(offset, from.len())?;
         let _writer = self.writer();
@@ -103,15 +106,17 @@ impl Region {
     /// # Errors
     ///
     /// [`OutOfRegion`] when the range does not lie within the region.
+    #[inline]
     pub fn part_reader(&self, offset: usize, len: usize) -> Result<PartReader<'_>, OutOfRegion> {
         PartReader::new(self, offset, len)
     }
 
-    /// `len` bytes from `offset` on, to be written a few at a time. The region does not come to show something else meanwhile.
+    /// `len` bytes from `offset` on, to be written a few at a time. Meanwhile the region does not change what it shows.
     ///
     /// # Errors
     ///
     /// [`OutOfRegion`] when the range does not lie within the region.
+    #[inline]
     pub fn part_writer(&self, offset: usize, len: usize) -> Result<PartWriter<'_>, OutOfRegion> {
         PartWriter::new(self, offset, len)
     }
@@ -134,6 +139,7 @@ impl Region {
     /// # Errors
     ///
     /// [`OutOfRegion`] when the range does not lie within the region.
+    #[inline]
     pub fn read_u64(&self, offset: usize) -> Result<u64, OutOfRegion> {
         let from = self.bounded(offset, size_of::<u64>())?;
         // SAFETY: `bounded` returned the start of eight mapped bytes.
@@ -153,8 +159,8 @@ impl Region {
         Ok(())
     }
 
-    /// Makes `len` bytes from `offset` on read as zero, and the hypervisor's cached translations of the pages that lie within
-    /// go. The memory of these pages goes back to the host, except where the region shows a [`Contents`]; there, and at
+    /// Zeroes `len` bytes from `offset` on, and makes the hypervisor drop its cached translations of the pages that lie
+    /// within. The memory of these pages goes back to the host, except where the region shows a [`Contents`]; there, and at
     /// either end, zeros are written.
     ///
     /// # Errors
@@ -180,7 +186,7 @@ impl Region {
         revoked.map_err(RevokeError::Protect)
     }
 
-    /// Makes pages hold zeros. Those that have no memory of their own get none. The hypervisor's translations of them stay.
+    /// Zeroes pages. Those that have no memory of their own get none. The hypervisor's translations of them stay.
     ///
     /// # Panics
     ///
@@ -190,9 +196,9 @@ impl Region {
         pages.into_iter().for_each(|page| writer.zero(page));
     }
 
-    /// Forgets what was written to these pages of a region that shows a [`Contents`]: they hold what it says again, and their
-    /// memory goes back to the host. Pages that no longer hold it afterwards, because they cannot be given back (they are
-    /// locked in memory), keep what was written.
+    /// Forgets what was written to these pages of a region that shows a [`Contents`]: they hold what it says again, and
+    /// their memory goes back to the host. Pages that no longer hold it afterwards, because they cannot be given back (they
+    /// are locked in memory), keep what was written.
     ///
     /// # Errors
     ///
@@ -204,9 +210,9 @@ impl Region {
         Ok(())
     }
 
-    /// Makes the hypervisor forget its cached translations of the pages that hold the `len` bytes from `offset` on. Call
-    /// it after narrowing a permission in the guest's page tables, while no vCPU of the guest runs: a vCPU that runs may
-    /// fail with an error in this instant.
+    /// Makes the hypervisor forget its cached translations of the pages that hold the `len` bytes from `offset` on. Call it
+    /// after narrowing a permission in the guest's page tables, while no vCPU of the guest runs: a vCPU that is running may
+    /// fail with an error at that moment.
     ///
     /// It takes the permission to read from the range and gives it back, which zaps the translations of the whole range at once.
     /// The host can access the range meanwhile.
@@ -229,7 +235,7 @@ impl Region {
         self.mapping.start() as u64
     }
 
-    /// How many bytes at the start of a page are zero; at least nearly so many. All of them where the page holds nothing else.
+    /// How many bytes at the start of a page are zero, or a little fewer. All bytes of the page where it holds nothing else.
     fn leading_zeros(&self, page: usize) -> usize {
         let from = self.bounded(page * PAGE_SIZE, PAGE_SIZE).expect("the page is one of the region's");
         // SAFETY: `bounded` returned the start of a mapped page.
@@ -241,7 +247,7 @@ impl Region {
         let end = offset + len;
         while offset < end {
             let from = self.bounded(offset, end - offset).map_err(io::Error::other)?;
-            // SAFETY: `bounded` returned the start of so many mapped bytes, which only the kernel reads here: bytes that
+            // SAFETY: `bounded` returned the start of this many mapped bytes, which only the kernel reads here: bytes that
             // the guest changes at the same time are copied torn at worst (rule 3).
             let written = unsafe { libc::pwrite(file.as_raw_fd(), from.cast(), end - offset, at as libc::off_t) };
             match usize::try_from(written) {
@@ -308,11 +314,13 @@ impl Region {
         unsafe { self.mapping.unread_briefly(pages) }
     }
 
+    #[inline]
     fn writer(&self) -> RwLockReadGuard<'_, Vec<Extent>> {
         self.shown.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The host address of `offset`, if `len` bytes from there lie within the region.
+    #[inline]
     fn bounded(&self, offset: usize, len: usize) -> Result<*mut u8, OutOfRegion> {
         match offset.checked_add(len) {
             // SAFETY: `offset` is at most the length of the mapping.
@@ -348,8 +356,8 @@ impl PageWriter<'_> {
     }
 }
 
-// SAFETY: all access goes through `arch::copy`, for which concurrent access yields torn data at worst (rule 3), and what
-// maps the region anew excludes writers (rule 5).
+// SAFETY: all access goes through `arch::copy`, for which concurrent access yields torn data at worst (rule 3), and
+// remapping the region excludes writers (rule 5).
 unsafe impl Sync for Region {}
 
 /// An access that does not lie within its region.

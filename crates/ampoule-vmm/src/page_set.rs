@@ -59,18 +59,19 @@ impl PageSet {
     /// When the sets differ in how many pages they can hold.
     pub fn insert_all(&mut self, other: &PageSet) {
         assert_eq!(self.pages, other.pages, "sets of pages of different slots");
-        for index in bits(other.occupied.iter().copied()) {
-            self.words[index] |= other.words[index];
-            set_bit(&mut self.occupied, index);
+        let Self { words, occupied, .. } = self;
+        for (index, theirs) in other.occupied.iter().enumerate().filter(|(_, theirs)| **theirs != 0) {
+            occupied[index] |= theirs;
+            bits_of(index, *theirs).for_each(|word| words[word] |= other.words[word]);
         }
     }
 
     /// Takes all pages out.
     pub fn clear(&mut self) {
-        for index in bits(self.occupied.iter().copied()) {
-            self.words[index] = 0;
+        let Self { words, occupied, .. } = self;
+        for (index, occupied) in occupied.iter_mut().enumerate().filter(|(_, occupied)| **occupied != 0) {
+            bits_of(index, std::mem::take(occupied)).for_each(|word| words[word] = 0);
         }
-        self.occupied.fill(0);
     }
 
     /// Whether no page is there.
@@ -105,7 +106,7 @@ impl PageSet {
 
     /// The pages in ascending order.
     pub fn iter(&self) -> impl Iterator<Item = usize> + '_ {
-        bits(self.occupied.iter().copied()).flat_map(|index| bits_of(index, self.words[index]))
+        self.union(self)
     }
 
     /// The pages that are in this set, in another, or in both, in ascending order.
@@ -115,9 +116,46 @@ impl PageSet {
     /// When the sets differ in how many pages they can hold.
     pub fn union<'a>(&'a self, other: &'a PageSet) -> impl Iterator<Item = usize> + 'a {
         assert_eq!(self.pages, other.pages, "sets of pages of different slots");
-        let occupied = self.occupied.iter().zip(&other.occupied).map(|(one, other)| one | other);
-        bits(occupied).flat_map(|index| bits_of(index, self.words[index] | other.words[index]))
+        Union { sets: [self, other], group: 0, occupied: 0, first: 0, word: 0 }
     }
+}
+
+/// Goes through the pages of two sets. Written out, and small, because a restore does so for a handful of pages.
+struct Union<'a> {
+    sets: [&'a PageSet; 2],
+    /// The group of words that is looked at next, those of one word of `occupied`.
+    group: usize,
+    /// What is left of the group before.
+    occupied: u64,
+    /// The first page of the word that is looked at, and what is left of it.
+    first: usize,
+    word: u64,
+}
+
+impl Iterator for Union<'_> {
+    type Item = usize;
+
+    #[inline]
+    fn next(&mut self) -> Option<usize> {
+        let [one, other] = self.sets;
+        while self.word == 0 {
+            while self.occupied == 0 {
+                self.occupied = one.occupied.get(self.group)? | other.occupied[self.group];
+                self.group += 1;
+            }
+            let index = (self.group - 1) * BITS + take_lowest(&mut self.occupied);
+            self.word = one.words[index] | other.words[index];
+            self.first = index * BITS;
+        }
+        Some(self.first + take_lowest(&mut self.word))
+    }
+}
+
+/// Takes the lowest bit that is set out of a word that is not zero.
+fn take_lowest(word: &mut u64) -> usize {
+    let bit = word.trailing_zeros() as usize;
+    *word &= *word - 1;
+    bit
 }
 
 fn set_bit(words: &mut [u64], bit: usize) {

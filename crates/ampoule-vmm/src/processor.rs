@@ -60,8 +60,8 @@ pub trait Unstarted {
     /// [`HypervisorError`] when the host is out of resources or refuses a setting.
     fn start(self: Box<Self>, memory: &TrackedRegion, entry: Entry) -> Result<Box<dyn Processor>, HypervisorError>;
 
-    /// Gives the processor the guest's memory. It is to go on with user code that waits in the doorbell, and was
-    /// [prepared like](Backend::prepare_like) the processor of that.
+    /// Gives the processor the guest's memory. It is to resume user code that waits in the doorbell, and was [prepared
+    /// like](Backend::prepare_like) the processor of that.
     ///
     /// # Errors
     ///
@@ -84,7 +84,7 @@ pub struct Entry {
 
 /// Runs user code, on the thread that calls [`run`](Processor::run).
 ///
-/// It has one *context* at a time: the registers with which user code goes on. Several can take turns, by
+/// It has one *context* at a time: the registers with which user code continues. Several can take turns, by
 /// [`save`](Processor::save) and [`load`](Processor::load).
 ///
 /// An [interruption](Processor::interrupter) that is requested between two runs ends the next one, unless [`save`](Processor::save),
@@ -94,8 +94,8 @@ pub trait Processor: WrittenPages + Send {
     /// Runs user code until something happens. Before that, [`PageMap::is_stale`] is to be looked at.
     ///
     /// After [`Event::SystemCall`] this is to be preceded by [`finish_system_call`](Self::finish_system_call) or
-    /// [`load`](Self::load). After any other event user code goes on where it was: the faulting instruction is executed again,
-    /// the doorbell returns.
+    /// [`load`](Self::load). After any other event user code continues where it was: the faulting instruction is executed
+    /// again, the doorbell returns.
     ///
     /// # Errors
     ///
@@ -106,14 +106,14 @@ pub trait Processor: WrittenPages + Send {
     ///
     /// # Errors
     ///
-    /// [`BadReturn`] when the guest has made the call in such a way that it would not come back to its own code. It cannot go
-    /// on then.
+    /// [`BadReturn`] when the guest has made the call in such a way that it would not return to its own code. It cannot
+    /// continue then.
     fn finish_system_call(&mut self, result: u64) -> Result<(), BadReturn>;
 
     /// The registers of the user code that made the last event: at the instruction that did it, or behind it for a system
     /// call, the doorbell, a breakpoint and a step. After [`Event::Forged`] hypervisors differ. After
-    /// [`restore`](Self::restore), [`load`](Self::load) and [`finish_system_call`](Self::finish_system_call) those with which
-    /// it goes on.
+    /// [`restore`](Self::restore), [`load`](Self::load) and [`finish_system_call`](Self::finish_system_call) those with
+    /// which it continues.
     fn registers(&self) -> Registers;
 
     /// Sets a register that holds the address of what belongs to a thread.
@@ -155,7 +155,7 @@ pub trait Processor: WrittenPages + Send {
 
     /// Remembers the context of user code that waits in the doorbell, for this processor, and for others that were prepared
     /// like it, to [go back to](Self::restore). To be called before [`PageMap::checkpoint`], with which it belongs together:
-    /// what the processor goes on from may lie in memory beside the map.
+    /// what the processor resumes from may lie in memory beside the map.
     ///
     /// # Errors
     ///
@@ -167,7 +167,7 @@ pub trait Processor: WrittenPages + Send {
     ///
     /// # Errors
     ///
-    /// [`HypervisorError`] when the hypervisor refuses to. The processor is of no more use then.
+    /// [`HypervisorError`] when the hypervisor refuses to. The processor is then no longer usable.
     fn restore(&mut self, waiting: &Arc<Waiting>) -> Result<(), HypervisorError>;
 
     /// Makes everybody forget what they have derived from the map of pages; see [`PageMap::is_stale`].
@@ -178,7 +178,7 @@ pub trait Processor: WrittenPages + Send {
     fn flush_translations(&mut self) -> Result<(), HypervisorError>;
 
     /// A handle with which another thread, or a signal handler, makes [`run`](Self::run) return [`Event::Interrupted`]. User
-    /// code simply goes on at the next run.
+    /// code simply continues at the next run.
     fn interrupter(&self) -> Arc<dyn Interrupt>;
 
     /// What the processor has cost so far.
@@ -272,7 +272,7 @@ pub enum Event {
     },
     /// It was [interrupted](Processor::interrupter).
     Interrupted,
-    /// It cannot go on.
+    /// It cannot continue.
     Ended(End),
 }
 
@@ -316,7 +316,7 @@ pub struct Exception {
     pub error_code: Option<u64>,
 }
 
-/// Why user code cannot go on.
+/// Why user code cannot continue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum End {
@@ -396,6 +396,12 @@ impl Registers {
     pub fn stack_pointer(&self) -> u64 {
         self.0.rsp
     }
+
+    /// The arguments of a function that has just been called, by the architecture's C calling convention, meaningful or not.
+    pub fn arguments(&self) -> [u64; 6] {
+        let arch::registers::Regs { rdi, rsi, rdx, rcx, r8, r9, .. } = self.0;
+        [rdi, rsi, rdx, rcx, r8, r9]
+    }
 }
 
 /// In rows of four.
@@ -444,13 +450,18 @@ impl Context {
         self.0.registers()
     }
 
-    /// Lets the code go on elsewhere: behind an instruction that somebody else has done for it, or again at one that a
-    /// breakpoint has stood for.
+    /// Lets the code continue elsewhere: behind an instruction that has been executed on its behalf, or again at one that a
+    /// breakpoint had replaced.
     pub fn set_instruction_pointer(&mut self, at: GuestVirt) {
         self.0.set_instruction_pointer(at);
     }
 
-    /// Sets the register in which system calls give their results.
+    /// Sets where the stack ends.
+    pub fn set_stack_pointer(&mut self, to: GuestVirt) {
+        self.0.set_stack_pointer(to);
+    }
+
+    /// Sets the register in which system calls and functions give their results.
     pub fn set_result(&mut self, result: u64) {
         self.0.set_result(result);
     }
@@ -464,7 +475,7 @@ pub struct Waiting(pub(crate) arch::processor::WaitingContext);
 #[derive(Debug)]
 pub struct MapCheckpoint(pub(crate) arch::paging::TablesCheckpoint);
 
-/// How guests behave on a backend. A guest that was remembered on one can go on where they behave the same.
+/// How guests behave on a backend. A guest that was remembered on one can continue on another where they behave the same.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Behaviour(pub(crate) arch::capabilities::Capabilities);
 

@@ -71,6 +71,7 @@ fn errors_of_a_build_say_everything_once() {
     });
     each_variant!(InterruptSignalError {
         InterruptSignalError::InUse { .. } => InterruptSignalError::InUse { signal: 40 },
+        InterruptSignalError::AllInUse { .. } => InterruptSignalError::AllInUse { first: 40, last: 64 },
         InterruptSignalError::ReportsFaults { .. } => InterruptSignalError::ReportsFaults { signal: 11 },
         InterruptSignalError::Unusable { .. } => InterruptSignalError::Unusable { signal: 9, reason: refusal() },
         InterruptSignalError::Refused { .. } => InterruptSignalError::Refused { signal: 40, reason: refusal() },

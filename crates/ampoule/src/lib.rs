@@ -39,7 +39,7 @@
 //! # What is trusted
 //!
 //! Nothing that a guest does, writes or says. The hypervisor and the processor are trusted, and side channels are not
-//! closed; `docs/design.md` in the repository has the whole threat model.
+//! closed; [`docs/design.md`](https://github.com/ampoule-rs/ampoule/blob/main/docs/design.md) has the whole threat model.
 //!
 //! # Platform
 //!
@@ -78,14 +78,14 @@ mod test_log;
 pub use ampoule_abi::codec::{DecodeError, EncodeError};
 pub use ampoule_abi::schema::Difference;
 pub use ampoule_symbols::{Backtrace, Frame, ImagePlace, Omission};
-pub use ampoule_vmm::{Counters, HypervisorError, OpenError, Registers};
+pub use ampoule_vmm::{HypervisorError, OpenError, Registers};
 pub use arguments::{Arguments, Borrowed, Parameter, Parameters};
 pub use blame::Blame;
 pub use conversation::ProtocolViolation;
 pub use error::{BuildError, CallError, FunctionValue, Payload};
 pub use fault::{EndlessWait, Fault, FaultAccess, FaultKind, FaultTarget, GuestPanic};
 pub use host_function::HostFunction;
-pub use image::{Image, ImageError};
+pub use image::{EmbeddedImage, Image, ImageError};
 pub use interrupt::{InterruptHandle, InterruptSignal, InterruptSignalError, KillOutcome, RunningCall};
 pub use limits::{ExceededLimit, Limits};
 pub use loader::{LoadError, StartText};
@@ -96,17 +96,34 @@ pub use sandbox::{
 };
 pub use termination::Termination;
 
-/// The bytes of a guest image that the build script has built with `ampoule-build`, by the name of its binary.
+/// Embeds the image of a guest that the build script has built with `ampoule-build`, by the name of its binary.
+///
+/// The result is an [`EmbeddedImage`], whichever guest it is, and can be a constant:
 ///
 /// ```text
+/// const PLUGINS: [ampoule::EmbeddedImage; 2] = [ampoule::include_guest!("resize"), ampoule::include_guest!("rotate")];
+///
 /// let image = ampoule::Image::embedded(ampoule::include_guest!("hello"))?;
 /// ```
+///
+/// Where no guest has this name, the error of the compiler lists those that there are.
 #[macro_export]
 macro_rules! include_guest {
     ($name:literal) => {
-        include_bytes!(env!(
-            concat!("AMPOULE_GUEST_", $name),
-            concat!("no guest `", $name, "`: build it in build.rs with `ampoule_build::guest(\"…\").build()`")
-        ))
+        $crate::image::EmbeddedImage::new(
+            $name,
+            include_bytes!(env!(
+                concat!("AMPOULE_GUEST_", $name),
+                concat!(
+                    "there is no guest `",
+                    $name,
+                    "`; build.rs has built ",
+                    env!(
+                        "AMPOULE_GUESTS",
+                        "build.rs has built no guest: call `ampoule_build::guest(\"…\").build()` in it"
+                    )
+                )
+            )),
+        )
     };
 }

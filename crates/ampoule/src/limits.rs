@@ -3,15 +3,15 @@
 use std::fmt;
 use std::time::Duration;
 
-/// Limits of a call. Each is independent of the others; one that is not set does not limit.
+/// Limits of a call. Each is independent of the others; what has no limit set is unlimited.
 ///
 /// A sandbox has limits for all of its calls ([`Builder::limits`](crate::Builder::limits)), and a call can have its own
-/// ([`Call::limits`](crate::Call::limits)), which replace those that they set. A guest that exceeds a limit ends, and its
-/// sandbox is poisoned ([`Termination::LimitExceeded`](crate::Termination::LimitExceeded)).
+/// ([`Call::limits`](crate::Call::limits)), which take precedence where they are set. A guest that exceeds a limit ends, and
+/// its sandbox is poisoned ([`Termination::LimitExceeded`](crate::Termination::LimitExceeded)).
 ///
-/// Time limits are watched by one thread for the whole process, `ampoule-limits`, which the first call that has one starts.
-/// A call with a deadline makes no system call for it, unless its deadline comes before all that the thread waits for; one
-/// with a limit of processor time reads its thread's clock once.
+/// Time limits are watched by one thread for the whole process, `ampoule-limits`, which is started by the first call that
+/// has one. A call with a deadline makes no system call for it, unless its deadline comes before all others that the thread
+/// waits for; one with a limit of processor time reads its thread's clock once.
 ///
 /// ```
 /// use std::time::Duration;
@@ -35,28 +35,28 @@ impl Limits {
         Self { deadline: None, cpu_time: None, output: None, host_calls: None, system_calls: None }
     }
 
-    /// How long a call may take by the clock, its host functions included. A host function is not interrupted: the call
+    /// How much wall-clock time a call may take, its host functions included. A host function is not interrupted: the call
     /// ends when it returns.
     pub const fn deadline(mut self, time: Duration) -> Self {
         self.deadline = Some(time);
         self
     }
 
-    /// How much time of the processor a call may take, its host functions included.
+    /// How much processor time a call may take, its host functions included.
     pub const fn cpu_time(mut self, time: Duration) -> Self {
         self.cpu_time = Some(time);
         self
     }
 
     /// How many bytes a call may print, to standard output and standard error together. They are counted when they arrive
-    /// ([`Output`](crate::Output)). They also bound how many events of the log come of them: 1,000 of each stream, and one
-    /// more for each 64 bytes ([`Output::log`](crate::Output::log)).
+    /// ([`Output`](crate::Output)). The limit also bounds how many log events they cause: 1,000 of each stream, and one more
+    /// for each 64 bytes ([`Output::log`](crate::Output::log)).
     pub const fn output(mut self, bytes: u64) -> Self {
         self.output = Some(bytes);
         self
     }
 
-    /// How many host functions a call may call.
+    /// How many calls of host functions a call may make.
     pub const fn host_calls(mut self, calls: u64) -> Self {
         self.host_calls = Some(calls);
         self
@@ -70,6 +70,7 @@ impl Limits {
     }
 
     /// These limits, and those of `others` where these set none.
+    #[inline]
     pub(crate) fn or(self, others: Self) -> Self {
         Self {
             deadline: self.deadline.or(others.deadline),
@@ -86,9 +87,9 @@ impl Limits {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ExceededLimit {
-    /// Time by the clock ([`Limits::deadline`]).
+    /// Wall-clock time ([`Limits::deadline`]).
     Deadline(Duration),
-    /// Time of the processor ([`Limits::cpu_time`]).
+    /// Processor time ([`Limits::cpu_time`]).
     CpuTime(Duration),
     /// Printed bytes ([`Limits::output`]).
     Output(u64),

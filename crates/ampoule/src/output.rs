@@ -10,15 +10,15 @@ use ampoule_abi::text::printable_line;
 /// Where one of a guest's streams goes; set with [`Builder::stdout`](crate::Builder::stdout) and
 /// [`Builder::stderr`](crate::Builder::stderr).
 ///
-/// Text arrives on the thread that makes the call: when the guest next calls a host function or makes a system call, and at the
-/// latest when the call ends, in whatever way. The two streams keep their order.
+/// Text arrives on the thread that makes the call: when the guest next calls a host function or makes a system call, and at
+/// the latest when the call ends, however that happens. The two streams keep their order.
 ///
-/// What the guest's own buffers hold has not been printed yet: standard output gathers a line until it ends (`print!`), or until
-/// it is flushed (`std::io::stdout().flush()`). Such a beginning stands before what a later call prints, and a reset or a
-/// restore takes it back with all else in the guest's memory.
+/// What the guest's own buffers hold has not been printed yet: standard output holds back the start of a line (`print!`)
+/// until the line ends or is flushed (`std::io::stdout().flush()`). Such a start comes before what a later call prints, and
+/// a reset or a restore discards it with everything else in the guest's memory.
 ///
-/// A guest's text is untrusted: the log escapes control characters and what turns text around or is not seen, and the host
-/// bounds how much a call may print ([`Limits::output`](crate::Limits::output)).
+/// A guest's text is untrusted: the log escapes control characters and characters that reverse text or are invisible, and
+/// the host bounds how much a call may print ([`Limits::output`](crate::Limits::output)).
 pub struct Output(Kind);
 
 enum Kind {
@@ -33,9 +33,9 @@ impl Output {
     /// One event of the `tracing` log per line, with the target `ampoule::guest`: standard output at level `INFO`,
     /// standard error at `WARN`. The default for both streams.
     ///
-    /// A guest cannot make more events than text: the first 1,000 lines that a call prints to a stream have an event each,
-    /// and from then on an event says at least 64 bytes, so that shorter lines share one, with `\n` between them. A line
-    /// longer than 4,096 bytes has several.
+    /// Empty lines do not flood the log: the first 1,000 lines that a call prints to a stream have an event each, and from
+    /// then on an event has at least 64 bytes, so that shorter lines share one, with `\n` between them. A line longer than
+    /// 4,096 bytes has several.
     pub fn log() -> Self {
         Self(Kind::Log(RefCell::default()))
     }
@@ -46,7 +46,7 @@ impl Output {
     }
 
     /// To this writer, byte for byte, on the thread that runs the guest. An error of the writer is logged once, and what
-    /// follows is dropped: the guest cannot tell.
+    /// follows is dropped; the guest does not notice.
     pub fn writer(writer: impl Write + Send + 'static) -> Self {
         Self(Kind::Writer(Box::new(writer)))
     }
@@ -90,6 +90,7 @@ impl Output {
     }
 
     /// Notes that a call has ended: the next one has events of the log of its own.
+    #[inline]
     pub(crate) fn call_ended(&self, stream: Stream) {
         match &self.0 {
             Kind::Log(log) => log.borrow_mut().call_ended(stream),
@@ -143,7 +144,7 @@ impl fmt::Debug for Captured {
     }
 }
 
-/// An output that several [`Output`]s lead to, one after the other.
+/// An output to which several [`Output`]s lead, one after the other.
 #[derive(Clone, Debug)]
 pub(crate) struct SharedOutput(Arc<Mutex<Output>>);
 
@@ -188,10 +189,10 @@ impl CaptureBuffer {
 /// Cuts a stream into lines for the log. Holds at most [`MAX_LINE`] bytes.
 #[derive(Default)]
 struct LineLog {
-    /// What the next event will say: the beginning of a line and, once the call has had its [`MAX_LINES`], the short lines
-    /// before it.
+    /// The text of the next event: the start of a line and, once the call has had its [`MAX_LINES`], the short lines before
+    /// it.
     text: Vec<u8>,
-    /// Events of the call that is being made.
+    /// Events so far in the call that is being made.
     events: u64,
 }
 
@@ -231,7 +232,7 @@ impl LineLog {
     }
 }
 
-/// The line ends between lines that share an event are escaped like all that could forge lines in the log.
+/// The line ends between lines that share an event are escaped, like everything that could forge lines in the log.
 fn log(stream: Stream, text: &[u8]) {
     let text = String::from_utf8_lossy(text);
     let text = printable_line(&text);
@@ -247,7 +248,7 @@ const MAX_LINE: usize = 4096;
 /// How many lines of a call have an event each, however short they are.
 const MAX_LINES: u64 = 1000;
 
-/// The least that an event says after that, in bytes. Shorter lines share one.
+/// The least that an event holds after that, in bytes. Shorter lines share one.
 const SHARED_EVENT: usize = 64;
 
 #[cfg(test)]
@@ -302,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn short_lines_do_not_make_an_event_of_the_log_each_without_end() {
+    fn short_lines_share_log_events_after_a_bounded_number() {
         for line in ["\n", "a\n"] {
             let mut output = Output::log();
             let text = line.repeat(100_000);

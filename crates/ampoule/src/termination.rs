@@ -10,7 +10,7 @@ use crate::conversation::ProtocolViolation;
 use crate::fault::Fault;
 use crate::limits::ExceededLimit;
 
-/// Why a guest has ended before its time. The sandbox is poisoned: it refuses calls.
+/// Why a guest has ended prematurely. The sandbox is poisoned: it refuses calls.
 #[derive(Clone, Debug, Error)]
 #[non_exhaustive]
 pub enum Termination {
@@ -32,7 +32,7 @@ pub enum Termination {
 }
 
 impl Termination {
-    /// Who has caused it.
+    /// Who caused it.
     pub fn blame(&self) -> Blame {
         match self {
             Self::Fault(_) | Self::LimitExceeded(_) | Self::Protocol(_) => Blame::Guest,

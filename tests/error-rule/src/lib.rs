@@ -1,4 +1,4 @@
-//! The rule that all errors of Ampoule keep: `{}` says everything, and `source()` returns only what `{}` has not said.
+//! The rule that all errors of Ampoule follow: `{}` says everything, and `source()` returns only what `{}` has not said.
 //!
 //! So an application that prints an error shows the whole reason, and one that prints the chain of sources shows no sentence
 //! twice. The tests of each crate put every variant of its errors through [`check`], by [`each_variant!`](each_variant).

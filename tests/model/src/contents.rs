@@ -1,11 +1,11 @@
 //! What a page holds.
 
-/// A number in three words of the page, each time in another form, and a filler in all others.
+/// A number in three words of the page, in a different form in each, and a filler in all others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Contents {
-    /// Zero where it was never written: then all words are the filler.
+    /// Zero if the page was never written: then all words are the filler.
     pub stamp: u64,
-    /// Zero but for pages of the image.
+    /// Zero except for pages of the image.
     pub filler: u64,
 }
 
@@ -19,7 +19,7 @@ impl Contents {
     /// In a page.
     pub const WORDS: usize = 512;
 
-    /// What a word of the page is.
+    /// The value of a word of the page.
     pub fn word(self, index: usize) -> u64 {
         if self.stamp != 0 && Self::STAMPED.contains(&index) {
             self.stamp.rotate_left(index as u32 % 64)

@@ -62,7 +62,7 @@ impl Draw<'_> {
         self.actions.push(Action::Unmap { span });
     }
 
-    /// What one window's tables were is at once needed for another's.
+    /// The tables of one window are needed at once for another.
     fn map_elsewhere(&mut self) {
         let used: Vec<_> = (0..FIXED).map(Window).filter(|window| !self.mapped(*window).is_empty()).collect();
         if let Some(window) = self.random.pick(&used) {
@@ -159,7 +159,7 @@ impl Draw<'_> {
         }
     }
 
-    /// Changes one page of several so often that the host may well give up remembering each change.
+    /// Changes one page of several so often that the host may well stop remembering each change.
     fn change_often(&mut self) {
         let window = self.any_window();
         let Some(run) = self.mapped_run(window, |_, _| true) else {
@@ -180,7 +180,7 @@ impl Draw<'_> {
         }
     }
 
-    /// Gives two windows their memory page by page in turns.
+    /// Gives two windows their memory page by page in turn.
     fn interleave(&mut self) {
         let (one, other) = (self.fixed_window(), self.fixed_window());
         for window in [one, other] {
@@ -212,7 +212,7 @@ impl Draw<'_> {
         self.actions.push(if swells { Action::SwellHeap { pages, stamp } } else { Action::GrowHeap { stamp } });
     }
 
-    /// Writes pages of a span that is writable by now: all, or some.
+    /// Writes all or some pages of a span that is writable by now.
     fn write_in(&mut self, span: Span) {
         if self.random.percent(30) {
             span.places().for_each(|place| self.push_write(place));
@@ -254,7 +254,7 @@ impl Draw<'_> {
         }
     }
 
-    /// All of a window as a rule, so that its tables come and go with it.
+    /// Usually all of a window, so that its tables come and go with it.
     fn much_of(&mut self, window: Window) -> Span {
         if self.random.percent(65) { window.whole() } else { self.part_of(window.whole()) }
     }
@@ -265,8 +265,7 @@ impl Draw<'_> {
         Span { start, end, ..span }
     }
 
-    /// Pages in a row that are mapped, from a random one on, in both directions while each page and the next are
-    /// `alike`.
+    /// Contiguous mapped pages, from a random one on in both directions while each page and the next are `alike`.
     fn mapped_run(&mut self, window: Window, alike: fn(&Page, &Page) -> bool) -> Option<Span> {
         let page = self.random.pick(&self.mapped(window))?;
         let pages = &self.windows[window.0];

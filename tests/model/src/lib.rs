@@ -1,10 +1,10 @@
-//! What a guest's memory should be: operations that are drawn from a seed, and a model of what they lead to.
+//! What a guest's memory should hold: operations that are drawn from a seed, and a model of what they lead to.
 //!
-//! A guest and its host have a [`Model`] each. The guest performs the operations by system calls and accesses, compares
-//! what comes out with what its model says, and has its model in its own memory, so that a snapshot takes both along.
-//! The host's copy is replayed from the same seeds. So each can be asked about the other.
+//! A guest and its host have a [`Model`] each. The guest performs the operations by system calls and accesses, compares the
+//! results with its model, and keeps the model in its own memory, so that a snapshot includes both. The host's copy is
+//! replayed from the same seeds. So each can be checked against the other.
 //!
-//! The memory that is used lies in *windows* of some dozen pages ([`Window`]).
+//! The memory that is used lies in *windows* of a few dozen pages ([`Window`]).
 
 mod action;
 mod contents;
@@ -44,7 +44,7 @@ pub enum Protection {
     Read,
     /// Load and store.
     ReadWrite,
-    /// Load and execute. Only the image's code is so, until it is made something else.
+    /// Load and execute. Only the image's code has this, until it is changed.
     ReadExecute,
 }
 
@@ -65,11 +65,11 @@ impl Model {
         draw::actions(&mut self.random, &self.windows)
     }
 
-    /// Does what the guest does, and says what the guest's system call returns.
+    /// Does what the guest does, and returns what the guest's system call returns.
     ///
     /// # Errors
-    /// The number of the error with which the system call fails. It has changed nothing then, but for a `Discard` that
-    /// passes over a hole.
+    /// The number of the error with which the system call fails. Nothing has changed then, except by a `Discard` that passes
+    /// over a hole.
     pub fn apply(&mut self, action: &Action) -> Result<(), Errno> {
         match *action {
             Action::Map { span, protection, replace } => {
@@ -130,12 +130,12 @@ impl Model {
         &self.heap
     }
 
-    /// How many pages a floating window has at the moment.
+    /// How many pages a floating window has at present.
     pub fn float_len(&self, window: Window) -> usize {
         self.windows[window.0].iter().flatten().count()
     }
 
-    /// A number that differs where models do.
+    /// A number that differs when models do.
     pub fn digest(&self) -> u64 {
         let pages = self.places().map(|(_, page)| match page {
             None => 0,
@@ -147,7 +147,8 @@ impl Model {
         pages.chain(rest).fold(0, |digest, number| Random::new(digest ^ number).next())
     }
 
-    /// Pages move with what they hold; what is in their way goes, and so does what is left over. More pages are fresh.
+    /// Pages move with what they hold; what is in their way is unmapped, and so is what is left over. Additional pages are
+    /// fresh.
     fn move_pages(&mut self, from: Span, to: Span) -> Result<(), Errno> {
         let protection = self.one_mapping(from)?;
         let mut moved = self.pages(from).to_vec();

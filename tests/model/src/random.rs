@@ -5,7 +5,7 @@
 pub struct Random(u64);
 
 impl Random {
-    /// Numbers that depend on nothing but the seed.
+    /// Numbers that depend only on the seed.
     pub fn new(seed: u64) -> Self {
         Self(seed)
     }
@@ -29,7 +29,7 @@ impl Random {
         range.start + self.below(range.end - range.start)
     }
 
-    /// True so many times of a hundred.
+    /// True `chance` times out of a hundred.
     pub fn percent(&mut self, chance: usize) -> bool {
         self.below(100) < chance
     }

@@ -2,8 +2,8 @@
 
 use crate::{Contents, Page, Protection, Span};
 
-/// A number of addresses in a row, in each page of which something can be mapped: first those that lie at fixed
-/// addresses, then those that lie wherever the host puts them, then pages of the image.
+/// A contiguous range of pages, each of which can be mapped. First come the windows at fixed addresses, then those that lie
+/// wherever the host puts them, then those of pages of the image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window(pub usize);
 
@@ -13,7 +13,7 @@ impl Window {
         FIXED_ADDRESSES.get(self.0).copied()
     }
 
-    /// How many pages it has at the most.
+    /// How many pages it has at most.
     pub fn pages(self) -> usize {
         match self {
             CONSTANTS => 6,
@@ -27,7 +27,7 @@ impl Window {
         self.first(self.pages())
     }
 
-    /// So many of its first pages.
+    /// Its first `pages` pages.
     pub fn first(self, pages: usize) -> Span {
         Span { window: self, start: 0, end: pages }
     }
@@ -75,9 +75,9 @@ pub const WINDOWS: usize = FIXED + FLOATING + 2;
 /// where two of them meet.
 pub const LARGE_AREAS: [u64; 3] = [0x48_0000_0000, 0x3000_0000_0000 - (24 << 20), 0x7000_7fe0_0000];
 
-/// Windows have tables of their own, or have them in common with another one, at each level: they lie at the start of
-/// what a table covers (2 MiB, 1 GiB, 512 GiB), in the middle of it, and half before and half behind the place where
-/// two meet. All of them lie far from the image and from where the host puts what the guest maps anywhere.
+/// Windows have tables of their own, or share them with another one, at each level: they lie at the start of what a table
+/// covers (2 MiB, 1 GiB, 512 GiB), in the middle of it, and half before and half behind the place where two meet. All of
+/// them lie far from the image and from where the host puts what the guest maps anywhere.
 const FIXED_ADDRESSES: [u64; 18] = [
     0x1_0000_0000,
     0x1_0020_0000 - HALF,

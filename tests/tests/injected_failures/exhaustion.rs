@@ -16,7 +16,7 @@ fn without_descriptors_a_snapshot_fails_and_changes_nothing() {
         disturb(&mut sandbox);
         let disturbed = state(&mut sandbox);
         let before = descriptors();
-        // One descriptor that is left is not enough either: a snapshot takes two.
+        // One remaining descriptor is not enough either: a snapshot takes two.
         for left in 0..2 {
             let limit = Descriptors::leave(left);
             let error = sandbox.snapshot().unwrap_err();
@@ -123,7 +123,7 @@ fn without_mappings_a_restore_that_needs_some_fails_and_can_be_repeated() {
                     }
                 }
                 drop(hog);
-                // Whichever way it goes on, the guest is whole, or refuses calls.
+                // Whichever snapshot the guest goes back to, it is complete.
                 for (again, expected) in [(&near, &at_near), (&far, &at_far)] {
                     sandbox.restore(again).unwrap();
                     assert_eq!(state(&mut sandbox), *expected, "{left} mappings were left");
@@ -206,11 +206,11 @@ pub(crate) fn in_a_process_of_its_own(name: &str, test: impl FnOnce()) {
     assert!(output.status.success() && text.contains("1 passed"), "{}\n{text}", output.status);
 }
 
-/// A limit of open files, until it is dropped.
+/// A limit on open files, until it is dropped.
 pub(crate) struct Descriptors(libc::rlimit);
 
 impl Descriptors {
-    /// Lets so many more be opened.
+    /// Lets this many more be opened.
     pub(crate) fn leave(more: usize) -> Self {
         // SAFETY: asks whether a descriptor is open.
         let free = (0..).filter(|number| unsafe { libc::fcntl(*number, libc::F_GETFD) } == -1);
@@ -238,7 +238,7 @@ struct Mappings {
 }
 
 impl Mappings {
-    /// Lets so many more be made.
+    /// Lets this many more be made.
     fn leave(more: usize) -> Self {
         let most: usize = std::fs::read_to_string("/proc/sys/vm/max_map_count").unwrap().trim().parse().unwrap();
         let len = 2 * most * PAGE;
@@ -251,7 +251,7 @@ impl Mappings {
             unsafe { libc::mprotect(at.byte_add(page * PAGE), PAGE, protection) == 0 }
         };
         let mut split = (1..2 * most).step_by(2).take_while(|page| protect(*page, libc::PROT_READ)).last();
-        // Each page that is like its neighbours again makes two mappings fewer.
+        // Each page that becomes like its neighbours again saves two mappings.
         for _ in 0..more.div_ceil(2) {
             let page = split.expect("some pages could be set apart");
             assert!(protect(page, libc::PROT_NONE));

@@ -1,4 +1,4 @@
-//! Limits of the process's resources, reached. What fails says which limit it was, and what to do about it.
+//! Limits of the process's resources that are reached. The error says which limit it was, and what to do about it.
 
 use ampoule::{BuildError, Image, Sandbox, SnapshotError};
 use ampoule_tests::{calls_image, tenant_builder};
@@ -83,7 +83,7 @@ fn without_descriptors_the_hypervisor_is_not_blamed() {
     });
 }
 
-/// A limit of the process's, until it is dropped.
+/// A limit on the process, until it is dropped.
 struct Limit {
     resource: libc::__rlimit_resource_t,
     before: libc::rlimit,

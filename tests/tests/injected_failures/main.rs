@@ -1,5 +1,5 @@
-//! Snapshots, restores and spawns of which one operation fails: none leaves a sandbox that can be used and is not what it
-//! should be, and none leaks.
+//! Snapshots, restores and spawns in which one operation fails: none leaves a usable sandbox that is not what it should be,
+//! and none leaks.
 
 mod exhaustion;
 mod limits;
@@ -27,8 +27,8 @@ fn sandbox_that_fails_at(number: u64) -> (Sandbox, Failing) {
     (sandbox, hypervisor)
 }
 
-/// Prepares a sandbox and does something with it, once for every operation of that, which fails. `check` is given the number
-/// of the operation, what was prepared, and the result.
+/// Prepares a sandbox and does something with it, once for each operation that this takes, with that one failing. `check` is
+/// given the number of the operation, what was prepared, and the result.
 fn each_failure<P, R>(
     prepare: impl Fn(u64) -> (P, Failing),
     procedure: impl Fn(&mut P) -> R,
@@ -51,7 +51,7 @@ fn each_failure<P, R>(
     end - first
 }
 
-/// What a guest tells of its whole state, by its parts.
+/// What a guest reports of its whole state, part by part.
 type State = Vec<(String, u64)>;
 
 fn state(sandbox: &mut Sandbox) -> State {
@@ -64,7 +64,7 @@ fn assert_refuses_calls(sandbox: &mut Sandbox) {
     assert!(sandbox.snapshot().is_err());
 }
 
-/// Fills the guest's memory, so that putting it back takes all there is to do, and ends nothing.
+/// Fills the guest's memory, so that a restore has everything to do, without ending the guest.
 fn disturb(sandbox: &mut Sandbox) {
     sandbox.call::<()>("protect_region", (0u8, false)).unwrap();
     sandbox.call::<()>("map_region", (1u8, 20u32, 2u64)).unwrap();
@@ -73,7 +73,7 @@ fn disturb(sandbox: &mut Sandbox) {
     sandbox.call::<()>("change_process", ()).unwrap();
 }
 
-/// Counted are the process's descriptors, so nothing else may open any.
+/// The process's descriptors are counted, so nothing else may open any.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)

@@ -10,7 +10,7 @@ use ampoule_vmm::kvm::Kvm;
 
 use crate::{MEMORY, alone, each_failure};
 
-/// More than there are page tables.
+/// More places than there are page tables.
 const PLACES: u64 = 120;
 const FAR: u64 = 0x10_0000_0000;
 

@@ -1,4 +1,4 @@
-//! System calls that a filter refuses to the process, where what is to be done about it is told.
+//! System calls that a filter refuses to the process, with errors that say what to do about it.
 
 use std::thread;
 use std::time::Duration;
@@ -56,7 +56,7 @@ fn without_the_right_to_signal_nothing_is_installed_and_no_sandbox_is_built() {
                 let text = error.to_string();
                 assert!(text.contains("`tgkill`") && text.contains("`InterruptSignal::None.install()`"), "{text}");
             }
-            // Nothing was decided, and once it is, the next sandbox is not built in silence either.
+            // Nothing was decided; once it is, building a sandbox without that right is an error too.
             InterruptSignal::Number(libc::SIGUSR1).install().unwrap();
             calls_builder().build().unwrap();
             let error = without(libc::SYS_tgkill, libc::EPERM, || calls_builder().build().unwrap_err());
@@ -70,7 +70,7 @@ fn a_kill_that_may_not_signal_says_so_and_another_one_ends_the_call() {
     in_a_process_of_its_own("refusals::a_kill_that_may_not_signal_says_so_and_another_one_ends_the_call", || {
         let mut sandbox = calls_builder().build().unwrap();
         let handle = sandbox.interrupt_handle();
-        // A kill that comes before the guest is entered needs no signal, so one attempt may not show what is wanted.
+        // A kill that comes before the guest is entered needs no signal, so one attempt may not be enough.
         let has_refused = (0..20).any(|_| {
             let outcomes = thread::scope(|scope| {
                 let killer = scope.spawn(|| {
@@ -117,7 +117,7 @@ fn a_filter_that_comes_later_is_noticed_by_the_first_limit_that_it_spoils() {
         let notified = Call::new("notify_for_ever", ()).deadline(Duration::from_millis(20));
         sandbox.call_with::<(), _>(Call::new("empty", ()).deadline(Duration::from_secs(3600))).unwrap();
         refuse_to_all(libc::SYS_tgkill, libc::EPERM);
-        // The guest leaves all the time, so that the limit holds without a signal.
+        // The guest exits all the time, so that the limit holds without a signal.
         let error = sandbox.call_with::<(), _>(notified).unwrap_err();
         assert!(matches!(error, CallError::Terminated { cause: Termination::LimitExceeded(_), .. }), "{error}");
         sandbox.reset().unwrap();

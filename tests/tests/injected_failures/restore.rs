@@ -5,7 +5,7 @@ use ampoule_tests::tenant_builder;
 
 use crate::{Failing, MEMORY, State, assert_refuses_calls, disturb, each_failure, sandbox_that_fails_at, state};
 
-/// A sandbox, what it is to go back to, and what it tells of itself there.
+/// A sandbox, what it is to go back to, and what it reports of itself there.
 struct Prepared {
     sandbox: Sandbox,
     target: Snapshot,
@@ -69,7 +69,7 @@ fn while_quiet_pages_are_given_back() {
         }
         (prepared, hypervisor)
     };
-    // To forget pages is the second operation. It spares later restores some work, and this one is complete without it.
+    // Forgetting pages is the second operation. It saves later restores some work, and this one is complete without it.
     let operations = check_each_but(Some(1), 2, prepare);
     assert!(operations >= 2, "no pages were given back: {operations} operations");
 }
@@ -102,12 +102,12 @@ fn own_snapshot(number: u64) -> (Prepared, Failing) {
     (Prepared { sandbox, target, expected }, hypervisor)
 }
 
-/// Checks the restore after each of its operations has failed; there are at least so many.
+/// Checks the restore after each of its operations has failed; there are at least `least` of them.
 fn check_each(least: u64, prepare: impl Fn(u64) -> (Prepared, Failing)) -> u64 {
     check_each_but(None, least, prepare)
 }
 
-/// Like [`check_each`], but for one operation whose failure makes no difference to who goes back.
+/// Like [`check_each`], except for one operation whose failure makes no difference to the restore.
 fn check_each_but(needless: Option<u64>, least: u64, prepare: impl Fn(u64) -> (Prepared, Failing)) -> u64 {
     type Cure = fn(&mut Prepared);
     let cures: [Cure; 3] = [

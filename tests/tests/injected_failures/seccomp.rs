@@ -13,12 +13,12 @@ pub(crate) fn without<R: Send>(call: libc::c_long, errno: i32, body: impl FnOnce
     })
 }
 
-/// Has this thread, and those that it starts from now on, refused a system call.
+/// Makes the kernel refuse a system call to this thread, and to those that it starts from now on.
 pub(crate) fn refuse(call: libc::c_long, errno: i32) {
     install(call, errno, 0);
 }
 
-/// Has all threads of the process refused a system call.
+/// Makes the kernel refuse a system call to all threads of the process.
 pub(crate) fn refuse_to_all(call: libc::c_long, errno: i32) {
     install(call, errno, libc::SECCOMP_FILTER_FLAG_TSYNC);
 }

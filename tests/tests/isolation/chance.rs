@@ -87,7 +87,7 @@ fn time_in_a_snapshot_is_no_processor_time() {
     }
 }
 
-/// Calls `live` in a guest that was not put back, and in many that were, in every way there is.
+/// Calls `live` in a guest that was not restored, and in many that were, in every way there is.
 fn each_life(tenant: &mut Sandbox, snapshot: &Snapshot, mut live: impl FnMut(&mut Sandbox)) {
     live(tenant);
     for _ in 0..2 {

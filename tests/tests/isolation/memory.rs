@@ -94,8 +94,8 @@ fn each_snapshot_of_a_chain_holds_its_own_secrets_only() {
 #[test]
 fn payloads_are_gone_whatever_their_length_and_direction() {
     let secret_bytes: Vec<u8> = SECRET.to_le_bytes().repeat(20_000);
-    type Talk = fn(&mut Sandbox, &[u8]);
-    let talks: [Talk; 4] = [
+    type Conversation = fn(&mut Sandbox, &[u8]);
+    let conversations: [Conversation; 4] = [
         |tenant, secret| tenant.call("take_bytes", (secret,)).unwrap(),
         |tenant, secret| {
             let too_large = secret.repeat(10);
@@ -107,20 +107,20 @@ fn payloads_are_gone_whatever_their_length_and_direction() {
     ];
     let mut tenant = small().build().unwrap();
     let clean = tenant.snapshot().unwrap();
-    for (index, talk) in talks.iter().enumerate() {
+    for (index, conversation) in conversations.iter().enumerate() {
         for way_to_next in WAYS_TO_THE_NEXT {
-            talk(&mut tenant, &secret_bytes);
+            conversation(&mut tenant, &secret_bytes);
             way_to_next(&mut tenant, &clean);
-            assert_eq!(find_in_mailbox(&mut tenant, SECRET), 0, "talk {index}");
+            assert_eq!(find_in_mailbox(&mut tenant, SECRET), 0, "conversation {index}");
             tenant.reset().unwrap();
         }
-        // Nothing of what was said before a snapshot is said after it.
-        talk(&mut tenant, &secret_bytes);
+        // Nothing of the conversation before a snapshot is left after it.
+        conversation(&mut tenant, &secret_bytes);
         let said = tenant.snapshot().unwrap();
-        assert_eq!(find_in_mailbox(&mut tenant, SECRET), 0, "talk {index}");
+        assert_eq!(find_in_mailbox(&mut tenant, SECRET), 0, "conversation {index}");
         for way_to_next in WAYS_TO_THE_NEXT {
             way_to_next(&mut tenant, &said);
-            assert_eq!(find_in_mailbox(&mut tenant, SECRET), 0, "talk {index}");
+            assert_eq!(find_in_mailbox(&mut tenant, SECRET), 0, "conversation {index}");
         }
         tenant.restore(&clean).unwrap();
     }

@@ -83,9 +83,9 @@ fn text_that_was_printed_before_a_snapshot_is_not_in_the_mailbox_after_it() {
 fn text_is_whole_and_comes_once_where_the_stack_grows_while_it_is_printed() {
     let (stdout, out) = Output::capture(1 << 20);
     let mut tenant = tenant_builder().stdout(stdout).build().unwrap();
-    let before = tenant.counters().runs;
+    let before = tenant.stats().unwrap().exits;
     tenant.call::<()>("print_while_the_stack_grows", ()).unwrap();
-    assert_eq!(tenant.counters().runs - before, 2, "the stack grows by one exit, and the call is one");
+    assert_eq!(tenant.stats().unwrap().exits - before, 2, "the stack grows by one exit, and the call is one");
     assert!(out.take() == [b"before\n", &[0; 4096][..], b"after\n"].concat());
 }
 
@@ -111,7 +111,7 @@ fn lines_of_the_log_belong_to_one_tenant() {
     assert_eq!(seen, both);
 }
 
-/// Its halves are equal, so that it is found at every address that is a multiple of four where it stands twice.
+/// Its halves are equal, so that two copies in a row are found at every address that is a multiple of four.
 const SECRET: u64 = 0x5eed_0f5e_5eed_0f5e;
 
 /// Where the guest sees the mailbox.

@@ -1,4 +1,4 @@
-//! What system calls have changed, and what a guest leaves for the case that it ends.
+//! What system calls have changed, and what a guest leaves in case it ends.
 
 use ampoule::{CallError, FaultKind, Sandbox, Snapshot, Termination};
 use ampoule_tests::{tenant_builder, tenant_sandbox};
@@ -82,7 +82,7 @@ fn mappings_and_their_protection_go_back() {
     let readable = map_page(&mut tenant, READ);
     let snapshot = tenant.snapshot().unwrap();
     for way_to_next in WAYS_TO_THE_NEXT {
-        // Everything the other way round; and a new page, which is not there afterwards.
+        // Everything the other way round; and a new page, which must be gone afterwards.
         assert!(protect(&mut tenant, writable, READ) && protect(&mut tenant, readable, READ | WRITE));
         tenant.call::<()>("write_byte", (readable, 1u8)).unwrap();
         let new = map_page(&mut tenant, READ | WRITE);

@@ -73,7 +73,7 @@ fn assert_own(found: &[u64], kept: &[u64], when: &str) {
         for index in range {
             let (found, kept) = (found[index], kept[index]);
             let initial = match name {
-                // Where the hypervisor does not see them, these two can be loaded without loss of their bases only by FSGSBASE.
+                // Where the hypervisor does not see them, only FSGSBASE can load these two without losing their bases.
                 SELECTORS if [FS, GS].contains(&index) && !sets_bases() => continue,
                 SELECTORS => USER_DATA,
                 _ if needed == AVX512 => 0,
@@ -132,7 +132,7 @@ const AVX512: u8 = 2;
 const FAULT: u8 = 4;
 const SPIN: u8 = 8;
 
-/// One is odd and the other even: the guest puts other values into control registers then.
+/// One is odd and the other even, which makes the guest put different values into control registers.
 const OWN: u64 = 0x1357_9bdf_0246_8ace;
 const SECRET: u64 = 0x5ec2_e75e_c2e7_1d0b;
 

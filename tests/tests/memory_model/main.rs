@@ -3,8 +3,8 @@
 //! what the host reads on its behalf must at every moment be what the model says.
 //!
 //! Some sequences are run, always the same, or as many short ones as `AMPOULE_MODEL_CASES` says; with
-//! `AMPOULE_MODEL_SECONDS`, new ones for so long, as `just soak-memory` does. A failure names the seed of its sequence,
-//! which `AMPOULE_MODEL_SEED` repeats (but for the moments at which calls are killed).
+//! `AMPOULE_MODEL_SECONDS`, new ones for that long, as `just soak-memory` does. A failure names the seed of its sequence,
+//! which `AMPOULE_MODEL_SEED` repeats (except the moments at which calls are killed).
 
 mod once;
 mod step;
@@ -69,7 +69,7 @@ fn tenants_of_a_pool_find_the_memory_of_the_snapshot() {
 }
 
 /// # Panics
-/// Where something is not as the model says, with all that has led there.
+/// When something is not as the model says, with everything that led there.
 fn run_sequence(seed: u64, steps: usize) {
     let mut random = Random::new(seed);
     let mut world = World::new();
@@ -88,7 +88,7 @@ fn variable(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|value| value.parse().expect("a number"))
 }
 
-/// How many there are where nothing else is asked for.
+/// How many sequences there are by default.
 const SEQUENCES: u64 = 24;
 
 /// Of a sequence.

@@ -1,9 +1,9 @@
-//! Which pages could be touched once: what a permission that has outlived its time would belong to.
+//! Which pages could be accessed once: those for which a permission could have outlived its time.
 
 use ampoule::FaultAccess;
 use ampoule_memory_model::{Model, Page, Place, Random};
 
-/// The ways in which each page could be touched, in the order of a model's places.
+/// The ways in which each page could be accessed, in the order of a model's places.
 #[derive(Clone, Default)]
 pub(crate) struct Once(Vec<[bool; 3]>);
 
@@ -15,7 +15,7 @@ pub(crate) struct Forbidden {
 }
 
 impl Once {
-    /// Remembers what can be touched at the moment.
+    /// Remembers what can be accessed at present.
     pub(crate) fn note(&mut self, model: &Model) {
         self.0.resize(model.places().count(), [false; 3]);
         for (known, (_, page)) in self.0.iter_mut().zip(model.places()) {
@@ -52,7 +52,7 @@ fn pick(model: &Model, random: &mut Random, wanted: impl Fn(usize, usize) -> boo
             }
         }
     }
-    // Pages that are there are few as a rule, beside those that are not.
+    // Usually there are few mapped pages compared with those that are not.
     let mapped: Vec<_> = forbidden.iter().copied().filter(|(.., page)| page.is_some()).collect();
     let among = if mapped.is_empty() || random.percent(50) { forbidden } else { mapped };
     random.pick(&among).map(|(place, access, page)| Forbidden { place, access, page })

@@ -2,13 +2,13 @@
 
 use ampoule_memory_model::Random;
 
-/// Something that happens, with numbers by which it chooses among what there is then.
+/// Something that happens, with numbers by which it chooses among what there is at that time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Step {
     pub(crate) kind: Kind,
     pub(crate) sandbox: usize,
     pub(crate) snapshot: usize,
-    /// For what the step draws itself.
+    /// The seed of what the step itself draws.
     pub(crate) seed: u64,
 }
 
@@ -18,7 +18,7 @@ pub(crate) enum Kind {
     Run {
         operations: u32,
     },
-    /// It performs operations and is taken away from them, perhaps; then it goes back.
+    /// The guest performs operations, and may be interrupted in them; then it goes back.
     Kill {
         operations: u32,
         microseconds: u64,
@@ -32,7 +32,7 @@ pub(crate) enum Kind {
     },
     Restore,
     Reset,
-    /// The guest tries to touch memory that it must not touch, and goes back, several times.
+    /// The guest tries to access memory that it must not access, and goes back, several times.
     Probe {
         times: u32,
     },

@@ -24,9 +24,9 @@ pub(crate) struct Tenant {
     model: Model,
     /// What it goes back to when it is reset.
     initial: Model,
-    /// What it went back to last, or was taken of it last, if that was not a reset.
+    /// The snapshot that it went back to last, or that was taken of it last, unless that was a reset.
     base: Option<Rc<Kept>>,
-    /// What could be touched since it last went back, and before that.
+    /// What could be accessed since it last went back, and before that.
     recently: Once,
     before: Once,
     ever: Once,
@@ -49,7 +49,7 @@ impl Tenant {
         self.compare(digest)
     }
 
-    /// The same, but the call may end before it is through. Says whether it did.
+    /// The same, but the call may end before it is complete. Returns whether it did.
     pub(crate) fn run_for(&mut self, seed: u64, operations: u32, time: Duration) -> Result<bool, Difference> {
         self.replay(seed, operations);
         match self.sandbox.call_with(Call::new("run", (seed, operations)).deadline(time)) {
@@ -84,8 +84,8 @@ impl Tenant {
         self.verify()
     }
 
-    /// Tries to touch what must not be touched: once where the guest is, perhaps, and then where it went back to last,
-    /// before anything else is touched there.
+    /// Tries to access what must not be accessed: perhaps once where the guest is, and then where it went back to last,
+    /// before anything else is accessed there.
     pub(crate) fn probe(&mut self, random: &mut Random, times: u32) -> Result<(), Difference> {
         let mut has_gone_back = false;
         for _ in 0..times {
@@ -127,7 +127,7 @@ impl Tenant {
         Ok(())
     }
 
-    /// Has the guest compare all memory with its model, and compares that with the host's.
+    /// Makes the guest compare all memory with its model, and compares that with the host's.
     pub(crate) fn verify(&mut self) -> Result<(), Difference> {
         let digest = self.sandbox.call("verify", ());
         self.compare(digest)
@@ -241,7 +241,7 @@ fn is_closed(page: Option<Page>) -> bool {
     page.is_some_and(|page| !page.protection.is_readable())
 }
 
-/// Has a model do what the guest does in a call of `run`; `see` sees what it comes to after each operation.
+/// Makes a model do what the guest does in a call of `run`; `see` sees the model after each operation.
 pub(crate) fn replay(model: &mut Model, seed: u64, operations: u32, mut see: impl FnMut(&Model)) {
     model.reseed(seed);
     for _ in 0..operations {
@@ -255,5 +255,5 @@ pub(crate) fn replay(model: &mut Model, seed: u64, operations: u32, mut see: imp
 
 const PAGE: u64 = 4096;
 
-/// Linux's, negated.
+/// Linux's error number, negated.
 const EFAULT: i64 = -14;

@@ -10,7 +10,7 @@ use ampoule_tests::memory_builder;
 use crate::step::{Kind, Step};
 use crate::tenant::{Difference, Kept, Tenant};
 
-/// All there is.
+/// All sandboxes and snapshots.
 pub(crate) struct World {
     sandboxes: Vec<Tenant>,
     snapshots: Vec<Rc<Kept>>,
@@ -93,7 +93,7 @@ fn chosen<T>(of: &[T], number: usize) -> Option<&T> {
     of.get(number.checked_rem(of.len())?)
 }
 
-/// A guest's: enough for the largest mapping that the model makes.
+/// A guest's memory: enough for the largest mapping that the model makes.
 pub(crate) const MEMORY: usize = 320 << 20;
 
 const MOST_SANDBOXES: usize = 4;

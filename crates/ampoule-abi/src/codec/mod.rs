@@ -1,7 +1,7 @@
 //! The encoding of the values that travel between host and guest, as a [`serde`] format.
 //!
-//! The bytes are those of `docs/abi.md`, section 5: fixed-width little-endian numbers, `u32` lengths, no names and no
-//! types. The reader has to know what was written.
+//! The bytes are those of the [guest ABI](https://github.com/ampoule-rs/ampoule/blob/main/docs/abi.md), section 5:
+//! fixed-width little-endian numbers, `u32` lengths, no names and no types. The reader has to know what was written.
 //!
 //! ```
 //! use ampoule_abi::codec;
@@ -83,7 +83,7 @@ pub fn decode<'de, T: Deserialize<'de>>(source: impl Source<'de>) -> Result<T, D
     Ok(value)
 }
 
-/// How many levels deep a value may be nested (`docs/abi.md`, section 5).
+/// How many levels deep a value may be nested (section 5 of the guest ABI).
 ///
 /// Each sequence, byte string, set, map, present option, tuple, array, struct, newtype struct and enum is a level;
 /// numbers, characters, strings, units and absent options are none.

@@ -35,6 +35,7 @@ pub const DESCRIBE_ARGUMENTS: u32 = 2;
 
 impl MessageLine {
     /// The message as it stands in memory.
+    #[inline]
     pub fn to_bytes(&self) -> [u8; MESSAGE_LEN] {
         let mut bytes = [0; MESSAGE_LEN];
         bytes[0..8].copy_from_slice(&self.sequence.to_le_bytes());
@@ -47,6 +48,7 @@ impl MessageLine {
     }
 
     /// Reads a message from a copy of its bytes.
+    #[inline]
     pub fn from_bytes(bytes: &[u8; MESSAGE_LEN]) -> Self {
         let u32_at = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
         let u64_at = |at: usize| u64::from(u32_at(at)) | u64::from(u32_at(at + 4)) << 32;
@@ -73,6 +75,7 @@ macro_rules! wire_enum {
 
         impl $name {
             /// The meaning of a number, if it has one.
+            #[inline]
             pub fn from_u32(number: u32) -> Option<Self> {
                 match number {
                     $($number => Some(Self::$variant),)*

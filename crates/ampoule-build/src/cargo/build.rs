@@ -14,6 +14,8 @@ pub(crate) struct Build {
     pub(crate) images: Vec<Image>,
     /// The guest's package and its path dependencies.
     pub(crate) local_packages: Vec<LocalPackage>,
+    /// Whether the guest library is part of it.
+    pub(crate) has_guest_library: bool,
 }
 
 #[derive(Debug)]
@@ -36,12 +38,12 @@ pub(crate) fn build(script: &BuildScript, guest: &Guest, package: &Package, targ
     let mut child = command(script, guest, package, target)
         .stdout(Stdio::piped())
         .spawn()
-        .map_err(|source| cannot_run(script, source))?;
+        .map_err(|reason| cannot_run(script, reason))?;
 
     let mut build = Build::default();
     let mut compiled = None;
     for line in child.stdout.take().into_iter().flat_map(|stdout| BufReader::new(stdout).split(b'\n')) {
-        let line = line.map_err(|source| cannot_run(script, source))?;
+        let line = line.map_err(|reason| cannot_run(script, reason))?;
         // Procedural macros may print lines of their own in between.
         match serde_json::from_slice(&line) {
             Ok(Message::BuildFinished { success }) => compiled = Some(success),
@@ -50,10 +52,13 @@ pub(crate) fn build(script: &BuildScript, guest: &Guest, package: &Package, targ
         }
     }
 
-    let status = child.wait().map_err(|source| cannot_run(script, source))?;
+    let status = child.wait().map_err(|reason| cannot_run(script, reason))?;
     match compiled {
         Some(_) if status.success() => Ok(build),
-        Some(_) => Err(BuildError::Compile { package: package.name.clone() }),
+        Some(_) => Err(BuildError::Compile {
+            package: package.name.clone(),
+            lacks_guest_library: !package.depends_on_guest_library(),
+        }),
         None => Err(BuildError::Cargo { manifest: package.manifest_path.clone(), status }),
     }
 }
@@ -86,6 +91,7 @@ impl Build {
     fn note(&mut self, message: Message, guest_id: &str) {
         match message {
             Message::CompilerArtifact { package_id, manifest_path, target, executable } => {
+                self.has_guest_library |= target.is_guest_library();
                 if let Some(path) = executable.filter(|_| package_id == guest_id && target.is_bin()) {
                     self.images.push(Image { bin: target.name, path });
                 }

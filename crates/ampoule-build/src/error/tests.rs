@@ -1,6 +1,6 @@
 use std::os::unix::process::ExitStatusExt;
 
-use ampoule_error_rule::{REASON, each_variant, refusal};
+use ampoule_error_rule::{REASON, check, each_variant, refusal};
 use serde::de::Error as _;
 
 use super::*;
@@ -17,8 +17,13 @@ fn all_errors_say_everything_once() {
         BuildError::UnknownBinary { .. } =>
             BuildError::UnknownBinary { package: package(), bin: "a".to_owned(), available: vec!["b".to_owned()] },
         BuildError::MissingFeatures { .. } => BuildError::MissingFeatures { package: package() },
+        BuildError::NoGuestLibrary { .. } => BuildError::NoGuestLibrary { manifest: manifest() },
+        BuildError::NameTaken { .. } => BuildError::NameTaken { name: package() },
+        BuildError::InvalidName { .. } => BuildError::InvalidName { name: "a/b".to_owned() },
+        BuildError::Prebuilt { .. } => BuildError::Prebuilt { path: path(), reason: refusal() },
+        BuildError::NothingPrebuilt { .. } => BuildError::NothingPrebuilt { manifest: manifest(), dir: path() },
         BuildError::NoStaticLibc { .. } => BuildError::NoStaticLibc { glibc: NoGlibc::NoStd },
-        BuildError::Compile { .. } => BuildError::Compile { package: package() },
+        BuildError::Compile { .. } => BuildError::Compile { package: package(), lacks_guest_library: true },
         BuildError::Cargo { .. } => BuildError::Cargo { manifest: manifest(), status: ExitStatus::from_raw(0x100) },
         BuildError::Run { .. } => BuildError::Run { program: path(), reason: refusal() },
         BuildError::Metadata { .. } =>
@@ -26,6 +31,7 @@ fn all_errors_say_everything_once() {
         BuildError::Read { .. } => BuildError::Read { path: path(), reason: refusal() },
         BuildError::Write { .. } => BuildError::Write { path: path(), reason: refusal() },
     });
+    check(&BuildError::Compile { package: package(), lacks_guest_library: false });
     let linker = || "cc".to_owned();
     each_variant!(NoGlibc {
         NoGlibc::NoStd => NoGlibc::NoStd,

@@ -1,7 +1,7 @@
 //! Ending a run from outside, at every moment.
 //!
-//! No case looks at a clock. A request that was lost shows because the guest, once the signal is on its way, has only
-//! so many instructions left before it rings.
+//! No case looks at a clock. A lost request shows because the guest, once the signal is on its way, has only a limited
+//! number of instructions left before it rings.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -97,7 +97,7 @@ pub(crate) fn a_guest_between_exits_is_ended_at_any_moment(hypervisor: &dyn Hype
         })?;
         guest.vcpu.interrupter().clear();
         rung += 1;
-        expect("how often the guest has rung, after going on", guest.ring()?.rbx, rung)?;
+        expect("how often the guest has rung, after resuming", guest.ring()?.rbx, rung)?;
     }
     Ok(())
 }
@@ -134,7 +134,7 @@ pub(crate) fn a_guest_that_touches_memory_is_ended_at_any_moment(hypervisor: &dy
         })?;
         guest.vcpu.interrupter().clear();
         round += 1;
-        expect("the guest's round, after going on", guest.ring()?.rbx, round)?;
+        expect("the guest's round, after resuming", guest.ring()?.rbx, round)?;
         check_pages(&guest.ram, round)?;
     }
     Ok(())
@@ -149,7 +149,7 @@ pub(crate) fn signals_without_a_request_harm_nothing(hypervisor: &dyn Hypervisor
     let kick = Kick::to_this_thread()?;
     thread::scope(|scope| {
         scope.spawn(|| {
-            // Not without end: where signals come faster than a guest can be entered, it would never get on.
+            // Bounded: where signals come faster than a guest can be entered, it would never make progress.
             for _ in 0..SIGNALS {
                 kick.send();
                 thread::yield_now();
@@ -188,7 +188,7 @@ pub(crate) fn a_signal_reaches_a_vcpu_on_whatever_thread_it_runs(hypervisor: &dy
     Ok(())
 }
 
-/// Runs once. `false` at an exit of the guest's own, which must not come after the request.
+/// Runs once. Returns `false` at an exit of the guest's own, which must not come after the request.
 fn ended(guest: &mut Guest, struck: &AtomicBool) -> Result<bool, Failure> {
     let before = struck.load(Ordering::SeqCst);
     let exit = guest.vcpu.run()?;
@@ -206,7 +206,7 @@ fn check_pages(ram: &Region, expected: u64) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Spins until the signal is on its way, then for [`ROUNDS_LEFT`] rounds more, and rings.
+/// Spins until the signal is on its way, then for another [`ROUNDS_LEFT`] rounds, and rings.
 fn spin() -> &'static [u8] {
     assemble!("2:", "cmp qword ptr [rdi], 0", "je 2b", "3:", "dec rcx", "jnz 3b", "call qword ptr [0x400ff8]")
 }

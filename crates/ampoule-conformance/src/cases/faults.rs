@@ -1,4 +1,4 @@
-//! Exceptions: how they arrive, and how the guest goes on.
+//! Exceptions: how they arrive, and how the guest continues.
 
 use ampoule_vmm::x86_64::capabilities::PortAccess;
 use ampoule_vmm::x86_64::registers::Regs;
@@ -39,7 +39,7 @@ pub(crate) fn a_stray_stack_pointer_is_a_fault(hypervisor: &dyn Hypervisor) -> R
     for code in [assemble!("mov rax, [rbp]"), assemble!("push rax")] {
         let mut guest = Guest::new(hypervisor, code)?;
         guest.set(|regs| (regs.rbp, regs.rsp) = (NOT_CANONICAL, NOT_CANONICAL));
-        // A stack fault by the manual; emulators know general protection only.
+        // A stack fault according to the manual; emulators know only general protection.
         let trap = guest.trap()?;
         let Trap::Exception(vector @ (12 | 13)) = trap else {
             return Err(differs("the trap", "a stack fault".to_owned(), format!("{trap:?}")));
@@ -83,7 +83,7 @@ pub(crate) fn a_frame_holds_what_was_interrupted(hypervisor: &dyn Hypervisor) ->
 }
 
 pub(crate) fn a_retried_instruction_finds_all_registers(hypervisor: &dyn Hypervisor) -> Result<(), Failure> {
-    // The load at the start faults, is mended, and goes on into `ud2`.
+    // The load at the start faults, is retried once the page is mapped, and leads on to `ud2`.
     let mut guest = Guest::new(hypervisor, assemble!("mov rax, [rdi]", "ud2"))?;
     let set = Regs { rdi: SOMEWHERE.0, ..distinct_regs(&guest) };
     guest.vcpu.set_regs(&set);
@@ -121,8 +121,8 @@ pub(crate) fn software_interrupts_reach_no_gate_but_that_of_breakpoints(
     for number in (0x00..=0xff).filter(|number| !matches!(number, 3 | 4)) {
         guest.load(&[INT, number])?;
         let trap = guest.trap()?;
-        // A general-protection fault at the instruction, by the manual. Some hypervisors say that there is no such
-        // instruction, and take some numbers for a fault behind it; but none may raise the exception of that number.
+        // A general-protection fault at the instruction, according to the manual. Some hypervisors raise an invalid opcode
+        // instead, or for some numbers a fault behind the instruction; but none may raise the exception of that number.
         let Trap::Exception(vector @ (6 | 13 | 14)) = trap else {
             return Err(differs(format_args!("int {number:#x}"), "a refusal".to_owned(), format!("{trap:?}")));
         };
@@ -158,7 +158,7 @@ pub(crate) fn privileged_instructions_are_refused(hypervisor: &dyn Hypervisor) -
         assemble!("sysretq"),
         assemble!("iretq"),
     ];
-    // Where all ports are open to ring 3, so is the interrupt flag, which has no effect here.
+    // Where ring 3 may use all ports, it may change the interrupt flag too, which has no effect here.
     let open = guest.capabilities.ports == PortAccess::PrivilegeLevel;
     for code in with_ports.into_iter().filter(|_| !open).chain(for_ring_0) {
         guest.load(code)?;

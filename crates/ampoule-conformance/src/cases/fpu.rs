@@ -8,11 +8,11 @@ use crate::failure::{Failure, expect, require};
 use crate::guest::{Guest, SOMEWHERE, WRITE, offset};
 
 pub(crate) fn a_new_vcpu_has_clean_registers(hypervisor: &dyn Hypervisor) -> Result<(), Failure> {
-    // A machine before it leaves something where the next one could find it.
+    // An earlier machine leaves something where the next one could find it.
     let mut used = Vectors::new(hypervisor)?;
     used.load(Values::numbered(1))?;
     let mut new = Vectors::new(hypervisor)?;
-    // What is read from an empty x87 stack is not said.
+    // What is read from an empty x87 stack is unspecified.
     let found = Values { top: 0, ..new.store()? };
     expect("registers of a new vCPU", found, Values::INITIAL)
 }
@@ -84,7 +84,7 @@ impl Vectors {
         self.run(if self.avx { load_avx() } else { load_sse() })
     }
 
-    /// The values in the registers; without AVX, the upper halves are taken to be right.
+    /// The values in the registers; without AVX, the upper halves are assumed to be right.
     fn store(&mut self) -> Result<Values, Failure> {
         if self.avx {
             self.guest.ram.fill_zero(offset(0), SIZE)?;
@@ -120,7 +120,7 @@ struct Values {
 }
 
 impl Values {
-    /// What a program of Linux finds at its start.
+    /// What a Linux program finds at its start.
     const INITIAL: Values = Values { vectors: [0; 2 * VECTORS], simd_control: 0x1f80, control: 0x37f, top: 0 };
 
     /// Values that differ from register to register and from number to number.
@@ -213,7 +213,7 @@ fn store_sse() -> &'static [u8] {
 /// Vector registers.
 const VECTORS: usize = 16;
 
-/// Bytes in which all values travel.
+/// The size of all values in memory, in bytes.
 const SIZE: usize = 528;
 
 /// The bit of XCR0 for the upper halves of the vector registers.

@@ -1,4 +1,4 @@
-//! Page tables that change their place and their entries.
+//! Page tables whose places and entries change.
 
 use ampoule_vmm::{GuestVirt, Hypervisor, HypervisorError, PAGE_SIZE, PageMap as _};
 
@@ -12,7 +12,8 @@ pub(crate) fn a_table_that_keeps_its_place_needs_no_flush(hypervisor: &dyn Hyper
     let places = [SOMEWHERE, GuestVirt(SOMEWHERE.0 + (2 << 20)), GuestVirt(SOMEWHERE.0 + (1 << 39))];
     let mut guest = numbered(hypervisor, AMPLE)?;
     for round in 0..ROUNDS {
-        // Each time in another order, so that a table that has changed its place would be found by another one's path.
+        // In a different order each time, so that a table that has changed its place would be found through another one's
+        // path.
         let mapped = [0, 1, 2].map(|index| (places[(index + round) % places.len()], 1 + round * places.len() + index));
         for (at, page) in mapped {
             guest.map(at, page, READ);
@@ -46,7 +47,7 @@ pub(crate) fn upper_tables_that_serve_other_addresses_are_seen_after_a_flush(
 
 pub(crate) fn tables_that_are_put_back_are_seen(hypervisor: &dyn Hypervisor) -> Result<(), Failure> {
     let places = [0, 2 << 20, 1 << 30].map(|by| GuestVirt(SOMEWHERE.0 + by));
-    // So few that each of the states has its tables where another one has others.
+    // So few that each state has its tables where another state has different ones.
     let mut guest = numbered(hypervisor, 2)?;
     let mut states = Vec::new();
     for (index, at) in places.iter().enumerate() {
@@ -125,7 +126,7 @@ pub(crate) fn a_flush_of_an_empty_slot_is_refused(hypervisor: &dyn Hypervisor) -
     }
 }
 
-/// Maps one page after the other at addresses that have no table in common of as many levels as there are spare tables.
+/// Maps one page after another at addresses that share no table on as many levels as there are spare tables.
 #[track_caller]
 fn moving_from_place_to_place(
     hypervisor: &dyn Hypervisor,

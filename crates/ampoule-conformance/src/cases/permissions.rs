@@ -145,7 +145,7 @@ fn uses(access: Access) -> [(&'static str, &'static [u8], bool, u64); 3] {
     [("load", load(), user, 0), ("store", store(), user && write, WRITING), ("call", call(), user && execute, FETCH)]
 }
 
-/// Uses the page at [`SOMEWHERE`], whose first byte stays what it is.
+/// Uses the page at [`SOMEWHERE`] without changing its first byte.
 #[track_caller]
 fn attempt(guest: &mut Guest, what: &str, code: &[u8], allowed: bool, cause: u64) -> Result<(), Failure> {
     guest.load(code)?;

@@ -106,7 +106,7 @@ pub(crate) fn a_wide_out_needs_all_its_ports(hypervisor: &dyn Hypervisor) -> Res
 }
 
 pub(crate) fn a_run_goes_on_behind_the_doorbells_out(hypervisor: &dyn Hypervisor) -> Result<(), Failure> {
-    // Interrupted by nothing, the same `out` is never made twice.
+    // Without an interruption, the same `out` is never made twice.
     let mut guest = Guest::new(hypervisor, assemble!("2:", "inc rbx", "call qword ptr [0x400ff8]", "jmp 2b"))?;
     for rung in 1..=100_u64 {
         let regs = guest.ring()?;
@@ -117,7 +117,7 @@ pub(crate) fn a_run_goes_on_behind_the_doorbells_out(hypervisor: &dyn Hypervisor
     Ok(())
 }
 
-/// Makes sure that an access is refused, or, where the capabilities say that none is, that its exit tells the port.
+/// Makes sure that an access is refused, or, where the capabilities say that none is, that its exit reports the port.
 #[track_caller]
 fn refused(guest: &mut Guest, what: impl fmt::Display, port: u16) -> Result<(), Failure> {
     guest.set(|regs| regs.rdx = port.into());

@@ -89,7 +89,7 @@ pub(crate) fn segment_bases_are_the_guests_to_set_if_promised(hypervisor: &dyn H
     let code = assemble!("wrfsbase rdi", "wrgsbase rsi", "rdfsbase rbx", "rdgsbase rcx", "call qword ptr [0x400ff8]");
     let mut guest = Guest::new(hypervisor, code)?;
     guest.set(|regs| (regs.rdi, regs.rsi) = (SOMEWHERE.0, 0x7777));
-    // Where it is not promised, the processor may execute it all the same.
+    // Even where it is not promised, the processor may execute it.
     let trap = guest.trap()?;
     if trap == Trap::Exception(6) && !guest.capabilities.fsgsbase {
         return Ok(());
@@ -118,7 +118,7 @@ pub(crate) fn the_hosts_segments_replace_the_guests(hypervisor: &dyn Hypervisor)
     let mut guest = Guest::new(hypervisor, assemble!("mov ds, ecx", "mov fs, ecx", "call qword ptr [0x400ff8]"))?;
     guest.ring()?;
     let special = guest.vcpu.special_regs()?;
-    // There are hypervisors that leave these selectors to the processor and know nothing of them. The bases count.
+    // Some hypervisors leave these selectors to the processor and know nothing of them. Only the bases matter.
     let are_known = (special.ds.selector, special.fs.selector) == (0, 0);
 
     guest.load(assemble!("mov eax, ds", "mov ebx, fs", "mov rdx, fs:[8]", "call qword ptr [0x400ff8]"))?;
@@ -197,13 +197,13 @@ pub(crate) fn the_guest_has_the_register_state_that_is_promised(hypervisor: &dyn
     let regs = guest.ring()?;
     let (found, own) = ((regs.rsi, regs.rdi), this_processors_state());
     if found == own {
-        // Neither can be set on this hypervisor, which lets the processor answer. It has what is promised, and more.
+        // This hypervisor can set neither, and lets the processor answer, which has what is promised, and more.
         return expect("XCR0 by xgetbv, of what is promised", found.1 & xcr0, xcr0);
     }
     expect("XCR0 by cpuid and by xgetbv", found, (xcr0, xcr0))
 }
 
-/// XCR0 as `cpuid` and `xgetbv` tell it in this process.
+/// XCR0 as `cpuid` and `xgetbv` report it in this process.
 fn this_processors_state() -> (u64, u64) {
     if !std::arch::is_x86_feature_detected!("xsave") {
         return (0, 0);

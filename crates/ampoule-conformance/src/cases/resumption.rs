@@ -1,4 +1,4 @@
-//! How a guest goes on after an exit: where it was, or wherever the host puts it.
+//! How a guest continues after an exit: where it was, or wherever the host puts it.
 
 use ampoule_vmm::x86_64::registers::Regs;
 use ampoule_vmm::x86_64::shim::{self, DOORBELL};
@@ -100,8 +100,8 @@ pub(crate) fn a_vcpu_can_be_abandoned_before_it_has_run(hypervisor: &dyn Hypervi
 }
 
 pub(crate) fn exceptions_in_delivery_are_abandoned(hypervisor: &dyn Hypervisor) -> Result<(), Failure> {
-    // The task state segment, which holds the exception's stack, leads to memory that is not there: the delivery cannot
-    // be finished. There are hypervisors that try for ever, so the run is ended from outside.
+    // The task state segment, which holds the exception's stack, leads to memory that is not there: the delivery cannot be
+    // finished. Some hypervisors retry forever, so the run is ended from outside.
     let mut guest = Guest::new(hypervisor, assemble!("ud2"))?;
     guest.map_physical(SOMEWHERE, FREE_RAM, 1, SUPERVISOR);
     for _ in 0..2 {
@@ -180,7 +180,7 @@ fn absent_load(guest: &mut Guest) -> Result<(), Failure> {
     guest.expect_exit(&Exit::MmioRead { at: GuestPhys(FREE_RAM.0), len: 8 })
 }
 
-/// Goes on at an instruction that faults at once: all registers have to be those that were set.
+/// Continues at an instruction that faults at once: all registers have to be those that were set.
 #[track_caller]
 fn go_elsewhere(guest: &mut Guest, after: &str) -> Result<(), Failure> {
     guest.ram.write(ELSEWHERE.page_offset(), assemble!("ud2"))?;

@@ -1,4 +1,4 @@
-//! Machines that go on after the worst, and in other places.
+//! Machines that continue after the worst, and in other places.
 
 use std::thread;
 
@@ -26,8 +26,8 @@ pub(crate) fn a_machine_works_after_a_triple_fault(hypervisor: &dyn Hypervisor) 
 pub(crate) fn a_machine_works_after_what_the_hypervisor_cannot_handle(
     hypervisor: &dyn Hypervisor,
 ) -> Result<(), Failure> {
-    // Code in memory that is not there. Hypervisors answer by an error of their own, by some exception, or try for
-    // ever: so the run is ended from outside.
+    // Code in memory that is not there. Hypervisors answer with an error of their own, with some exception, or retry
+    // forever, so the run is ended from outside.
     let mut guest = Guest::new(hypervisor, &[])?;
     guest.map_physical(SOMEWHERE, FREE_RAM, 1, EXECUTE);
     for _ in 0..2 {
@@ -48,13 +48,13 @@ pub(crate) fn a_machine_works_after_what_the_hypervisor_cannot_handle(
 pub(crate) fn a_machine_works_after_registers_that_were_refused(hypervisor: &dyn Hypervisor) -> Result<(), Failure> {
     let mut guest = Guest::new(hypervisor, assemble!("call qword ptr [0x400ff8]"))?;
     let mut special = guest.vcpu.special_regs()?;
-    // Long mode without paging extensions is no valid state.
+    // Long mode without physical-address extension is not a valid state.
     special.cr4 = 0;
     let refused = match guest.vcpu.set_special_regs(&special) {
         Ok(()) => guest.vcpu.run().map_or(true, |exit| !matches!(exit, Exit::IoOut { .. })),
         Err(_) => true,
     };
-    require("special registers that make no valid state", refused, "an error", "a run")?;
+    require("special registers that are no valid state", refused, "an error", "a run")?;
     let valid = guest.system.initial_special_regs(&guest.capabilities, guest.tables.root());
     guest.vcpu.set_special_regs(&valid)?;
     works(&mut guest)
@@ -106,8 +106,7 @@ pub(crate) fn machines_can_be_made_and_dropped_on_any_thread(hypervisor: &dyn Hy
     Ok(())
 }
 
-/// Makes sure that all ways to and from the host are as in a new machine. [`ELSEWHERE`] is mapped neither before nor
-/// after.
+/// Makes sure that all ways to and from the host work as in a new machine. [`ELSEWHERE`] is mapped neither before nor after.
 #[track_caller]
 fn works(guest: &mut Guest) -> Result<(), Failure> {
     let code = assemble!(

@@ -41,7 +41,7 @@ pub(crate) fn the_stub_runs_with_the_flags_that_it_needs(hypervisor: &dyn Hyperv
     guest.set(|regs| regs.rflags = set);
     let exit = guest.system_call()?;
     expect("flags in r11", exit.r11, set)?;
-    // Emulated processors differ in what the others are; nobody relies on them.
+    // Emulated processors differ in the other flags; nobody relies on those.
     expect("flags that are to be clear", exit.rflags & (TRAP_FLAG | INTERRUPT | DIRECTION | ALIGNMENT_CHECK), 0_u64)
 }
 

@@ -34,7 +34,7 @@ pub(crate) fn a_written_page_shows_until_it_is_forgotten(hypervisor: &dyn Hyperv
 
 pub(crate) fn exactly_the_written_pages_show(hypervisor: &dyn Hypervisor) -> Result<(), Failure> {
     let mut guest = guest(hypervisor)?;
-    // At both ends of the set, and around the borders of its words, which lie two pages further on.
+    // At both ends of the set, and around the boundaries of its words, which are two pages further on.
     let pages = [0, 1, 60, 61, 62, 63, 64, 125, 126, 127, 190, DATA_PAGES - 1];
     for page in pages {
         store(&mut guest, page)?;
@@ -70,7 +70,7 @@ pub(crate) fn a_page_is_told_once_and_added_to_the_set(hypervisor: &dyn Hypervis
     store(&mut guest, 8)?;
     pages.clear();
     guest.vm.collect_written(RAM_SLOT, &mut pages)?;
-    require("the page that was told", !has(&pages, 7), "not told again", &pages)?;
+    require("the page that was reported", !has(&pages, 7), "not reported again", &pages)?;
     require("the page written since", has(&pages, 8), "in the set", &pages)
 }
 
@@ -82,15 +82,15 @@ pub(crate) fn however_many_pages_are_written_each_is_told(hypervisor: &dyn Hyper
     guest.load(store_to_every_page())?;
     store_to_pages(&mut guest, 0..MANY_PAGES)?;
     guest.vm.collect_written(FREE_SLOT, &mut told)?;
-    expect("pages that were told", told.len(), MANY_PAGES)?;
+    expect("pages that were reported", told.len(), MANY_PAGES)?;
     expect("pages of the other slot", guest.written()?, [0; 0])?;
 
     told.clear();
     store_to_pages(&mut guest, 0..MANY_PAGES)?;
     guest.vm.collect_written(FREE_SLOT, &mut told)?;
-    expect("pages that were told again", told.len(), 0)?;
+    expect("pages that were reported again", told.len(), 0)?;
 
-    // The first ones were told long ago, the last ones just now, and others in between stay told.
+    // The first ones were reported long ago, the last ones just now, and others in between stay reported.
     let forgotten = [0..3, 700..701, MANY_PAGES - 2..MANY_PAGES];
     forgotten.iter().cloned().flatten().for_each(|page| told.insert(page));
     guest.vm.forget_written(FREE_SLOT, &told)?;
@@ -99,9 +99,9 @@ pub(crate) fn however_many_pages_are_written_each_is_told(hypervisor: &dyn Hyper
     expect("pages after some were forgotten", told.len(), 0)?;
     store_to_pages(&mut guest, 0..MANY_PAGES)?;
     guest.vm.collect_written(FREE_SLOT, &mut told)?;
-    // Others may be told again, too.
+    // Others may be reported again too.
     for page in forgotten.into_iter().flatten() {
-        require(format_args!("page {page}, forgotten and written again"), told.contains(page), "told", &told)?;
+        require(format_args!("page {page}, forgotten and written again"), told.contains(page), "reported", &told)?;
     }
     Ok(())
 }
@@ -110,7 +110,7 @@ pub(crate) fn signals_while_pages_are_forgotten_lose_no_write(hypervisor: &dyn H
     let mut guest = guest(hypervisor)?;
     guest.load(store_to_every_page())?;
     let kick = Kick::to_this_thread()?;
-    // How many signals were asked for, and sent.
+    // How many signals were requested, and sent.
     let (asked, sent) = (AtomicU64::new(0), AtomicU64::new(0));
     thread::scope(|scope| {
         thread::Builder::new().spawn_scoped(scope, || {
@@ -227,7 +227,7 @@ pub(crate) fn the_stack_of_exceptions_shows(hypervisor: &dyn Hypervisor) -> Resu
         expect("pages of the system after they were forgotten", written.len(), 0)?;
         guest.load(assemble!("ud2"))?;
         guest.exception(6)?;
-        // Page tables may show too: there are processors that take walking them for writing.
+        // Page tables may show too: some processors treat walking them as writing.
         guest.vm.collect_written(SYSTEM_SLOT, &mut written)?;
         require("pages of the system", written.contains(stack), format!("the stack, page {stack}"), &written)?;
     }
@@ -261,7 +261,7 @@ pub(crate) fn each_slot_has_its_own_set(hypervisor: &dyn Hypervisor) -> Result<(
         expect("pages of the other slot", set.iter().collect::<Vec<_>>(), [written])?;
         expect("pages of this slot", guest.written()?, [0; 0])?;
 
-        // One write is told, and another one is not before its memory is gone.
+        // One write is reported, and another is not before its memory is gone.
         guest.vm.forget_written(slot, &set)?;
         guest.restart(CODE)?;
         guest.set(|regs| regs.rdi = pages_on(OTHER, written).0);
@@ -337,7 +337,7 @@ fn store_to_pages(guest: &mut Guest, pages: Range<usize>) -> Result<(), Failure>
     guest.ring().map(drop)
 }
 
-/// Lets the thread that sends the signals come to its end, however the case ends.
+/// Ends the thread that sends the signals, however the case ends.
 struct AskForAll<'a>(&'a AtomicU64);
 
 impl Drop for AskForAll<'_> {
@@ -364,7 +364,7 @@ fn store_code() -> &'static [u8] {
     assemble!("mov [rdi], rbx", "call qword ptr [0x400ff8]")
 }
 
-/// More pages than hypervisors keep in their logs of written pages, as a rule.
+/// More pages than hypervisors usually keep in their logs of written pages.
 const MANY_PAGES: usize = 3000;
 
 /// For signals while pages are forgotten.

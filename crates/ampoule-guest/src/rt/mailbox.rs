@@ -225,7 +225,7 @@ pub(super) struct Incoming<'a> {
     pub(super) mailbox: &'a Mailbox,
 }
 
-/// The outbound area. A second one cannot be had while this one exists.
+/// The outbound area. There cannot be a second one while this one exists.
 #[derive(Debug)]
 pub(super) struct Outbound<'m> {
     mailbox: &'m Mailbox,

@@ -71,7 +71,7 @@ fn begin(mailbox: &Mailbox, record: &PanicRecord<&str>) {
         Some(kept) if cannot_unwind => leave(mailbox, kept),
         // It may be caught, and is then no reason for an end that comes later.
         Some(_) => {}
-        // To unwind takes memory too, so this is the end, as a rule.
+        // Unwinding takes memory too, so this is usually the end.
         None => leave(mailbox, record),
     }
     set_last(kept);

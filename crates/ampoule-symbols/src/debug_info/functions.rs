@@ -137,6 +137,6 @@ fn read_scope<'a>(
 /// The most functions at one address. Iterators in optimised code are inlined some twenty deep.
 const MAX_SCOPES: usize = 64;
 
-/// To demangle a name takes about so many steps for each of its bytes where it was made to be slow: its parts can refer to
-/// each other hundreds deep.
+/// Demangling a name that was made to be slow takes about this many steps for each of its bytes: its parts can refer to each
+/// other hundreds deep.
 const STEPS_PER_NAME_BYTE: usize = 16;

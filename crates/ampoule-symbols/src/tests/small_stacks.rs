@@ -24,13 +24,18 @@ fn a_small_stack_is_enough() {
 #[test]
 fn no_name_is_too_deep_for_a_small_stack() {
     let nested = |open: &str, within: &str, close: &str, depth| open.repeat(depth) + within + &close.repeat(depth);
-    for depth in [100, 450, 1000] {
+    for depth in [20, 45, 100, 450, 1000] {
         for name in [
             format!("_R{}", nested("Nv", "C1a", "1b", depth)),
             format!("_RINvC1a1f{}E", nested("R", "h", "", depth)),
             format!("_RINvC1a1f{}E", nested("T", "h", "E", depth)),
             format!("_RINvC1a1f{}E", nested("FE", "u", "", depth)),
             format!("_R{}", nested("I", "NvC1a1f", "hE", depth)),
+            format!("_Z1fI{}E", nested("P", "i", "", depth)),
+            format!("_Z1fI{}E", nested("1aI", "i", "E", depth)),
+            format!("_Z1fI{}E", nested("N1aI", "i", "EE", depth)),
+            format!("_Z1fI{}E", nested("Z1fI", "i", "EvvE1x", depth)),
+            format!("_Z1fI{}E", nested("L_Z1fI", "i", "EvvE", depth)),
         ] {
             let image = named(&name);
             let frames = on_small_stack(|| {

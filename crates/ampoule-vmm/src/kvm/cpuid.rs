@@ -1,13 +1,13 @@
-//! What guests see of the processor: everything that KVM supports, but for features whose registers are not enabled, and for
-//! those that need a ring 0 which uses or enables them: virtualization, the interrupt controller, shadow stacks.
+//! What guests see of the processor: everything that KVM supports, except features whose registers are not enabled, and
+//! those that need a ring 0 that uses or enables them: virtualization, the interrupt controller, shadow stacks.
 //!
 //! A guest's extended register state is x87, SSE and AVX. Larger state (AVX-512, AMX) would have to be saved, restored and
 //! scrubbed for every guest.
 
 use kvm_bindings::{CpuId, kvm_cpuid_entry2};
 
-/// Takes features out of `cpuid` that guests shall not use, and returns the value for XCR0, or 0 when the processor has no
-/// XSAVE.
+/// Removes from `cpuid` the features that guests must not use, and returns the value for XCR0, or 0 when the processor has
+/// no XSAVE.
 pub(super) fn restrict(cpuid: &mut CpuId) -> u64 {
     let xcr0 = offered_state(cpuid) & X87_SSE_AVX;
     let area = state_area(cpuid, xcr0);
@@ -50,10 +50,15 @@ pub(super) fn has_fsgsbase(cpuid: &CpuId) -> bool {
     find(cpuid, 0x7, 0).is_some_and(|entry| entry.ebx & FSGSBASE != 0)
 }
 
+/// Whether the processor can keep ring 3 from reading the registers of ring 0.
+pub(super) fn has_umip(cpuid: &CpuId) -> bool {
+    find(cpuid, 0x7, 0).is_some_and(|entry| entry.ecx & UMIP != 0)
+}
+
 /// The register state that KVM offers, as bits of XCR0. To be asked before [`restrict`].
 ///
-/// The leaf of the extended state decides, and not the XSAVE bit of leaf 1: some hypervisors list only those features in
-/// leaf 1 that they emulate.
+/// The leaf of the extended state decides, not the XSAVE bit of leaf 1: some hypervisors list in leaf 1 only features that
+/// they emulate.
 pub(super) fn offered_state(cpuid: &CpuId) -> u64 {
     find(cpuid, 0xd, 0).map_or(0, |entry| u64::from(entry.edx) << 32 | u64::from(entry.eax))
 }
@@ -89,6 +94,7 @@ const LEAF_1_ECX: u32 = 1 << 5 | 1 << 21;
 
 // Bits of leaf 7 (Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2, CPUID).
 const FSGSBASE: u32 = 1 << 0;
+const UMIP: u32 = 1 << 2;
 
 /// MPX; AVX512F, DQ, IFMA, PF, ER, CD, BW, VL.
 const LEAF_7_EBX: u32 = 1 << 14 | 1 << 16 | 1 << 17 | 1 << 21 | 1 << 26 | 1 << 27 | 1 << 28 | 1 << 30 | 1 << 31;

@@ -1,4 +1,4 @@
-//! What was found out about KVM, for those who have to know why it cannot be used, or how it is.
+//! What was found out about KVM, for those who need to know why it cannot be used, or how it is.
 
 use std::fmt;
 
@@ -11,18 +11,18 @@ use crate::x86_64::probe::Trials;
 
 use super::dirty_ring::DirtyRing;
 
-/// What was found out about KVM: all of it when it could be opened, and otherwise what was until that failed. Its `Display`
-/// is a list of a few lines.
+/// What was found out about KVM: all of it when KVM could be opened, and otherwise what was found out before that failed.
+/// Its `Display` is a list of a few lines.
 #[derive(Clone, Eq, PartialEq, Debug)]
 #[non_exhaustive]
 pub struct Detection {
     /// The version of KVM's interface.
     pub api_version: i32,
-    /// What this backend asks for, in the order in which it does.
+    /// The capabilities that this backend asks for, in that order.
     pub extensions: Vec<Extension>,
     /// What guests see of the processor, once that was asked for.
     pub processor: Option<Processor>,
-    /// What a guest was made to try, once that has begun.
+    /// The results of the trial guest, once it has been started.
     pub trials: Option<Trials>,
 }
 
@@ -34,7 +34,7 @@ pub struct Extension {
     pub name: &'static str,
     /// What [`found`](Extension::found) has to be.
     pub needed: Needed,
-    /// What the kernel answers when it is asked for it: 0 where it is absent; otherwise 1, a set of bits, or a limit.
+    /// The kernel's answer to whether it has the capability: 0 where it is absent; otherwise 1, a set of bits, or a limit.
     pub found: i32,
 }
 
@@ -42,7 +42,7 @@ pub struct Extension {
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 #[non_exhaustive]
 pub enum Needed {
-    /// It can do without it.
+    /// The backend can do without it.
     Nothing,
     /// These bits.
     Bits(i32),
@@ -56,6 +56,8 @@ pub enum Needed {
 pub struct Processor {
     /// Whether there is `rdfsbase` and its kin.
     pub fsgsbase: bool,
+    /// Whether there is User-Mode Instruction Prevention.
+    pub umip: bool,
     /// The register state that guests may use, as bits of XCR0; 0 when there is no XSAVE.
     pub xcr0: u64,
     /// The register state that KVM offers.
@@ -69,7 +71,7 @@ impl Detection {
         Detection { api_version, extensions: extensions.into(), processor: None, trials: None }
     }
 
-    /// The first capability that is needed and not there.
+    /// The first capability that is needed and missing.
     pub(super) fn missing(&self) -> Option<&'static str> {
         self.extensions.iter().find(|extension| !extension.suffices()).map(|extension| extension.name)
     }
@@ -128,19 +130,19 @@ impl fmt::Display for Extension {
 
 impl fmt::Display for Processor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let fsgsbase = if self.fsgsbase { "present" } else { "absent" };
+        let [fsgsbase, umip] = [self.fsgsbase, self.umip].map(|it| if it { "present" } else { "absent" });
         match self.xcr0 {
             0 => write!(f, "XSAVE: absent")?,
             xcr0 => write!(f, "XCR0: {xcr0:#x} of {:#x}", self.offered_xcr0)?,
         }
-        write!(f, "\nFSGSBASE: {fsgsbase}")
+        write!(f, "\nFSGSBASE: {fsgsbase}\nUMIP: {umip}")
     }
 }
 
 /// The name of the capability by which a vCPU's statistics can be read.
 pub(super) const STATISTICS: &str = "KVM_CAP_BINARY_STATS_FD";
 
-/// What is asked for: its name, its number, and how much of it is needed.
+/// The capabilities that are asked for: name, number, and how much is needed.
 const EXTENSIONS: [(&str, u32, Needed); 7] = [
     ("KVM_CAP_USER_MEMORY", KVM_CAP_USER_MEMORY, Needed::Bits(1)),
     ("KVM_CAP_EXT_CPUID", KVM_CAP_EXT_CPUID, Needed::Bits(1)),

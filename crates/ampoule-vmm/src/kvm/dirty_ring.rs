@@ -1,9 +1,9 @@
-//! Which pages a vCPU has written, as the kernel says it: a ring of entries in memory that it shares
+//! Which pages a vCPU has written, as the kernel reports them: a ring of entries in memory that it shares
 //! (Documentation/virt/kvm/api.rst, "KVM_CAP_DIRTY_LOG_RING").
 //!
-//! The kernel adds an entry when it makes a page writable for the guest. Looking for new ones is no system call. An entry
-//! stays in the ring until it is given back, and until then the page stays writable: a page that has been reported costs nothing
-//! any more. When the ring is full, the vCPU stops.
+//! The kernel adds an entry when it makes a page writable for the guest. Looking for new ones takes no system call. An entry
+//! stays in the ring until it is given back, and until then the page stays writable: a page that has been reported costs
+//! nothing more. When the ring is full, the vCPU stops.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -16,8 +16,8 @@ use super::shared::SharedMemory;
 #[derive(Debug)]
 pub(super) struct DirtyRing {
     memory: Arc<SharedMemory>,
-    /// How many entries have been read, and how many of those given back, since the ring was made. Entry number `n` is at
-    /// `n % LEN`.
+    /// How many entries have been read, and how many of those have been given back, since the ring was made. Entry number
+    /// `n` is at `n % LEN`.
     read: usize,
     given_back: usize,
 }
@@ -29,30 +29,30 @@ pub(super) struct SlotPage {
     pub(super) page: u64,
 }
 
-/// What becomes of a page whose entry is given back.
+/// What becomes of the protection of a page whose entry is given back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Protection {
     /// The guest's next write to it makes a new entry.
     Restored,
-    /// The guest can keep writing it, unnoticed.
+    /// The guest can keep writing it, untracked.
     Lifted,
 }
 
 impl DirtyRing {
-    /// How many entries there are; a power of two. The kernel sets up to 576 of them aside (64, and 512 where the processor
-    /// gathers written pages by itself), and stops the vCPU when only those are left.
+    /// How many entries there are; a power of two. The kernel reserves up to 576 of them (64, and 512 where the processor
+    /// itself collects written pages), and stops the vCPU when only those are left.
     pub(super) const LEN: usize = 1024;
 
     /// How much memory they take.
     pub(super) const BYTES: usize = DirtyRing::LEN * size_of::<kvm_dirty_gfn>();
 
-    /// The ring in this memory, from which nobody has read yet.
+    /// The ring in this memory, none of which has been read yet.
     pub(super) fn new(memory: Arc<SharedMemory>) -> DirtyRing {
         DirtyRing { memory, read: 0, given_back: 0 }
     }
 
-    /// Reads the entries that are new.
-    pub(super) fn read_new(&mut self, mut tell: impl FnMut(SlotPage)) {
+    /// Reads the new entries.
+    pub(super) fn read_new(&mut self, mut report: impl FnMut(SlotPage)) {
         // The kernel overwrites no entry that has not been given back, so there are never more than this.
         while self.read - self.given_back < DirtyRing::LEN {
             let entry = self.entry(self.read);
@@ -60,14 +60,14 @@ impl DirtyRing {
             if entry.flags().load(Ordering::Acquire) & DIRTY == 0 {
                 break;
             }
-            tell(entry.page());
+            report(entry.page());
             self.read += 1;
         }
     }
 
-    /// Marks all entries that were read as to be given back, which the kernel does at the next `KVM_RESET_DIRTY_RINGS`. It
-    /// protects the page that an entry names when it takes the entry back, and passes over one that names none. So an entry
-    /// whose page is to stay writable is made to name a slot that cannot exist. `decide` gets to know whether an entry is the last.
+    /// Marks all entries that were read for the kernel to take back at the next `KVM_RESET_DIRTY_RINGS`. When it takes an
+    /// entry back, it protects the page that the entry names, and skips an entry that names none. So an entry whose page is
+    /// to stay writable is made to name a slot that cannot exist. `decide` is passed whether an entry is the last.
     pub(super) fn give_back(&mut self, mut decide: impl FnMut(SlotPage, bool) -> Protection) {
         while self.given_back < self.read {
             let is_last = self.given_back + 1 == self.read;
@@ -103,8 +103,8 @@ struct Entry<'a> {
 
 impl Entry<'_> {
     fn flags(&self) -> &AtomicU32 {
-        // SAFETY: the entry lives as long as the ring's memory; its flags are aligned, and accessed as an atomic by the kernel
-        // and by nobody else but through this function.
+        // SAFETY: the entry lives as long as the ring's memory; its flags are aligned, and accessed only by the kernel,
+        // atomically, and through this function.
         unsafe { AtomicU32::from_ptr(&raw mut (*self.entry).flags) }
     }
 

@@ -45,7 +45,7 @@ impl Kvm {
     /// The path that [`open`](Kvm::open) opens.
     pub const DEVICE: &'static str = "/dev/kvm";
 
-    /// Opens [`Kvm::DEVICE`] and tries it out, which takes some milliseconds.
+    /// Opens [`Kvm::DEVICE`] and tries it out, which takes a few milliseconds.
     ///
     /// # Errors
     ///
@@ -54,7 +54,7 @@ impl Kvm {
         Kvm::open_path(Path::new(Kvm::DEVICE))
     }
 
-    /// Like [`open`](Kvm::open), for a device of another name.
+    /// Like [`open`](Kvm::open), for a device with another name.
     ///
     /// # Errors
     ///
@@ -68,12 +68,12 @@ impl Kvm {
         Kvm::try_out(path, file.into())
     }
 
-    /// Uses a device that is open already, and tries it out like [`open`](Kvm::open): for a process that may not open it itself
-    /// any more, and was handed the descriptor by another one, or opened it before it gave up the right to. Errors name it by its
-    /// path under `/proc/self/fd`.
+    /// Uses a device that is open already, and tries it out like [`open`](Kvm::open): for a process that may no longer open
+    /// it itself, and was handed the descriptor by another process or opened the device before it gave up the right to.
+    /// Errors name the device by its path under `/proc/self/fd`.
     ///
-    /// Pass it to the sandboxes of `ampoule` by `Builder::hypervisor`. A program that the process executes inherits the
-    /// descriptor, unless it was opened with `O_CLOEXEC`.
+    /// Pass the result to the sandboxes of `ampoule` with `Builder::hypervisor`. A program that the process executes
+    /// inherits the descriptor, unless it was opened with `O_CLOEXEC`.
     ///
     /// ```no_run
     /// use std::os::fd::OwnedFd;
@@ -82,7 +82,7 @@ impl Kvm {
     ///
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let device: OwnedFd = std::fs::File::options().read(true).write(true).open(Kvm::DEVICE)?.into();
-    /// // From here on the process may open nothing any more.
+    /// // From here on the process may give up the right to open files.
     /// let kvm = Kvm::from_fd(device)?;
     /// # Ok(()) }
     /// ```
@@ -98,9 +98,13 @@ impl Kvm {
     fn try_out(path: &Path, device: OwnedFd) -> Result<Kvm, OpenError> {
         let (device, mut detection) = Device::ask(path, device)?;
         let device = Arc::new(device);
-        let features = Features { fsgsbase: cpuid::has_fsgsbase(&device.cpuid), xcr0: device.xcr0 };
+        let features = Features {
+            fsgsbase: cpuid::has_fsgsbase(&device.cpuid),
+            umip: cpuid::has_umip(&device.cpuid),
+            xcr0: device.xcr0,
+        };
         let trials = detection.trials.insert(Trials::default());
-        // A trial that a signal ends would show nothing, and be taken for what the hypervisor does.
+        // A trial that was ended by a signal would show nothing, but look like a fault of the hypervisor.
         let probed = without_signals(|| {
             probe(features, trials, |supposed| Ok(Box::new(KvmVm::create(device.clone(), supposed)?)))
         });
@@ -120,14 +124,14 @@ impl Kvm {
     }
 
     /// The process's own KVM, opened at the first call and kept. A call that fails is not remembered: the next one tries
-    /// again. A forked child has its parent's: the device can be used by both, each for virtual machines of its own.
+    /// again. A forked child shares its parent's: both can use the device, each for virtual machines of its own.
     ///
     /// # Errors
     ///
     /// [`OpenError`] says what is wrong and what to do about it.
     pub fn shared() -> Result<Arc<Kvm>, OpenError> {
         static SHARED: PerProcess<Mutex<Option<Arc<Kvm>>>> = PerProcess::new();
-        // A child keeps its parent's, unless that was just being opened.
+        // A child keeps its parent's, unless that was just being opened at the fork.
         let inherited = |parents: &Mutex<Option<Arc<Kvm>>>| parents.try_lock().ok()?.clone();
         let shared = SHARED
             .get(|parents| Mutex::new(parents.and_then(inherited)))
@@ -153,7 +157,7 @@ impl Hypervisor for Kvm {
     }
 }
 
-/// The open device, and what is to be asked of it only once.
+/// The open device, and what need be asked of it only once.
 #[derive(Debug)]
 struct Device {
     kvm: kvm_ioctls::Kvm,
@@ -168,10 +172,10 @@ struct Device {
 }
 
 impl Device {
-    /// Asks what was opened as `path`.
+    /// Queries the device that was opened as `path`.
     fn ask(path: &Path, device: OwnedFd) -> Result<(Device, Detection), OpenError> {
         // SAFETY: the descriptor is open, and nobody else owns it any more. That it is KVM's is checked next; until then
-        // it is only asked for its version, which other devices answer by an error.
+        // it is only asked for its version, which other devices answer with an error.
         let kvm = unsafe { kvm_ioctls::Kvm::from_raw_fd(device.into_raw_fd()) };
         let api_version = check_version(path, kvm.get_api_version())?;
         let mut detection = Detection::begin(api_version, |number| kvm.check_extension_raw(number.into()));
@@ -195,7 +199,8 @@ impl Device {
         })?;
         let offered_xcr0 = cpuid::offered_state(&cpuid);
         let xcr0 = cpuid::restrict(&mut cpuid);
-        detection.processor = Some(Processor { fsgsbase: cpuid::has_fsgsbase(&cpuid), xcr0, offered_xcr0 });
+        let (fsgsbase, umip) = (cpuid::has_fsgsbase(&cpuid), cpuid::has_umip(&cpuid));
+        detection.processor = Some(Processor { fsgsbase, umip, xcr0, offered_xcr0 });
         let has_statistics = detection.has(detection::STATISTICS);
         Ok((Device { kvm, cpuid, xcr0, run_page_len, has_statistics }, detection))
     }

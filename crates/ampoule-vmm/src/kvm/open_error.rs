@@ -14,8 +14,8 @@ use crate::x86_64::probe::ProbeError;
 
 use super::detection::Detection;
 
-/// Why KVM cannot be used, with all details. Where KVM is there and does not suffice, the text ends with a list of all that was
-/// found out.
+/// Why KVM cannot be used, with all details. Where KVM exists but does not suffice, the text ends with a list of everything
+/// that was found out.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
@@ -34,16 +34,16 @@ pub enum OpenError {
     PermissionDenied {
         /// The device's path.
         path: PathBuf,
-        /// Who may open the device, and how the process stands to it.
+        /// Who may open the device, and how the process relates to that.
         access: DeviceAccess,
     },
-    /// The device is something else.
+    /// The device is not KVM.
     #[error("{}: not a KVM device", path.display())]
     NotKvm {
         /// The device's path.
         path: PathBuf,
     },
-    /// The kernel's KVM is not the one that all kernels since 2.6.22 have.
+    /// The kernel's KVM does not have the interface that all kernels since 2.6.22 have.
     #[error("{}: KVM has API version {found} instead of 12", path.display())]
     ApiVersion {
         /// The device's path.
@@ -60,12 +60,12 @@ pub enum OpenError {
     MissingCapability {
         /// The device's path.
         path: PathBuf,
-        /// The kernel's name of the first that is missing.
+        /// The kernel's name for the first capability that is missing.
         capability: &'static str,
         /// What was found out.
         detection: Box<Detection>,
     },
-    /// KVM is there, but cannot run guests as they have to be run.
+    /// KVM exists, but cannot run guests in the way that they need.
     #[error("{}: KVM does not run a trial guest: {reason}{}", path.display(), Findings(detection))]
     Unusable {
         /// The device's path.
@@ -75,15 +75,15 @@ pub enum OpenError {
         /// What went wrong.
         reason: ProbeError,
     },
-    /// KVM is there, but the process or the system has too little left of something to try it out. KVM may be usable.
+    /// KVM exists, but the process or the system lacks the resources to try it out. KVM may be usable.
     #[error("{}: KVM could not be tried out: {reason}", path.display())]
     Exhausted {
         /// The device's path.
         path: PathBuf,
-        /// What could not be had.
+        /// What is lacking.
         reason: ProbeError,
     },
-    /// KVM is there, but does not report what it offers to guests.
+    /// KVM exists, but does not report what it offers to guests.
     #[error("{}: KVM does not report what it offers to guests: {reason}{}", path.display(), Findings(detection))]
     Undescribed {
         /// The device's path.
@@ -138,7 +138,7 @@ pub struct DeviceAccess {
     pub permitted: bool,
 }
 
-/// The group that owns a device, and how the process stands to it.
+/// The group that owns a device, and how the process relates to it.
 #[derive(Clone, Eq, PartialEq, Debug)]
 #[non_exhaustive]
 pub struct DeviceGroup {
@@ -159,7 +159,7 @@ impl DeviceAccess {
         let group = DeviceGroup::of(metadata.gid())?;
         // SAFETY: has no preconditions.
         let user = unsafe { libc::geteuid() };
-        // The kernel looks at the first that fits, and at no other; the superuser passes.
+        // The kernel applies the first class that fits, and no other; the superuser passes.
         let needed = match () {
             () if user == 0 => 0,
             () if user == owner => READ_AND_WRITE << 6,
@@ -185,7 +185,7 @@ impl DeviceGroup {
     }
 }
 
-/// What to do about a device that the process may not open. To join its group helps only where the mode lets the group in.
+/// What to do about a device that the process may not open. Joining its group helps only where the mode lets the group in.
 struct Remedy<'a> {
     path: &'a Path,
     access: &'a DeviceAccess,
@@ -247,7 +247,7 @@ pub(super) fn diagnose(path: &Path, reason: io::Error) -> OpenError {
             Ok(access) => OpenError::PermissionDenied { path, access },
             Err(_) => OpenError::Failed { path, reason },
         },
-        // The device node is there, but no driver behind it.
+        // The device node exists, but there is no driver behind it.
         _ if matches!(reason.raw_os_error(), Some(libc::ENODEV | libc::ENXIO)) => OpenError::Missing { path },
         _ => OpenError::Failed { path, reason },
     }
@@ -317,7 +317,7 @@ unsafe fn string(text: *const libc::c_char) -> String {
 const READ_AND_WRITE: u32 = 0o6;
 const GROUP_READ_AND_WRITE: u32 = READ_AND_WRITE << 3;
 
-/// Room for one entry of the user or group database; more members than fit are as good as none.
+/// Room for one entry of the user or group database; a group with more members than fit is treated as unknown.
 const DATABASE_BUFFER: usize = 16 << 10;
 
 #[cfg(test)]

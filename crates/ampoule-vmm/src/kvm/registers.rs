@@ -5,7 +5,7 @@ use kvm_bindings::{kvm_dtable, kvm_regs, kvm_segment, kvm_sregs};
 use crate::x86_64::registers::{DescriptorTable, Regs, Segment, SpecialRegs};
 
 /// The value of the local APIC's base register after reset: enabled, bootstrap processor, the usual address (AMD64
-/// Architecture Programmer's Manual, volume 2, section 16.3.1). Guests have no local APIC, but the kernel wants to know.
+/// Architecture Programmer's Manual, volume 2, section 16.3.1). Guests have no local APIC, but the kernel asks for a value.
 const APIC_BASE: u64 = 0xfee0_0900;
 
 macro_rules! convert_registers {

@@ -1,8 +1,8 @@
-//! What a vCPU and the kernel say to each other about a run: why it stopped, the registers, and the request to stop at once.
+//! What a vCPU and the kernel exchange about a run: why it stopped, the registers, and the request to stop at once.
 //!
-//! The kernel writes the page during `KVM_RUN` only, except that any thread may store to `immediate_exit` at any time. So every
-//! access but that one happens through the vCPU's own [`RunPage`], which exists once; the byte `immediate_exit` is only ever
-//! accessed as an atomic, and no reference covers it.
+//! The kernel writes the page during `KVM_RUN` only, except that any thread may store to `immediate_exit` at any time. So
+//! every access but that one goes through the vCPU's own [`RunPage`], of which there is only one; the byte `immediate_exit`
+//! is only ever accessed as an atomic, and no reference covers it.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -23,7 +23,7 @@ use super::shared::{Mapping, SharedMemory};
 pub(super) struct RunPage(Arc<SharedMemory>);
 
 impl RunPage {
-    /// The run page in this memory, which has no other.
+    /// The run page in this memory, which must have no other.
     pub(super) fn new(memory: Arc<SharedMemory>) -> RunPage {
         RunPage(memory)
     }
@@ -32,7 +32,7 @@ impl RunPage {
         Arc::new(Interrupter(Arc::clone(self.0.mapping())))
     }
 
-    /// Asks for the general registers, and for the special ones if `special`, to be there after the next run.
+    /// Asks for the general registers, and for the special ones if `special`, to be in the page after the next run.
     pub(super) fn request_registers(&mut self, special: bool) {
         let Some(run) = self.writable() else { return };
         let mut valid = KVM_SYNC_X86_REGS;
@@ -71,7 +71,7 @@ impl RunPage {
         }
     }
 
-    /// Remembers special registers that the vCPU has already.
+    /// Remembers special registers that the vCPU already has.
     pub(super) fn store_special_regs(&mut self, regs: kvm_sregs) {
         let Some(run) = self.writable() else { return };
         // SAFETY: as above.
@@ -137,7 +137,7 @@ impl RunPage {
         }
     }
 
-    /// The page, unless a forked child has inherited it: what that wrote would be the parent's registers.
+    /// The page, unless a forked child has inherited it: what the child wrote would end up in the parent's registers.
     fn writable(&mut self) -> Option<*mut kvm_run> {
         self.0.is_ours().then(|| self.0.run())
     }

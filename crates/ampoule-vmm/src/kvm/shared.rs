@@ -1,10 +1,9 @@
-//! The memory that a vCPU shares with the kernel, as one mapping: the run page with what belongs to it, and the ring of
-//! written pages.
+//! The memory that a vCPU shares with the kernel, as one mapping: the run page with what belongs to it, and the dirty ring.
 //!
-//! Two owners go through it, each to its own part: a [`RunPage`], and a [`DirtyRing`]. The byte `immediate_exit` in the run page
+//! Two owners access it, each its own part: a [`RunPage`] and a [`DirtyRing`]. The byte `immediate_exit` in the run page
 //! belongs to neither: it is only ever accessed as an atomic, by any thread, even when the vCPU is gone.
 //!
-//! A forked child shares the memory too, and writes nothing to it: it belongs to the process that mapped it.
+//! A forked child shares the memory too, but writes nothing to it: it belongs to the process that mapped it.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -23,8 +22,8 @@ use crate::linux::uninterrupted::uninterrupted;
 use super::dirty_ring::DirtyRing;
 use super::run_page::RunPage;
 
-/// Maps the memory that the kernel shares for a vCPU, whose run page and what belongs to it is `run_len` bytes long. To be
-/// called once per vCPU, of a virtual machine of `process` with rings of [`DirtyRing::LEN`] entries.
+/// Maps the memory that the kernel shares for a vCPU, whose run page with what belongs to it is `run_len` bytes long. To be
+/// called once per vCPU of a virtual machine of `process` that has rings of [`DirtyRing::LEN`] entries.
 pub(super) fn map(vcpu: BorrowedFd<'_>, run_len: usize, process: Process) -> io::Result<(RunPage, DirtyRing)> {
     if !(size_of::<kvm_run>()..=RING_OFFSET).contains(&run_len) {
         return Err(io::ErrorKind::InvalidData.into());
@@ -43,7 +42,7 @@ pub(super) fn map(vcpu: BorrowedFd<'_>, run_len: usize, process: Process) -> io:
 }
 
 /// The memory, as long as it is shared with the kernel. One mapping instead of one for each part, because the kernel goes
-/// through all mappings of a process whenever a virtual machine is created. Between the parts it leads to nothing.
+/// through all mappings of a process whenever a virtual machine is created. Between the parts nothing is accessible.
 #[derive(Debug)]
 pub(super) struct SharedMemory {
     mapping: Arc<Mapping>,
@@ -75,7 +74,7 @@ impl SharedMemory {
         unsafe { self.run().cast::<u8>().add(RING_OFFSET).cast() }
     }
 
-    /// Whether the memory is this process's, and not that of one from which this one was forked.
+    /// Whether the memory belongs to this process, not to one from which this one was forked.
     pub(super) fn is_ours(&self) -> bool {
         self.mapping.is_ours()
     }
@@ -88,7 +87,7 @@ impl SharedMemory {
 
 impl Drop for SharedMemory {
     fn drop(&mut self) {
-        // Whoever still has the mapping got it from another one who has, so it is not one more than are counted here.
+        // A further owner could only have got the mapping from one of those counted here, so there is none beyond them.
         if Arc::strong_count(&self.mapping) > 1 {
             self.mapping.leave_the_kernel();
         }
@@ -104,10 +103,10 @@ pub(super) struct Mapping {
 }
 
 impl Mapping {
-    /// The request to end runs at once; none where it is that of a process from which this one was forked.
+    /// The request to end runs at once; `None` where it belongs to a process from which this one was forked.
     pub(super) fn immediate_exit(&self) -> Option<&AtomicU8> {
-        // SAFETY: the byte lives as long as the mapping, and is accessed by nobody but through this function and by the
-        // kernel, which only reads it.
+        // SAFETY: the byte lives as long as the mapping, and is accessed only through this function and by the kernel, which
+        // only reads it.
         self.is_ours().then(|| unsafe { AtomicU8::from_ptr(&raw mut (*self.base.as_ptr()).immediate_exit) })
     }
 
@@ -115,14 +114,14 @@ impl Mapping {
         self.process.is_current()
     }
 
-    /// Puts memory of the process in place of what is shared with the kernel, which otherwise keeps the virtual machine as
-    /// long as it is mapped. Where there is no mapping to be had for that, it does.
+    /// Replaces what is shared with the kernel by memory of the process, because the kernel keeps the virtual machine as
+    /// long as the shared memory is mapped. Where the process has no mapping left for that, it does.
     fn leave_the_kernel(&self) {
         // SAFETY: the range is ours. `SharedMemory`, the only way to all of it but `immediate_exit`, is being dropped; and that
         // byte can be accessed before, meanwhile and after, whether the call succeeds or not.
         let replaced = unsafe { pages::map_over(self.base.as_ptr().cast(), self.len, Source::Zeros) };
         if let Err(error) = replaced {
-            tracing::debug!(%error, "a virtual machine stays until its last interrupter goes");
+            tracing::debug!(%error, "a virtual machine stays until its last interrupter is dropped");
         }
     }
 }
@@ -136,8 +135,8 @@ impl Drop for Mapping {
 
 // SAFETY: the mapping belongs to no thread.
 unsafe impl Send for Mapping {}
-// SAFETY: through a shared reference, any thread reaches only the atomic `immediate_exit`; all else is reached through the one
-// `RunPage` and the one `DirtyRing`, which are borrowed as Rust's rules demand.
+// SAFETY: through a shared reference, any thread reaches only the atomic `immediate_exit`; all else is reached through the
+// only `RunPage` and the only `DirtyRing`, which are borrowed as Rust's rules demand.
 unsafe impl Sync for Mapping {}
 
 /// Where the ring begins in what a vCPU's descriptor maps (`linux/kvm.h`).

@@ -1,9 +1,10 @@
 //! The memory slots of a virtual machine, and which of their pages the guest has written.
 //!
 //! 1. A page of a tracked slot is write-protected for the guest, or in one of the vCPUs' rings, or among the slot's
-//!    [`unprotected`](Slot::unprotected) pages. So a write to it is either seen, or was reported and not forgotten since.
-//! 2. Entries go back to the kernel only when a ring is full or pages are to be forgotten. Pages that are not to be forgotten
-//!    then stay writable, so that each is faulted once, however small the rings are.
+//!    [`unprotected`](Slot::unprotected) pages. So a write to it is either recorded, or the page was reported before and has
+//!    not been forgotten since.
+//! 2. Entries go back to the kernel only when a ring is full or pages are to be forgotten. Pages that are not to be
+//!    forgotten stay writable then, so that each is faulted once, however small the rings are.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -27,12 +28,12 @@ pub(super) struct Slots {
 pub(super) struct Slot {
     pub(super) at: GuestPhys,
     pub(super) region: Arc<Region>,
-    /// Whether the kernel shows the region to the guest: not after it could not be shown again for a flush.
+    /// Whether the kernel shows the region to the guest: false if it could not be shown again after a flush.
     pub(super) is_shown: bool,
     pub(super) tracking: WriteTracking,
     /// Pages that were read out of a ring and have not been reported.
-    untold: Option<PageSet>,
-    /// Pages that the guest can write, unnoticed, whose entries have gone back to the kernel.
+    unreported: Option<PageSet>,
+    /// Pages that the guest can write untracked, because their entries have gone back to the kernel.
     unprotected: Option<PageSet>,
 }
 
@@ -41,9 +42,9 @@ impl Slots {
         self.slots.contains_key(&slot)
     }
 
-    /// Notes that a region was mapped in a free slot.
+    /// Records that a region was mapped in a free slot.
     pub(super) fn insert(&mut self, slot: u32, at: GuestPhys, region: Arc<Region>, tracking: WriteTracking) {
-        self.slots.insert(slot, Slot { at, region, is_shown: true, tracking, untold: None, unprotected: None });
+        self.slots.insert(slot, Slot { at, region, is_shown: true, tracking, unreported: None, unprotected: None });
     }
 
     pub(super) fn is_shown(&self, slot: u32) -> bool {
@@ -54,7 +55,7 @@ impl Slots {
         self.slots.get_mut(&number).ok_or(HypervisorError::SlotEmpty { slot: number })
     }
 
-    /// Notes that the region of a slot was unmapped.
+    /// Records that the region of a slot was unmapped.
     pub(super) fn remove(&mut self, slot: u32) {
         // What the rings still hold of this slot must not be taken for writes to the next region.
         self.read_rings();
@@ -68,8 +69,8 @@ impl Slots {
     /// See [`Vm::collect_written`](crate::hypervisor::Vm::collect_written).
     pub(super) fn collect_written(&mut self, slot: u32, pages: &mut PageSet) -> Result<(), HypervisorError> {
         self.read_rings();
-        if let Some(untold) = self.tracked(slot, pages)?.untold.take() {
-            pages.insert_all(&untold);
+        if let Some(unreported) = self.tracked(slot, pages)?.unreported.take() {
+            pages.insert_all(&unreported);
         }
         Ok(())
     }
@@ -95,8 +96,8 @@ impl Slots {
             RevokeError::OutOfRegion(error) => refused(io::Error::other(error), Operation::ForgetWrittenPages),
         })?;
         // Comes last: where a page could not be protected, what was written to it is still to be reported.
-        if let Some(untold) = &mut slot.untold {
-            pages.iter().for_each(|page| untold.remove(page));
+        if let Some(unreported) = &mut slot.unreported {
+            pages.iter().for_each(|page| unreported.remove(page));
         }
         Ok(())
     }
@@ -107,7 +108,7 @@ impl Slots {
         self.give_back(vm, |_| false).map(drop).map_err(|reason| refused(reason, Operation::ReadWrittenPages))
     }
 
-    /// A slot whose writes are tracked and which `pages` fits.
+    /// A slot whose writes are tracked and whose size is that of `pages`.
     fn tracked(&mut self, number: u32, pages: &PageSet) -> Result<&mut Slot, HypervisorError> {
         let slot = self.in_use(number)?;
         if slot.tracking == WriteTracking::Off {
@@ -124,17 +125,18 @@ impl Slots {
         for ring in &mut self.rings {
             ring.read_new(|SlotPage { slot, page }| {
                 if let Some(slot) = self.slots.get_mut(&slot) {
-                    note(&mut slot.untold, page, &slot.region);
+                    mark(&mut slot.unreported, page, &slot.region);
                 }
             });
         }
     }
 
-    /// Gives all entries back that were read. Pages are protected again where `protect` says so, but for the last one of each
-    /// ring, and perhaps for others where the kernel took the entries in pieces.
+    /// Gives back all entries that were read. Pages are protected again where `protect` says so, except for the last one of
+    /// each ring, and perhaps for others where the kernel took the entries in pieces.
     ///
-    /// Linux stops for a signal since 6.16, and forgets to protect the pages of up to 64 entries that it has taken last. Nothing
-    /// shows that if these are the last of all, so the last one has to be one whose page is not the kernel's to protect.
+    /// Since 6.16 Linux stops for a signal, and then forgets to protect the pages of the up to 64 entries that it took last.
+    /// If these are the last of all, nothing shows that, so the last entry has to be one whose page the kernel need not
+    /// protect.
     fn give_back(&mut self, vm: BorrowedFd<'_>, protect: impl Fn(SlotPage) -> bool) -> io::Result<Taken> {
         for ring in &mut self.rings {
             ring.give_back(|of, is_last| {
@@ -142,7 +144,7 @@ impl Slots {
                     return Protection::Restored;
                 }
                 if let Some(slot) = self.slots.get_mut(&of.slot) {
-                    note(&mut slot.unprotected, of.page, &slot.region);
+                    mark(&mut slot.unprotected, of.page, &slot.region);
                 }
                 Protection::Lifted
             });
@@ -162,12 +164,12 @@ impl Slots {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Taken {
     AtOnce,
-    /// Something has stopped it, perhaps repeatedly.
+    /// Something stopped it, perhaps repeatedly.
     InPieces,
 }
 
 impl Slot {
-    /// Protects again what the kernel no longer knows of.
+    /// Protects pages again that the kernel no longer has entries for.
     fn protect(&mut self, pages: &PageSet) -> Result<(), RevokeError> {
         let Some(unprotected) = &mut self.unprotected else { return Ok(()) };
         let mut rest = pages.iter().filter(|page| unprotected.contains(*page)).peekable();
@@ -185,16 +187,16 @@ impl Slot {
     }
 }
 
-/// Adds a page to a set of a region's pages. An entry can be older than the region that is in the slot: its page is passed over
-/// where the region has none of that number, and otherwise reported without need.
-fn note(set: &mut Option<PageSet>, page: u64, region: &Region) {
+/// Adds a page to a set of a region's pages. An entry can be older than the region that is in the slot: its page is skipped
+/// where the region has none of that number, and otherwise reported needlessly.
+fn mark(set: &mut Option<PageSet>, page: u64, region: &Region) {
     let pages = region.len() / PAGE_SIZE;
     if page < pages as u64 {
         set.get_or_insert_with(|| PageSet::new(pages)).insert(page as usize);
     }
 }
 
-/// Lets the kernel take entries. It may stop before it has taken all of them, for a signal.
+/// Lets the kernel take entries. For a signal it may stop before it has taken all of them.
 fn reset_rings(vm: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: the kernel takes no argument; it reads and writes the rings' entries that were given back to it.
     if unsafe { libc::ioctl(vm.as_raw_fd(), KVM_RESET_DIRTY_RINGS, 0) } >= 0 {

@@ -19,12 +19,13 @@ use super::vm::Machine;
 #[derive(Debug)]
 pub(super) struct KvmStatistics {
     file: File,
-    /// Not every kernel keeps a virtual machine and its vCPUs for the sake of this file alone.
+    /// Keeps the virtual machine and its vCPUs, which not every kernel does for this file alone.
     _machine: Arc<Machine>,
 }
 
 impl KvmStatistics {
-    /// Opens those of `vcpu`, which is one of `machine`. To be called only where there is `KVM_CAP_BINARY_STATS_FD`.
+    /// Opens the statistics of `vcpu`, which belongs to `machine`. To be called only where there is
+    /// `KVM_CAP_BINARY_STATS_FD`.
     pub(super) fn open(vcpu: BorrowedFd<'_>, machine: Arc<Machine>) -> Result<KvmStatistics, HypervisorError> {
         let open = || {
             // SAFETY: the request has no argument, and makes a new descriptor without touching memory.
@@ -96,7 +97,7 @@ const HEADER: usize = 24;
 /// The size of a descriptor without its name.
 const DESCRIPTOR: usize = 16;
 
-/// The type of a statistic in its flags, and that of one that only grows.
+/// The part of a statistic's flags that is its type, and the type of one that only grows.
 const TYPE: u32 = 0xf;
 const CUMULATIVE: u32 = 0;
 

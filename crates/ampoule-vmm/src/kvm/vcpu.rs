@@ -17,7 +17,7 @@ use super::shared;
 use super::statistics::KvmStatistics;
 use super::vm::{Machine, refused};
 
-/// The vCPU's descriptor is dropped before the machine, so that no guest is left when its memory goes.
+/// The vCPU's descriptor is dropped before the machine, so that no guest is left when its memory is freed.
 #[derive(Debug)]
 pub(super) struct KvmVcpu {
     fd: VcpuFd,
@@ -66,7 +66,7 @@ impl KvmVcpu {
             .map_err(|errno| refused(Operation::SetProcessorFeatures, errno))
     }
 
-    /// What neither the registers of a run nor a guest ever changes.
+    /// Registers that neither a run nor a guest ever changes.
     fn set_fixed_registers(&mut self) -> Result<(), HypervisorError> {
         self.set_xcr0()?;
         self.set_model_specific_registers()
@@ -175,8 +175,8 @@ impl Vcpu for KvmVcpu {
     fn settle(&mut self) -> Result<(), HypervisorError> {
         let interrupter = self.interrupter();
         interrupter.request();
-        // An instruction that the kernel emulates can make several exits, one for each piece of memory that is not there. Those
-        // are bounded, and then the request ends the run before the next instruction.
+        // An instruction that the kernel emulates can make several exits, one for each piece of memory that is missing.
+        // Their number is bounded, and then the request ends the run before the next instruction.
         let result = loop {
             match self.run() {
                 Ok(Exit::Interrupted) => break Ok(()),
@@ -206,8 +206,8 @@ impl Vcpu for KvmVcpu {
         self.machine.check()?;
         let area = kvm_xsave { region: *state.0, ..Default::default() };
         self.counters.ioctls += 1;
-        // SAFETY: the kernel reads more than the 4 KiB that are there only where this process was given leave to use state
-        // components that do not fit into them, and this crate asks for none and hides them from guests.
+        // SAFETY: the kernel reads more than the 4 KiB that are there only where this process has asked for permission to
+        // use state components that do not fit into them, and this crate asks for none and hides them from guests.
         uninterrupted(|| unsafe { self.fd.set_xsave(&area) }).map_err(|errno| refused(Operation::SetFpu, errno))
     }
 

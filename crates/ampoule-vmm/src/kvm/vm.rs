@@ -27,7 +27,7 @@ pub(super) struct KvmVm {
 }
 
 /// What a virtual machine and its vCPUs own together. Its memory slots must stay mapped in the host as long as any of them
-/// is there: a slot whose host memory is gone would show the guest whatever the host puts in its place.
+/// exists: a slot whose host memory is gone would show the guest whatever the host maps there next.
 #[derive(Debug)]
 pub(super) struct Machine {
     pub(super) fd: VmFd,
@@ -38,13 +38,13 @@ pub(super) struct Machine {
 }
 
 impl Machine {
-    /// Makes sure that this process is the one whose machine it is, and no child. To be called first by whatever uses it or its
-    /// vCPUs and can fail; [`slots`](Machine::slots) does.
+    /// Makes sure that the machine belongs to this process, not to its parent. To be called first by everything that uses it
+    /// or its vCPUs and can fail; [`slots`](Machine::slots) does.
     pub(super) fn check(&self) -> Result<(), HypervisorError> {
         if self.made_in.is_current() { Ok(()) } else { Err(HypervisorError::Forked) }
     }
 
-    /// Reads what the vCPUs' rings say of written pages, and empties them.
+    /// Reads the written pages from the vCPUs' rings, and empties them.
     pub(super) fn make_room_in_rings(&self) -> Result<(), HypervisorError> {
         self.slots()?.make_room(self.descriptor())
     }
@@ -54,7 +54,7 @@ impl Machine {
         Ok(())
     }
 
-    /// Shows the guest a region in a slot that shows nothing.
+    /// Shows the guest a region in an empty slot.
     fn set_slot(
         &self,
         slot: u32,
@@ -75,7 +75,7 @@ impl Machine {
             .map_err(|errno| refused(Operation::MapMemory, errno))
     }
 
-    /// Shows the guest nothing any more in a slot that shows a region.
+    /// Empties a slot that shows the guest a region.
     fn clear_slot(&self, slot: u32) -> Result<(), HypervisorError> {
         let nothing = kvm_userspace_memory_region { slot, ..Default::default() };
         // SAFETY: a slot of size zero gives the guest access to nothing.
@@ -84,7 +84,7 @@ impl Machine {
     }
 
     fn slots(&self) -> Result<MutexGuard<'_, Slots>, HypervisorError> {
-        // In a forked child the lock may be one that nobody releases.
+        // In a forked child the lock may be one that nobody will release.
         self.check()?;
         Ok(self.slots.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -142,8 +142,8 @@ impl Vm for KvmVm {
         Ok(())
     }
 
-    /// With nested paging it is enough to take the tables' pages away for an instant. A kernel that shadows the tables forgets
-    /// its copies when their slot goes.
+    /// With nested paging it is enough to take the tables' pages away for an instant. A kernel that shadows the tables
+    /// forgets its copies when their slot is removed.
     fn flush_translations(&mut self, slot: u32) -> Result<(), HypervisorError> {
         let mut slots = self.machine.slots()?;
         let tables = slots.in_use(slot)?;

@@ -1,7 +1,7 @@
-//! Calls into the kernel that a signal makes fail, and that are to be made all the same, and work that no signal may interrupt.
+//! Calls into the kernel that have to succeed although a signal makes them fail, and work that no signal may interrupt.
 //!
-//! To create a virtual machine, and more, is refused by the kernel as long as a signal waits for the thread. One that comes
-//! after each attempt would keep it from succeeding for ever, so only the first attempt is left open to signals.
+//! The kernel refuses to create a virtual machine, among other things, as long as a signal is pending for the thread. One
+//! that comes at each attempt would keep it from succeeding forever, so only the first attempt is left open to signals.
 
 use std::io;
 use std::mem::MaybeUninit;

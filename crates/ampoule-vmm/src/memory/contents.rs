@@ -1,14 +1,14 @@
 //! What a region held at one moment.
 //!
 //! A [`Contents`] is made of extents of frozen pages; where there is none, the region held zeros. One that is taken of a
-//! region that still resembles an earlier one shares all pages that did not change with it, so that a chain of snapshots
+//! region that still resembles an earlier one shares with it all pages that did not change, so that a chain of snapshots
 //! costs what was written in between. Regions can show a `Contents` copy-on-write, so that any number of them share the
 //! pages that none has written.
 //!
 //! A region that shows a `Contents` has one host mapping for each extent and for each gap between two. Processes may have a
 //! limited number of those (`vm.max_map_count`), and the kernel goes through all of them when a virtual machine is created.
 //! So extents are few: close ones are joined, with the pages between them, and beyond [`MAX_EXTENTS`] everything is copied
-//! anew. It is, too, where the files of a chain hold more than twice what is still in use of them.
+//! into one new file. The same happens when the files of a chain hold more than twice as much as is still in use.
 
 use std::io;
 use std::ops::Range;
@@ -38,13 +38,13 @@ pub(super) struct Extent {
 }
 
 impl Contents {
-    /// The contents of a new region of so many pages: zeros.
+    /// The contents of a new region of `pages` pages: zeros.
     pub fn zero(pages: usize) -> Arc<Contents> {
         Arc::new(Contents { pages, extents: Vec::new() })
     }
 
-    /// For each of these pieces, contents of the fewest whole pages that hold its bytes, the first of them at an offset within
-    /// a page; zeros are around them.
+    /// For each of these pieces, contents of the fewest whole pages that hold its bytes, with the first byte at an offset
+    /// within a page and zeros around them.
     ///
     /// # Errors
     ///
@@ -67,7 +67,8 @@ impl Contents {
         Ok(contents.collect())
     }
 
-    /// Contents of a region of `pages` pages that are made of other contents, each from a page on; everything else is zeros.
+    /// Contents of a region of `pages` pages, put together from other contents, each at its first page; everything else is
+    /// zeros.
     ///
     /// # Panics
     ///
@@ -92,7 +93,7 @@ impl Contents {
         self.pages
     }
 
-    /// How many pages take memory because they do not hold zeros, whichever contents they are shared with.
+    /// How many pages take memory because they do not hold zeros, no matter which contents share them.
     pub fn stored_pages(&self) -> usize {
         self.extents.iter().map(Extent::stored_pages).sum()
     }
@@ -112,8 +113,8 @@ impl Contents {
         })
     }
 
-    /// What `region` holds now, given that only the pages `changed`, in ascending order, can differ from `self`. This is
-    /// `self` again where none does.
+    /// What `region` holds now, given that only the pages `changed`, in ascending order, can differ from `self`. The result
+    /// is `self` where none does.
     ///
     /// # Errors
     ///
@@ -150,7 +151,7 @@ impl Contents {
         Ok(Arc::new(Contents { pages: self.pages, extents }))
     }
 
-    /// Makes a region show this, copy-on-write. Whatever it held is gone; the hypervisor's cached translations are, too.
+    /// Makes a region show this, copy-on-write. Whatever it held is gone, as are the hypervisor's cached translations.
     ///
     /// # Errors
     ///
@@ -164,8 +165,8 @@ impl Contents {
         region.show(&self.extents)
     }
 
-    /// Writes what these pages of a region should hold over what they hold, and returns how many there were. It costs least
-    /// in ascending order.
+    /// Overwrites these pages of a region with what they should hold, and returns how many there were. Ascending order costs
+    /// least.
     ///
     /// # Panics
     ///
@@ -196,7 +197,7 @@ impl Contents {
         Ok(buffer == *self.sources().page(page))
     }
 
-    /// Adds to `pages` those of which `self` and `other` do not share the copy, and which may differ therefore.
+    /// Adds to `pages` those for which `self` and `other` do not share a copy, so that they may differ.
     ///
     /// # Panics
     ///
@@ -214,7 +215,7 @@ impl Contents {
         }
     }
 
-    /// The extents when these runs are as in `region`, and everything else is as it was.
+    /// The extents if these runs are as in `region`, and everything else is as it was.
     fn overlaid(&self, region: &Region, runs: Vec<Range<usize>>) -> io::Result<Vec<Extent>> {
         let frozen = Arc::new(Frozen::copy(region, &runs)?);
         let mut extents: Vec<_> = self.extents.iter().flat_map(|extent| extent.without(&runs)).collect();
@@ -248,7 +249,7 @@ impl Extent {
         self.frozen.stored(self.first..self.first + self.pages.len())
     }
 
-    /// What is left of the extent when these runs, which are in ascending order, are taken away.
+    /// What is left of the extent when these runs, which are in ascending order, are removed.
     fn without(&self, runs: &[Range<usize>]) -> Vec<Extent> {
         let mut left = Vec::new();
         let mut start = self.pages.start;
@@ -267,7 +268,7 @@ impl Extent {
     }
 }
 
-/// Finds pages, the faster when they are asked for in ascending order.
+/// Finds pages, faster when they are asked for in ascending order.
 struct Sources<'a> {
     extents: &'a [Extent],
     next: usize,
@@ -292,8 +293,8 @@ impl<'a> Sources<'a> {
     }
 }
 
-/// Pages in ascending order as runs. Small gaps are bridged, the smallest first: as long as not more pages are added than there
-/// are, and [`FEW_PAGES`]; and beyond that until there are [`MAX_RUNS`].
+/// Pages in ascending order as runs. Small gaps are bridged, the smallest first: as long as no more pages are added than
+/// there are plus [`FEW_PAGES`], and beyond that until there are at most [`MAX_RUNS`] runs.
 fn joined(pages: &[usize]) -> Vec<Range<usize>> {
     let gap = |pair: &[usize]| pair[1] - pair[0] - 1;
     let mut gaps: Vec<usize> = pages.windows(2).map(gap).filter(|gap| *gap > 0).collect();
@@ -330,8 +331,8 @@ fn merged(mut extents: Vec<Extent>) -> Vec<Extent> {
     extents
 }
 
-/// Whether the files of these extents hold much more than the extents show of them. A file takes its memory as long as any
-/// page of it is in use.
+/// Whether the files of these extents hold much more than the extents show of them. A file keeps all its memory as long as
+/// any of its pages is in use.
 fn is_wasteful(extents: &[Extent]) -> bool {
     let mut files: Vec<_> = extents.iter().map(|extent| &extent.frozen).collect();
     files.sort_unstable_by_key(|file| Arc::as_ptr(file));
@@ -341,7 +342,7 @@ fn is_wasteful(extents: &[Extent]) -> bool {
     held > 2 * in_use + FEW_PAGES
 }
 
-/// So many pages more than were asked for can always be copied to have fewer runs: it takes some microseconds.
+/// This many additional pages may always be copied for the sake of fewer runs, which takes a few microseconds.
 const FEW_PAGES: usize = 64;
 
 /// The most runs that one snapshot adds, whatever it costs to join more.

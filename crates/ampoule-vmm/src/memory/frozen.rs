@@ -37,11 +37,12 @@ impl Frozen {
         Self::seal(file, pages * PAGE_SIZE, zeros)
     }
 
-    /// Writes these runs of a region's pages to a file of zeros, but for those that hold zeros themselves; `zeros` is told which.
+    /// Writes these runs of a region's pages to a file of zeros, except for those that hold zeros themselves, which go to
+    /// `zeros`.
     fn copy_to(file: &OwnedFd, region: &Region, runs: &[Range<usize>], zeros: &mut PageSet) -> io::Result<()> {
         let mut first = 0;
         for run in runs {
-            // Where the pages begin that are to be copied next, and not copied yet.
+            // Where the pages begin that are still to be copied.
             let mut rest = run.start;
             let copy = |from: usize, to: usize| {
                 let at = (first + from - run.start) * PAGE_SIZE;
@@ -60,7 +61,7 @@ impl Frozen {
         Ok(())
     }
 
-    /// Copies pieces of bytes, each to whole pages and the first byte at the offset that it says; zeros are around them.
+    /// Copies pieces of bytes, each to whole pages, with its first byte at the offset that it names and zeros around it.
     pub(super) fn of_bytes(pieces: &[(usize, &[u8])]) -> io::Result<Frozen> {
         let mut len = 0;
         let mut placed = Vec::new();
@@ -68,7 +69,7 @@ impl Frozen {
             placed.push((len + at, *bytes));
             len += (at + bytes.len()).next_multiple_of(PAGE_SIZE);
         }
-        // A file without a byte could not be mapped.
+        // An empty file could not be mapped.
         len = len.max(PAGE_SIZE);
         let file = create_file(len, |file| {
             let file = File::from(file);
@@ -140,8 +141,8 @@ unsafe impl Send for Frozen {}
 // SAFETY: as above.
 unsafe impl Sync for Frozen {}
 
-/// A file without a name that can be sealed, and that can never be executed where the kernel knows of that (Linux 6.3). It is
-/// `len` bytes long, zeros before it is filled.
+/// A file without a name that can be sealed, and never be executed where the kernel supports that (Linux 6.3). It is `len`
+/// bytes long, all zeros.
 fn create_file(len: usize, fill: impl FnOnce(OwnedFd) -> io::Result<OwnedFd>) -> io::Result<OwnedFd> {
     let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
     let file = memfd(flags | libc::MFD_NOEXEC_SEAL).or_else(|error| match error.raw_os_error() {

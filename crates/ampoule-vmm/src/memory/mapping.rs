@@ -24,13 +24,13 @@ pub(super) struct Mapping {
 }
 
 impl Mapping {
-    /// Maps `len` bytes, a positive multiple of the page size: the pages of the extents copy-on-write, and zeros elsewhere. It
-    /// begins on a page, and from 2 MiB on at a multiple of 2 MiB.
+    /// Maps `len` bytes, a positive multiple of the page size: the pages of the extents copy-on-write, and zeros elsewhere.
+    /// The mapping begins on a page, and from 2 MiB on at a multiple of 2 MiB.
     pub(super) fn new(len: usize, extents: &[Extent]) -> io::Result<Mapping> {
         if len == 0 || !len.is_multiple_of(PAGE_SIZE) || len > MAX_LEN {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        // Two threads that look for addresses at the same time find the same.
+        // Two threads that look for addresses at the same time find the same ones.
         static SEARCH: PerProcess<Mutex<()>> = PerProcess::new();
         let _alone = SEARCH.get(|_| Mutex::default())?.lock().unwrap_or_else(PoisonError::into_inner);
         for _ in 0..ATTEMPTS {
@@ -45,20 +45,22 @@ impl Mapping {
     }
 
     /// The first byte; `len` bytes from here are readable and writable as long as the mapping lives.
+    #[inline]
     pub(super) fn start(&self) -> *mut u8 {
         self.start.as_ptr()
     }
 
+    #[inline]
     pub(super) fn len(&self) -> usize {
         self.len
     }
 
     /// Makes the extents show their pages, and everything else hold zeros. On an error every page holds zeros, or what an
-    /// extent says, or what it held.
+    /// extent says, or what it held before.
     ///
     /// # Safety
     ///
-    /// Nobody else accesses the mapping, but for a guest that does not run.
+    /// Nobody else accesses the mapping, except a guest that is not running.
     pub(super) unsafe fn replace(&self, extents: &[Extent]) -> io::Result<()> {
         let start = self.start.as_ptr();
         // SAFETY: the range is this mapping, which the caller lends.
@@ -83,12 +85,13 @@ impl Mapping {
         result == 0
     }
 
-    /// Takes the permission to read from whole pages and gives it back, so that hypervisors drop their translations of them.
+    /// Takes the permission to read away from whole pages and gives it back, so that hypervisors drop their translations of
+    /// them.
     ///
-    /// The host can go on reading and writing meanwhile: no processor has pages that can be written and not read. Nor do such
-    /// pages count otherwise for the process's limits, as pages that cannot be written would: to give the permission to write
-    /// back can fail (`RLIMIT_DATA`). Where that to read cannot be given back, the hypervisor refuses to show the pages to a guest
-    /// that reads them, until it is.
+    /// The host can continue to read and write meanwhile: no processor has pages that can be written and not read. Nor does
+    /// the process's account of its limits change, as it would if the permission to write were taken: giving that back can
+    /// fail (`RLIMIT_DATA`). Where the permission to read cannot be given back, the hypervisor refuses to show the pages to
+    /// a guest that reads them, until it is.
     ///
     /// # Safety
     ///
@@ -169,5 +172,5 @@ const HUGE_PAGE: usize = 2 << 20;
 /// Half of the user address space of x86-64; more cannot succeed, and sums below this cannot overflow.
 const MAX_LEN: usize = 1 << 46;
 
-/// How often the addresses may be taken by others, a memory allocator as a rule, before a mapping is given up.
+/// How often the addresses may be taken by others, usually a memory allocator, before the attempt fails.
 const ATTEMPTS: usize = 64;

@@ -1,4 +1,4 @@
-//! Access to a part of a region in many small pieces: what the pieces have in common is done once.
+//! Access to a part of a region in many small pieces: the work that they have in common is done once.
 
 use std::marker::PhantomData;
 use std::sync::RwLockReadGuard;
@@ -17,6 +17,7 @@ pub struct PartReader<'region> {
 }
 
 impl<'region> PartReader<'region> {
+    #[inline]
     pub(super) fn new(region: &'region Region, offset: usize, len: usize) -> Result<Self, OutOfRegion> {
         Ok(Self { start: region.bounded(offset, len)?, len, region: PhantomData })
     }
@@ -29,8 +30,8 @@ impl<'region> PartReader<'region> {
     #[inline]
     pub fn read(&self, at: usize, into: &mut [u8]) {
         check(at, into.len(), self.len);
-        // SAFETY: the part has so many mapped bytes from `start` on, and these lie within, as checked; `into` is ours alone and
-        // cannot overlap them, because no reference into a region exists.
+        // SAFETY: the part has `len` mapped bytes from `start` on, and the access lies within, as checked; `into` is ours
+        // alone and cannot overlap them, because no reference into a region exists.
         unsafe { copy::read(self.start.add(at), into) }
     }
 }
@@ -45,6 +46,7 @@ pub struct PartWriter<'region> {
 }
 
 impl<'region> PartWriter<'region> {
+    #[inline]
     pub(super) fn new(region: &'region Region, offset: usize, len: usize) -> Result<Self, OutOfRegion> {
         Ok(Self { start: region.bounded(offset, len)?, len, _writer: region.writer() })
     }
@@ -57,8 +59,8 @@ impl<'region> PartWriter<'region> {
     #[inline]
     pub fn write(&self, at: usize, from: &[u8]) {
         check(at, from.len(), self.len);
-        // SAFETY: the part has so many mapped bytes from `start` on, writable while `_writer` is held, and these lie within, as
-        // checked; `from` cannot overlap them, because no reference into a region exists.
+        // SAFETY: the part has `len` mapped bytes from `start` on, writable while `_writer` is held, and the access lies
+        // within, as checked; `from` cannot overlap them, because no reference into a region exists.
         unsafe { copy::write(from, self.start.add(at)) }
     }
 }

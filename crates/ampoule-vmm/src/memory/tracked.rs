@@ -1,31 +1,31 @@
-//! A region of which is known what the host has written: there is no way to write it that is not noted.
+//! A region that knows what the host has written: there is no way to write to it without marking the pages dirty.
+
+mod note;
 
 use std::fmt;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::address::PAGE_SIZE;
 use crate::page_set::PageSet;
 
 use super::{Contents, OutOfRegion, PartReader, PartWriter, Region, RevokeError};
+use note::Note;
 
-/// Memory of a guest, with a note of the pages that the host has written.
+/// Memory of a guest, with the set of pages that the host has written.
 ///
-/// It begins with bytes that are the [host's alone](HostOnly), whose pages are never in the note.
+/// It begins with bytes that are the [host's alone](HostOnly), whose pages are never in that set.
 pub struct TrackedRegion {
     region: Arc<Region>,
     host_only: HostOnly,
     /// How far the host has written its own bytes since they were last [wiped](Self::wipe_host_only).
     host_only_end: AtomicUsize,
-    /// One bit for each page that the host has written.
-    written: Box<[AtomicU64]>,
-    /// One bit for each of the words of `written` that is not zero.
-    occupied: Box<[AtomicU64]>,
+    written: Note,
 }
 
-/// Bytes at the start of a region that the guest cannot write and no snapshot holds. How many they are is a multiple of
+/// Bytes at the start of a region that the guest cannot write and no snapshot holds. Their number is a multiple of
 /// [`PAGE_SIZE`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HostOnly {
@@ -56,15 +56,8 @@ impl TrackedRegion {
 
     pub(crate) fn new(region: Arc<Region>, host_only: HostOnly) -> TrackedRegion {
         assert!(host_only.len.is_multiple_of(PAGE_SIZE) && host_only.kept <= host_only.len);
-        let words = (region.len() / PAGE_SIZE).div_ceil(BITS);
-        let bits = |words: usize| (0..words).map(|_| AtomicU64::new(0)).collect();
-        TrackedRegion {
-            region,
-            host_only,
-            host_only_end: AtomicUsize::new(host_only.kept),
-            written: bits(words),
-            occupied: bits(words.div_ceil(BITS)),
-        }
+        let written = Note::new(region.len() / PAGE_SIZE);
+        TrackedRegion { region, host_only, host_only_end: AtomicUsize::new(host_only.kept), written }
     }
 
     /// The region itself, for whoever shows it to a guest.
@@ -88,6 +81,7 @@ impl TrackedRegion {
     /// # Errors
     ///
     /// [`OutOfRegion`] when the range does not lie within the region; nothing is copied then.
+    #[inline]
     pub fn read(&self, offset: usize, into: &mut [u8]) -> Result<(), OutOfRegion> {
         self.region.read(offset, into)
     }
@@ -97,6 +91,7 @@ impl TrackedRegion {
     /// # Errors
     ///
     /// [`OutOfRegion`] when the range does not lie within the region.
+    #[inline]
     pub fn read_u64(&self, offset: usize) -> Result<u64, OutOfRegion> {
         self.region.read_u64(offset)
     }
@@ -106,6 +101,7 @@ impl TrackedRegion {
     /// # Errors
     ///
     /// [`OutOfRegion`] when it does not lie within the region.
+    #[inline]
     pub fn part_reader(&self, offset: usize, len: usize) -> Result<PartReader<'_>, OutOfRegion> {
         self.region.part_reader(offset, len)
     }
@@ -115,6 +111,7 @@ impl TrackedRegion {
     /// # Errors
     ///
     /// [`OutOfRegion`] when the range does not lie within the region; nothing is copied then.
+    #[inline]
     pub fn write(&self, offset: usize, from: &[u8]) -> Result<(), OutOfRegion> {
         self.region.write(offset, from)?;
         self.note(offset, from.len());
@@ -132,56 +129,58 @@ impl TrackedRegion {
         Ok(())
     }
 
-    /// A part that is written in small pieces. What was written is noted when the writer goes.
+    /// A part that is written in small pieces. What was written is marked dirty when the writer is dropped.
     ///
     /// # Errors
     ///
     /// [`OutOfRegion`] when it does not lie within the region.
+    #[inline]
     pub fn part_writer(&self, offset: usize, len: usize) -> Result<TrackedWriter<'_>, OutOfRegion> {
         Ok(TrackedWriter { part: self.region.part_writer(offset, len)?, end: 0, offset, region: self })
     }
 
-    /// Makes bytes zero, and the hypervisor forget its translations of the pages that lie within; like [`Region::discard`].
-    /// `current` is what the region holds where nothing has been written: pages that are to hold zeros need no note.
+    /// Zeroes bytes, and makes the hypervisor forget its translations of the pages that lie within; like
+    /// [`Region::discard`]. `current` is what the region holds where nothing has been written: pages that hold zeros there
+    /// need not be marked dirty.
     ///
     /// # Errors
     ///
     /// As for [`Region::discard`].
     pub fn discard(&self, offset: usize, len: usize, current: &Contents) -> Result<(), RevokeError> {
-        current.stored_in(offset / PAGE_SIZE..(offset + len).div_ceil(PAGE_SIZE)).for_each(|page| self.insert(page));
+        current
+            .stored_in(offset / PAGE_SIZE..(offset + len).div_ceil(PAGE_SIZE))
+            .for_each(|page| self.written.insert(page));
         self.region.discard(offset, len)
     }
 
-    /// Makes pages hold zeros; like [`Region::zero_pages`]. `current` is as for [`discard`](Self::discard).
+    /// Zeroes pages; like [`Region::zero_pages`]. `current` is as for [`discard`](Self::discard).
     ///
     /// # Panics
     ///
     /// When the region has no such page.
     pub fn zero_pages(&self, pages: Range<usize>, current: &Contents) {
-        current.stored_in(pages.clone()).for_each(|page| self.insert(page));
+        current.stored_in(pages.clone()).for_each(|page| self.written.insert(page));
         self.region.zero_pages(pages);
     }
 
-    /// Makes zero what the host has written of its own bytes, but for those that are to be kept.
+    /// Zeroes what the host has written of its own bytes, except those that are to be kept.
     pub fn wipe_host_only(&self) {
         let HostOnly { kept, .. } = self.host_only;
-        let end = self.host_only_end.swap(kept, Ordering::Relaxed);
-        self.region.fill_zero(kept, end - kept).expect("the host's bytes lie in the region");
+        // A call without arguments has written none.
+        if self.host_only_end.load(Ordering::Relaxed) > kept {
+            let end = self.host_only_end.swap(kept, Ordering::Relaxed);
+            self.region.fill_zero(kept, end - kept).expect("the host's bytes lie in the region");
+        }
     }
 
-    /// Moves the note of the pages that the host has written into `pages`.
+    /// Moves the set of pages that the host has written into `pages`.
     ///
     /// # Panics
     ///
     /// When `pages` is for a region of another size.
     pub fn take_written(&self, pages: &mut PageSet) {
         assert_eq!(pages.capacity(), self.pages(), "a set of the pages of another region");
-        for (index, occupied) in self.occupied.iter().enumerate() {
-            for word in bits(take(occupied)).map(|bit| index * BITS + bit) {
-                let written = take(&self.written[word]);
-                bits(written).for_each(|bit| pages.insert(word * BITS + bit));
-            }
-        }
+        self.written.take(|page| pages.insert(page));
     }
 
     /// Makes the region show `contents`; like [`Contents::show_in`]. Nothing has been written then.
@@ -206,8 +205,7 @@ impl TrackedRegion {
         before.updated(&self.region, changed)
     }
 
-    /// Writes what these pages should hold over what they hold, and returns how many there were; like
-    /// [`Contents::write_back`].
+    /// Overwrites these pages with what they should hold, and returns how many there were; like [`Contents::write_back`].
     pub fn write_back(&self, contents: &Contents, pages: impl IntoIterator<Item = usize>) -> usize {
         contents.write_back(&self.region, pages)
     }
@@ -240,6 +238,7 @@ impl TrackedRegion {
     }
 
     /// Notes that bytes were written, which lie within the region.
+    #[inline]
     fn note(&self, offset: usize, len: usize) {
         let end = offset + len;
         if end <= self.host_only.len {
@@ -247,13 +246,8 @@ impl TrackedRegion {
                 self.host_only_end.fetch_max(end, Ordering::Relaxed);
             }
         } else if len > 0 {
-            (offset / PAGE_SIZE..end.div_ceil(PAGE_SIZE)).for_each(|page| self.insert(page));
+            (offset / PAGE_SIZE..end.div_ceil(PAGE_SIZE)).for_each(|page| self.written.insert(page));
         }
-    }
-
-    fn insert(&self, page: usize) {
-        set_bit(&self.written, page);
-        set_bit(&self.occupied, page / BITS);
     }
 }
 
@@ -302,34 +296,11 @@ impl TrackedWriter<'_> {
 }
 
 impl Drop for TrackedWriter<'_> {
+    #[inline]
     fn drop(&mut self) {
         self.region.note(self.offset, self.end);
     }
 }
-
-fn set_bit(words: &[AtomicU64], index: usize) {
-    let (word, bit) = (&words[index / BITS], 1 << (index % BITS));
-    // What is set already, as is the rule, is only looked at.
-    if word.load(Ordering::Relaxed) & bit == 0 {
-        word.fetch_or(bit, Ordering::Relaxed);
-    }
-}
-
-/// Makes a word 0. One that is so already, as most are, is only looked at.
-fn take(word: &AtomicU64) -> u64 {
-    if word.load(Ordering::Relaxed) == 0 { 0 } else { word.swap(0, Ordering::Relaxed) }
-}
-
-/// The positions of the bits that are set.
-fn bits(mut word: u64) -> impl Iterator<Item = usize> {
-    std::iter::from_fn(move || {
-        let bit = (word != 0).then(|| word.trailing_zeros() as usize)?;
-        word &= word - 1;
-        Some(bit)
-    })
-}
-
-const BITS: usize = u64::BITS as usize;
 
 #[cfg(test)]
 mod tests;

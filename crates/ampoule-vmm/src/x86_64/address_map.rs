@@ -4,7 +4,7 @@
 //! |---|---|
 //! | 0 to [`USER_START`] | nobody's: the null page and its neighbours |
 //! | [`USER_START`] to [`USER_END`] | the guest's own |
-//! | [`HOST_BASE`] to [`SHARED_BASE`] | ring 0's: descriptors, stubs, and the state to go on with |
+//! | [`HOST_BASE`] to [`SHARED_BASE`] | ring 0's: descriptors, stubs, and the state to resume with |
 //! | [`SHARED_BASE`] to [`HOST_END`] | what host and guest share |
 //!
 //! | physical | what |

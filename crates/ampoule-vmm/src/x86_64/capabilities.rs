@@ -14,6 +14,9 @@ pub struct Capabilities {
     pub fsgsbase: bool,
     /// Whether these instructions work in ring 3, announced or not.
     pub base_instructions: bool,
+    /// Whether the hypervisor lets guests enable User-Mode Instruction Prevention, with which `sgdt`, `sidt`, `sldt`, `smsw` and
+    /// `str` fault in ring 3, and `cpuid` announces it.
+    pub umip: bool,
     /// Who walks the guest's page tables.
     pub paging: Paging,
     /// Whether ring 3 can use protection keys, and so take from itself what its page tables allow, although the guest's CR4 does
@@ -69,17 +72,19 @@ impl Capabilities {
 
 impl fmt::Display for Capabilities {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Capabilities { ports, syscall, fsgsbase, base_instructions, paging, protection_keys, xcr0 } = self;
+        let Capabilities { ports, syscall, fsgsbase, base_instructions, umip, paging, protection_keys, xcr0 } = self;
         let fsgsbase = match (fsgsbase, base_instructions) {
             (true, true) => "with FSGSBASE",
             (true, false) => "with FSGSBASE that does not work",
             (false, true) => "with FSGSBASE that is not announced",
             (false, false) => "without FSGSBASE",
         };
+        let umip = if *umip { "with" } else { "without" };
         let keys = if *protection_keys { "with" } else { "without" };
         write!(
             f,
-            "ring 3 reaches its ports through {ports}; syscall {syscall}; {fsgsbase}; {paging}; {keys} protection keys; XCR0 {xcr0:#x}"
+            "ring 3 reaches its ports through {ports}; syscall {syscall}; {fsgsbase}; {umip} UMIP; {paging}; \
+             {keys} protection keys; XCR0 {xcr0:#x}"
         )
     }
 }
@@ -126,6 +131,7 @@ mod tests {
             syscall: SyscallRing::Ring0,
             fsgsbase: true,
             base_instructions: true,
+            umip: true,
             paging: Paging::Nested,
             protection_keys: false,
             xcr0: 7,
@@ -133,7 +139,7 @@ mod tests {
         assert_eq!(
             capabilities.to_string(),
             "ring 3 reaches its ports through the I/O bitmap of an available task; syscall enters ring 0; with FSGSBASE; \
-             nested paging; without protection keys; XCR0 0x7"
+             with UMIP; nested paging; without protection keys; XCR0 0x7"
         );
     }
 
@@ -143,9 +149,10 @@ mod tests {
             [(PortAccess::Bitmap, 0), (PortAccess::BitmapOfAvailableTask, 0), (PortAccess::PrivilegeLevel, 0x3000)]
         {
             let syscall = SyscallRing::Ring0;
-            let (base_instructions, paging, protection_keys) = (true, Paging::Nested, false);
+            let (paging, protection_keys) = (Paging::Nested, false);
+            let (fsgsbase, base_instructions, umip) = (true, true, false);
             let capabilities =
-                Capabilities { ports, syscall, fsgsbase: true, base_instructions, paging, protection_keys, xcr0: 7 };
+                Capabilities { ports, syscall, fsgsbase, base_instructions, umip, paging, protection_keys, xcr0: 7 };
             assert_eq!(capabilities.user_flags(), flags);
         }
     }

@@ -10,7 +10,7 @@ use std::arch::asm;
 ///
 /// # Safety
 ///
-/// `to` is writable for so many bytes, which do not overlap with `from`.
+/// `to` is writable for this many bytes, which do not overlap with `from`.
 #[inline]
 pub(crate) unsafe fn write(from: &[u8], to: *mut u8) {
     macro_rules! store {
@@ -41,7 +41,7 @@ pub(crate) unsafe fn write(from: &[u8], to: *mut u8) {
 ///
 /// # Safety
 ///
-/// `from` is readable for so many bytes, which do not overlap with `to`.
+/// `from` is readable for this many bytes, which do not overlap with `to`.
 #[inline]
 pub(crate) unsafe fn read(from: *const u8, to: &mut [u8]) {
     macro_rules! load {
@@ -75,6 +75,7 @@ pub(crate) unsafe fn read(from: *const u8, to: &mut [u8]) {
 /// # Safety
 ///
 /// `from` is readable and `to` writable for `len` bytes, and the two ranges do not overlap.
+#[inline]
 pub(crate) unsafe fn bytes(from: *const u8, to: *mut u8, len: usize) {
     macro_rules! first_and_last {
         ($class:ident, $format:literal, $move:literal, $pointer:literal, $size:literal) => {
@@ -102,7 +103,7 @@ pub(crate) unsafe fn bytes(from: *const u8, to: *mut u8, len: usize) {
         2..4 => first_and_last!(reg, ":x", "mov", "word", 2),
         1 => first_and_last!(reg_byte, "", "mov", "byte", 1),
         0 => {}
-        33..=64 => {
+        33..=FEW => {
             first_and_last!(xmm_reg, "", "movups", "xmmword", 16);
             // SAFETY: the caller's promise; these are all bytes but the first and the last 16.
             unsafe { bytes(from.add(16), to.add(16), len - 32) };
@@ -141,7 +142,11 @@ unsafe fn many_bytes(mut from: *const u8, mut to: *mut u8, mut len: usize) {
 ///
 /// `to` is writable for `len` bytes.
 pub(crate) unsafe fn zero(to: *mut u8, len: usize) {
-    // SAFETY: the caller's promise; the direction flag is clear by the calling convention.
+    if len <= FEW {
+        // SAFETY: the caller's promise; there are as many zeros.
+        return unsafe { bytes([0; FEW].as_ptr(), to, len) };
+    }
+    // SAFETY: as above; the direction flag is clear by the calling convention.
     unsafe {
         asm!(
             "rep stosb",
@@ -193,6 +198,7 @@ pub(crate) unsafe fn leading_zeros(from: *const u8, len: usize) -> usize {
 /// # Safety
 ///
 /// `from` is readable for eight bytes.
+#[inline]
 pub(crate) unsafe fn load_u64(from: *const u8) -> u64 {
     let value: u64;
     // SAFETY: the caller's promise.
@@ -225,3 +231,6 @@ pub(crate) unsafe fn store_u64(to: *mut u8, value: u64) {
 }
 
 const CACHE_LINE: usize = 64;
+
+/// Up to so many bytes, single moves are faster than `rep movsb` and `rep stosb`, which take some 10 ns to begin.
+const FEW: usize = 256;

@@ -1,32 +1,32 @@
 //! Four-level page tables that the host writes and the guest's processor walks.
 //!
-//! The tables lie in memory that only the host and ring 0 can write, so what the host reads there is what it wrote, but for
-//! the accessed and dirty bits. Tables that hold nothing any more can serve other addresses, so a guest that maps and unmaps
-//! all over its address space needs no more tables than its mappings of the moment do.
+//! The tables lie in memory that only the host and ring 0 can write, so what the host reads there is what it wrote, except
+//! for the accessed and dirty bits. Tables that no longer hold anything can serve other addresses, so a guest that maps and
+//! unmaps all over its address space needs no more tables than its current mappings do.
 //!
 //! Leaf entries have their accessed and dirty bits set from the start: a processor that need not set them is much cheaper to
-//! virtualize on a page's first touch.
+//! virtualize at the first access to a page.
 //!
 //! # How tables may be edited
 //!
-//! The host edits by plain writes while the guest stands still. Whoever translates addresses for the guest remembers what it
+//! The host edits with plain writes while the guest is stopped. Whoever translates addresses for the guest remembers what it
 //! has read of the tables, and does not see these writes:
 //!
 //! - With *nested paging* that is the processor. It remembers entries of all levels, and forgets all of them whenever the
-//!   hypervisor takes away a page of the guest's that it has used, a table's own page included.
+//!   hypervisor takes away a page of the guest's that it has used, including a table's own page.
 //! - A hypervisor that *shadows* the tables has a copy of each table that the guest has used. An entry of the lowest level
-//!   is copied again once the frame that it leads to was taken away. An entry of an upper level is not: where it has led to
-//!   once, the copy leads for as long as the table's memory slot is mapped. And the copy of a table is found by the
-//!   table's address, so a table that moves takes what the hypervisor knows about it along.
+//!   is copied again once the frame that it leads to was taken away. An entry of an upper level is not: the copy leads where
+//!   the entry first led for as long as the table's memory slot is mapped. And the copy of a table is found by the table's
+//!   address, so a table that moves takes along what the hypervisor knows about it.
 //!
 //! An entry that is absent is remembered by neither. So these rules hold:
 //!
-//! 1. **A table keeps its place.** The addresses that a table serves are its own, also while it is empty and unlinked. An
-//!    upper entry is therefore absent or has the one value that it ever had, and what is remembered of it is right.
+//! 1. **A table keeps its place.** The addresses that a table serves are its own, even while it is empty and unlinked. An
+//!    upper entry is therefore either absent or has the only value that it ever had, and what is remembered of it is right.
 //! 2. **A leaf entry is added freely.** One that is changed or removed needs its frame taken away from the hypervisor for an
-//!    instant ([`Region::revoke`], [`Region::discard`]) before the guest runs. That is the caller's to do.
-//! 3. **Places change hands all at once**: when none is left, or when a checkpoint's tables lie where others do. Nothing that
-//!    is remembered is right then: [`PageTables::is_stale`] says so, and the guest must not run until
+//!    instant ([`Region::revoke`], [`Region::discard`]) before the guest runs. That is up to the caller.
+//! 3. **Places change hands all at once**: when none is left, or when a checkpoint's tables lie where others do now. Then
+//!    nothing that is remembered is right: [`PageTables::is_stale`] says so, and the guest must not run until
 //!    [`Vm::flush_translations`](crate::Vm::flush_translations) has made everybody forget everything.
 
 mod entry;
@@ -112,7 +112,7 @@ impl PageTables {
         Ok(())
     }
 
-    /// Unmaps `pages` pages from `at` on; those that are not mapped are passed over, whole absent tables at a time.
+    /// Unmaps `pages` pages from `at` on; those that are not mapped are skipped, an absent table at a time.
     /// [`Region::discard`] or [`Region::revoke`] the memory that was mapped.
     ///
     /// # Panics
@@ -145,18 +145,18 @@ impl PageTables {
         None
     }
 
-    /// How many more tables could be made at the moment.
+    /// How many more tables could be made at present.
     pub fn free_tables(&self) -> usize {
         self.memory.available()
     }
 
-    /// Whether the guest must not run before [`Vm::flush_translations`](crate::Vm::flush_translations), because tables have
-    /// been put to another use (rule 3 of this module).
+    /// Whether the guest must not run before [`Vm::flush_translations`](crate::Vm::flush_translations), because tables now
+    /// serve other addresses (rule 3 of this module).
     pub fn is_stale(&self) -> bool {
         self.memory.is_stale()
     }
 
-    /// Notes that all translations have been flushed.
+    /// Records that all translations have been flushed.
     pub fn mark_flushed(&mut self) {
         self.memory.mark_flushed();
     }
@@ -166,7 +166,7 @@ impl PageTables {
         self.memory.give_up_places();
     }
 
-    /// Remembers the present tables, with the pages before them in the region, whose contents go with theirs.
+    /// Remembers the present tables, together with the contents of the pages before them in the region.
     ///
     /// # Errors
     ///
@@ -175,7 +175,7 @@ impl PageTables {
         Ok(TablesCheckpoint { memory: self.memory.checkpoint()?, root: self.root })
     }
 
-    /// Goes back to tables of this, or of an equal region. [`Region::revoke`] the memory that was mapped since, and look at
+    /// Goes back to tables of this or an equal region. [`Region::revoke`] the memory that was mapped since, and check
     /// [`is_stale`](Self::is_stale).
     ///
     /// # Panics
@@ -213,7 +213,7 @@ impl PageTables {
             .sum()
     }
 
-    /// `offset` is the physical minus the virtual address; there are tables enough.
+    /// `offset` is the physical minus the virtual address; there are enough tables.
     fn map_in(&mut self, table: Table, level: u32, span: &Range<u64>, offset: u64, flags: u64) {
         if level == 1 {
             return self.set_leaves(table, span, |page| page.wrapping_add(offset) | flags);
@@ -224,7 +224,7 @@ impl PageTables {
         }
     }
 
-    /// The table that an entry leads to, which is made if there is none: one of those that serve `address`.
+    /// The table that an entry leads to, one of those that serve `address`. It is made if there is none.
     fn table_below(&mut self, table: Table, index: usize, level: u32, address: u64) -> Table {
         let entry = self.memory.entry(table, index);
         if entry & PRESENT != 0 {
@@ -254,7 +254,7 @@ impl PageTables {
         }
     }
 
-    /// Sets the entries of pages that one table of the lowest level serves. `entry` says what the one of a page is to be.
+    /// Sets the entries of pages that one table of the lowest level serves. `entry` gives the entry of a page.
     fn set_leaves(&mut self, table: Table, span: &Range<u64>, entry: impl Fn(u64) -> u64) {
         let first = index(span.start, 1);
         let pages = (span.end - span.start) as usize / PAGE_SIZE;

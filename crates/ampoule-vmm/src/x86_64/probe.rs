@@ -29,10 +29,17 @@ pub(crate) fn probe(
     create_vm: impl Fn(Capabilities) -> Result<Box<dyn Vm>, HypervisorError>,
 ) -> Result<Capabilities, ProbeError> {
     for ports in trial::WAYS {
-        let Features { fsgsbase, xcr0 } = features;
-        let (syscall, paging) = (SyscallRing::Ring0, Paging::Shadowed);
-        let supposed =
-            Capabilities { ports, syscall, fsgsbase, base_instructions: false, paging, protection_keys: false, xcr0 };
+        let Features { fsgsbase, umip, xcr0 } = features;
+        let supposed = Capabilities {
+            ports,
+            syscall: SyscallRing::Ring0,
+            fsgsbase,
+            base_instructions: false,
+            umip,
+            paging: Paging::Shadowed,
+            protection_keys: false,
+            xcr0,
+        };
         trials.begin(ports);
         let mut guest = Guest::new(create_vm(supposed)?, &supposed)?;
         let outcome = run(&mut *guest.vcpu, DOORBELL_PORT)?;
@@ -52,6 +59,7 @@ pub(crate) fn probe(
 #[derive(Copy, Clone, Debug)]
 pub(crate) struct Features {
     pub(crate) fsgsbase: bool,
+    pub(crate) umip: bool,
     pub(crate) xcr0: u64,
 }
 

@@ -1,7 +1,7 @@
 //! Processors that are vCPUs of virtual machines, with the ring 0 of [`shim`](super::shim) below the user code.
 //!
 //! What keeps a restore cheap is remembered here: whether the user code waits in the doorbell, so that nothing is left over of
-//! what it was doing; from which state the vCPU goes on, where it has not run since; and whose special registers it has.
+//! what it was doing; whose special registers the vCPU has; and whether it goes on from that state, not having run since.
 
 mod context;
 
@@ -107,8 +107,8 @@ impl UnstartedVm {
             initial,
             stop: Stop::User,
             at_rest: true,
-            resumes: None,
-            special: None,
+            restored: None,
+            resumes: false,
             steps: false,
         })
     }
@@ -127,10 +127,11 @@ struct VmProcessor {
     stop: Stop,
     /// Whether the vCPU stands in user code and nothing is left over of what it was doing.
     at_rest: bool,
-    /// The state from which the vCPU goes on, where it has not run since that was restored.
-    resumes: Option<Arc<Waiting>>,
-    /// The state whose special registers the vCPU has, but for what ring 3 can have changed in them.
-    special: Option<Arc<Waiting>>,
+    /// The state whose special registers the vCPU has, but for what ring 3 can have changed in them: the one that was restored
+    /// last.
+    restored: Option<Arc<Waiting>>,
+    /// Whether the vCPU goes on from there, because it has not run since.
+    resumes: bool,
     /// Whether user code is to stop after each instruction.
     steps: bool,
 }
@@ -158,7 +159,7 @@ impl Processor for VmProcessor {
     }
 
     fn registers(&self) -> Registers {
-        let regs = match &self.resumes {
+        let regs = match self.resumes_from() {
             Some(waiting) => waiting.0.regs,
             None => self.vcpu.regs(),
         };
@@ -216,8 +217,8 @@ impl Processor for VmProcessor {
         self.vcpu.abandon()?;
         let mut special = self.initial;
         (special.fs.base, special.gs.base) = (*fs_base, *gs_base);
-        self.special = None;
-        self.resumes = None;
+        self.restored = None;
+        self.resumes = false;
         self.vcpu.set_special_regs(&special)?;
         self.vcpu.set_fpu(fpu)?;
         let steps = if self.steps { TRAP_FLAG } else { 0 };
@@ -229,7 +230,7 @@ impl Processor for VmProcessor {
     }
 
     fn checkpoint(&mut self) -> Result<Arc<Waiting>, HypervisorError> {
-        if let Some(waiting) = &self.resumes {
+        if let Some(waiting) = self.resumes_from() {
             return Ok(Arc::clone(waiting));
         }
         self.vcpu.settle()?;
@@ -245,15 +246,15 @@ impl Processor for VmProcessor {
     fn restore(&mut self, waiting: &Arc<Waiting>) -> Result<(), HypervisorError> {
         if !self.at_rest {
             self.vcpu.abandon()?;
-            self.special = None;
+            self.restored = None;
         }
         let WaitingContext { regs, special, fpu, resume } = &waiting.0;
-        let has_special = self.special.as_ref().is_some_and(|special| Arc::ptr_eq(special, waiting));
-        if !(has_special && resume.is_some_and(|resumption| resumption.loads_bases)) {
+        let has_special = self.restored.as_ref().is_some_and(|restored| Arc::ptr_eq(restored, waiting));
+        if !(has_special && resume.as_ref().is_some_and(|resumption| resumption.loads_bases)) {
             // To find out whether the guest has changed a segment would cost as much as to set them all.
-            self.special = None;
+            self.restored = None;
             self.vcpu.set_special_regs(special)?;
-            self.special = Some(Arc::clone(waiting));
+            self.restored = Some(Arc::clone(waiting));
         }
         match resume {
             Some(resumption) => self.vcpu.set_regs(&resumption.regs),
@@ -264,7 +265,7 @@ impl Processor for VmProcessor {
         }
         self.stop = Stop::User;
         self.at_rest = true;
-        self.resumes = Some(Arc::clone(waiting));
+        self.resumes = true;
         if self.steps { self.set_single_step(true) } else { Ok(()) }
     }
 
@@ -294,14 +295,16 @@ impl WrittenPages for VmProcessor {
 impl VmProcessor {
     fn run_once(&mut self) -> Result<Event, HypervisorError> {
         self.at_rest = false;
-        let resumed = self.resumes.take();
+        let resumed = std::mem::take(&mut self.resumes);
         self.stop = Stop::User;
         let port = match self.vcpu.run()? {
             Exit::IoOut { port, .. } => port,
             Exit::Interrupted => {
                 let rip = self.vcpu.regs().rip;
                 self.stop = Stop::interrupted_at(rip);
-                self.resume_again(resumed, rip);
+                if resumed && is_in_resume_stub(rip) {
+                    self.resume_again();
+                }
                 return Ok(Event::Interrupted);
             }
             Exit::IoIn { port, .. } => {
@@ -334,28 +337,31 @@ impl VmProcessor {
         }
     }
 
-    /// Begins the resume stub anew when the vCPU, which began there, was interrupted in it: the registers of the user code are
-    /// not all loaded yet.
-    fn resume_again(&mut self, resumed: Option<Arc<Waiting>>, rip: u64) {
-        let Some(waiting) = resumed else { return };
-        let Some(resumption) = waiting.0.resume else { return };
-        if is_in_resume_stub(rip) {
-            self.vcpu.set_regs(&resumption.regs);
-            self.resumes = Some(waiting);
-        }
+    /// The state from which the vCPU goes on, where it has not run since that was restored.
+    fn resumes_from(&self) -> Option<&Arc<Waiting>> {
+        self.restored.as_ref().filter(|_| self.resumes)
     }
 
-    /// Gives the vCPU itself the registers from which it goes on, so that they can be read and changed. When this fails, it
-    /// still goes on from them.
+    /// Begins the resume stub again when the vCPU, which began there, was interrupted in it: the registers of the user code are
+    /// not all loaded yet.
+    fn resume_again(&mut self) {
+        let Some(waiting) = &self.restored else { return };
+        let Some(resumption) = &waiting.0.resume else { return };
+        self.vcpu.set_regs(&resumption.regs);
+        self.resumes = true;
+    }
+
+    /// Gives the vCPU itself the registers from which it resumes, so that they can be read and changed. When this fails, it
+    /// still resumes from them.
     fn leave_resume_stub(&mut self) -> Result<(), HypervisorError> {
-        let Some(waiting) = &self.resumes else { return Ok(()) };
+        let Some(waiting) = self.resumes_from().cloned() else { return Ok(()) };
         let WaitingContext { regs, special, fpu, .. } = &waiting.0;
-        // As in `load`: the doorbell's `out` may be unfinished, and the user code goes on behind it.
+        // As in `load`: the doorbell's `out` may be unfinished, and the user code continues behind it.
         self.vcpu.abandon()?;
         self.vcpu.set_special_regs(special)?;
         self.vcpu.set_fpu(fpu)?;
         self.vcpu.set_regs(regs);
-        self.resumes = None;
+        self.resumes = false;
         Ok(())
     }
 

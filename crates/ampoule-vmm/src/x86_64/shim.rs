@@ -1,10 +1,11 @@
 //! What the host writes for ring 0: descriptor tables, a task state segment, and stubs that leave by one `out` each.
 //!
-//! The guest runs in ring 3 and holds no privilege. Whatever would enter a kernel arrives in one of these stubs, which do
-//! nothing but hand over to the host:
+//! The guest runs in ring 3 and holds no privilege. Whatever would enter a kernel arrives in one of these stubs, which only
+//! hand over to the host:
 //!
 //! - each of the 32 exception gates executes `out` to a port of its own ([`Trap::Exception`]) and, when the host resumes it,
-//!   returns to the interrupted code by `iretq`, so that a fault that the host has mended is simply retried;
+//!   returns to the interrupted code by `iretq`, so that a faulting instruction is simply retried once the host has removed
+//!   the cause;
 //! - `syscall` arrives at a stub that executes `out` ([`Trap::SystemCall`]), then `sysretq` ([`syscall_return`]);
 //! - the guest's own way to call the host is a function in user-executable memory that executes `out` and returns
 //!   ([`Trap::Doorbell`]).
@@ -48,9 +49,9 @@ pub struct System {
 }
 
 impl System {
-    /// Writes all of it, with room for `table_pages` page tables, a handful of which are used up at once
-    /// ([`OWN_TABLES`]). The page tables, to which the upper layer adds the guest's own mappings, are its to keep; what lies
-    /// between [`HOST_BASE`] and [`SHARED_BASE`] is to be left alone in them.
+    /// Writes all of it, with room for `table_pages` page tables, a handful of which are used up at once ([`OWN_TABLES`]).
+    /// The upper layer owns the page tables and adds the guest's own mappings to them; it must leave alone what lies between
+    /// [`HOST_BASE`] and [`SHARED_BASE`].
     ///
     /// # Errors
     ///
@@ -72,8 +73,8 @@ impl System {
         Ok((System { region }, tables))
     }
 
-    /// A system that is as another was when its page tables were [remembered](crate::PageMap::checkpoint), and shares the pages that
-    /// neither has written since.
+    /// A system in the state that another had when its page tables were [remembered](crate::PageMap::checkpoint). The two
+    /// share the pages that neither has written since.
     ///
     /// # Errors
     ///
@@ -94,6 +95,9 @@ impl System {
         let mut cr4 = CR4_PAE | CR4_OSFXSR | CR4_OSXMMEXCPT;
         if capabilities.fsgsbase {
             cr4 |= CR4_FSGSBASE;
+        }
+        if capabilities.umip {
+            cr4 |= CR4_UMIP;
         }
         if capabilities.xcr0 != 0 {
             cr4 |= CR4_OSXSAVE;
@@ -123,17 +127,16 @@ impl System {
         SyscallEntry { star: descriptors::STAR, lstar: SYSCALL_STUB.0, flag_mask: SYSCALL_FLAG_MASK }
     }
 
-    /// Makes this the state to resume with, and returns how to start a vCPU in
-    /// [user mode](System::initial_special_regs) so that it does: it begins in a stub in ring 3, which loads `fpu` by
-    /// `xrstor` and goes on exactly with `regs`, and with the bases of FS and GS in `special`. No call into the kernel is needed,
-    /// and nothing at the stack pointer.
+    /// Makes this the state to resume with, and returns how to start a vCPU in [user mode](System::initial_special_regs) so
+    /// that it does: it begins in a stub in ring 3, which loads `fpu` with `xrstor` and continues with exactly `regs`, and
+    /// the bases of FS and GS in `special`. That takes no call into the kernel, and uses nothing at the stack pointer.
     ///
-    /// The registers are good for every system whose memory is a copy of this one. A new system resumes with nothing: its
-    /// guest would jump to address 0.
+    /// The registers are valid for every system whose memory is a copy of this one's. A new system has no state to resume
+    /// with: its guest would jump to address 0.
     ///
-    /// State that guests may use is loaded, all other is put in its initial state: what a guest has in registers that
-    /// `cpuid` hides from it is gone. So are selectors that it has loaded into segment registers: all select the user's data
-    /// segment again. FS and GS are left alone where [`Capabilities::base_instructions`] are lacking.
+    /// State that guests may use is loaded, all other state is initialized: what a guest has in registers that `cpuid` hides
+    /// from it is gone. So are selectors that it has loaded into segment registers: all select the user's data segment
+    /// again. FS and GS are left alone where there are no [`Capabilities::base_instructions`].
     ///
     /// The guest can enter the stub too, at any time and with any registers, and can read what the stub loads. That gains it
     /// nothing: it is the state in which the host resumes this very guest, or the one that it was made from, and the guest
@@ -163,7 +166,7 @@ impl System {
         ExceptionFrame::read(&self.region, IST + PAGE_SIZE, vector)
     }
 
-    /// Changes the flags with which the guest goes on after an exception.
+    /// Changes the flags with which the guest continues after an exception.
     pub(super) fn set_exception_flags(&self, flags: u64) {
         ExceptionFrame::write_flags(&self.region, IST + PAGE_SIZE, flags);
     }
@@ -174,7 +177,8 @@ impl System {
 pub struct Resumption {
     /// The registers to begin with.
     pub regs: Regs,
-    /// Whether the bases of FS and GS are loaded too. If so, all is as it was that ring 3 can change in special registers.
+    /// Whether the bases of FS and GS are loaded too. If so, everything that ring 3 can change in special registers is
+    /// restored.
     pub loads_bases: bool,
 }
 
@@ -210,7 +214,7 @@ fn write_pages(region: &Region) {
     }
 }
 
-/// Whether a vCPU stands in the stub that loads the state to resume with.
+/// Whether a vCPU is in the stub that loads the state to resume with.
 pub(super) fn is_in_resume_stub(rip: u64) -> bool {
     (RESUME_STUB.0..virt(GATE + PAGE_SIZE).0).contains(&rip)
 }
@@ -277,6 +281,7 @@ const CR0: u64 = 0x8005_0033;
 const CR4_PAE: u64 = 1 << 5;
 const CR4_OSFXSR: u64 = 1 << 9;
 const CR4_OSXMMEXCPT: u64 = 1 << 10;
+const CR4_UMIP: u64 = 1 << 11;
 const CR4_FSGSBASE: u64 = 1 << 16;
 const CR4_OSXSAVE: u64 = 1 << 18;
 

@@ -40,8 +40,11 @@ pub(crate) const BEHAVIOURS: &[Behaviour] = &[
     ("`rdtscp`", || run(&[0x0f, 0x01, 0xf9])),
     ("`rdrand`", || run(&[0x0f, 0xc7, 0xf0])),
     ("`rdpmc`", || run(&[0x0f, 0x33])),
-    ("`smsw`", || run(&[0x0f, 0x01, 0xe0])),
-    ("`sgdt`", || run(&[0x0f, 0x01, 0x44, 0x24, 0xe0])),
+    ("`sgdt`", || prevented_by_umip(&[0x0f, 0x01, 0x44, 0x24, 0xe0])),
+    ("`sidt`", || prevented_by_umip(&[0x0f, 0x01, 0x4c, 0x24, 0xe0])),
+    ("`sldt`", || prevented_by_umip(&[0x0f, 0x00, 0xc0])),
+    ("`smsw`", || prevented_by_umip(&[0x0f, 0x01, 0xe0])),
+    ("`str`", || prevented_by_umip(&[0x0f, 0x00, 0xc8])),
     ("`vmcall`", || hypercall(&[0x0f, 0x01, 0xc1])),
     ("`vmmcall`", || hypercall(&[0x0f, 0x01, 0xd9])),
     ("`cpuid` in the kernel's `exits`", || exits_of([0x0f, 0xa2])),
@@ -72,6 +75,13 @@ fn describe(end: End) -> String {
         End::Shutdown => "shutdown".to_owned(),
         End::Other => "other exit".to_owned(),
     }
+}
+
+/// Of an instruction that shows a register of ring 0.
+fn prevented_by_umip(code: &[u8]) -> String {
+    let found = run(code);
+    let expected = if capabilities().umip { "#GP" } else { "executes" };
+    if found == expected { "#GP where UMIP is announced".to_owned() } else { found }
 }
 
 fn syscall_switched_off() -> String {

@@ -159,6 +159,20 @@ fn a_saved_system_call_gets_the_result_that_the_context_is_given() {
 }
 
 #[test]
+fn a_context_can_be_made_to_return_from_a_function_that_is_not_there() {
+    let mut guest = Guest::new(&[&mov_rdi(5)[..], &READ, &UD2].concat());
+    let behind = entry(mov_rdi(5).len() + READ.len());
+    assert!(matches!(guest.run(), Event::PageFault(_)));
+    assert_eq!(guest.processor.registers().arguments()[0], 5);
+    let mut context = guest.processor.save().unwrap();
+    context.set_instruction_pointer(behind.instruction);
+    context.set_stack_pointer(GuestVirt(0x5000));
+    guest.processor.load(&context).unwrap();
+    assert_eq!(guest.run(), INVALID_OPCODE);
+    assert_eq!((guest.pc(), guest.register("rsp")), (behind.instruction.0, 0x5000));
+}
+
+#[test]
 fn a_context_that_stands_before_the_doorbell_rings_when_it_is_loaded_while_another_waits_there() {
     let code = [&set_up()[..], &INC_R12, &RING, &UD2].concat();
     let mut guest = Guest::new(&code);

@@ -11,7 +11,7 @@ impl AddressSpace {
     ///
     /// # Errors
     ///
-    /// [`BadAddress`] where the guest could not read itself. What lies before may have been copied.
+    /// [`BadAddress`] where the guest itself could not read. What lies before may have been copied.
     pub(crate) fn read(&self, at: GuestVirt, into: &mut [u8]) -> Result<(), BadAddress> {
         let mut done = 0;
         while done < into.len() {
@@ -27,7 +27,7 @@ impl AddressSpace {
     ///
     /// # Errors
     ///
-    /// [`BadAddress`] where the guest could not write itself. What lies before may have been written.
+    /// [`BadAddress`] where the guest itself could not write. What lies before may have been written.
     pub(crate) fn write(&mut self, at: GuestVirt, from: &[u8]) -> Result<(), BadAddress> {
         let mut done = 0;
         while done < from.len() {
@@ -77,7 +77,7 @@ impl AddressSpace {
         self.read_array(at).map(u32::from_le_bytes)
     }
 
-    /// Reads the string at `at`, which ends with a zero byte, without it.
+    /// Reads the string at `at`, which ends with a zero byte. The zero is left out.
     ///
     /// # Errors
     ///
@@ -98,7 +98,7 @@ impl AddressSpace {
         Err(StringError::TooLong { limit })
     }
 
-    /// The bytes from `at` on that lie in a row in one region, in pages whose protection is `suitable`.
+    /// The bytes from `at` on that are contiguous in one region, in pages whose protection is `suitable`.
     fn stretch(&self, at: GuestVirt, suitable: impl Fn(Protection) -> bool) -> Result<Stretch<'_>, BadAddress> {
         let bad = BadAddress { address: at };
         if let Some(window) = self.window_at(at) {
@@ -119,7 +119,7 @@ impl AddressSpace {
     }
 }
 
-/// Bytes in a row.
+/// Contiguous bytes.
 struct Stretch<'a> {
     region: &'a TrackedRegion,
     offset: usize,
@@ -132,5 +132,5 @@ fn offset(at: GuestVirt, by: usize) -> Result<GuestVirt, BadAddress> {
 
 const WITHIN: &str = "frames and windows lie within their regions";
 
-/// Paths are short as a rule.
+/// Paths are usually short.
 const STRING_PIECE: usize = 128;

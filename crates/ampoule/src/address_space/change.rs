@@ -1,4 +1,4 @@
-//! Making, removing, moving mappings and changing their protection.
+//! Making, removing and moving mappings, and changing their protection.
 
 use std::ops::Range;
 
@@ -61,8 +61,8 @@ impl AddressSpace {
     ///
     /// # Errors
     ///
-    /// `InvalidRange`, and `TooManyMappings` or `TooFragmented` when a hole would make one mapping, or one run of frames, too
-    /// many of one.
+    /// `InvalidRange`, and `TooManyMappings` or `TooFragmented` when a hole would split a mapping, or a run of frames, and
+    /// so make one too many.
     pub(crate) fn unmap(&mut self, at: GuestVirt, len: u64) -> Result<(), MapError> {
         self.unmap_pages(&user_pages(at, len)?)
     }
@@ -93,7 +93,7 @@ impl AddressSpace {
             for (pages, mapping) in &pieces {
                 match self.set_entries(pages, mapping.protection) {
                     Err(MapError::Interrupted) => return Err(MapError::Interrupted),
-                    restored => restored.expect("entries that were there a moment ago have their tables still"),
+                    restored => restored.expect("entries that were there a moment ago still have their tables"),
                 }
             }
             self.return_unused_frames(&fresh);
@@ -110,13 +110,13 @@ impl AddressSpace {
         Ok(())
     }
 
-    /// Changes the size of a range that lies within one mapping, and moves it if it must, as `mremap` does. Returns where
-    /// it lies then.
+    /// Changes the size of a range that lies within one mapping, and moves it if it has to, as `mremap` does. Returns where
+    /// the range lies afterwards.
     ///
     /// # Errors
     ///
-    /// Every [`MapError`] but `ExecutableRefused`; `NotMapped` when the range is not within one mapping. When it was to
-    /// move to a certain address and fails, what was mapped there before may be gone.
+    /// Every [`MapError`] but `ExecutableRefused`; `NotMapped` when the range is not within one mapping. When a move to a
+    /// certain address fails, what was mapped there before may be gone.
     pub(crate) fn remap(
         &mut self,
         at: GuestVirt,
@@ -170,7 +170,7 @@ impl AddressSpace {
     ///
     /// # Errors
     ///
-    /// `InvalidRange` also for pages of the image, whose contents could not be had again; `NotMapped`.
+    /// `InvalidRange`, which pages of the image give too, because their contents could not be restored; `NotMapped`.
     pub(crate) fn discard(&mut self, at: GuestVirt, len: u64) -> Result<(), MapError> {
         let range = user_pages(at, len)?;
         if self.layout.mappings.overlapping(&range).any(|(_, mapping)| mapping.kind == MappingKind::Image) {
@@ -187,7 +187,7 @@ impl AddressSpace {
         if self.layout.mappings.covers(&range) { Ok(()) } else { Err(MapError::NotMapped) }
     }
 
-    /// Whether all of a range is mapped; `None` for a range that is no range of the guest's.
+    /// Whether all of a range is mapped; `None` for a range that is not among the guest's addresses.
     pub(crate) fn is_mapped(&self, at: GuestVirt, len: u64) -> Option<bool> {
         user_pages(at, len).ok().map(|range| self.layout.mappings.covers(&range))
     }
@@ -230,8 +230,8 @@ impl AddressSpace {
         self.drop_pages(range)
     }
 
-    /// Moves the pages of `old`, with their frames, to the start of `target`, where nothing is mapped. What `target` has more
-    /// is fresh; what `old` has more goes.
+    /// Moves the pages of `old`, with their frames, to the start of `target`, where nothing is mapped. Pages by which
+    /// `target` is longer are fresh; those by which `old` is longer are unmapped.
     fn move_pages(&mut self, old: Range<Page>, target: Range<Page>, mapping: Mapping) -> Result<(), MapError> {
         self.check_mapping_count(2)?;
         self.check_run_count(2)?;
@@ -262,30 +262,31 @@ impl AddressSpace {
         Ok(())
     }
 
-    /// Notes that the hypervisor may know more of pages than the guest may do with them.
+    /// Records that the hypervisor may still allow more on pages than the guest may do.
     fn narrow(&mut self, pages: &Range<Page>) {
         for (pages, frame) in self.layout.backing.overlapping(pages) {
             self.narrowed.add(frame.0..frame.0 + (pages.end - pages.start));
         }
     }
 
-    /// The highest place below the stack where `len` bytes are free.
+    /// The highest place below the gap of the stack where `len` bytes are free, or else within the gap.
     fn find_room(&self, len: u64) -> Result<Range<Page>, MapError> {
         let len = len.checked_next_multiple_of(PAGE).ok_or(MapError::NoRoom)?;
         if len == 0 {
             return Err(MapError::InvalidRange);
         }
-        let below_stack = Page::of(USER_START)..self.layout.stack.bottom();
-        self.layout.mappings.highest_gap(&below_stack, len / PAGE).ok_or(MapError::NoRoom)
+        let highest = |end| self.layout.mappings.highest_gap(&(Page::of(USER_START)..end), len / PAGE);
+        let stack = &self.layout.stack;
+        highest(stack.bottom()).or_else(|| highest(stack.guard())).ok_or(MapError::NoRoom)
     }
 
-    /// Whether nothing is mapped in a range, and nothing will be without the guest's asking.
+    /// Whether nothing is mapped in a range, and nothing will be unless the guest asks for it.
     fn is_vacant(&self, range: &Range<Page>) -> bool {
         self.layout.mappings.is_vacant(range) && !self.layout.stack.reserves(range)
     }
 
-    /// Refuses a mapping in place of others, of which so many pages are fresh, for want of memory or mappings before the
-    /// others are gone.
+    /// Refuses a mapping in place of others, `fresh` pages of which need memory, while the others are still there: for lack
+    /// of memory or mappings.
     fn check_replacement(&mut self, range: &Range<Page>, fresh: u64, protection: Protection) -> Result<(), MapError> {
         self.check_mapping_count(2)?;
         if !protection.is_readable() {

@@ -6,12 +6,11 @@ use std::sync::Arc;
 
 use ampoule_vmm::{Contents, PageMap, WrittenPages};
 
-use super::frames::Cover;
 use super::{AddressSpace, Layout};
 use crate::guest_memory::{GuestMemory, MemoryError, Restored};
 use crate::page::Frame;
 
-/// What an address space was at one moment, but for its page tables. Clones share it.
+/// What an address space was at one moment, except for its page tables. Clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct SpaceCheckpoint {
     layout: Arc<Layout>,
@@ -19,8 +18,8 @@ pub(crate) struct SpaceCheckpoint {
 }
 
 impl AddressSpace {
-    /// Remembers the present state. The memory is `guest`'s, which does not run. The bytes `zero`, whole pages that are
-    /// none of the guest's own, are known to be zero, then and now.
+    /// Remembers the present state. The memory is that of `guest`, which is not running. The bytes `zero`, which are whole
+    /// pages and none of the guest's own, are known to be zero, both now and at the checkpoint before.
     ///
     /// # Errors
     ///
@@ -36,12 +35,12 @@ impl AddressSpace {
         Ok(SpaceCheckpoint { layout: Arc::clone(&self.layout), contents })
     }
 
-    /// Goes back to a state of this address space, or of an equal one. The page tables are what they were then already. The
-    /// memory is `guest`'s, which does not run.
+    /// Goes back to a state of this address space, or of an equal one. The page tables have been restored already. The
+    /// memory is that of `guest`, which is not running.
     ///
     /// # Errors
     ///
-    /// When the contents could not be changed. The address space is neither in the old state nor in the new one then.
+    /// When the contents could not be changed. The address space is then in neither the old state nor the new one.
     pub(crate) fn restore(
         &mut self,
         checkpoint: &SpaceCheckpoint,
@@ -61,21 +60,10 @@ impl AddressSpace {
         self.memory.restore(guest, &checkpoint.contents)
     }
 
-    /// An address space as another was at a checkpoint, in memory that shows what that held. The page tables are what they
-    /// were then already.
+    /// An address space as another was at a checkpoint, in memory that shows the contents of the checkpoint. `tables`
+    /// already are what they were then.
     pub(crate) fn of_checkpoint(checkpoint: &SpaceCheckpoint, memory: GuestMemory, tables: Box<dyn PageMap>) -> Self {
-        Self {
-            layout: Arc::clone(&checkpoint.layout),
-            origin: Arc::clone(&checkpoint.layout),
-            memory,
-            tables,
-            windows: Vec::new(),
-            remapped: Cover::default(),
-            narrowed: Cover::default(),
-            is_unrevoked: false,
-            watch: None,
-            ran_out: false,
-        }
+        Self::of_layout(Arc::clone(&checkpoint.layout), memory, tables)
     }
 }
 

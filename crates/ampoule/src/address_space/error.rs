@@ -3,7 +3,7 @@
 use ampoule_vmm::{GuestVirt, MapExhausted};
 use thiserror::Error;
 
-/// Why a mapping could not be made or changed. Unless said otherwise nothing has changed then.
+/// Why a mapping could not be made or changed. Unless stated otherwise, nothing has changed then.
 #[derive(Debug, Error)]
 pub(crate) enum MapError {
     #[error("the range is empty, not made of whole pages, or not within the guest's addresses")]
@@ -22,14 +22,14 @@ pub(crate) enum MapError {
     TooManyMappings { limit: usize },
     #[error("the guest may not make memory executable")]
     ExecutableRefused,
-    #[error("the guest's memory lies in {limit} pieces, which is the most that it may lie in")]
+    #[error("the guest's memory is in {limit} pieces, which is the most that is allowed")]
     TooFragmented { limit: usize },
-    /// The call is over. What has changed until then is unspecified.
+    /// The call is over. What has changed by then is unspecified.
     #[error("the call was interrupted")]
     Interrupted,
 }
 
-/// The guest named an address that it cannot access in this way itself.
+/// The guest named an address that it could not access in this way itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("bad address {address}")]
 pub(crate) struct BadAddress {

@@ -8,7 +8,7 @@ use crate::page::Frame;
 use super::PORTION_RUNS;
 use super::range_map::Piece;
 
-/// Frames in a row.
+/// Contiguous frames.
 pub(super) type FrameRange = Range<Frame>;
 
 /// The first of the frames behind a range of pages; the others follow it.
@@ -28,7 +28,7 @@ impl Piece for FirstFrame {
 /// Which frames are free. A free frame holds zeros.
 #[derive(Clone, Debug)]
 pub(super) struct FrameAllocator {
-    /// By first frame: how many. Neighbours are joined.
+    /// The length of each run, by its first frame. Neighbours are joined.
     runs: BTreeMap<Frame, u64>,
     /// The same runs by their length, then by first frame.
     by_len: BTreeSet<(u64, Frame)>,
@@ -52,12 +52,12 @@ impl FrameAllocator {
         self.total
     }
 
-    /// Takes `count` frames: from the shortest run that has so many if there is one, from the longest runs otherwise. `None`,
-    /// and nothing is taken, when fewer are free. `look` is asked now and then whether to go on.
+    /// Takes `count` frames: from the shortest run that is long enough if there is one, from the longest runs otherwise.
+    /// `None`, and nothing is taken, when fewer are free. `look` is asked now and then whether to continue.
     ///
     /// # Errors
     ///
-    /// That of `look`. What was taken until then is lost.
+    /// That of `look`. What was taken by then is lost.
     pub(super) fn allocate<E>(
         &mut self,
         count: u64,
@@ -121,7 +121,7 @@ impl FrameAllocator {
     }
 }
 
-/// Few runs that cover all frames that were added, and perhaps others between them.
+/// A few runs that cover all frames that were added, and perhaps others between them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Cover {
     /// In the order in which they were added; they may overlap.
@@ -142,7 +142,7 @@ impl Cover {
         }
     }
 
-    /// Takes frames out, where that costs little.
+    /// Removes frames, where that costs little.
     pub(super) fn remove(&mut self, frames: &FrameRange) {
         if self.runs.len() > Self::MOST_RUNS {
             return;
@@ -157,7 +157,8 @@ impl Cover {
         self.runs.is_empty()
     }
 
-    /// Takes everything out: in ascending order, and at most [`MOST_RUNS`](Self::MOST_RUNS) runs that neither overlap nor touch.
+    /// Removes and returns everything: at most [`MOST_RUNS`](Self::MOST_RUNS) runs in ascending order, which neither overlap
+    /// nor touch.
     pub(super) fn take(&mut self) -> Vec<FrameRange> {
         few(coalesce(std::mem::take(&mut self.runs)))
     }
@@ -166,10 +167,10 @@ impl Cover {
         self.runs.clear();
     }
 
-    /// From this many runs on, it is cheaper to ask the host for everything between the first and the last.
+    /// Beyond this many runs it is cheaper to ask the host for everything between the first and the last.
     pub(super) const MOST_RUNS: usize = 64;
 
-    /// They are looked through when there are more than this, so that adding one costs little.
+    /// The runs are coalesced only when there are more than this, so that adding one costs little.
     const MOST_KEPT: usize = 16 * Self::MOST_RUNS;
 }
 

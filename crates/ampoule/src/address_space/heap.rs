@@ -9,7 +9,7 @@ use super::mapping::Mapping;
 use super::{AddressSpace, MappingKind, Protection};
 
 /// The bytes from the start of the heap to the break. The pages up to the one that holds the last byte are mapped, unless
-/// the guest has unmapped them otherwise.
+/// the guest has unmapped them in another way.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Heap {
     start: u64,
@@ -28,7 +28,7 @@ impl AddressSpace {
         GuestVirt(self.layout.heap.end)
     }
 
-    /// Moves the end of the heap there, if that can be done, and returns where it is then, as `brk` does.
+    /// Moves the end of the heap to `end` if that is possible, and returns where the end is then, as `brk` does.
     pub(crate) fn move_heap_end(&mut self, end: GuestVirt) -> GuestVirt {
         let heap = self.layout.heap;
         if (GuestVirt(heap.start)..=USER_END).contains(&end) && self.resize_heap(heap, end.0) {

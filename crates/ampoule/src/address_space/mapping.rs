@@ -4,8 +4,8 @@ use ampoule_vmm::FaultAccess;
 
 use super::range_map::Piece;
 
-/// What a guest may do with a page. There is no state that is writable and executable, and none that can only be written or
-/// executed, because x86-64 has none either.
+/// What a guest may do with a page. No state is both writable and executable; none allows only writing or only executing,
+/// because x86-64 has no such state either.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Protection {
     /// Nothing. The page keeps its contents, if it ever had any.
@@ -39,7 +39,7 @@ impl Protection {
         }
     }
 
-    /// Whether a page that goes over from `self` to `next` loses something.
+    /// Whether a page that changes from `self` to `next` loses a permission.
     pub(super) fn narrows_to(self, next: Self) -> bool {
         (self.is_readable() && !next.is_readable())
             || (self.is_writable() && !next.is_writable())

@@ -1,7 +1,7 @@
 //! A guest's virtual memory: what is mapped where, with which permissions, and on which frames.
 //!
-//! Three things are kept in step. The *layout* says what the guest has been given: its mappings, the frames behind them,
-//! the heap and the stack. The *page tables* tell the processor the same. The *memory region* holds the contents. Every
+//! Three things are kept in step. The *layout* says what the guest has been given: its mappings, the frames behind them, the
+//! heap and the stack. The *page tables* hold the same for the processor. The *memory region* holds the contents. Every
 //! operation checks against the layout first, then changes tables and layout together; one that fails leaves both as they
 //! were, unless it was [interrupted](MapError::Interrupted): then the guest is over, and a restore puts everything in step.
 //!
@@ -10,11 +10,11 @@
 //! 1. A frame that is free holds zeros, so a frame handed out does.
 //! 2. A page gets its frame when it first becomes accessible. Reserved address space costs no memory.
 //! 3. A permission is taken away in the page tables first, then from the hypervisor's cache, before the guest runs again.
-//!    Where that cannot be done for its frames, [everything has to be flushed](AddressSpace::needs_flush).
+//!    Where that cannot be done for single frames, [everything has to be flushed](AddressSpace::needs_flush).
 //! 4. Nothing is writable and executable, and only the image is executable unless the application allows more.
-//! 5. Work and memory are bounded by the guest's frames, by [`MAX_MAPPINGS`] and by [`MAX_RUNS`], not by a length that it
-//!    names; an operation asks the host no more often than [`Cover::MOST_RUNS`] times for each [`PORTION_PAGES`] pages, and
-//!    ends between two portions when the call is [interrupted](Watch).
+//! 5. Work and memory are bounded by the guest's frames, by [`MAX_MAPPINGS`] and by [`MAX_RUNS`], not by a length that the
+//!    guest names; an operation asks the host no more often than [`Cover::MOST_RUNS`] times for each [`PORTION_PAGES`]
+//!    pages, and ends between two portions when the call is [interrupted](Watch).
 
 mod access;
 mod change;
@@ -23,6 +23,8 @@ mod error;
 mod frames;
 mod heap;
 mod mapping;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod model;
 mod range_map;
 mod stack;
 #[cfg(test)]
@@ -61,7 +63,7 @@ pub(crate) struct AddressSpace {
     remapped: Cover,
     /// Frames of which the hypervisor may know more than the page tables allow.
     narrowed: Cover,
-    /// Whether that could not be taken from it.
+    /// Whether the hypervisor could not be made to forget it.
     is_unrevoked: bool,
     watch: Option<Arc<dyn Watch>>,
     /// The layout of the last checkpoint or restore.
@@ -69,13 +71,13 @@ pub(crate) struct AddressSpace {
     ran_out: bool,
 }
 
-/// Tells whether the guest is to go on.
+/// Says whether the guest is to continue.
 pub(crate) trait Watch: fmt::Debug + Send + Sync {
     /// Whether the call has been interrupted. Once it has, the guest does not run again before a restore.
     fn is_interrupted(&self) -> bool;
 }
 
-/// An address space that ends what it is doing when the call is interrupted.
+/// An address space that stops what it is doing when the call is interrupted.
 pub(crate) struct Watched<'a>(&'a mut AddressSpace);
 
 /// What an address space is made of.
@@ -84,11 +86,11 @@ pub(crate) struct Parts {
     pub(crate) memory: GuestMemory,
     /// The page tables, which map nothing within the guest's addresses yet.
     pub(crate) tables: Box<dyn PageMap>,
-    /// Whether the guest may make memory executable that is not its image's, as a just-in-time compiler does.
+    /// Whether the guest may make memory other than its image's executable, as a just-in-time compiler does.
     pub(crate) allow_executable_memory: bool,
 }
 
-/// Memory of the host's that the guest can see beyond its own addresses. The guest cannot change how it is mapped.
+/// Memory of the host's that the guest sees beyond its own addresses. The guest cannot change how it is mapped.
 #[derive(Clone, Debug)]
 pub(crate) struct Window {
     /// Where the guest sees it; at the start of a page.
@@ -108,7 +110,7 @@ pub(crate) struct Window {
 /// Where a new mapping is to lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Placement {
-    /// Anywhere: the highest place below the stack that is free.
+    /// Anywhere: the highest place below the gap of the stack that is free; where there is none, within the gap.
     Anywhere,
     /// Here if nothing is mapped here, else anywhere.
     Hint(GuestVirt),
@@ -118,7 +120,7 @@ pub(crate) enum Placement {
     FixedVacant(GuestVirt),
 }
 
-/// How a range may move when it changes its size.
+/// How a range may move when its size changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Movement {
     /// It stays where it is.
@@ -134,8 +136,6 @@ pub(crate) enum Movement {
 pub(crate) enum Location {
     /// Nothing.
     Unmapped,
-    /// The gap below the stack.
-    StackGuard,
     /// Memory of the guest's own.
     Mapped { kind: MappingKind, protection: Protection },
     /// Memory of the host's that the guest can see.
@@ -166,6 +166,11 @@ impl AddressSpace {
             stack: Stack::default(),
             allow_executable_memory,
         });
+        Self::of_layout(layout, memory, tables)
+    }
+
+    /// An address space with this layout, which memory and page tables show already.
+    fn of_layout(layout: Arc<Layout>, memory: GuestMemory, tables: Box<dyn PageMap>) -> Self {
         Self {
             origin: Arc::clone(&layout),
             layout,
@@ -180,7 +185,7 @@ impl AddressSpace {
         }
     }
 
-    /// This space, whose operations fail by [`MapError::Interrupted`] as soon as they can when `watch` says so.
+    /// This space, with operations that fail with [`MapError::Interrupted`] as soon as they can once `watch` says so.
     pub(crate) fn watched(&mut self, watch: Arc<dyn Watch>) -> Watched<'_> {
         self.watch = Some(watch);
         Watched(self)
@@ -191,18 +196,18 @@ impl AddressSpace {
         self.is_unrevoked || self.tables.is_stale()
     }
 
-    /// Notes that all translations have been flushed.
+    /// Records that all translations have been flushed.
     pub(crate) fn mark_flushed(&mut self) {
         self.is_unrevoked = false;
         self.tables.mark_flushed();
     }
 
-    /// Shows the guest memory of the host's.
+    /// Maps memory of the host's for the guest.
     ///
     /// # Errors
     ///
     /// [`MapError::InvalidRange`] when the window is not made of whole pages or lies among the guest's own addresses;
-    /// [`MapError::Occupied`] when it meets another window.
+    /// [`MapError::Occupied`] when it overlaps another window.
     pub(crate) fn add_window(&mut self, window: Window) -> Result<(), MapError> {
         let range = window.range().filter(|range| range.start >= Page::of(USER_END)).ok_or(MapError::InvalidRange)?;
         if self.windows.iter().filter_map(Window::range).any(|other| other.start < range.end && range.start < other.end)
@@ -229,7 +234,7 @@ impl AddressSpace {
         if let Some(window) = self.window_at(at) {
             return Location::Window { writable: window.writable };
         }
-        self.layout.stack.describe(page)
+        Location::Unmapped
     }
 
     /// The guest's own mappings, from the lowest on.
@@ -243,7 +248,7 @@ impl AddressSpace {
         self.layout.frames.total() * PAGE
     }
 
-    /// How much of it is not in use, in bytes.
+    /// How much of the guest's memory is free, in bytes.
     pub(crate) fn memory_free(&self) -> u64 {
         self.layout.frames.free() * PAGE
     }
@@ -264,21 +269,22 @@ impl AddressSpace {
         &self.memory
     }
 
-    /// The guest's memory, for its contents to be changed as the guest itself could.
+    /// The guest's memory, to change its contents as the guest itself could.
     pub(crate) fn memory_mut(&mut self) -> &mut GuestMemory {
         &mut self.memory
     }
 
-    /// The page tables, for their checkpoint to be taken along with this space's.
+    /// The page tables, to checkpoint them together with this space.
     pub(crate) fn tables_mut(&mut self) -> &mut dyn PageMap {
         &mut *self.tables
     }
 
-    /// Which page of the memory is behind the first of so many fresh pages, whose frames lie in a row.
+    /// Which page of the memory is behind the first of `pages` fresh pages, whose frames are contiguous.
     ///
     /// # Panics
     ///
-    /// When they do not, or have none: when they are not among the first that this space was made to map.
+    /// When the pages are not among the first that this space was made to map, so that they may have no frames or scattered
+    /// ones.
     pub(crate) fn first_page_behind(&self, at: GuestVirt, pages: usize) -> usize {
         let (backed, FirstFrame(first)) = self.layout.backing.get(Page::of(at)).expect("the pages have frames");
         assert!(Page::of(at) + pages as u64 <= backed.end);
@@ -293,7 +299,7 @@ impl AddressSpace {
         self.windows.iter().find(|window| window.range().is_some_and(|range| range.contains(&Page::of(at))))
     }
 
-    /// Gives a frame to every page of `range` that has none, and returns these pages. The page tables do not know them yet.
+    /// Gives a frame to every page of `range` that has none, and returns these pages. The page tables do not map them yet.
     fn take_frames(&mut self, range: &Range<Page>) -> Result<Vec<Range<Page>>, MapError> {
         let bare: Vec<_> = self.layout.backing.gaps(range).collect();
         let needed = bare.iter().map(|gap| gap.end - gap.start).sum();
@@ -326,7 +332,7 @@ impl AddressSpace {
         Ok(bare)
     }
 
-    /// Fails when so many runs of frames more would be too many.
+    /// Fails when `more` further runs of frames would be too many.
     fn check_run_count(&self, more: usize) -> Result<(), MapError> {
         if self.layout.backing.len() + more > MAX_RUNS {
             return Err(MapError::TooFragmented { limit: MAX_RUNS });
@@ -343,7 +349,7 @@ impl AddressSpace {
         MapError::OutOfFrames { needed, free }
     }
 
-    /// Takes the frames of pages away that the guest has not been able to reach, so that they still hold zeros.
+    /// Takes away the frames of pages that the guest has not been able to reach, so that they still hold zeros.
     fn return_unused_frames(&mut self, pages: &[Range<Page>]) {
         for range in pages {
             for frames in frames_of(self.layout_mut().backing.remove(range)) {
@@ -387,8 +393,8 @@ impl AddressSpace {
         Ok(())
     }
 
-    /// Makes frames, which are coalesced, hold zeros. The hypervisor forgets what it knew about them too, where they are few
-    /// runs. To ask the host for each of many costs more than to write zeros.
+    /// Zeroes frames, which are coalesced. Where they are few runs, the hypervisor forgets what it knew about them too:
+    /// asking the host for each of many runs costs more than writing zeros.
     fn clear_frames(&mut self, frames: &[FrameRange]) -> Translations {
         if frames.len() > Cover::MOST_RUNS {
             frames.iter().for_each(|run| self.memory.zero_frames(run));
@@ -404,7 +410,8 @@ impl AddressSpace {
         translations
     }
 
-    /// Makes the hypervisor forget what it knew about frames that the guest may no longer use, or not in the same way.
+    /// Makes the hypervisor forget what it knew about frames that the guest may no longer use, or may use only in fewer
+    /// ways.
     fn revoke_narrowed(&mut self) {
         let frames = self.narrowed.take();
         self.revoke(frames);
@@ -421,8 +428,8 @@ impl AddressSpace {
         }
     }
 
-    /// Fails when the call has been interrupted. What has been done of an operation until then stays, and since the guest does
-    /// not run again as it is, it need not be in step.
+    /// Fails when the call has been interrupted. What an operation has done by then stays. It need not be in step, since the
+    /// guest does not run again in this state.
     pub(crate) fn check_watch(&self) -> Result<(), MapError> {
         check(self.watch.as_deref())
     }
@@ -446,7 +453,7 @@ impl Drop for Watched<'_> {
     fn drop(&mut self) {
         self.0.watch = None;
         if !self.0.narrowed.is_empty() {
-            // An operation was interrupted before it came to this.
+            // An operation was interrupted before it reached this point.
             self.0.narrowed.clear();
             self.0.is_unrevoked = true;
         }
@@ -491,11 +498,11 @@ fn user_pages(at: GuestVirt, len: u64) -> Result<Range<Page>, MapError> {
 /// The most mappings that a guest may have: the default of Linux's `vm.max_map_count`.
 pub(crate) const MAX_MAPPINGS: usize = 65_530;
 
-/// The most runs of frames behind a guest's pages. It takes a guest some trouble to come to a quarter of this.
+/// The most runs of frames behind a guest's pages. A guest has to make an effort to reach a quarter of this.
 pub(crate) const MAX_RUNS: usize = 1 << 18;
 
-/// Pages are taken away in portions of at most so many, and of at most so many runs of frames. One of either takes about a
-/// millisecond.
+/// Pages are taken away in portions of at most this many, and of at most [`PORTION_RUNS`] runs of frames. A portion that
+/// reaches either bound takes about a millisecond.
 const PORTION_PAGES: u64 = 8192;
 const PORTION_RUNS: usize = 2048;
 

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use crate::page::Page;
 
-/// The value of a range of pages: it can be cut, and may continue into the value of the range behind it.
+/// The value of a range of pages. It can be cut, and may continue in the value of the range behind it.
 pub(super) trait Piece: Clone {
     /// The value of what is left when the first `pages` pages are cut off.
     fn skip(&self, pages: u64) -> Self;
@@ -94,7 +94,7 @@ impl<V: Piece> RangeMap<V> {
         })
     }
 
-    /// The highest `pages` pages in a row within `within` that have no value.
+    /// The highest `pages` contiguous pages within `within` that have no value.
     pub(super) fn highest_gap(&self, within: &Range<Page>, pages: u64) -> Option<Range<Page>> {
         let room = |bottom: Page, top: Page| top.0.saturating_sub(bottom.0);
         let mut end = within.end;
@@ -131,7 +131,7 @@ impl<V: Piece> RangeMap<V> {
         self.ranges.insert(range.start, (range.end, value));
     }
 
-    /// Takes the values of the pages of `range` away and returns those that there were.
+    /// Removes the values of the pages of `range`, and returns those that there were.
     pub(super) fn remove(&mut self, range: &Range<Page>) -> Vec<(Range<Page>, V)> {
         if range.is_empty() {
             return Vec::new();
@@ -145,7 +145,7 @@ impl<V: Piece> RangeMap<V> {
             .collect()
     }
 
-    /// Whether a range crosses from the page before `page` to `page`.
+    /// Whether `page` and the page before it are in the same range.
     pub(super) fn is_inside(&self, page: Page) -> bool {
         self.get(page).is_some_and(|(range, _)| range.start < page)
     }
@@ -166,7 +166,7 @@ impl<V: Piece> RangeMap<V> {
 mod tests {
     use super::*;
 
-    /// A value that counts on with the pages.
+    /// A value that counts up with the pages.
     #[derive(Clone, Debug, PartialEq)]
     struct Count(u64);
 

@@ -10,18 +10,23 @@ use crate::page::Page;
 use super::mapping::Mapping;
 use super::{AddressSpace, Location, MapError, MappingKind, PAGE, Protection};
 
-/// The pages that are kept for the stack: `limit..top`, and below them a gap that stays empty, `bottom..limit`.
+/// The pages that are kept for the stack: `limit..top`, and below them a gap, `bottom..limit`, which stays empty unless the
+/// guest asks for addresses in it or has used up all others. It is so wide because a function without stack probes may move
+/// the stack pointer by as much as it likes before it touches anything; what it then touches is not to be something else's
+/// memory.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stack {
     bottom: Page,
+    /// From here on nothing is mapped unless the guest insists.
+    guard: Page,
     limit: Page,
     top: Page,
 }
 
-/// What a page fault comes to.
+/// How a page fault is resolved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FaultResolution {
-    /// The access is allowed now, or was all along: the guest can go on.
+    /// The access is allowed now, or was all along: the guest can continue.
     Resume,
     /// The access is not allowed.
     Denied,
@@ -30,8 +35,8 @@ pub(crate) enum FaultResolution {
 }
 
 impl AddressSpace {
-    /// Keeps `size` bytes at the top of the guest's addresses for the stack, of which `used` are mapped at once, and returns
-    /// the address above them. Both are rounded up to whole pages.
+    /// Reserves `size` bytes at the top of the guest's addresses for the stack, maps the highest `used` of them at once, and
+    /// returns the address above them. Both are rounded up to whole pages.
     ///
     /// # Errors
     ///
@@ -45,12 +50,13 @@ impl AddressSpace {
         let limit = top - pages;
         let used = used.div_ceil(PAGE).clamp(1, pages);
         self.map_vacant(top - used..top, STACK)?;
-        self.layout_mut().stack = Stack { bottom: limit - GUARD_PAGES, limit, top };
+        let guard = limit - GUARD_PAGES;
+        self.layout_mut().stack = Stack { bottom: Page::of(GAP_START).min(guard), guard, limit, top };
         Ok(top.address())
     }
 
-    /// Finds out whether the guest may go on after a page fault: because the access is allowed by now, which the processor
-    /// did not know yet, or because the stack can grow.
+    /// Resolves a page fault, after which the guest may continue if the access is allowed by now, which the processor did
+    /// not know yet, or if the stack can grow.
     pub(crate) fn resolve_fault(&mut self, at: GuestVirt, access: FaultAccess) -> FaultResolution {
         let allowed = match self.describe(at) {
             Location::Mapped { protection, .. } => protection.allows(access),
@@ -59,7 +65,7 @@ impl AddressSpace {
                 FaultAccess::Write => writable,
                 FaultAccess::Execute => false,
             },
-            Location::Unmapped | Location::StackGuard => false,
+            Location::Unmapped => false,
         };
         if allowed {
             return FaultResolution::Resume;
@@ -74,6 +80,19 @@ impl AddressSpace {
             }
             Ok(false) | Err(_) => FaultResolution::Denied,
         }
+    }
+
+    /// Whether an access of the guest's there has run out of the stack: in the guard or, where the stack pointer has been moved
+    /// into the gap, anywhere between that and the stack. Otherwise the gap is no more than addresses that are not mapped.
+    pub(crate) fn is_stack_overflow(&self, at: GuestVirt, stack_pointer: GuestVirt) -> bool {
+        let Stack { bottom, guard, limit, .. } = self.layout.stack;
+        let in_gap = |address, gap: Range<Page>| {
+            gap.contains(&Page::of(address)) && self.describe(address) == Location::Unmapped
+        };
+        in_gap(at, guard..limit)
+            || in_gap(at, bottom..limit)
+                && in_gap(stack_pointer, bottom..limit)
+                && stack_pointer.0.saturating_sub(RED_ZONE) <= at.0
     }
 
     /// Grows the stack down to `at`, if that lies between the used part of the stack and its limit: by as much again as
@@ -101,33 +120,39 @@ impl AddressSpace {
 }
 
 impl Stack {
-    /// The first page that is kept for the stack or its guard.
+    /// The first page of the gap below the stack.
     pub(super) fn bottom(&self) -> Page {
         self.bottom
     }
 
-    /// Whether a page of the range is kept for the stack or its guard.
-    pub(super) fn reserves(&self, range: &Range<Page>) -> bool {
-        range.start < self.top && self.bottom < range.end
+    /// The first page of the guard, which is the end of the gap.
+    pub(super) fn guard(&self) -> Page {
+        self.guard
     }
 
-    /// What an address is where nothing is mapped.
-    pub(super) fn describe(&self, page: Page) -> Location {
-        if (self.bottom..self.limit).contains(&page) { Location::StackGuard } else { Location::Unmapped }
+    /// Whether a page of the range is kept for the stack or its guard.
+    pub(super) fn reserves(&self, range: &Range<Page>) -> bool {
+        range.start < self.top && self.guard < range.end
     }
 }
 
 impl Default for Stack {
     fn default() -> Self {
         let end = Page::of(USER_END);
-        Self { bottom: end, limit: end, top: end }
+        Self { bottom: end, guard: end, limit: end, top: end }
     }
 }
 
 const STACK: Mapping = Mapping { kind: MappingKind::Stack, protection: Protection::ReadWrite };
 
-/// As wide as Linux's default `stack_guard_gap`.
+/// Where the gap begins: in the middle of the guest's addresses. So the stack has tables of its own in the map of pages.
+const GAP_START: GuestVirt = GuestVirt(USER_END.0 / 2);
+
+/// The guard: as wide as Linux's default `stack_guard_gap`.
 const GUARD_PAGES: u64 = 256;
+
+/// How far below the stack pointer a function may reach (System V ABI for AMD64, 3.2.2); more than a `push` or a `call` does.
+const RED_ZONE: u64 = 128;
 
 /// The stack grows by at least 128 KiB.
 const LEAST_GROWTH: u64 = 32;

@@ -2,7 +2,6 @@
 
 mod access;
 mod bounds;
-mod checkpoint;
 mod model;
 mod stack;
 
@@ -23,7 +22,7 @@ fn address_space_alone_costs_no_memory() {
 }
 
 #[test]
-fn memory_that_the_guest_has_not_is_refused_and_remembered() {
+fn memory_that_the_guest_does_not_have_is_refused_and_remembered() {
     let mut space = space(4, 16);
     assert!(!space.ran_out_of_memory());
     let refused = space.map_anonymous(5 * PAGE, Placement::Anywhere, Protection::ReadWrite);
@@ -35,7 +34,7 @@ fn memory_that_the_guest_has_not_is_refused_and_remembered() {
 }
 
 #[test]
-fn all_memory_can_be_mapped_anew_in_place() {
+fn all_memory_can_be_mapped_again_in_place() {
     let mut space = space(4, 16);
     let at = space.map_anonymous(4 * PAGE, Placement::Anywhere, Protection::ReadWrite).unwrap();
     space.write(at, b"old").unwrap();

@@ -1,7 +1,8 @@
 //! One call: arguments in, result out.
 //!
-//! It has three steps. Code of the application runs in the first and the last (its types are encoded and decoded), where a panic
-//! does no harm, and in the second (host functions), where it leaves a guest that waits for an answer.
+//! It has three steps. Code of the application runs in all of them. In the first and the last its types are encoded and
+//! decoded, where a panic does no harm; in the second its host functions run, where a panic leaves a guest that waits for an
+//! answer.
 
 use ampoule_abi::codec::{DecodeError, Decoder, ERR, EncodeError, Encoder, OK, fails_with_text};
 use ampoule_abi::layout::{DESCRIBE_ARGUMENTS, DESCRIBE_RESULT, PanicRecord, ReturnStatus};
@@ -19,7 +20,7 @@ use crate::interrupt::LimitsUnwatched;
 use crate::limits::Limits;
 use crate::termination::Termination;
 
-/// A function whose arguments stand in the mailbox.
+/// A function whose arguments are in the mailbox.
 #[derive(Debug)]
 pub(crate) struct Request<'image> {
     function: &'image Function,
@@ -28,7 +29,7 @@ pub(crate) struct Request<'image> {
     asks: bool,
 }
 
-/// A function that is done, and whose result or error stands in the mailbox.
+/// A function that is done, and whose result or error is in the mailbox.
 #[derive(Debug)]
 pub(crate) struct Reply<'image> {
     function: &'image Function,

@@ -32,7 +32,7 @@ impl Checkpoint {
 }
 
 impl Conversation {
-    /// A guest that is as another was at a checkpoint, and shares the memory that neither has written since.
+    /// A guest in the state that another had at a checkpoint. The two share the memory that neither has written since.
     pub(crate) fn of_checkpoint(
         backend: &dyn Backend,
         executable: &Executable,
@@ -45,7 +45,8 @@ impl Conversation {
         Ok(conversation)
     }
 
-    /// Remembers the present state. The guest waits for a call. What was said is wiped, so that no state holds it.
+    /// Remembers the present state. The guest waits for a call. What was exchanged is wiped first, so that no state holds
+    /// it.
     pub(crate) fn checkpoint(&mut self) -> Result<Checkpoint, CheckpointError> {
         let zero = self.mailbox.wipe(self.machine.memory_mut());
         Ok(Checkpoint {

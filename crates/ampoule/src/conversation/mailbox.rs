@@ -1,8 +1,8 @@
-//! The memory through which host and guest talk: the host's side of `docs/abi.md`.
+//! The memory through which host and guest exchange messages and payloads: the host's side of `docs/abi.md`.
 //!
-//! The guest can write its message line, the output area and the outbound area at any time that it runs, so nothing there is
-//! trusted: a message is copied out once, then checked against what the host knows itself (which call is being made, how
-//! many host calls have come), printed text is copied out once, then taken apart, and a payload is read through a bounded
+//! The guest can write its message line, the output area and the outbound area whenever it runs, so nothing there is
+//! trusted: a message is copied out once, then checked against the host's own records (which call is being made, how many
+//! host calls there have been), printed text is copied out once, then parsed, and a payload is read through a bounded
 //! [`PayloadSource`].
 
 mod layout;
@@ -29,17 +29,19 @@ pub(crate) use output::Printed;
 pub(crate) use payload::{PayloadArea, PayloadSink, PayloadSource};
 pub use violation::ProtocolViolation;
 
-/// A sandbox's mailbox, at the start of a region: the info page, the message lines, the two payload areas and the output area.
+/// A sandbox's mailbox, at the start of a region: the info page, what the host says, and what the guest says.
 pub(crate) struct Mailbox {
     region: Arc<TrackedRegion>,
-    /// The host's copy of printed text, kept so that there is memory for it the next time.
+    /// The host's copy of printed text. The buffer is kept for the next time.
     printed: Vec<u8>,
     layout: Layout,
     phase: Phase,
     /// Sequence number of the last call that was sent.
     calls: u64,
-    /// Sequence number of the last host call that came.
+    /// Sequence number of the last host call that arrived.
     host_calls: u64,
+    /// Generation numbers that are the mailbox's own.
+    generations: Range<u64>,
 }
 
 /// A guest's message, checked.
@@ -56,8 +58,8 @@ impl Mailbox {
         let layout = Layout::new(capacity);
         SharedMemory {
             len: layout.len(),
-            // The arguments of a call are wiped, the info page is rewritten.
-            host_only: HostOnly { len: layout.host_line(), kept: Layout::INBOUND },
+            // The arguments of a call are wiped, what is in front of them is rewritten.
+            host_only: HostOnly { len: layout.guest_line(), kept: Layout::INBOUND },
             areas: layout.areas(),
             description: Layout::INFO_PAGE,
         }
@@ -73,38 +75,45 @@ impl Mailbox {
             phase: Phase::Starting,
             calls: 0,
             host_calls: 0,
+            generations: 0..0,
         }
     }
 
-    /// Bytes of each payload area; what the user asked for.
+    /// Bytes of each payload area, as set by the user.
     pub(crate) fn capacity(&self) -> usize {
         self.layout.capacity
     }
 
-    /// Writes the info page of a mailbox that the guest sees at `at`, with the doorbell at `entry` and a generation number that
-    /// is new. It is to be written anew whenever the guest is put back, all of it: it is the host's, and no part of what a guest's
-    /// memory holds, but where the hypervisor takes reading for writing, its page is written back like any other.
-    pub(crate) fn publish(&self, at: GuestVirt, entry: GuestVirt) {
+    /// Writes the info page of a mailbox that the guest sees at `at`, with the doorbell at `entry` and a new generation number, and
+    /// clears the host's message line behind it.
+    ///
+    /// All of it must be written again after every restore. The page is the host's and part of no snapshot, but where the
+    /// hypervisor reports pages that were only read as written, it is written back like any other.
+    pub(crate) fn publish(&mut self, at: GuestVirt, entry: GuestVirt) {
+        let generation = self.next_generation();
         let address = |offset: usize| at.0 + offset as u64;
         let page = InfoPage {
             magic: INFO_MAGIC,
             abi_major: ABI_MAJOR,
             abi_minor: ABI_MINOR,
             entry: entry.0,
-            host_line: address(self.layout.host_line()),
+            host_line: address(Layout::HOST_LINE),
             guest_line: address(self.layout.guest_line()),
             inbound: address(self.layout.inbound().start),
             inbound_len: self.capacity() as u64,
             outbound: address(self.layout.outbound().start),
             outbound_len: self.capacity() as u64,
-            generation: next_generation(),
+            generation,
             output: address(self.layout.output().start),
             output_len: Layout::OUTPUT_LEN as u64,
         };
-        self.write(Layout::INFO_PAGE, &page.to_bytes());
+        let mut bytes = [0; Layout::INBOUND];
+        bytes[..InfoPage::LEN].copy_from_slice(&page.to_bytes());
+        self.write(Layout::INFO_PAGE, &bytes);
     }
 
     /// Where the arguments of the next call go.
+    #[inline]
     pub(crate) fn inbound(&self) -> PayloadSink<'_> {
         PayloadArea::new(&self.region, self.layout.inbound()).sink()
     }
@@ -115,6 +124,7 @@ impl Mailbox {
     }
 
     /// The payload of the guest's last message, whose length [`receive`](Self::receive) has checked.
+    #[inline]
     pub(crate) fn payload(&self, length: usize) -> PayloadSource<'_> {
         PayloadSource::new(&self.region, self.layout.outbound().start, length.min(self.capacity()))
     }
@@ -131,8 +141,9 @@ impl Mailbox {
         }
     }
 
-    /// Tells the guest to run a function whose arguments stand in the inbound area. `described` says what it is to describe:
+    /// Tells the guest to run a function whose arguments are in the inbound area. `described` says what it is to describe:
     /// [`DESCRIBE_RESULT`](ampoule_abi::layout::DESCRIBE_RESULT).
+    #[inline]
     pub(crate) fn send_call(&mut self, function: u32, length: usize, described: u32) {
         self.calls += 1;
         self.phase = Phase::InCall;
@@ -146,7 +157,7 @@ impl Mailbox {
         });
     }
 
-    /// Answers the last host call; the result stands in the outbound area.
+    /// Answers the last host call; the result is in the outbound area.
     pub(crate) fn send_reply(&mut self, length: usize) {
         self.send(MessageLine {
             sequence: self.host_calls,
@@ -182,10 +193,11 @@ impl Mailbox {
         });
     }
 
-    /// Takes what the guest has printed. It waits in the doorbell or in a system call, or has ended.
+    /// Takes what the guest has printed. The guest waits in the doorbell or in a system call, or has ended.
     ///
     /// # Errors
-    /// Where the guest claims more than the area has. What it printed is lost then.
+    /// When the guest claims more than the area holds. What it printed is then lost.
+    #[inline]
     pub(crate) fn take_printed(&mut self) -> Result<Printed<'_>, ProtocolViolation> {
         output::take(&self.region, &self.layout, &mut self.printed)
     }
@@ -193,7 +205,8 @@ impl Mailbox {
     /// Takes the message for which the guest rang.
     ///
     /// # Errors
-    /// Where the message is not one that the guest may send now.
+    /// When the message is not one that the guest may send now.
+    #[inline]
     pub(crate) fn receive(&mut self) -> Result<GuestMessage, ProtocolViolation> {
         let line = self.guest_line();
         let length = line.length as usize;
@@ -236,44 +249,55 @@ impl Mailbox {
         (line.kind == GuestMessageKind::Panic as u32 && length <= self.capacity()).then(|| self.payload(length))
     }
 
-    /// How far the talk has come.
+    /// How far the conversation has come.
     pub(crate) fn progress(&self) -> Progress {
         Progress { phase: self.phase, calls: self.calls, host_calls: self.host_calls }
     }
 
-    /// Goes back to where the talk once was. What was said is not gone thereby.
+    /// Takes the conversation back to where it once was. That does not remove what was said: see [`wipe`](Self::wipe).
+    #[inline]
     pub(crate) fn restore(&mut self, progress: Progress) {
         Progress { phase: self.phase, calls: self.calls, host_calls: self.host_calls } = progress;
     }
 
-    /// Makes zero all that was said, and returns where the guest may have said something.
+    /// Zeroes everything that was exchanged, and returns the range that the guest may have written.
     pub(crate) fn wipe(&mut self, memory: &mut GuestMemory) -> Range<usize> {
-        let both = self.layout.host_line()..self.layout.len();
-        for said in [self.layout.inbound(), both.clone()] {
-            memory.clear_reserved(&said).expect(WITHIN);
+        let by_host = Layout::HOST_LINE..self.layout.inbound().end;
+        let by_both = self.layout.guest_line()..self.layout.len();
+        for said in [&by_host, &by_both] {
+            memory.clear_reserved(said).expect(WITHIN);
         }
-        both
+        by_both
     }
 
+    /// A number that no other state of a guest in this process has, or has had.
+    fn next_generation(&mut self) -> u64 {
+        /// From here on they are nobody's.
+        static REST: AtomicU64 = AtomicU64::new(1);
+        self.generations.next().unwrap_or_else(|| {
+            // Many at once, so that sandboxes that are restored on several processors do not wait for each other.
+            let first = REST.fetch_add(GENERATIONS, Ordering::Relaxed);
+            self.generations = first + 1..first + GENERATIONS;
+            first
+        })
+    }
+
+    #[inline]
     fn guest_line(&self) -> MessageLine {
         let mut bytes = [0; MESSAGE_LEN];
         self.region.read(self.layout.guest_line(), &mut bytes).expect(WITHIN);
         MessageLine::from_bytes(&bytes)
     }
 
+    #[inline]
     fn send(&self, line: MessageLine) {
-        self.write(self.layout.host_line(), &line.to_bytes());
+        self.write(Layout::HOST_LINE, &line.to_bytes());
     }
 
+    #[inline]
     fn write(&self, offset: usize, bytes: &[u8]) {
         self.region.write(offset, bytes).expect(WITHIN);
     }
-}
-
-/// A number that no other state of a guest in this process has, or has had.
-fn next_generation() -> u64 {
-    static LAST: AtomicU64 = AtomicU64::new(0);
-    LAST.fetch_add(1, Ordering::Relaxed) + 1
 }
 
 /// How far the conversation of host and guest has come.
@@ -290,5 +314,8 @@ enum Phase {
     Idle,
     InCall,
 }
+
+/// How many generation numbers a mailbox takes at once.
+const GENERATIONS: u64 = 1 << 10;
 
 const WITHIN: &str = "the mailbox lies in the region";

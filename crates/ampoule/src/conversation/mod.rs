@@ -1,8 +1,8 @@
 //! Calling a guest: messages and payloads in a mailbox, host calls, typed results.
 //!
-//! Host and guest take turns. The host writes a message and lets the guest run; the guest answers and rings the doorbell. Between
-//! the two lie the guest's system calls, which the machine serves, and what it has printed, which lies in the mailbox. A machine
-//! does not need a conversation: without one its guest has no mailbox, and ends when its `main` returns.
+//! Host and guest take turns. The host writes a message and lets the guest run; the guest answers and rings the doorbell. In
+//! between, the machine serves the guest's system calls, and what the guest prints gathers in the mailbox. A machine does
+//! not need a conversation: without one its guest has no mailbox, and ends when its `main` returns.
 
 mod call;
 mod checkpoint;
@@ -49,7 +49,7 @@ impl Conversation {
     }
 
     fn over(machine: Machine, mailbox_size: usize) -> Self {
-        let mailbox = mailbox::Mailbox::new(Arc::clone(machine.region()), mailbox_size);
+        let mut mailbox = mailbox::Mailbox::new(Arc::clone(machine.region()), mailbox_size);
         mailbox.publish(SHARED_BASE, DOORBELL);
         Self { machine, mailbox }
     }

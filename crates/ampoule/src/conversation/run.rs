@@ -18,7 +18,7 @@ use crate::termination::Termination;
 /// Why a guest has not become ready for calls.
 #[derive(Debug)]
 pub(crate) enum StartError {
-    /// It has not run, since the limits of its start could not be watched.
+    /// It has not run, because the limits of its start could not be watched.
     Unwatched(LimitsUnwatched),
     /// It has ended.
     Ended(Termination),
@@ -26,7 +26,7 @@ pub(crate) enum StartError {
     SchemaTooLarge { needed: u64 },
 }
 
-/// For what a guest waits between two turns of the application's.
+/// What a guest waits for between two turns of the application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pause {
     /// It is ready for its first call.
@@ -48,7 +48,7 @@ impl Conversation {
                 Some(schema) => Ok(Some(schema)),
                 None => Err(StartError::Ended(ProtocolViolation::Schema.into())),
             },
-            // The mailbox takes no return before there was a call.
+            // The mailbox accepts no return before the first call.
             Pause::Returned { .. } => {
                 Err(StartError::Ended(ProtocolViolation::ReturnWithoutCall { sequence: 0 }.into()))
             }
@@ -76,6 +76,7 @@ impl Conversation {
     }
 
     /// Runs the guest, serving its host calls, until it waits for the application.
+    #[inline]
     pub(super) fn run_to_pause(&mut self, imports: &mut Imports) -> Result<Pause, Termination> {
         loop {
             match self.run_to_message()? {
@@ -91,6 +92,7 @@ impl Conversation {
     }
 
     /// Runs the guest until it rings, serving its system calls. What it has printed is passed on, even when it ends.
+    #[inline]
     fn run_to_message(&mut self) -> Result<GuestMessage, Termination> {
         self.machine.answered();
         self.run_to_doorbell().map_err(|termination| {
@@ -100,6 +102,7 @@ impl Conversation {
         })
     }
 
+    #[inline]
     fn run_to_doorbell(&mut self) -> Result<GuestMessage, Termination> {
         loop {
             match self.machine.run()? {
@@ -118,8 +121,9 @@ impl Conversation {
         }
     }
 
-    /// Passes on what the guest has printed since this was last done. It waits in the doorbell or in a system call: where it is
-    /// interrupted or faults it may be about to print, and not expect that anything changes.
+    /// Passes on what the guest has printed since this was last done. It waits in the doorbell or in a system call: where it
+    /// is interrupted or faults it may be about to print, and does not expect a change.
+    #[inline]
     fn pass_on_output(&mut self) -> Result<(), Termination> {
         for record in self.mailbox.take_printed()? {
             let (to, text) = record?;
@@ -128,7 +132,7 @@ impl Conversation {
         Ok(())
     }
 
-    /// The panic that the guest has reported before it aborted, if it has.
+    /// The panic that the guest reported before it aborted, if it did.
     fn staged_panic(&self) -> Result<Option<GuestPanic>, ProtocolViolation> {
         let Some(record) = self.mailbox.staged_panic() else { return Ok(None) };
         Ok(Some(record.whole::<PanicRecord<String>>()?.into()))

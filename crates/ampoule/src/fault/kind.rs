@@ -17,14 +17,14 @@ use super::panic::GuestPanic;
 pub enum FaultKind {
     /// Its stack needed more room than [`Builder::stack_size`](crate::Builder::stack_size) gives (vector 14).
     StackOverflow {
-        /// The address that it touched, in the guard below the stack.
+        /// The address that it touched, in the gap below the stack.
         address: u64,
     },
     /// It accessed memory that is unmapped or forbids the access (vector 14).
     PageFault {
-        /// The address that it touched.
+        /// The address that it accessed.
         address: u64,
-        /// What it tried.
+        /// The kind of access.
         access: FaultAccess,
         /// What lies at the address.
         target: FaultTarget,
@@ -36,12 +36,12 @@ pub enum FaultKind {
         /// The exception's error code, for the vectors that have one.
         error_code: Option<u64>,
     },
-    /// It needed more memory than it has: it was refused some, said something on standard error and aborted, with nothing in
-    /// between, or its stack could not grow.
+    /// It needed more memory than it has: it was refused some, wrote a message to standard error and aborted, with nothing
+    /// in between, or its stack could not grow.
     OutOfMemory {
         /// The guest's memory in bytes; [`Builder::memory_limit`](crate::Builder::memory_limit) sets it.
         limit: u64,
-        /// The panic that began then and could not unwind, for which memory is needed too.
+        /// The panic that followed and could not unwind, because that takes memory too.
         panic: Option<GuestPanic>,
     },
     /// It panicked and could not unwind.
@@ -61,14 +61,14 @@ pub enum FaultKind {
         /// The exit status.
         code: i32,
     },
-    /// It waits for something that can never come.
+    /// It waits for something that can never happen.
     Deadlocked(EndlessWait),
     /// It returned from a system call to an address that is not its own.
     SystemCallReturn {
         /// The address.
         address: u64,
     },
-    /// It used, by an instruction of its own, a port that only the host's code uses.
+    /// With an instruction of its own it used a port that only the host's stubs use.
     ForgedExit {
         /// The port.
         port: u16,
@@ -77,22 +77,22 @@ pub enum FaultKind {
     Shutdown,
     /// It left the virtual machine in a way that no guest should be able to.
     UnexpectedExit {
-        /// The hypervisor's word for the exit.
+        /// The hypervisor's name for the exit.
         exit: &'static str,
     },
 }
 
-/// What a guest can wait for that never comes.
+/// What a guest can wait for in vain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EndlessWait {
-    /// Another thread is to release a lock or to notify it, and it has none.
+    /// Another thread would have to release a lock or notify it, and there is none.
     Lock,
-    /// A signal is to come, and a guest gets none but those that it sends itself. Timers such as `alarm` do not run.
+    /// A signal would have to arrive, and a guest gets only those that it sends itself. Timers such as `alarm` do not run.
     Signal,
-    /// Files are to become ready, and those that it has will not be.
+    /// Files would have to become ready, and those that it has never will.
     Files,
-    /// It has stopped itself, and nothing is there to let it go on.
+    /// It has stopped itself, and nothing can make it continue.
     Stopped,
 }
 
@@ -113,7 +113,7 @@ pub enum FaultTarget {
         /// Loads are allowed.
         readable: bool,
     },
-    /// Memory of the host's, which no guest may touch.
+    /// Memory of the host's, which no guest may access.
     Host,
 }
 
@@ -127,7 +127,7 @@ impl FaultKind {
         }
     }
 
-    /// Whether the guest ended by what it has decided itself, so that it may have said why.
+    /// Whether the guest ended by its own decision, so that it may have said why.
     pub(super) fn is_own_decision(&self) -> bool {
         matches!(
             self,
@@ -135,7 +135,7 @@ impl FaultKind {
         )
     }
 
-    /// The address that was touched, where that is what went wrong.
+    /// The address that was accessed, where that is what went wrong.
     pub fn address(&self) -> Option<u64> {
         match self {
             Self::StackOverflow { address } | Self::PageFault { address, .. } => Some(*address),
@@ -191,7 +191,7 @@ impl fmt::Display for EndlessWait {
             Self::Files => {
                 "wait without a limit for files that never become ready: nothing comes to a guest from outside"
             }
-            Self::Stopped => "stop by a signal: nothing can let a guest go on",
+            Self::Stopped => "stop by a signal: nothing can make a guest continue",
         })
     }
 }

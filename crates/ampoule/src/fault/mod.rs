@@ -19,8 +19,8 @@ pub use panic::GuestPanic;
 /// How a guest ended itself: what it did, with which registers, the calls that led there, and what it had printed to standard
 /// error.
 ///
-/// `{}` shows all of that but the registers, like a good panic, and of standard error the last lines where the guest ended by
-/// its own decision; `{:#}` shows the whole backtrace.
+/// `{}` shows all of that except the registers, and standard error only where the guest ended by its own decision, and then
+/// only its last lines; `{:#}` shows the whole backtrace.
 #[derive(Clone)]
 pub struct Fault(Arc<Details>);
 
@@ -31,19 +31,19 @@ struct Details {
     executable: Executable,
     stderr: String,
     refused_memory: Option<u64>,
-    /// Made when it is first asked for, since that means to read debug information.
+    /// Made when it is first asked for, since that means reading debug information.
     backtrace: OnceLock<Backtrace>,
 }
 
 impl Fault {
-    /// A fault of code that stood at these registers, with the stack that they lead to.
+    /// A fault of code that had these registers, with the stack that they lead to.
     pub(crate) fn new(kind: FaultKind, registers: Registers, stack: CallStack, executable: Executable) -> Self {
         let (stderr, refused_memory, backtrace) = (String::new(), None, OnceLock::new());
         Self(Arc::new(Details { kind, registers, stack, executable, stderr, refused_memory, backtrace }))
     }
 
-    /// Adds what else is known of the call: the end of what it printed to standard error, with whether that is not all, and the
-    /// guest's memory in bytes, if it was refused more.
+    /// Adds what else is known of the call: the end of what it printed to standard error, with `true` if the beginning is
+    /// missing, and the guest's memory in bytes, if it was refused more.
     pub(crate) fn add_circumstances(&mut self, stderr: (&[u8], bool), refused_memory: Option<u64>) {
         if let Some(details) = Arc::get_mut(&mut self.0) {
             details.stderr = last_text(stderr);
@@ -56,25 +56,25 @@ impl Fault {
         &self.0.kind
     }
 
-    /// The registers at the instruction that did it; after a system call, at the one behind it.
+    /// The registers at the instruction that did it; after a system call, at the instruction behind it.
     pub fn registers(&self) -> &Registers {
         &self.0.registers
     }
 
-    /// The calls that led there, with the names and source lines that the image has. They are read from the image at the
-    /// first time, which takes milliseconds.
+    /// The calls that led there, with the names and source lines that the image has. They are read from the image the first
+    /// time, which takes milliseconds.
     pub fn backtrace(&self) -> &Backtrace {
         self.0.backtrace.get_or_init(|| self.symbols().name(&self.0.stack))
     }
 
-    /// Where in the image the address lies that was touched, if it does.
+    /// Where in the image the accessed address lies, if it does.
     pub fn place(&self) -> Option<ImagePlace> {
         self.symbols().place(self.0.kind.address()?)
     }
 
-    /// What the guest printed to standard error in the call that it ended in, wherever its [`Output`](crate::Output) goes: the
-    /// last 4 KiB of it. What is not UTF-8 is replaced by U+FFFD. The text is the guest's and untrusted, control characters
-    /// included.
+    /// The last 4 KiB of what the guest printed to standard error in the call that it ended in, wherever its
+    /// [`Output`](crate::Output) goes. What is not UTF-8 is replaced by U+FFFD. The text is the guest's and untrusted,
+    /// control characters included.
     pub fn stderr(&self) -> &str {
         &self.0.stderr
     }
@@ -82,7 +82,7 @@ impl Fault {
     /// The guest's memory in bytes, if it was refused more in the call that it ended in.
     /// [`Builder::memory_limit`](crate::Builder::memory_limit) sets it.
     ///
-    /// It need not have ended because of that: that it has is a [`FaultKind::OutOfMemory`].
+    /// It need not have ended because of that: if it did, the kind is [`FaultKind::OutOfMemory`].
     pub fn refused_memory(&self) -> Option<u64> {
         self.0.refused_memory
     }
@@ -114,7 +114,7 @@ impl fmt::Display for Fault {
     }
 }
 
-/// The end of a text, which begins with a whole character.
+/// The end of a text, from the start of a character on.
 fn last_text((bytes, is_cut): (&[u8], bool)) -> String {
     let is_continuation = |byte: &u8| byte & 0b1100_0000 == 0b1000_0000;
     let cut = if is_cut { bytes.iter().take(3).take_while(|byte| is_continuation(byte)).count() } else { 0 };

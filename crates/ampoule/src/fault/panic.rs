@@ -29,7 +29,7 @@ impl From<PanicRecord<String>> for GuestPanic {
 impl fmt::Display for GuestPanic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         printable_lines(&self.message).fmt(f)?;
-        // A panic that was resumed and not begun has no place.
+        // A resumed panic has no location.
         if self.file.is_empty() {
             return Ok(());
         }

@@ -21,7 +21,7 @@ pub fn mailbox(steps: &[u8]) {
     let mut mailbox = Mailbox::new(region.clone(), CAPACITY);
     let mut memory = GuestMemory::new(region.clone(), MEMORY_BASE, region.pages());
     let [_, guests] = shared.areas;
-    let line = guests.offset + ampoule_abi::layout::MESSAGE_LINE_LEN;
+    let line = guests.offset;
     let begun = mailbox.progress();
 
     let mut rest = steps;

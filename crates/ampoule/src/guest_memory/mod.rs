@@ -1,16 +1,15 @@
 //! The memory that a guest can write, and the way back to what it once held.
 //!
 //! One region, and one memory slot, holds the mailbox and, behind it, the frames of the guest's own pages. The hypervisor
-//! notes which pages the guest writes, the region which ones the host writes, so that a restore costs what was written:
+//! tracks which pages the guest writes, the region which ones the host writes, so that a restore costs what was written:
 //!
-//! 1. A page that is in neither note holds what [`current`](GuestMemory::current) says.
-//! 2. The hypervisor's note is only added to between snapshots. A page is write-faulted once in the life of a virtual
+//! 1. A page that is in neither dirty set holds what [`current`](GuestMemory::current) says.
+//! 2. The hypervisor's dirty set only grows between snapshots. A page is write-faulted once in the life of a virtual
 //!    machine, and written back at every restore from then on: copying a page costs a quarter of a microsecond at most, its
 //!    next fault at least ten times as much.
-//! 3. The note has a bound. From [`LARGE_SET`] pages on, those that did not change in [`WINDOW`] restores in a row are
+//! 3. The set has a bound. From [`LARGE_SET`] pages on, those that did not change in [`WINDOW`] restores in a row are
 //!    forgotten, and their memory is given back to the host where it can be.
-//! 4. A restore to contents that share little with the present ones maps them anew instead of copying
-//!    ([`REMAP_FROM`]).
+//! 4. A restore to contents that share little with the present ones maps them afresh instead of copying ([`REMAP_FROM`]).
 
 mod quiet;
 mod shared;
@@ -40,16 +39,16 @@ pub(crate) struct GuestMemory {
     base: GuestPhys,
     /// Pages before the first frame.
     reserved: usize,
-    /// What the pages hold that are in no note.
+    /// What the pages hold that are in neither dirty set.
     current: Arc<Contents>,
     /// What the region shows where nothing has been written.
     shown: Arc<Contents>,
-    /// Whether it does: not after an error, until it has been made to show something again.
+    /// Whether it does: false after an error, until the region has been made to show something again.
     is_shown: bool,
-    /// The hypervisor's note: pages that the guest has written since `shown` was shown, or since they were forgotten.
+    /// The hypervisor's dirty set: pages that the guest has written since `shown` was shown, or since they were forgotten.
     guest_written: PageSet,
-    /// The host's note: pages that the host has written since the last restore or snapshot, but for those that the region has
-    /// in its own.
+    /// The host's dirty set: pages that the host has written since the last restore or snapshot, except those that are still
+    /// in the region's own set.
     host_written: PageSet,
     /// Pages that have memory of their own, as far as is known.
     owned: PageSet,
@@ -65,7 +64,7 @@ pub(crate) struct Restored {
     pub(crate) pages: usize,
 }
 
-/// Why memory could not be saved or put back.
+/// Why memory could not be saved or restored.
 #[derive(Debug, Error)]
 pub(crate) enum MemoryError {
     #[error(transparent)]
@@ -86,8 +85,8 @@ impl GuestMemory {
         Self { current, shown, ..Self::new(region, base, reserved) }
     }
 
-    /// A region whose first `reserved` pages are the host's, and all others frames; the guest's processor sees it from `base`
-    /// on. It has not been written yet.
+    /// A region whose first `reserved` pages are the host's, and all others frames; the guest's processor sees it from
+    /// `base` on. It has not been written yet.
     pub(crate) fn new(region: Arc<TrackedRegion>, base: GuestPhys, reserved: usize) -> Self {
         let pages = region.len() / PAGE_SIZE;
         let zero = Contents::zero(pages);
@@ -144,7 +143,7 @@ impl GuestMemory {
         self.region.write(offset, bytes)
     }
 
-    /// Makes bytes hold zeros that are no frames. Their memory goes back to the host where it can. The hypervisor's translations
+    /// Zeroes bytes that belong to no frame. Their memory goes back to the host where it can. The hypervisor's translations
     /// of them may stay: what the guest may do there does not change.
     ///
     /// # Errors
@@ -157,18 +156,18 @@ impl GuestMemory {
         }
     }
 
-    /// Makes frames hold zeros, and the hypervisor forget its translations of them. Their memory goes back to the host where
-    /// it can.
+    /// Zeroes frames, and makes the hypervisor forget its translations of them. Their memory goes back to the host where it
+    /// can.
     ///
     /// # Errors
     ///
-    /// A [`RevokeError`] when they hold zeros, but translations may be left.
+    /// A [`RevokeError`] when translations may be left; the frames hold zeros even then.
     pub(crate) fn clear_frames(&mut self, frames: &Range<Frame>) -> Result<(), RevokeError> {
         let pages = self.pages_of(frames);
         self.region.discard(pages.start * PAGE_SIZE, pages.len() * PAGE_SIZE, &self.current)
     }
 
-    /// Makes frames hold zeros. The hypervisor's translations of them stay, and so does their memory.
+    /// Zeroes frames. The hypervisor's translations of them stay, and so does their memory.
     pub(crate) fn zero_frames(&mut self, frames: &Range<Frame>) {
         self.region.zero_pages(self.pages_of(frames), &self.current);
     }
@@ -191,8 +190,8 @@ impl GuestMemory {
         Ok(())
     }
 
-    /// What the memory holds now. It is `guest`'s, which does not run. The bytes `zero`, whole pages, are known to be zero,
-    /// then and now.
+    /// What the memory holds now. The memory is that of `guest`, which is not running. The bytes `zero`, which are whole
+    /// pages, are known to be zero, both now and at the snapshot before.
     ///
     /// # Errors
     ///
@@ -217,7 +216,7 @@ impl GuestMemory {
         Ok(Arc::clone(&self.current))
     }
 
-    /// Makes the memory hold `target` again, whatever was written. It is `guest`'s, which does not run.
+    /// Makes the memory hold `target` again, whatever was written. It is that of `guest`, which is not running.
     ///
     /// # Errors
     ///
@@ -250,13 +249,14 @@ impl GuestMemory {
         self.last_restored = pages;
         self.host_written.clear();
         if let Err(error) = self.release_quiet(guest) {
-            // The memory is what it should be, and the pages stay in the note.
+            // The memory is what it should be, and the pages stay in the dirty set.
             tracing::debug!(%error, "pages that are no longer written are written back all the same");
         }
         Ok(Restored { pages })
     }
 
-    /// Pages that the next restore to the present contents would write back. The memory is `guest`'s, which does not run.
+    /// Pages that the next restore to the present contents would write back. The memory is that of `guest`, which is not
+    /// running.
     ///
     /// # Errors
     ///
@@ -280,7 +280,7 @@ impl GuestMemory {
         self.shown.stored_pages()
     }
 
-    /// Moves the region's note of what the host has written into this one's.
+    /// Moves the region's record of what the host has written into this one's.
     fn collect_host_writes(&mut self) {
         self.region.take_written(&mut self.host_written);
         self.owned.insert_all(&self.host_written);
@@ -296,7 +296,7 @@ impl GuestMemory {
         Ok(Restored { pages: 0 })
     }
 
-    /// Forgets pages that have long been as they should be, and gives their memory back where the region shows the same.
+    /// Forgets pages that have long been unchanged, and gives their memory back where the region shows the same.
     fn release_quiet(&mut self, guest: &mut dyn WrittenPages) -> Result<(), HypervisorError> {
         let Some(pages) = self.quiet.take() else {
             return Ok(());
@@ -320,15 +320,15 @@ impl GuestMemory {
     }
 }
 
-/// From this many written pages on, those that stay unchanged are looked for, which costs about as much as copying them: some
-/// 30 µs for so many. A smaller set is copied whole.
+/// From this many written pages on, those that stay unchanged are looked for, which costs about as much as copying them:
+/// some 30 µs for this many. All of a smaller set is copied.
 pub(crate) const LARGE_SET: usize = 256;
 
 /// How many restores in a row a page must have stayed unchanged to be given back.
 pub(crate) const WINDOW: u32 = 8;
 
-/// From this many pages on that would have to be copied because they differ in origin, everything is mapped anew. Copying
-/// costs a quarter of a microsecond a page. Mapping anew costs as much as copying some 300 pages, and then a fault for every
-/// page that is used, each as much as copying 100 (25 µs, where this was measured): with ten pages used it pays from about
-/// 1,300 on, and where all are used it never does; but it gives memory back.
+/// From this many pages on that would have to be copied because they differ in origin, everything is mapped afresh. Copying
+/// costs a quarter of a microsecond a page. Mapping afresh costs as much as copying some 300 pages, and then a fault for
+/// every page that is used, each as much as copying 100 (25 µs, where this was measured): with ten pages used it pays from
+/// about 1,300 on, and where all are used it never does; but it gives memory back.
 pub(crate) const REMAP_FROM: usize = 1024;

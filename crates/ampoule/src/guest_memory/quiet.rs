@@ -1,10 +1,10 @@
-//! Finding pages that a guest wrote once and leaves alone since.
+//! Finding pages that a guest wrote once and has left alone since.
 
 use ampoule_vmm::{Contents, PageSet, TrackedRegion};
 
 use super::WINDOW;
 
-/// The pages that were unchanged at all restores so far of a window of [`WINDOW`] restores.
+/// The pages that were unchanged at every restore so far in a window of [`WINDOW`] restores.
 #[derive(Debug)]
 pub(super) struct QuietPages {
     pages: Option<PageSet>,
@@ -36,7 +36,7 @@ impl QuietPages {
         self.pages.take().filter(|pages| !pages.is_empty())
     }
 
-    /// Begins anew.
+    /// Starts over.
     pub(super) fn forget(&mut self) {
         *self = Self::new();
     }

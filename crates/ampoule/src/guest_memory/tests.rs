@@ -1,4 +1,4 @@
-//! Memory by itself, with a hypervisor that notes what the tests write as a guest.
+//! Memory by itself, with a hypervisor that records what the tests write as a guest.
 
 mod model;
 
@@ -7,7 +7,7 @@ use ampoule_vmm::HostOnly;
 use super::*;
 
 #[test]
-fn what_guest_and_host_have_written_goes_back() {
+fn what_guest_and_host_have_written_is_restored() {
     let mut trial = Trial::new(8);
     trial.guest_writes(1, 1);
     trial.host_writes(2, 2);
@@ -45,7 +45,7 @@ fn a_snapshot_leaves_out_what_is_known_to_be_zero() {
 }
 
 #[test]
-fn frames_that_are_cleared_hold_zeros_until_they_are_put_back() {
+fn frames_that_are_cleared_hold_zeros_until_they_are_restored() {
     let mut trial = Trial::new(8);
     (2..6).for_each(|page| trial.guest_writes(page, page as u8));
     let first = trial.snapshot();
@@ -84,7 +84,7 @@ fn quiet_pages_of_a_large_set_are_given_back_and_hold_what_they_should() {
 }
 
 #[test]
-fn a_small_set_is_written_back_for_ever() {
+fn a_small_set_is_written_back_at_every_restore() {
     let mut trial = Trial::new(LARGE_SET);
     let target = trial.snapshot();
     (1..LARGE_SET).for_each(|page| trial.guest_writes(page, 1));
@@ -116,7 +116,7 @@ fn what_could_not_be_mapped_is_mapped_as_a_whole_later() {
     let mut trial = Trial::new(8);
     trial.guest_writes(1, 1);
     let target = trial.snapshot();
-    // What an attempt to show something else leaves, as far as anybody knows.
+    // What a failed attempt to show something else leaves, as far as anybody knows.
     trial.memory.is_shown = false;
     trial.memory.clear_reserved(&(0..8 * PAGE_SIZE)).unwrap();
     trial.restore(&target);
@@ -161,7 +161,7 @@ impl Trial {
     }
 
     fn guest_writes(&mut self, page: usize, value: u8) {
-        // The guest does not write through the host's door, so what that notes is not to be known.
+        // A guest does not write through the host's interface, so the pages that this marks must not be seen.
         self.memory.collect_host_writes();
         self.memory.region.write(page * PAGE_SIZE + OFFSET, &[value]).unwrap();
         self.memory.region.take_written(&mut PageSet::new(self.memory.pages()));

@@ -25,8 +25,7 @@ pub struct Function {
 
 impl Function {
     /// What messages call it by: the offset of its record in the image's functions section.
-    #[must_use]
-    pub fn number(&self) -> u32 {
+    pub(crate) fn number(&self) -> u32 {
         self.number
     }
 
@@ -70,6 +69,7 @@ impl Functions {
     }
 
     /// The function at a [`position`](Self::position).
+    #[inline]
     pub(super) fn at(&self, position: usize) -> &Function {
         &self.functions[position]
     }

@@ -2,11 +2,13 @@
 //!
 //! What can be loaded and run is an *executable*: its headers and segments lie within the file, its segments lie within the
 //! guest's part of the address space, share no page, and none is writable and executable. An [`Image`] has in addition what
-//! makes it callable: its functions are listed with their signatures, in a version of the guest ABI (`docs/abi.md`) that this
-//! host runs. Either is proof of its checks. What the program does is not checked: it is the sandbox that holds it.
+//! makes it callable: its functions are listed with their signatures, in a version of the
+//! [guest ABI](https://github.com/ampoule-rs/ampoule/blob/main/docs/abi.md) that this host runs. Either is proof of
+//! its checks. What the program does is not checked: it is the sandbox that holds it.
 
 mod described;
 mod elf;
+mod embedded;
 mod error;
 mod executable;
 mod function;
@@ -22,6 +24,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 pub use elf::{ElfPart, ForeignPlatform, NotExecutable};
+pub use embedded::EmbeddedImage;
 pub use error::{ImageError, ImageProblem};
 pub use function::Function;
 pub use record::{AbiVersion, RecordProblem};
@@ -63,7 +66,7 @@ impl Image {
         }
     }
 
-    /// Checks an image in memory.
+    /// Checks an image in memory. Bytes that are borrowed are not copied.
     ///
     /// # Errors
     /// Where the bytes are more than 1 GiB, or not an image that this host can run.
@@ -71,15 +74,17 @@ impl Image {
         Self::check("in memory".into(), bytes.into())
     }
 
-    /// Checks an image that is part of the host program. It is not copied.
+    /// Checks an image that is part of the host program, as [`include_guest!`](crate::include_guest) embeds it. It is not
+    /// copied.
     ///
     /// # Errors
     /// Where the bytes are more than 1 GiB, or not an image that this host can run.
-    pub fn embedded(bytes: &'static [u8]) -> Result<Self, ImageError> {
-        Self::check("embedded".into(), bytes.into())
+    pub fn embedded(image: EmbeddedImage) -> Result<Self, ImageError> {
+        Self::check(image.name().into(), image.bytes().into())
     }
 
-    /// What the image is called in messages: its path as it was given, `embedded` or `in memory`.
+    /// What the image is called in messages and in the log: its path as it was given, the name under which it was embedded,
+    /// or `in memory`. The guest finds the last part of it as its first argument.
     #[must_use]
     pub fn name(&self) -> &str {
         self.0.executable.name()
@@ -113,6 +118,7 @@ impl Image {
     }
 
     /// The export at a [position](Self::export_position) of this image.
+    #[inline]
     pub(crate) fn export_at(&self, position: usize) -> &Function {
         self.0.interface.exports.at(position)
     }
@@ -121,12 +127,6 @@ impl Image {
     /// one name, one signature and several numbers.
     pub fn imports(&self) -> impl ExactSizeIterator<Item = &Function> {
         self.0.interface.imports.iter()
-    }
-
-    /// The function of this name that the host must provide; if it appears several times, the first.
-    #[must_use]
-    pub fn import(&self, name: &str) -> Option<&Function> {
-        self.0.interface.imports.by_name(name)
     }
 
     /// The function of this number, an export or an import.

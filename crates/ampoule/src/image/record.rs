@@ -23,8 +23,7 @@ impl AbiVersion {
     pub const HOST: Self = Self { major: ABI_MAJOR, minor: ABI_MINOR };
 
     /// Whether a host of the version `host` runs guests of this version.
-    #[must_use]
-    pub fn runs_on(self, host: Self) -> bool {
+    pub(super) fn runs_on(self, host: Self) -> bool {
         self.major == host.major && self.minor <= host.minor
     }
 

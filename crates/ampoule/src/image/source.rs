@@ -6,9 +6,9 @@ use std::path::Path;
 
 use super::error::ImageProblem;
 
-/// Reads a file whose size is bounded, also where it grows while it is read.
+/// Reads a file whose size is bounded, even when it grows while it is read.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, ImageProblem> {
-    // Before it is opened: to open a pipe waits for a writer.
+    // Before it is opened: opening a pipe waits for a writer.
     let metadata = fs::metadata(path).map_err(|reason| ImageProblem::Read { reason })?;
     if !metadata.is_file() {
         return Err(ImageProblem::NotAFile);

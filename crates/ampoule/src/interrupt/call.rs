@@ -86,6 +86,7 @@ impl Interruptor {
     ///
     /// Makes no system call but on a thread's first call, on a sandbox's first call with a limit, and where a limit is
     /// reached earlier than all others. Reading the clock for a limit of CPU time is one, too.
+    #[inline]
     pub(crate) fn begin(&self, limits: TimeLimits) -> Result<CallGuard, LimitsUnwatched> {
         let watchdog = if limits == TimeLimits::default() {
             None
@@ -119,6 +120,7 @@ impl Interruptor {
     }
 
     /// Whether the call may continue. To be asked before every run of the guest.
+    #[inline]
     pub(crate) fn check(&self) -> Result<(), Interruption> {
         self.shared.state.check()
     }
@@ -164,10 +166,12 @@ pub(crate) struct CallGuard {
 
 impl CallGuard {
     /// Ends the call. From here on it cannot be interrupted; if it was, its result does not count.
+    #[inline]
     pub(crate) fn finish(mut self) -> Result<(), Interruption> {
         self.end()
     }
 
+    #[inline]
     fn end(&mut self) -> Result<(), Interruption> {
         if !std::mem::take(&mut self.is_running) {
             return Ok(());

@@ -12,7 +12,7 @@ use ampoule_vmm::Interrupt;
 use super::call::TimeLimits;
 use super::linux::clock::{AtomicClock, Clock, Moment};
 use super::linux::futex::FutexWord;
-use super::linux::signal::Signal;
+use super::linux::signal::{Signal, this_thread};
 use super::state::{CallNumber, CallState, Interruption, Kick, KillOutcome, Phase, Sent};
 use super::watchdog::Watchdog;
 use crate::address_space::Watch;
@@ -63,9 +63,9 @@ impl Shared {
     }
 
     /// Begins a call on the calling thread, without limits.
+    #[inline]
     pub(super) fn begin(&self) -> CallNumber {
-        // SAFETY: has no preconditions.
-        self.thread.store(unsafe { libc::pthread_self() }, Ordering::Relaxed);
+        self.thread.store(this_thread(), Ordering::Relaxed);
         self.state.begin()
     }
 
@@ -156,8 +156,10 @@ impl Shared {
     }
 
     /// Ends the call; see [`CallState::finish`].
+    #[inline]
     pub(super) fn finish(&self) -> Result<(), Interruption> {
-        if self.vcpu.is_inherited() {
+        // As a rule there is no kick, and nothing has to be known of the process.
+        if self.state.is_kicked() && self.vcpu.is_inherited() {
             // Nobody is left who could end it.
             self.state.forget_kick();
         }

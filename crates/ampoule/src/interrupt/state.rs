@@ -145,6 +145,11 @@ impl<W: Word> CallState<W> {
         }
     }
 
+    /// Whether a kick is on its way.
+    pub(super) fn is_kicked(&self) -> bool {
+        self.word.load() & KICKING != 0
+    }
+
     /// Takes a kick for over that is on its way. To be called in a forked child, which has none of the threads that could end
     /// it, before it [finishes](Self::finish) the call that it has inherited.
     pub(super) fn forget_kick(&self) {

@@ -9,8 +9,7 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum LoadError {
-    /// The host cannot hold the image's pages, for lack of memory, files or mappings, or because a limit of the process's forbids
-    /// it.
+    /// The host cannot hold the image's pages: it lacks memory, files or mappings, or a limit of the process forbids it.
     #[error("the host cannot hold the image's pages: {}", WithAdvice(.0))]
     Memory(std::io::Error),
     /// The image does not fit the guest's memory.
@@ -21,10 +20,10 @@ pub enum LoadError {
     MemoryLimit {
         /// Bytes that the guest needs to start. It may need more as it runs.
         needed: u64,
-        /// Bytes that it has.
+        /// Bytes that the guest has.
         limit: u64,
     },
-    /// A segment of the image lies where the stack is to be.
+    /// A segment of the image lies where the stack is to go.
     #[error(
         "the guest image's segment of {size} bytes at {address:#x} lies where the guest's stack is to be; link it at a \
          lower address, or lower `Builder::stack_size`"
@@ -49,7 +48,7 @@ pub enum LoadError {
     /// The stack cannot be this large.
     #[error("a stack of {size} bytes does not fit the guest's addresses; lower `Builder::stack_size`")]
     StackSize {
-        /// Bytes that were asked for.
+        /// Bytes that were requested.
         size: usize,
     },
     /// Arguments and environment are too large.
@@ -63,7 +62,7 @@ pub enum LoadError {
         /// Bytes that they may take.
         limit: usize,
     },
-    /// An argument or a variable cannot be given to a program, because it would not arrive as it is.
+    /// An argument or a variable cannot be passed to a program, because it would not arrive unchanged.
     #[error("{text} holds {character:?}, which cannot be part of it")]
     StartText {
         /// The text.
@@ -82,7 +81,7 @@ pub enum LoadError {
 pub enum StartText {
     /// An argument.
     Argument {
-        /// Its place; 0 is the program's name.
+        /// Its index; 0 is the program's name.
         index: usize,
     },
     /// The name of a variable of the environment.

@@ -48,7 +48,7 @@ pub(crate) struct Start {
     pub(crate) stack_pointer: GuestVirt,
 }
 
-/// Loads an executable into an address space in which nothing is mapped but windows, and lays out the stack for its start.
+/// Loads an executable into an address space in which only windows are mapped, and lays out the stack for its start.
 pub(crate) fn load(
     executable: &Executable,
     space: &mut AddressSpace,
@@ -81,7 +81,7 @@ pub(crate) fn load(
     Ok(Start { entry: executable.entry(), stack_pointer })
 }
 
-/// Maps a segment. The pages at its end of which the file has nothing are anonymous memory, as on Linux, if they can be.
+/// Maps a segment. The pages at its end for which the file has no bytes are anonymous memory, as on Linux, if they can be.
 fn map_segment(segment: &Segment<'_>, space: &mut AddressSpace) -> Result<(), LoadError> {
     let at = segment.address();
     let (first, size) = (at.page_start(), segment.memory_size());
@@ -108,7 +108,7 @@ fn map_segment(segment: &Segment<'_>, space: &mut AddressSpace) -> Result<(), Lo
     Ok(())
 }
 
-/// Says how much memory is missing before anything is mapped.
+/// Checks that there is enough memory before anything is mapped, so that the error can say how much it takes.
 fn check_memory(executable: &Executable, space: &AddressSpace, stack: u64) -> Result<(), LoadError> {
     let segments = executable.segments().map(|segment| {
         let into_page = segment.address().page_offset() as u64;
@@ -159,7 +159,7 @@ fn start_block(executable: &Executable, start: &StartInfo<'_>) -> Result<StartBl
     Ok(block)
 }
 
-/// The executable's check has seen that nothing is writable and executable.
+/// The check of the executable has refused segments that are both writable and executable.
 fn protection(permissions: Permissions) -> Protection {
     match permissions {
         Permissions { write: true, .. } => Protection::ReadWrite,
@@ -174,9 +174,9 @@ const PAGE: u64 = PAGE_SIZE as u64;
 /// How much of the stack is mapped beyond the start block, in bytes: as much as Linux maps.
 const STACK_ROOM: u64 = 128 << 10;
 
-/// The most that arguments, environment and the pointers to them may take, in bytes; but never more than a quarter of the
-/// stack, which is Linux's rule too.
+/// The most that arguments, environment and the pointers to them may take, in bytes. They may never take more than a quarter
+/// of the stack either, as on Linux.
 const MAX_START_BLOCK: usize = 128 << 10;
 
-/// The user and group that the program runs as, as its system calls tell it too.
+/// The user and group that the program runs as. Its system calls report the same.
 const USER_ID: u64 = crate::personality::linux::USER_ID as u64;

@@ -10,7 +10,7 @@ use linux_raw_sys::auxvec::{AT_EXECFN, AT_NULL, AT_PLATFORM, AT_RANDOM};
 
 use super::{LoadError, StartText};
 
-/// The block, but for its place.
+/// The block, before its place is known.
 #[derive(Debug)]
 pub(super) struct StartBlock {
     random: [u8; 16],
@@ -69,7 +69,7 @@ impl StartBlock {
         self.auxiliary.push((kind.into(), value));
     }
 
-    /// The bytes that the block takes at most.
+    /// The most bytes that the block may take.
     pub(super) fn len(&self) -> usize {
         WORD * self.words() + self.random.len() + self.strings.len() + WORD + 2 * STACK_ALIGN
     }

@@ -68,7 +68,7 @@ fn segments_are_where_the_executable_says_with_their_permissions() {
     let data = GuestVirt(0x50_0000 + DATA);
     assert_eq!(describe(&space, data), (MappingKind::Image, Protection::ReadWrite));
     assert_eq!(space.read_array(data), Ok(INITIALIZED));
-    // What the file has nothing of can be given back, and what it has something of cannot.
+    // Pages for which the file has no bytes can be given back, and those for which it has some cannot.
     let zeros = GuestVirt(data.0 + PAGE_SIZE as u64);
     assert_eq!(describe(&space, zeros), (MappingKind::Anonymous, Protection::ReadWrite));
     assert_eq!(space.write(zeros, b"x"), Ok(()));

@@ -16,24 +16,25 @@ pub(crate) struct Budget {
 }
 
 impl Budget {
-    /// All that the limits allow.
+    /// Everything that the limits allow.
+    #[inline]
     pub(crate) fn new(limits: Limits) -> Self {
         Self { limits, output: 0, host_calls: 0, system_calls: 0 }
     }
 
-    /// Takes a host call into account.
+    /// Counts a host call.
     pub(crate) fn host_call(&mut self) -> Result<(), ExceededLimit> {
         self.host_calls += 1;
         within(self.host_calls, self.limits.host_calls, ExceededLimit::HostCalls)
     }
 
-    /// Takes a system call into account.
+    /// Counts a system call.
     pub(crate) fn system_call(&mut self) -> Result<(), ExceededLimit> {
         self.system_calls += 1;
         within(self.system_calls, self.limits.system_calls, ExceededLimit::SystemCalls)
     }
 
-    /// Takes printed bytes into account, unless they are too many.
+    /// Counts printed bytes, unless they are too many.
     pub(super) fn print(&mut self, bytes: usize) -> Result<(), ExceededLimit> {
         let output = self.output.saturating_add(bytes as u64);
         within(output, self.limits.output, ExceededLimit::Output)?;

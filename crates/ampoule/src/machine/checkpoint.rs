@@ -1,4 +1,4 @@
-//! A machine as it was at one moment at which the guest waited, to restore it or to make others from.
+//! A machine as it was at one moment at which the guest waited, to restore it or to make others from it.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -41,7 +41,7 @@ pub(crate) enum CheckpointError {
     Host(#[from] std::io::Error),
 }
 
-/// Why a machine could not be restored. It is of no more use then.
+/// Why a machine could not be restored. It is no longer usable.
 #[derive(Debug, Error)]
 pub(crate) enum RestoreMachineError {
     #[error(transparent)]
@@ -51,8 +51,8 @@ pub(crate) enum RestoreMachineError {
 }
 
 impl Machine {
-    /// Remembers the present state. The guest waits in the doorbell. The bytes `zero` of the memory that it shares with the host,
-    /// whole pages, are known to be zero.
+    /// Remembers the present state. The guest waits in the doorbell. The bytes `zero` of the memory that it shares with the
+    /// host, which are whole pages, are known to be zero.
     pub(crate) fn checkpoint(&mut self, zero: Range<usize>) -> Result<Checkpoint, CheckpointError> {
         self.streams.flush();
         let waiting = self.processor.checkpoint()?;
@@ -72,7 +72,7 @@ impl Machine {
         self.processor.restore(&checkpoint.waiting)?;
         self.space.tables_mut().restore(&checkpoint.pages);
         let restored = self.space.restore(&checkpoint.space, &mut *self.processor)?;
-        self.process = checkpoint.process.clone();
+        self.process.restore(&checkpoint.process);
         self.streams.flush();
         self.restores += 1;
         self.pages_restored += restored.pages as u64;

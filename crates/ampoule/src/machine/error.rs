@@ -7,12 +7,12 @@ use ampoule_vmm::{HypervisorError, PrepareError};
 use crate::interrupt::InterruptSignalError;
 use crate::loader::LoadError;
 
-/// Why a machine could not be made. What is reported of it is up to whoever makes one.
+/// Why a machine could not be made. How it is reported is up to the caller.
 #[derive(Debug)]
 pub(crate) enum MachineError {
     /// The host has no memory for it.
     Memory { what: &'static str, bytes: usize, reason: io::Error },
-    /// The host gives no random bytes for the guest's start.
+    /// The host has no random bytes for the guest's start.
     Random(io::Error),
     /// The executable could not be put into the guest's memory.
     Load(LoadError),

@@ -12,12 +12,15 @@ use crate::personality::Personality;
 use crate::termination::Termination;
 
 impl Machine {
-    /// Turns a page fault into the guest's end, unless it only makes the stack grow, or came because the processor had
-    /// kept an older translation of the page.
+    /// Turns a page fault into the guest's end, unless it only makes the stack grow, is a system call, or came because the
+    /// processor had kept an older translation of the page.
     pub(super) fn page_fault(&mut self, fault: PageFault) -> Result<(), Termination> {
         let PageFault { address, access, by_own_denial } = fault;
+        if access == FaultAccess::Execute && self.call_by_address(address)? {
+            return Ok(());
+        }
         let kind = match self.space.resolve_fault(address, access) {
-            // To try again would not help: the guest itself has denied the access, which its pages allow.
+            // A retry would not help: the guest has denied itself the access, which its pages allow.
             FaultResolution::Resume if by_own_denial => self.denied(address, access),
             FaultResolution::Resume => return Ok(()),
             FaultResolution::OutOfMemory => FaultKind::OutOfMemory { limit: self.space.memory_total(), panic: None },
@@ -50,8 +53,11 @@ impl Machine {
     }
 
     fn denied(&self, address: GuestVirt, access: FaultAccess) -> FaultKind {
+        let stack_pointer = GuestVirt(self.processor.registers().stack_pointer());
+        if self.space.is_stack_overflow(address, stack_pointer) {
+            return FaultKind::StackOverflow { address: address.0 };
+        }
         let target = match self.space.describe(address) {
-            Location::StackGuard => return FaultKind::StackOverflow { address: address.0 },
             Location::Mapped { protection, .. } => FaultTarget::Protected {
                 readable: protection.is_readable(),
                 writable: protection.is_writable(),

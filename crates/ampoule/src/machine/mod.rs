@@ -1,6 +1,7 @@
 //! A guest's process on a processor of its own: loaded from an executable, and run from one stop to the next.
 
 mod budget;
+mod call_by_address;
 mod checkpoint;
 mod error;
 mod faults;
@@ -109,7 +110,7 @@ impl Machine {
         Self::of_parts(executable, shape, processor, space, process, streams)
     }
 
-    /// A machine that is as another was at a checkpoint, and shares the memory that neither has written since.
+    /// A machine in the state that another had at a checkpoint. The two share the memory that neither has written since.
     pub(crate) fn of_checkpoint(
         backend: &dyn Backend,
         executable: &Executable,
@@ -160,7 +161,7 @@ impl Machine {
         &mut self.interruptor
     }
 
-    /// The memory that the guest shares with the host, if it does, is the start of this region.
+    /// The memory that the guest shares with the host, if any, is the start of this region.
     pub(crate) fn region(&self) -> &Arc<TrackedRegion> {
         self.space.memory().region()
     }

@@ -32,6 +32,7 @@ pub(crate) enum Served {
 impl Machine {
     /// Begins a call, or the guest's start, which can be interrupted until it is [ended](Self::end_call). What it may use up
     /// is counted from here.
+    #[inline]
     pub(crate) fn begin_call(&mut self, limits: Limits) -> Result<CallGuard, LimitsUnwatched> {
         self.budget = Budget::new(limits);
         self.process.resume();
@@ -41,6 +42,7 @@ impl Machine {
     }
 
     /// Ends a call. If it was interrupted, its outcome does not count.
+    #[inline]
     pub(crate) fn end_call<T>(&mut self, guard: CallGuard, outcome: Result<T, Termination>) -> Result<T, Termination> {
         self.streams.call_ended();
         let outcome = outcome?;
@@ -49,6 +51,7 @@ impl Machine {
     }
 
     /// Runs the guest until it stops.
+    #[inline]
     pub(crate) fn run(&mut self) -> Result<Stop, Termination> {
         loop {
             self.in_budget(self.interruptor.check())?;
@@ -100,6 +103,7 @@ impl Machine {
     }
 
     /// Records that the doorbell is answered, and the guest continues.
+    #[inline]
     pub(crate) fn answered(&mut self) {
         self.process.answered();
     }
@@ -125,6 +129,7 @@ impl Machine {
     }
 
     /// What an interruption means depends on what the call was allowed.
+    #[inline]
     fn in_budget<T>(&self, outcome: Result<T, Interruption>) -> Result<T, Termination> {
         outcome.map_err(|interruption| self.budget.interrupted(interruption))
     }

@@ -50,18 +50,20 @@ impl GuestStreams {
         self.stderr = output;
     }
 
-    /// Notes that a call begins, or the guest's start.
+    /// Begins a call, or the guest's start.
+    #[inline]
     pub(crate) fn call_begins(&mut self) {
         self.stderr_of_call.clear();
     }
 
-    /// Notes that it has ended.
+    /// Ends it.
+    #[inline]
     pub(crate) fn call_ended(&self) {
         self.stdout.call_ended(Stream::Stdout);
         self.stderr.call_ended(Stream::Stderr);
     }
 
-    /// The last bytes that the call has printed to standard error, and whether that is not all.
+    /// The last bytes that the call has printed to standard error, and whether more came before them.
     pub(super) fn last_of_stderr(&self) -> (&[u8], bool) {
         let Tail { bytes, len } = &self.stderr_of_call;
         (bytes, *len > bytes.len() as u64)
@@ -72,6 +74,7 @@ impl GuestStreams {
     }
 
     /// Passes on what the streams hold back.
+    #[inline]
     pub(super) fn flush(&mut self) {
         self.stdout.flush(Stream::Stdout);
         self.stderr.flush(Stream::Stderr);
@@ -107,7 +110,7 @@ impl Tail {
         let text = &text[text.len().saturating_sub(TAIL_LEN)..];
         let excess = (self.bytes.len() + text.len()).saturating_sub(TAIL_LEN);
         self.bytes.drain(..excess);
-        // All at once, as it is kept for later calls.
+        // All at once, since the buffer is kept for later calls.
         self.bytes.reserve_exact(TAIL_LEN - self.bytes.len());
         self.bytes.extend_from_slice(text);
     }

@@ -44,7 +44,7 @@ fn its_limits_hold() {
     assert!(matches!(ended, Err(Termination::LimitExceeded(ExceededLimit::SystemCalls(0)))), "{ended:?}");
 }
 
-/// Runs the guest until it rings or ends. To ring means nothing to this process.
+/// Runs the guest until it rings or ends. Ringing means nothing to this process.
 fn run(machine: &mut Machine, limits: Limits) -> Result<Stop, Termination> {
     let guard = machine.begin_call(limits).unwrap();
     machine.answered();

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ampoule_abi::layout::OutputStream;
 pub(crate) use ampoule_vmm::SystemCall;
-use ampoule_vmm::ThreadRegister;
+use ampoule_vmm::{GuestVirt, ThreadRegister};
 
 use crate::address_space::AddressSpace;
 use crate::fault::EndlessWait;
@@ -20,27 +20,30 @@ pub(crate) trait Personality {
     /// Serves a system call.
     fn system_call(&mut self, call: &SystemCall, space: &mut AddressSpace, streams: &mut dyn Streams) -> Outcome;
 
+    /// The system call that programs make by calling this address as a function, where no memory is.
+    fn called_by_address(&self, at: GuestVirt) -> Option<u64>;
+
     /// Whether the process, which has ended itself by a signal, has done so because it was refused memory.
     fn aborts_for_memory(&self, streams: &dyn Streams) -> bool;
 
-    /// Where text goes that the process prints to its standard output or standard error; nowhere once that is closed.
+    /// Where text goes that the process prints to its standard output or standard error; `None` once that is closed.
     fn standard_stream(&self, of: OutputStream) -> Option<Stream>;
 }
 
 /// What the run loop is to do after a system call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// Go on with this result.
+    /// Continue with this result.
     Return(u64),
-    /// Set a register of the thread's, then go on with the result 0.
+    /// Set a register of the thread's, then continue with the result 0.
     SetThreadRegister { register: ThreadRegister, value: u64 },
-    /// Wait so long, then go on with this result.
+    /// Wait this long, then continue with this result.
     Sleep { duration: Duration, result: u64 },
     /// The guest has ended with this status.
     Exit { code: i32 },
-    /// The guest has ended itself by this signal, which was to call a handler of its own where it is `handled`.
+    /// The guest has ended itself by this signal, for which it had a handler if the signal is `handled`.
     Abort { signal: i32, handled: bool },
-    /// The guest waits for something that can never come.
+    /// The guest waits for something that can never happen.
     Deadlock(EndlessWait),
     /// The guest has printed more than it may.
     OutputLimit,

@@ -1,4 +1,4 @@
-//! A pool for tasks of Tokio.
+//! A pool for Tokio tasks.
 
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
@@ -6,18 +6,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::task::{self, JoinError};
 
-use super::place::Offer;
+use super::lease::Lease;
 use super::{Pool, PoolError, PooledSandbox};
 use crate::interrupt::InterruptHandle;
 use crate::sandbox::Sandbox;
 
 impl Pool {
-    /// Takes a sandbox and has `work` done with it on one of Tokio's threads for blocking work: what `work` returned. No thread
-    /// is blocked while all sandboxes are taken.
+    /// Takes a sandbox, runs `work` with it on one of Tokio's threads for blocking work, and gives what `work` returned. No
+    /// thread is blocked while all sandboxes are taken.
     ///
     /// When the future is dropped, `work` has lost its sandbox: the call that it is making ends as if it were
-    /// [killed](InterruptHandle::kill), and so does every later one, before the guest is entered. The sandbox goes back to the
-    /// pool when `work` returns, which nobody waits for. If it has not begun, it never does.
+    /// [killed](InterruptHandle::kill), and so does every later one, before the guest is entered. The sandbox goes back to
+    /// the pool when `work` returns, which nobody waits for. If `work` has not begun, it never does.
     ///
     /// ```no_run
     /// # async fn serve(pool: ampoule::Pool) -> Result<(), Box<dyn std::error::Error>> {
@@ -32,29 +32,27 @@ impl Pool {
     /// As for [`take`](Self::take); [`PoolError::RuntimeStopped`].
     ///
     /// # Panics
-    /// Where `work` does: the sandbox has gone back then. Outside of a Tokio runtime.
+    /// When `work` does; the sandbox has gone back by then. Outside of a Tokio runtime.
     pub async fn run<W, R>(&self, work: W) -> Result<R, PoolError>
     where
         W: FnOnce(&mut Sandbox) -> R + Send + 'static,
         R: Send + 'static,
     {
-        let offer = self.offer().await?;
+        let mut lease = self.lease().await?;
         let cancellation = Arc::new(Cancellation::default());
         let _cancel = CancelOnDrop(Arc::clone(&cancellation));
         let done = task::spawn_blocking(move || {
             if cancellation.is_cancelled() {
                 return None;
             }
-            let sandbox = match offer.accept() {
-                Ok(sandbox) => sandbox,
-                Err(error) => return Some(Err(error)),
-            };
+            if let Err(error) = lease.fill() {
+                return Some(Err(error));
+            }
             if cancellation.is_cancelled() {
-                // It was, while the sandbox was made.
-                sandbox.put_back();
+                // It was, while the sandbox was made, which goes back unused.
                 return None;
             }
-            let mut sandbox = Cancellable::new(sandbox, cancellation);
+            let mut sandbox = Cancellable::new(lease.hand_out(), cancellation);
             Some(Ok(work(&mut sandbox.sandbox)))
         });
         done.await.unwrap_or_else(|error| Some(Err(stopped(error)))).expect("nobody waits for cancelled work")
@@ -62,27 +60,29 @@ impl Pool {
 
     /// Takes a sandbox; where all are taken, the task waits for one. When the future is dropped, nothing has been taken.
     ///
-    /// The calls of the sandbox block their thread like any others: [`run`](Self::run) makes them where that is no harm.
+    /// The calls of the sandbox block their thread like any others: [`run`](Self::run) makes them where that does no harm.
     ///
     /// # Errors
     /// As for [`take`](Self::take); [`PoolError::RuntimeStopped`].
     ///
     /// # Panics
-    /// Outside of a Tokio runtime, where a sandbox has to be made.
+    /// Outside of a Tokio runtime, when a sandbox has to be made.
     pub async fn take_async(&self) -> Result<PooledSandbox, PoolError> {
-        match self.offer().await? {
-            Offer::Ready(sandbox) => Ok(sandbox),
-            vacant => task::spawn_blocking(|| vacant.accept()).await.unwrap_or_else(|error| Err(stopped(error))),
+        let mut lease = self.lease().await?;
+        if lease.is_vacant() {
+            let filled = task::spawn_blocking(move || lease.fill().map(|()| lease));
+            lease = filled.await.unwrap_or_else(|error| Err(stopped(error)))?;
         }
+        Ok(lease.hand_out())
     }
 
-    async fn offer(&self) -> Result<Offer, PoolError> {
+    async fn lease(&self) -> Result<Lease, PoolError> {
         self.0.check()?;
         let slot = match self.0.slots.take_or_queue() {
             Ok(slot) => slot,
             Err(turn) => turn.await,
         };
-        Ok(Offer::of(&self.0, slot))
+        Ok(Lease::new(&self.0, slot))
     }
 }
 
@@ -98,7 +98,7 @@ fn stopped(error: JoinError) -> PoolError {
 #[derive(Default)]
 struct Cancellation {
     is_cancelled: Arc<AtomicBool>,
-    /// Of the sandbox, while the work has it.
+    /// That of the sandbox, while the work has one.
     handle: Mutex<Option<InterruptHandle>>,
 }
 
@@ -111,7 +111,7 @@ impl Cancellation {
         self.is_cancelled.store(true, Ordering::Relaxed);
         // See `Interruptor::cancel_by`.
         fence(Ordering::SeqCst);
-        // The lock is held, so that the sandbox does not go to somebody else meanwhile.
+        // The lock is held so that the sandbox does not go to somebody else meanwhile.
         if let Some(handle) = &*self.handle() {
             handle.kill();
         }
@@ -139,7 +139,7 @@ struct Cancellable {
 
 impl Cancellable {
     fn new(mut sandbox: PooledSandbox, cancellation: Arc<Cancellation>) -> Self {
-        sandbox.taken_mut().sandbox.cancel_by(Arc::clone(&cancellation.is_cancelled));
+        sandbox.lease_mut().sandbox_mut().cancel_by(Arc::clone(&cancellation.is_cancelled));
         *cancellation.handle() = Some(sandbox.interrupt_handle());
         Self { sandbox, cancellation }
     }

@@ -1,29 +1,31 @@
-//! Settings of a pool.
+//! Settings of a pool, and the sandboxes that are made by them.
 
 use std::fmt;
 use std::num::NonZero;
 use std::sync::Arc;
 use std::thread;
 
-use super::error::PoolError;
-use super::place::Shared;
-use super::source::Source;
-use super::{Pool, PooledSandbox};
+use super::{Pool, PoolError, Shared};
 use crate::error::CallError;
+use crate::sandbox::recycle::Recyclable;
 use crate::sandbox::{Sandbox, Snapshot, Spawn};
 
 /// Settings of a new [`Pool`]; made by [`Pool::builder`].
 #[must_use = "a builder makes a pool only when `build` is called"]
 pub struct PoolBuilder {
-    source: Source,
-    size: usize,
-    ready: usize,
+    snapshot: Snapshot,
+    configure: Box<dyn Fn(Spawn) -> Spawn + Send + Sync>,
+    warm_up: Option<WarmUp>,
+    pub(super) size: usize,
+    pub(super) ready: usize,
 }
+
+type WarmUp = Box<dyn Fn(&mut Sandbox) -> Result<(), CallError> + Send + Sync>;
 
 impl PoolBuilder {
     pub(super) fn new(snapshot: &Snapshot) -> Self {
         let size = thread::available_parallelism().map_or(1, NonZero::get);
-        Self { source: Source::new(snapshot.clone()), size, ready: usize::MAX }
+        Self { snapshot: snapshot.clone(), configure: Box::new(|spawn| spawn), warm_up: None, size, ready: usize::MAX }
     }
 
     /// How many sandboxes there may be, at most. Each costs a virtual machine, and the memory that guests have written in it.
@@ -34,8 +36,8 @@ impl PoolBuilder {
         self
     }
 
-    /// How many of them [`build`](Self::build) makes; others are made when they are first needed, by the thread that needs
-    /// them.
+    /// How many of them [`build`](Self::build) makes; the others are made when they are first needed, by the thread that
+    /// needs them.
     ///
     /// Default: all.
     pub fn ready(mut self, sandboxes: usize) -> Self {
@@ -43,8 +45,8 @@ impl PoolBuilder {
         self
     }
 
-    /// How a sandbox is made from the snapshot: with which host functions, outputs and limits. Called for each sandbox, even
-    /// later and on other threads, where a sandbox is replaced; its host functions are new ones then.
+    /// How a sandbox is made from the snapshot: with which host functions, outputs and limits. Called for each sandbox, and
+    /// also later and on other threads, when a sandbox is replaced; it has new host functions then.
     ///
     /// Host functions keep their state from one user of a sandbox to the next.
     ///
@@ -61,13 +63,13 @@ impl PoolBuilder {
     /// # Ok(()) }
     /// ```
     pub fn spawn_with(mut self, configure: impl Fn(Spawn) -> Spawn + Send + Sync + 'static) -> Self {
-        self.source.configure = Box::new(configure);
+        self.configure = Box::new(configure);
         self
     }
 
     /// What each new sandbox does once, before it goes back to the snapshot and is given to anyone: calls that use the
-    /// memory which later calls will use. The first write to a page costs more than all later ones, resets between them
-    /// included, and this has it done beforehand.
+    /// memory that later calls will use. The first write to a page costs more than any later one, even with a reset in
+    /// between, and this gets it done beforehand.
     ///
     /// ```no_run
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -79,33 +81,44 @@ impl PoolBuilder {
     /// # Ok(()) }
     /// ```
     pub fn warm_up(mut self, warm_up: impl Fn(&mut Sandbox) -> Result<(), CallError> + Send + Sync + 'static) -> Self {
-        self.source.warm_up = Some(Box::new(warm_up));
+        self.warm_up = Some(Box::new(warm_up));
         self
     }
 
     /// Makes the pool, and the sandboxes that are to be ready.
     ///
     /// # Errors
-    /// [`PoolError::Spawn`], [`PoolError::WarmUp`] and [`PoolError::Restore`] where a sandbox cannot be made;
+    /// [`PoolError::Spawn`], [`PoolError::WarmUp`] and [`PoolError::Restore`] when a sandbox cannot be made;
     /// [`PoolError::NoSize`].
     pub fn build(self) -> Result<Pool, PoolError> {
-        let Self { source, size, ready } = self;
-        if size == 0 {
+        if self.size == 0 {
             return Err(PoolError::NoSize);
         }
-        let pool = Pool(Arc::new(Shared::new(source, size)?));
-        let made: Vec<_> = (0..ready.min(size)).map(|_| pool.try_take()).collect::<Result<_, _>>()?;
-        made.into_iter().for_each(PooledSandbox::put_back);
-        Ok(pool)
+        Ok(Pool(Arc::new(Shared::new(self)?)))
+    }
+
+    /// A new sandbox, ready for anyone.
+    pub(super) fn make(&self) -> Result<Box<Recyclable>, PoolError> {
+        let mut made = Recyclable::spawn(self.spawn()).map_err(PoolError::Spawn)?;
+        if let Some(warm_up) = &self.warm_up {
+            warm_up(&mut made.sandbox).map_err(PoolError::WarmUp)?;
+            made.recycle().map_err(PoolError::Restore)?;
+        }
+        Ok(Box::new(made))
+    }
+
+    /// Settings of one sandbox, with host functions and outputs of its own.
+    pub(super) fn spawn(&self) -> Spawn {
+        (self.configure)(self.snapshot.builder())
     }
 }
 
 impl fmt::Debug for PoolBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PoolBuilder")
-            .field("source", &self.source)
+            .field("snapshot", &self.snapshot)
             .field("size", &self.size)
             .field("ready", &self.ready)
-            .finish()
+            .finish_non_exhaustive()
     }
 }

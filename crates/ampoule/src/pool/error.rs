@@ -7,11 +7,11 @@ use thiserror::Error;
 use crate::error::{BuildError, CallError};
 use crate::sandbox::RestoreError;
 
-/// Why a [`Pool`](crate::Pool) could not be made, or gave no sandbox. The pool is whole after each of them.
+/// Why a [`Pool`](crate::Pool) could not be made, or gave no sandbox. A pool remains usable after each of them.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum PoolError {
-    /// All sandboxes are taken, and none was to be waited for.
+    /// All sandboxes are taken, and the caller did not want to wait.
     #[error(
         "all {size} sandboxes of the pool are taken: give one back, wait for one with `Pool::take`, or make the pool larger"
     )]
@@ -19,7 +19,7 @@ pub enum PoolError {
         /// How many sandboxes the pool may have.
         size: usize,
     },
-    /// All sandboxes were taken for as long as was waited.
+    /// All sandboxes were taken until the time to wait was over.
     #[error(
         "all {size} sandboxes of the pool were taken for {waited:?}: make the pool larger, wait longer, or limit how long calls \
          may take with `Limits::deadline`"
@@ -27,13 +27,13 @@ pub enum PoolError {
     TimedOut {
         /// How many sandboxes the pool may have.
         size: usize,
-        /// How long was waited.
+        /// How long the caller waited.
         waited: Duration,
     },
     /// A sandbox could not be made.
     #[error("a sandbox for the pool could not be made: {0}")]
     Spawn(BuildError),
-    /// What prepares new sandboxes failed; see [`PoolBuilder::warm_up`](crate::PoolBuilder::warm_up).
+    /// A new sandbox could not be warmed up; see [`PoolBuilder::warm_up`](crate::PoolBuilder::warm_up).
     #[error("a new sandbox of the pool could not be warmed up: {0}")]
     WarmUp(CallError),
     /// A new sandbox could not go back to the snapshot after it was warmed up.
@@ -48,7 +48,7 @@ pub enum PoolError {
     /// A pool was to have no sandboxes.
     #[error("a pool of 0 sandboxes has none to give: make its size 1 or more")]
     NoSize,
-    /// The Tokio runtime is shutting down and starts no work any more.
+    /// The Tokio runtime is shutting down and starts no more work.
     #[error("the Tokio runtime is shutting down: use the pool from a runtime that keeps running, or with `Pool::take`")]
     RuntimeStopped,
 }

@@ -4,21 +4,25 @@
 mod asynchronous;
 mod builder;
 mod error;
-mod place;
+mod lease;
 mod pooled;
 mod slots;
-mod source;
 mod upkeep;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use ampoule_vmm::hypervisor::Operation;
+use ampoule_vmm::{HypervisorError, Process};
+
+use crate::error::BuildError;
 use crate::sandbox::Snapshot;
 use crate::sandbox::recycle::Recyclable;
-use place::{Offer, Shared};
-use slots::{Counts, Slot};
+use lease::Lease;
+use slots::{Counts, Slot, Slots};
+use upkeep::Upkeep;
 
 pub use builder::PoolBuilder;
 pub use error::PoolError;
@@ -26,17 +30,17 @@ pub use pooled::PooledSandbox;
 
 /// Sandboxes of one [`Snapshot`], kept ready: take one, call it, and give it back by dropping it.
 ///
-/// Whoever takes a sandbox finds it in the state of the snapshot. Going back there is part of giving back, and takes a few
-/// microseconds on the thread that does it. Where the guest has ended (it was killed, or faulted), it takes longer, and a
-/// thread of the pool does it; that thread also replaces sandboxes that cannot be reset, or whose host function has panicked.
-/// Virtual machines are made once and used again and again.
+/// Whoever takes a sandbox finds it in the state of the snapshot. Going back to that state is part of giving a sandbox back,
+/// and takes a few microseconds on the thread that does it. Where the guest has ended (it was killed, or faulted), it takes
+/// longer, and a thread of the pool does it; that thread also replaces sandboxes that cannot be reset, or whose host
+/// function has panicked. Virtual machines are made once and reused.
 ///
 /// There are never more sandboxes than the pool's size. When all are taken, [`take`](Self::take) waits,
 /// [`take_timeout`](Self::take_timeout) waits for a limited time, and [`try_take`](Self::try_take) fails at once. Whoever has waited
 /// longest is served first, be it a thread or a task.
 ///
-/// Clones share the pool; it can be used from any thread. It goes away with its last clone and its last sandbox. A child that is
-/// forked cannot use it, but can make one of its own of the same snapshot.
+/// Clones share the pool; it can be used from any thread. It goes away with its last clone and its last sandbox. A child
+/// that is forked cannot use it, but can make one of its own from the same snapshot.
 ///
 /// ```no_run
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -79,7 +83,7 @@ impl Pool {
     /// Where the guest imports host functions, use [`builder`](Self::builder).
     ///
     /// # Errors
-    /// [`PoolError::Spawn`] where a sandbox cannot be made; [`PoolError::NoSize`].
+    /// [`PoolError::Spawn`] when a sandbox cannot be made; [`PoolError::NoSize`].
     pub fn new(snapshot: &Snapshot, size: usize) -> Result<Self, PoolError> {
         Self::builder(snapshot).size(size).build()
     }
@@ -89,33 +93,25 @@ impl Pool {
         PoolBuilder::new(snapshot)
     }
 
-    /// Takes a sandbox, and waits for one where all are taken. A thread that waits while holding the last sandbox
-    /// deadlocks.
+    /// Takes a sandbox, and waits for one when all are taken. A thread that waits while holding the last sandbox deadlocks.
     ///
     /// # Errors
-    /// [`PoolError::Spawn`], [`PoolError::WarmUp`] or [`PoolError::Restore`] where one has to be made and that fails;
+    /// [`PoolError::Spawn`], [`PoolError::WarmUp`] or [`PoolError::Restore`] when one has to be made and that fails;
     /// [`PoolError::Forked`].
     pub fn take(&self) -> Result<PooledSandbox, PoolError> {
         self.0.check()?;
-        let slot = match self.0.slots.take_or_queue() {
-            Ok(slot) => Some(slot),
-            Err(turn) => turn.wait(None),
-        };
-        self.accept(slot.expect("a wait without an end ends with a place"))
+        self.hand_out(self.wait(None).expect("a wait without an end ends with a slot"))
     }
 
-    /// Takes a sandbox, and waits for one at most until `timeout` has passed, where all are taken.
+    /// Takes a sandbox, and waits for one until `timeout` has passed when all are taken.
     ///
     /// # Errors
     /// [`PoolError::TimedOut`], and as for [`take`](Self::take).
     pub fn take_timeout(&self, timeout: Duration) -> Result<PooledSandbox, PoolError> {
         self.0.check()?;
         let start = Instant::now();
-        let slot = match self.0.slots.take_or_queue() {
-            Ok(slot) => Some(slot),
-            Err(turn) => turn.wait(start.checked_add(timeout)),
-        };
-        self.accept(slot.ok_or(PoolError::TimedOut { size: self.0.size, waited: start.elapsed() })?)
+        let slot = self.wait(start.checked_add(timeout));
+        self.hand_out(slot.ok_or(PoolError::TimedOut { size: self.0.settings.size, waited: start.elapsed() })?)
     }
 
     /// Takes a sandbox, unless all are taken.
@@ -124,29 +120,78 @@ impl Pool {
     /// [`PoolError::Exhausted`], and as for [`take`](Self::take).
     pub fn try_take(&self) -> Result<PooledSandbox, PoolError> {
         self.0.check()?;
-        self.accept(self.0.slots.try_take().ok_or(PoolError::Exhausted { size: self.0.size })?)
+        self.hand_out(self.0.slots.try_take().ok_or(PoolError::Exhausted { size: self.0.settings.size })?)
     }
 
     /// What the pool is doing, and has done.
     pub fn stats(&self) -> PoolStats {
         let Counts { idle, vacant, waiting } = self.0.slots.counts();
         PoolStats {
-            size: self.0.size,
+            size: self.0.settings.size,
             idle,
-            taken: self.0.size - idle - vacant,
+            taken: self.0.settings.size - idle - vacant,
             waiting,
             recycled: self.0.recycled.load(Ordering::Relaxed),
             replaced: self.0.replaced.load(Ordering::Relaxed),
         }
     }
 
-    fn accept(&self, slot: Slot<Box<Recyclable>>) -> Result<PooledSandbox, PoolError> {
-        Offer::of(&self.0, slot).accept()
+    /// A slot, for which is waited until then at most.
+    fn wait(&self, until: Option<Instant>) -> Option<Slot<Box<Recyclable>>> {
+        match self.0.slots.take_or_queue() {
+            Ok(slot) => Some(slot),
+            Err(turn) => turn.wait(until),
+        }
+    }
+
+    fn hand_out(&self, slot: Slot<Box<Recyclable>>) -> Result<PooledSandbox, PoolError> {
+        let mut lease = Lease::new(&self.0, slot);
+        lease.fill()?;
+        Ok(lease.hand_out())
     }
 }
 
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pool").field("source", &self.0.source).field("stats", &self.stats()).finish()
+        f.debug_struct("Pool").field("settings", &self.0.settings).field("stats", &self.stats()).finish()
+    }
+}
+
+/// What the handles and the sandboxes of a pool share.
+struct Shared {
+    settings: PoolBuilder,
+    slots: Slots<Box<Recyclable>>,
+    upkeep: Upkeep,
+    /// How many times a sandbox was made ready for somebody else.
+    recycled: AtomicU64,
+    /// How many sandboxes were given up, and others made in their place.
+    replaced: AtomicU64,
+    /// Whose sandboxes, waiting threads and upkeep these are.
+    process: Process,
+}
+
+impl Shared {
+    /// Makes the sandboxes that are to be ready.
+    fn new(settings: PoolBuilder) -> Result<Self, PoolError> {
+        let process = Process::current().map_err(|reason| {
+            let refused = HypervisorError::Refused { operation: Operation::CreateVm, reason };
+            PoolError::Spawn(BuildError::Hypervisor(Arc::new(refused)))
+        })?;
+        let ready = settings.ready.min(settings.size);
+        let idle = (0..ready).map(|_| settings.make()).collect::<Result<_, _>>()?;
+        Ok(Self {
+            slots: Slots::new(idle, settings.size - ready),
+            settings,
+            upkeep: Upkeep::default(),
+            recycled: AtomicU64::new(0),
+            replaced: AtomicU64::new(0),
+            process,
+        })
+    }
+
+    /// Makes sure that this process is the one that made the pool. In one that was forked from it nobody gives back what is
+    /// taken, nor the lock of the slots where another thread held it.
+    fn check(&self) -> Result<(), PoolError> {
+        if self.process.is_current() { Ok(()) } else { Err(PoolError::Forked) }
     }
 }

@@ -3,39 +3,34 @@
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 
-use super::place::Taken;
+use super::lease::Lease;
 use crate::sandbox::Sandbox;
 
 /// A sandbox that was taken from a [`Pool`](crate::Pool), and goes back to it when this is dropped.
 ///
-/// It can be used like any [`Sandbox`]. What goes back is its virtual machine and its host functions, with their state.
-/// The guest's state does not stay, poisoned or not, nor do outputs that were set
-/// ([`Sandbox::set_stdout`]), and an [`InterruptHandle`](crate::InterruptHandle) that was kept has no effect on later calls.
+/// It can be used like any [`Sandbox`]. What goes back is its virtual machine and its host functions, with their state. The
+/// guest's state does not stay, poisoned or not; neither do outputs that were set ([`Sandbox::set_stdout`]), and an
+/// [`InterruptHandle`](crate::InterruptHandle) that was kept has no effect on later calls.
 ///
 /// A sandbox that is swapped for another one behind this (`std::mem::swap`) goes to the pool in its place, with its own host
 /// functions and limits.
 pub struct PooledSandbox {
     /// None only while it goes away.
-    taken: Option<Taken>,
+    lease: Option<Lease>,
 }
 
 impl PooledSandbox {
-    pub(super) fn new(taken: Taken) -> Self {
-        Self { taken: Some(taken) }
+    pub(super) fn new(lease: Lease) -> Self {
+        Self { lease: Some(lease) }
     }
 
     /// Keeps the sandbox for good, as it is. The pool makes another one in its place when it is needed.
     pub fn detach(mut self) -> Sandbox {
-        self.taken.take().expect(HELD).into_sandbox()
+        self.lease.take().expect(HELD).detach()
     }
 
-    /// Gives it back unused.
-    pub(super) fn put_back(mut self) {
-        self.taken.take().expect(HELD).put_back();
-    }
-
-    pub(super) fn taken_mut(&mut self) -> &mut Taken {
-        self.taken.as_mut().expect(HELD)
+    pub(super) fn lease_mut(&mut self) -> &mut Lease {
+        self.lease.as_mut().expect(HELD)
     }
 }
 
@@ -43,20 +38,20 @@ impl Deref for PooledSandbox {
     type Target = Sandbox;
 
     fn deref(&self) -> &Sandbox {
-        &self.taken.as_ref().expect(HELD).sandbox.sandbox
+        &self.lease.as_ref().expect(HELD).sandbox().sandbox
     }
 }
 
 impl DerefMut for PooledSandbox {
     fn deref_mut(&mut self) -> &mut Sandbox {
-        &mut self.taken_mut().sandbox.sandbox
+        &mut self.lease_mut().sandbox_mut().sandbox
     }
 }
 
 impl Drop for PooledSandbox {
     fn drop(&mut self) {
-        if let Some(taken) = self.taken.take() {
-            taken.give_back();
+        if let Some(lease) = self.lease.take() {
+            lease.give_back();
         }
     }
 }

@@ -1,10 +1,10 @@
-//! The places of a pool: what stands in them, and whose turn it is.
+//! The slots of a pool: what is in them, and whose turn it is.
 //!
-//! All of this is under one lock, which is held for some moves of a value and never while foreign code runs:
+//! All of this is under one lock, which is held while a few values are moved, and never while foreign code runs:
 //!
-//! 1. A place is idle, vacant, or given away. It is given away to one party at a time, which gives it back exactly once, so
+//! 1. A slot is idle, vacant, or given away. It is given away to one party at a time, which gives it back exactly once, so
 //!    that their number never changes.
-//! 2. While somebody waits, no place is idle or vacant: one that comes back goes to whoever has waited longest, and nobody
+//! 2. While somebody waits, no slot is idle or vacant: one that comes back goes to whoever has waited longest, and nobody
 //!    overtakes.
 //! 3. Whoever waits looks for what was given to them and leaves their waker under the same lock, so that no wake-up is lost.
 
@@ -21,7 +21,7 @@ mod tests;
 /// See the [module](self).
 pub(super) struct Slots<T>(Mutex<State<T>>);
 
-/// What stands in a place.
+/// What is in a slot.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Slot<T> {
     Idle(T),
@@ -29,7 +29,7 @@ pub(super) enum Slot<T> {
     Vacant,
 }
 
-/// How many places there are of each kind, and how many wait for one.
+/// How many slots there are of each kind, and how many wait for one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Counts {
     pub(super) idle: usize,
@@ -41,31 +41,25 @@ struct State<T> {
     /// The last one to come back is the first one to go: its memory is still in the processor's caches.
     idle: Vec<T>,
     vacant: usize,
-    /// By their numbers, which follow the order in which they came; a waker where they have slept.
+    /// Those who wait, by their numbers, which follow the order in which they came; with a waker if they have slept.
     waiting: BTreeMap<u64, Option<Waker>>,
-    /// What was given to those who waited and have not come for it yet.
+    /// What was given to those who waited and have not picked it up yet.
     granted: BTreeMap<u64, Slot<T>>,
     next_number: u64,
 }
 
 impl<T> Slots<T> {
-    /// This many places, all vacant.
-    pub(super) fn new(size: usize) -> Self {
-        Self(Mutex::new(State {
-            idle: Vec::new(),
-            vacant: size,
-            waiting: BTreeMap::new(),
-            granted: BTreeMap::new(),
-            next_number: 0,
-        }))
+    /// Slots with these values, and vacant ones.
+    pub(super) fn new(idle: Vec<T>, vacant: usize) -> Self {
+        Self(Mutex::new(State { idle, vacant, waiting: BTreeMap::new(), granted: BTreeMap::new(), next_number: 0 }))
     }
 
-    /// Takes a place, if there is one.
+    /// Takes a slot, if there is one.
     pub(super) fn try_take(&self) -> Option<Slot<T>> {
         self.lock().take()
     }
 
-    /// Takes a place, or a turn in the queue for one.
+    /// Takes a slot, or a turn in the queue for one.
     pub(super) fn take_or_queue(&self) -> Result<Slot<T>, Turn<'_, T>> {
         let mut state = self.lock();
         if let Some(slot) = state.take() {
@@ -77,7 +71,7 @@ impl<T> Slots<T> {
         Err(Turn { slots: self, number })
     }
 
-    /// Gives a place back that was taken.
+    /// Gives a slot back that was taken.
     pub(super) fn give_back(&self, slot: Slot<T>) {
         let mut state = self.lock();
         if let Some((number, waker)) = state.waiting.pop_first() {
@@ -114,15 +108,15 @@ impl<T> State<T> {
     }
 }
 
-/// A turn in the queue: a future, or to be [waited](Self::wait) for on a thread. Whoever gives it up passes on what was given to
-/// them.
+/// A turn in the queue: a future, or something to [wait](Self::wait) for on a thread. Whoever gives it up passes on what was
+/// given to them.
 pub(super) struct Turn<'slots, T> {
     slots: &'slots Slots<T>,
     number: u64,
 }
 
 impl<T> Turn<'_, T> {
-    /// Blocks the thread until it has a place, at most until then.
+    /// Blocks the thread until it has a slot, at most until then.
     pub(super) fn wait(mut self, until: Option<Instant>) -> Option<Slot<T>> {
         let waker = Waker::from(Arc::new(Unpark(thread::current())));
         loop {
@@ -150,7 +144,7 @@ impl<T> Turn<'_, T> {
         Poll::Pending
     }
 
-    /// Leaves the queue, perhaps with a place.
+    /// Leaves the queue, perhaps with a slot.
     fn leave(&mut self) -> Option<Slot<T>> {
         let mut state = self.slots.lock();
         let waker = state.waiting.remove(&self.number);

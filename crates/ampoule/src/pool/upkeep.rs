@@ -1,4 +1,4 @@
-//! What a pool does off its users' paths: work on virtual machines that takes long.
+//! What a pool does off its users' paths: work on virtual machines that takes a long time.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -6,23 +6,23 @@ use std::sync::mpsc::{self, SendError, Sender};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use super::place::Taken;
+use super::lease::Lease;
 
 /// A thread of the pool, started when it is first needed. It ends when the pool does.
 #[derive(Default)]
 pub(super) struct Upkeep {
-    jobs: Mutex<Option<Sender<Taken>>>,
+    jobs: Mutex<Option<Sender<Lease>>>,
 }
 
 impl Upkeep {
     /// Has a sandbox renovated soon. Where no thread can be started, now.
-    pub(super) fn hand_over(&self, taken: Taken) {
-        if let Err(SendError(taken)) = self.send(taken) {
-            renovate(taken);
+    pub(super) fn hand_over(&self, lease: Lease) {
+        if let Err(SendError(lease)) = self.send(lease) {
+            renovate(lease);
         }
     }
 
-    fn send(&self, taken: Taken) -> Result<(), SendError<Taken>> {
+    fn send(&self, lease: Lease) -> Result<(), SendError<Lease>> {
         let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
         if jobs.is_none() {
             match start() {
@@ -31,23 +31,23 @@ impl Upkeep {
             }
         }
         match &*jobs {
-            Some(sender) => sender.send(taken),
-            None => Err(SendError(taken)),
+            Some(sender) => sender.send(lease),
+            None => Err(SendError(lease)),
         }
     }
 }
 
-fn start() -> io::Result<Sender<Taken>> {
-    let (sender, receiver) = mpsc::channel::<Taken>();
+fn start() -> io::Result<Sender<Lease>> {
+    let (sender, receiver) = mpsc::channel::<Lease>();
     thread::Builder::new().name(THREAD_NAME.to_owned()).spawn(move || receiver.into_iter().for_each(renovate))?;
     Ok(sender)
 }
 
-/// Foreign code that panics here (what makes sandboxes, what drops with them) has been reported by the panic hook; the place
+/// Foreign code that panics here (what makes sandboxes, what drops with them) has been reported by the panic hook; the slot
 /// goes back vacant, and who takes it meets the same panic where it can be handled.
-fn renovate(taken: Taken) {
-    let _ = catch_unwind(AssertUnwindSafe(|| taken.renovate()));
+fn renovate(lease: Lease) {
+    let _ = catch_unwind(AssertUnwindSafe(|| lease.renovate()));
 }
 
-/// At most 15 bytes, or the kernel shortens it.
+/// At most 15 bytes: the kernel cuts off the rest.
 const THREAD_NAME: &str = "ampoule-pool";

@@ -55,7 +55,8 @@ impl Builder {
     }
 
     /// The largest payload that can travel in one direction, in bytes: the arguments of a call, its result, the
-    /// arguments of a host call, its result. A value takes a few bytes more than its content (see `docs/abi.md`).
+    /// arguments of a host call, its result. A value takes a few bytes more than its content: see the
+    /// [guest ABI](https://github.com/ampoule-rs/ampoule/blob/main/docs/abi.md), "Values".
     ///
     /// Default: 1 MiB. Range: 4 KiB to 256 MiB.
     pub fn mailbox_size(mut self, bytes: usize) -> Self {
@@ -63,7 +64,7 @@ impl Builder {
         self
     }
 
-    /// How far the guest's stack may grow, in bytes, rounded up to whole pages. What it has grown to is part of the memory
+    /// How far the guest's stack may grow, in bytes, rounded up to whole pages. The used part counts towards the memory
     /// limit.
     ///
     /// Default: 8 MiB. Range: 64 KiB to 1 GiB.
@@ -133,14 +134,14 @@ impl Builder {
 
     /// Limits of every call, and of the guest's start. A call can have limits of its own ([`Call`](crate::Call)).
     ///
-    /// Default: 16 MiB of output, and nothing else, which stays so where these limits set none.
+    /// Default: only output is limited, to 16 MiB, and stays so unless these limits set another value.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.host.set_limits(limits);
         self
     }
 
-    /// Adds an argument to the guest's command line. The first one, the name of the program, is that of the image's file, without
-    /// its directories.
+    /// Adds an argument to the guest's command line. The first one, the name of the program, is the name of the image's file
+    /// without its directories.
     pub fn arg(mut self, argument: impl Into<String>) -> Self {
         self.machine.arguments.push(argument.into());
         self
@@ -152,8 +153,8 @@ impl Builder {
         self
     }
 
-    /// Lets the guest make memory executable at run time, as a just-in-time compiler does. Memory is never writable and
-    /// executable at once, even then.
+    /// Lets the guest make memory executable at run time, as a just-in-time compiler does. Even then, memory is never
+    /// writable and executable at once.
     ///
     /// Default: not allowed; `mmap` and `mprotect` fail with `EACCES`.
     pub fn executable_memory(mut self, allowed: bool) -> Self {
@@ -202,7 +203,7 @@ impl Builder {
 /// The largest [`Builder::mailbox_size`], in bytes.
 pub(crate) const LARGEST_MAILBOX: usize = 256 << 20;
 
-/// What the guest is told that it is called: its file's name, without where it lies on the host.
+/// The name of the program as the guest sees it: its file's name, without the host's directories.
 fn program_name(image: &Image) -> String {
     let file_name = Path::new(image.name()).file_name().unwrap_or_else(|| image.name().as_ref());
     file_name.to_string_lossy().into_owned()

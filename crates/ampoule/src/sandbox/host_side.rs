@@ -1,4 +1,4 @@
-//! What is the host's in a sandbox, however that is made: host functions, outputs and limits.
+//! The host's side of a sandbox, however the sandbox is made: host functions, outputs and limits.
 
 use std::fmt;
 
@@ -43,7 +43,7 @@ impl HostSide {
         self.functions.push(HostFunctionEntry::fallible(name, function));
     }
 
-    /// Sets limits; those that these leave open stay as they are.
+    /// Sets limits; those that are not set here stay as they are.
     pub(super) fn set_limits(&mut self, limits: Limits) {
         self.limits = limits.or(self.limits);
     }

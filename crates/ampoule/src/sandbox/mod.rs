@@ -60,7 +60,7 @@ pub struct Sandbox {
     limits: Limits,
     /// The state in which the sandbox was built or spawned.
     initial: Snapshot,
-    /// A snapshot that was found to match this sandbox, so that going back to it again needs no check.
+    /// A snapshot that was found to match this sandbox, so that another restore of it needs no check.
     matching: SnapshotIdentity,
     condition: Condition,
     /// Functions whose signature was already checked.
@@ -138,11 +138,6 @@ impl Sandbox {
     /// A handle with which any thread can end a call of this sandbox. Handles can be made at any time and cloned.
     pub fn interrupt_handle(&self) -> InterruptHandle {
         self.conversation.machine().interrupt_handle()
-    }
-
-    /// What the virtual machine has cost so far.
-    pub fn counters(&self) -> ampoule_vmm::Counters {
-        self.conversation.machine().counters()
     }
 
     /// Where the guest's standard output goes from now on. What it has printed so far without ending the line goes to its

@@ -1,4 +1,4 @@
-//! A sandbox that serves one tenant after the other.
+//! A sandbox that serves one tenant after another.
 
 #[cfg(feature = "tokio")]
 use std::sync::{Arc, atomic::AtomicBool};
@@ -20,7 +20,7 @@ pub(crate) struct Recyclable {
 }
 
 impl Recyclable {
-    /// Makes a sandbox that is what the settings say.
+    /// Makes a sandbox with these settings.
     pub(crate) fn spawn(mut settings: Spawn) -> Result<Self, BuildError> {
         let stdout = share(&mut settings.host.stdout);
         let stderr = share(&mut settings.host.stderr);
@@ -28,8 +28,8 @@ impl Recyclable {
         Ok(Self { snapshot: sandbox.initial.clone(), sandbox, stdout, stderr })
     }
 
-    /// Makes the sandbox what it was before its first tenant. Of this tenant nothing stays: no state of the guest, no output
-    /// that it has set, and no power over later calls.
+    /// Returns the sandbox to its state before its first tenant. Nothing of this tenant stays: no state of the guest, no
+    /// output that it has set, and no handle that reaches later calls.
     pub(crate) fn recycle(&mut self) -> Result<(), RestoreError> {
         let machine = self.sandbox.conversation.machine_mut();
         machine.interruptor_mut().renew();
@@ -43,27 +43,27 @@ impl Recyclable {
         self.sandbox.restore(&self.snapshot)
     }
 
-    /// Whether the sandbox is of no more use: what could not be restored once is in no known state.
+    /// Whether the sandbox is no longer usable: after a failed restore its state is unknown.
     pub(crate) fn is_spoiled(&self) -> bool {
         matches!(self.sandbox.poisoned(), Some(Poison::RestoreFailed(_)))
     }
 
-    /// Whether going back to the snapshot is not enough: a host function or an output that has panicked may have left its own
-    /// data half changed. A tenant that has reset the sandbox since does not make up for that.
-    pub(crate) fn needs_refit(&self) -> bool {
+    /// Whether going back to the snapshot is not enough: a host function or an output that has panicked may have left its
+    /// own data half changed. A reset by the tenant does not mend that.
+    pub(crate) fn needs_new_host_side(&self) -> bool {
         self.sandbox.imports.has_panicked()
     }
 
     /// Gives the sandbox the host functions, outputs and limits of these settings. To be [recycled](Self::recycle) then, which
     /// puts the outputs in use.
-    pub(crate) fn refit(&mut self, mut settings: Spawn) -> Result<(), BuildError> {
+    pub(crate) fn renew_host_side(&mut self, mut settings: Spawn) -> Result<(), BuildError> {
         self.stdout = share(&mut settings.host.stdout);
         self.stderr = share(&mut settings.host.stderr);
         let Spawn { snapshot, host } = settings;
         // The outputs are shared ones, which are set when the sandbox is recycled.
         let (imports, _, limits) = host.resolve(&self.sandbox.image)?;
         self.sandbox.imports = imports;
-        // Somebody can have swapped a sandbox in that does not match the snapshot.
+        // Somebody may have swapped in a sandbox that does not match the snapshot.
         self.sandbox.matching = SnapshotIdentity::of_none();
         self.sandbox.limits = limits;
         self.sandbox.initial = snapshot.clone();
@@ -71,7 +71,7 @@ impl Recyclable {
         Ok(())
     }
 
-    /// From when on `cancelled` is set, every call of this tenant ends before the guest is entered. See
+    /// Once `cancelled` is set, every call of this tenant ends before the guest is entered. See
     /// [`Interruptor::cancel_by`](crate::interrupt::Interruptor::cancel_by).
     #[cfg(feature = "tokio")]
     pub(crate) fn cancel_by(&mut self, cancelled: Arc<AtomicBool>) {
@@ -79,7 +79,7 @@ impl Recyclable {
     }
 }
 
-/// Puts a shared output in the place of an output, which it leads to.
+/// Replaces an output by a shared one that leads to it.
 fn share(output: &mut Output) -> SharedOutput {
     let shared = SharedOutput::new(std::mem::replace(output, Output::discard()));
     *output = Output::shared(&shared);

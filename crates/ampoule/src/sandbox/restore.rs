@@ -15,12 +15,12 @@ use crate::machine::RestoreMachineError;
 
 /// Why a sandbox could not go back to a snapshot.
 ///
-/// [`Hypervisor`](Self::Hypervisor) and [`Memory`](Self::Memory) poison it: it is in no state to be called. All other errors
-/// are found before anything is changed.
+/// [`Hypervisor`](Self::Hypervisor) and [`Memory`](Self::Memory) poison it, because its state is then unknown. All other
+/// errors are found before anything is changed.
 #[derive(Clone, Debug, Error)]
 #[non_exhaustive]
 pub enum RestoreError {
-    /// The snapshot is of another image than the sandbox runs.
+    /// The snapshot is of an image other than the one that the sandbox runs.
     #[error(
         "the snapshot is of image `{}`, and the sandbox runs image `{}`, which is not the same or was loaded separately; \
          restore it into sandboxes that were built from a clone of the same `Image`, or spawn a new one",
@@ -57,7 +57,7 @@ pub enum RestoreError {
     /// The hypervisor failed.
     #[error("the virtual machine could not be restored: {0}; build or spawn a new sandbox")]
     Hypervisor(Arc<HypervisorError>),
-    /// The guest's memory could not be made what it was.
+    /// The guest's memory could not be restored.
     #[error("the guest's memory could not be restored: {}; build or spawn a new sandbox", WithAdvice(.0))]
     Memory(Arc<io::Error>),
 }
@@ -96,14 +96,15 @@ impl fmt::Display for Setting {
 
 impl Sandbox {
     /// Goes back to a snapshot: of this sandbox, or of another one with the same image and the same settings of its memory.
-    /// Memory, registers and all that system calls have changed are as they were then. A poisoned sandbox can be called again.
+    /// Memory, registers and everything that system calls have changed are as they were then. A poisoned sandbox can be
+    /// called again.
     ///
     /// The cost follows the pages that were written since, not the size of the guest: about a tenth of a microsecond for
     /// each. Host functions and outputs keep their state. The guest can tell that it was restored
     /// (`ampoule_guest::on_restore`), and the random numbers that it asks for from then on are new.
     ///
     /// # Errors
-    /// A [`RestoreError`]. Where [`RestoreError::poisons`] says so, the sandbox is of no more use; otherwise it is as it was.
+    /// A [`RestoreError`]. If [`RestoreError::poisons`] says so, the sandbox is no longer usable; otherwise it is as it was.
     pub fn restore(&mut self, snapshot: &Snapshot) -> Result<(), RestoreError> {
         if !self.matching.is_of(snapshot) {
             self.check_match(snapshot)?;
@@ -121,7 +122,7 @@ impl Sandbox {
     /// [`restore`](Self::restore).
     ///
     /// # Errors
-    /// A [`RestoreError`]: the sandbox is of no more use then, and refuses calls.
+    /// A [`RestoreError`]; the sandbox is then no longer usable, and refuses calls.
     pub fn reset(&mut self) -> Result<(), RestoreError> {
         let initial = self.initial.clone();
         self.restore(&initial)

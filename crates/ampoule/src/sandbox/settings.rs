@@ -32,13 +32,13 @@ impl<'name, A> Call<'name, A> {
         Self { name, arguments, limits: Limits::new() }
     }
 
-    /// Limits of this call; the sandbox's hold where these set none.
+    /// Limits of this call; where these set none, the sandbox's apply.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// How long this call may take by the clock; see [`Limits::deadline`].
+    /// How much wall-clock time this call may take; see [`Limits::deadline`].
     pub fn deadline(mut self, time: Duration) -> Self {
         self.limits = self.limits.deadline(time);
         self

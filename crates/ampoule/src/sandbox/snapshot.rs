@@ -18,7 +18,7 @@ use crate::machine::CheckpointError;
 
 /// What a sandbox was between two calls: to [go back to](Sandbox::restore), and to [make others from](Self::spawn).
 ///
-/// Clones share it. It stays whole whatever becomes of the sandbox, and of the snapshots before and after it. It costs the
+/// Clones share it. It stays intact whatever becomes of the sandbox, and of the snapshots before and after it. It costs the
 /// memory of the pages that were written since the snapshot before it, and two file descriptors.
 ///
 /// ```no_run
@@ -61,7 +61,8 @@ pub enum SnapshotError {
     /// The hypervisor failed.
     #[error("the virtual machine's state could not be read: {0}")]
     Hypervisor(Arc<HypervisorError>),
-    /// The host cannot hold the snapshot, for lack of memory, files or mappings, or because a limit of the process's forbids it.
+    /// The host cannot hold the snapshot, for lack of memory, files or mappings, or because a limit of the process forbids
+    /// it.
     #[error("the host cannot hold the snapshot: {}", WithAdvice(.0))]
     Memory(std::io::Error),
 }
@@ -107,7 +108,7 @@ impl Snapshot {
         })))
     }
 
-    /// A new sandbox that is what the snapshot is. It shares all pages with the snapshot, and with the other sandboxes that
+    /// A new sandbox in the state of the snapshot. It shares all pages with the snapshot, and with the other sandboxes that
     /// come from it, until it writes them.
     ///
     /// Its output goes to the log. Where the guest imports host functions, or the output is to go elsewhere, use
@@ -119,7 +120,7 @@ impl Snapshot {
         self.builder().build()
     }
 
-    /// Settings of a new sandbox that is what the snapshot is.
+    /// Settings of a new sandbox in the state of the snapshot.
     pub fn builder(&self) -> Spawn {
         Spawn::new(self.clone())
     }
@@ -158,7 +159,7 @@ impl SnapshotIdentity {
     }
 
     pub(super) fn is_of(&self, snapshot: &Snapshot) -> bool {
-        // As long as the weak reference is there, no other state is at its address.
+        // As long as the weak reference exists, no other state can have its address.
         ptr::eq(self.0.as_ptr(), Arc::as_ptr(&snapshot.0))
     }
 }

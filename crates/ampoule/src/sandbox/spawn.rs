@@ -64,7 +64,7 @@ impl Spawn {
         self
     }
 
-    /// Limits of every call. Where these set none, those of the snapshot's sandbox hold.
+    /// Limits of every call. Where these set none, those of the snapshot's sandbox apply.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.host.set_limits(limits);
         self
@@ -73,7 +73,7 @@ impl Spawn {
     /// Makes the sandbox. The guest does not run.
     ///
     /// # Errors
-    /// A [`BuildError`]; [`BuildError::MissingHostFunction`] where a host function is missing that the guest imports.
+    /// A [`BuildError`]; [`BuildError::MissingHostFunction`] when a host function that the guest imports is missing.
     pub fn build(self) -> Result<Sandbox, BuildError> {
         let Self { snapshot, host } = self;
         let (imports, streams, limits) = host.resolve(snapshot.image())?;

@@ -10,14 +10,14 @@ use super::Sandbox;
 pub struct Stats {
     /// Times that a vCPU was run until an exit.
     pub exits: u64,
-    /// Other calls into the kernel that concern the vCPU, those of its creation included.
+    /// Other calls into the kernel that concern the vCPU, including those of its creation.
     pub ioctls: u64,
     /// Times that the sandbox went back to a snapshot, resets included.
     pub restores: u64,
     /// Pages of 4 KiB that were written back in all restores together.
     pub pages_restored: u64,
     /// Pages of 4 KiB that the next restore would have to write back: those that the guest has ever written, unless they
-    /// have stayed unchanged for long, and those that the host has written since the last restore.
+    /// have stayed unchanged for a long time, and those that the host has written since the last restore.
     pub dirty_pages: u64,
     /// Bytes of guest memory that belong to this sandbox alone.
     pub owned_bytes: u64,

@@ -39,7 +39,7 @@ impl<P: Parameters, R: DeserializeOwned> TypedFn<P, R> {
         self.call_with(sandbox, arguments, Limits::new())
     }
 
-    /// Like [`call`](Self::call), with limits for this call; the sandbox's hold where these set none.
+    /// Like [`call`](Self::call), with limits for this call; where these set none, the sandbox's apply.
     ///
     /// # Errors
     /// As for [`call`](Self::call).

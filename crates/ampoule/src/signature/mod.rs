@@ -2,8 +2,8 @@
 //!
 //! A guest image carries the signature of each of its functions as Rust-like text; the host knows its own types by
 //! [`std::any::type_name`]. Both texts go through one parser, so that `&str` in the guest and `alloc::string::String` in
-//! the host come out as the same type. Which types are the same is laid down in the guest ABI (`docs/abi.md`,
-//! "Signatures").
+//! the host come out as the same type. Which types are the same is laid down in the
+//! [guest ABI](https://github.com/ampoule-rs/ampoule/blob/main/docs/abi.md), "Signatures".
 //!
 //! A signature is a courtesy, not a defence: it turns a wrong call into a message that names the types. What a guest
 //! sends is checked by the decoder of the values, whatever the guest's signatures claim.
@@ -21,15 +21,14 @@ use std::sync::Arc;
 use ampoule_abi::codec::is_result;
 
 pub use parse::{MAX_DEPTH, MAX_LEN, SignatureError};
-pub use shape::Shape;
 
 use parse::Syntax;
-use shape::HIDDEN;
+use shape::{HIDDEN, Shape};
 
 /// The type of a parameter or of a result.
 ///
 /// It is displayed as it was written, with paths cut to their last segment and without lifetimes (`Vec<&str>`), and
-/// compared by its [`Shape`]: `Vec<&str>` equals `VecDeque<String>`, because both travel in the same form.
+/// compared by the form in which its values travel: `Vec<&str>` equals `VecDeque<String>`.
 ///
 /// Clones share what they hold.
 #[derive(Clone, Debug)]
@@ -44,8 +43,8 @@ struct Written {
 impl Type {
     /// The type `T`.
     ///
-    /// A type that the signature language does not know (a closure, a function pointer) is a [`Shape::Named`] whose name is
-    /// the text that the compiler gives for it; so is a type whose text is longer than [`MAX_LEN`] bytes or nested deeper
+    /// A type that the signature language does not know (a closure, a function pointer) has the text that the compiler gives
+    /// for it as its name, by which it is compared; so has a type whose text is longer than [`MAX_LEN`] bytes or nested deeper
     /// than [`MAX_DEPTH`].
     #[must_use]
     pub fn of<T: ?Sized>() -> Self {
@@ -54,8 +53,7 @@ impl Type {
     }
 
     /// What decides whether two types are the same.
-    #[must_use]
-    pub fn shape(&self) -> &Shape {
+    fn shape(&self) -> &Shape {
         &self.0.shape
     }
 
@@ -137,8 +135,7 @@ pub struct Signature {
 impl Signature {
     /// The signature of a function with these parameters. `result` is the type of the value that travels, `error` that of
     /// the error if the function can fail.
-    #[must_use]
-    pub fn new(parameters: impl Into<Box<[Type]>>, result: Type, error: Option<Type>) -> Self {
+    pub(crate) fn new(parameters: impl Into<Box<[Type]>>, result: Type, error: Option<Type>) -> Self {
         Self { parameters: Parameters::new(parameters), result, error }
     }
 
@@ -218,8 +215,7 @@ pub struct Parameters(Box<[Type]>);
 
 impl Parameters {
     /// These types, in order.
-    #[must_use]
-    pub fn new(types: impl Into<Box<[Type]>>) -> Self {
+    pub(crate) fn new(types: impl Into<Box<[Type]>>) -> Self {
         Self(types.into())
     }
 }

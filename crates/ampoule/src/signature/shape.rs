@@ -7,8 +7,7 @@ use super::parse::Syntax;
 /// References and owning pointers are what they point to, `usize` is [`Shape::U64`], strings are one type, and so are the
 /// collections of one kind.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Shape {
+pub(super) enum Shape {
     /// `()`
     Unit,
     /// `bool`

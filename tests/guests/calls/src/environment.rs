@@ -10,7 +10,7 @@ fn print(text: &str) {
     print!("{text}");
 }
 
-/// Prints what need not end a line.
+/// Prints text that need not end a line.
 #[export]
 fn print_and_flush(text: &str) -> std::io::Result<()> {
     use std::io::Write;
@@ -32,7 +32,7 @@ fn print_lines(pairs: u32) {
     }
 }
 
-/// Writes to standard output by so many system calls, without the C library.
+/// Writes to standard output by `times` system calls, without the C library.
 #[export]
 fn write_by_system_call(text: &str, times: u32) {
     for _ in 0..times {
@@ -41,7 +41,7 @@ fn write_by_system_call(text: &str, times: u32) {
     }
 }
 
-/// Writes to standard output so many times by the C library's `write`.
+/// Writes to standard output `times` times by the C library's `write`.
 #[export]
 fn write_by_the_c_library(text: &str, times: u32) {
     for _ in 0..times {
@@ -61,15 +61,15 @@ fn print_by_printf(text: &str) {
     }
 }
 
-/// Writes a text to standard output, and then one as long from where nothing can be read.
+/// Writes a text to standard output, and then one of the same length from where nothing can be read.
 #[export]
 fn write_and_write_from_nowhere(text: &str) {
     write_by_the_c_library(text, 1);
-    // SAFETY: none. The read is to fault.
+    // SAFETY: none. The read is meant to fault.
     unsafe { libc::write(libc::STDOUT_FILENO, std::ptr::without_provenance(8), text.len()) };
 }
 
-/// Prints by the standard library, and in between by a system call of its own.
+/// Prints through the standard library, and in between with a system call of its own.
 #[export]
 fn print_between_system_calls() {
     println!("staged 1");
@@ -79,7 +79,7 @@ fn print_between_system_calls() {
     println!("staged 3");
 }
 
-/// Prints to standard output, to standard error, and again to standard output, and does not return thereafter.
+/// Prints to standard output, to standard error, and again to standard output, and does not return.
 #[export]
 fn print_and_end(end: &str) {
     println!("first");
@@ -107,8 +107,8 @@ fn write_and_errno(text: &[u8]) -> (i64, i32) {
     }
 }
 
-/// Has standard output go where standard error goes, prints to it, closes it, and prints again. Text comes before each of the
-/// two system calls and after it.
+/// Redirects standard output to standard error, prints to it, closes it, and prints again. Text is printed before and after
+/// each of the two system calls.
 #[export]
 fn redirect_and_close() {
     let print = |text: &str| {
@@ -135,7 +135,7 @@ fn arguments() -> Vec<String> {
     std::env::args().collect()
 }
 
-/// The name of the program's file, as its auxiliary vector has it.
+/// The name of the program's file, according to its auxiliary vector.
 #[export]
 fn executed_file() -> String {
     // SAFETY: an entry of this type is the address of a string, and a sandbox has one.
@@ -159,7 +159,7 @@ fn create_file(path: &str) -> Result<(), std::io::Error> {
     std::fs::File::create(path).map(drop)
 }
 
-/// Reads exactly so many bytes of a file.
+/// Reads exactly this many bytes of a file.
 #[export]
 fn read_file(path: &str, len: u32) -> Result<Vec<u8>, std::io::Error> {
     let mut bytes = vec![0xaa; len as usize];
@@ -167,7 +167,7 @@ fn read_file(path: &str, len: u32) -> Result<Vec<u8>, std::io::Error> {
     Ok(bytes)
 }
 
-/// Writes a text to a file that is there already.
+/// Writes a text to a file that exists.
 #[export]
 fn write_file(path: &str, text: &str) -> Result<(), std::io::Error> {
     let mut file = std::fs::File::options().write(true).truncate(true).open(path)?;
@@ -178,7 +178,7 @@ thread_local! {
     static KEPT_OPEN: std::cell::RefCell<Vec<std::fs::File>> = const { std::cell::RefCell::new(Vec::new()) };
 }
 
-/// Opens a file, keeps it open, and says how many are kept open.
+/// Opens a file, keeps it open, and returns how many are kept open.
 #[export]
 fn keep_open(path: &str) -> Result<usize, std::io::Error> {
     let file = std::fs::File::open(path)?;
@@ -188,7 +188,7 @@ fn keep_open(path: &str) -> Result<usize, std::io::Error> {
     }))
 }
 
-/// Eight bytes from the file that was opened last of those that are kept open.
+/// Eight bytes from the one of the files kept open that was opened last.
 #[export]
 fn read_kept() -> Result<[u8; 8], std::io::Error> {
     let mut bytes = [0; 8];
@@ -199,14 +199,14 @@ fn read_kept() -> Result<[u8; 8], std::io::Error> {
     Ok(bytes)
 }
 
-/// Goes to a directory, and returns what the working directory is called then.
+/// Goes to a directory, and returns the name of the working directory afterwards.
 #[export]
 fn enter(directory: &str) -> Result<String, std::io::Error> {
     std::env::set_current_dir(directory)?;
     Ok(std::env::current_dir()?.display().to_string())
 }
 
-/// The kind of what a path leads to.
+/// What kind of file a path leads to.
 #[export]
 fn kind_of(path: &str) -> Result<&'static str, std::io::Error> {
     use std::os::unix::fs::FileTypeExt;
@@ -222,6 +222,28 @@ fn kind_of(path: &str) -> Result<&'static str, std::io::Error> {
 #[export]
 fn process_id() -> u32 {
     std::process::id()
+}
+
+/// What the functions of the vsyscall page say: the time in seconds twice, by `time` and `gettimeofday`, and a number by which a
+/// thread could know its processor.
+#[export]
+fn vsyscalls() -> Result<(i64, i64, u32), String> {
+    // SAFETY: at these addresses programs find functions of these types (Linux's `arch/x86/include/uapi/asm/vsyscall.h`).
+    let (gettimeofday, time, getcpu) = unsafe {
+        (
+            std::mem::transmute::<usize, extern "C" fn(*mut libc::timeval, usize) -> i64>(0xffff_ffff_ff60_0000),
+            std::mem::transmute::<usize, extern "C" fn(*mut i64) -> i64>(0xffff_ffff_ff60_0400),
+            std::mem::transmute::<usize, extern "C" fn(*mut u32, *mut u32, usize) -> i64>(0xffff_ffff_ff60_0800),
+        )
+    };
+    let (mut stored, mut cpu, mut node) = (0, u32::MAX, u32::MAX);
+    let mut of_day = libc::timeval { tv_sec: 0, tv_usec: -1 };
+    let now = time(&mut stored);
+    let results = (gettimeofday(&mut of_day, 0), getcpu(&mut cpu, &mut node, 0));
+    if results != (0, 0) || now != stored || !(0..1_000_000).contains(&of_day.tv_usec) || node == u32::MAX {
+        return Err(format!("{results:?} {now} {stored} {} {node}", of_day.tv_usec));
+    }
+    Ok((now, of_day.tv_sec, cpu))
 }
 
 /// The lowest address and the size of this thread's stack as the C library tells them, and an address on it.
@@ -245,7 +267,7 @@ fn stack_bounds() -> Result<(u64, u64, u64), std::io::Error> {
     }
 }
 
-/// What `select` and `pselect` return for no files and this many milliseconds, and whether so much time has passed for each.
+/// What `select` and `pselect` return for no files and this many milliseconds, and whether that time passed in each.
 #[export]
 fn select_as_sleep(milliseconds: u64) -> ([i32; 2], [bool; 2]) {
     let null = std::ptr::null_mut();
@@ -317,7 +339,7 @@ fn stays_non_blocking() -> bool {
     }
 }
 
-/// How nice the process is after it has become so much nicer.
+/// How nice the process is after it has become this much nicer.
 #[export]
 fn nice(more: i32) -> Result<(i32, i32), std::io::Error> {
     // SAFETY: no memory is touched but `errno`, which is this thread's own.
@@ -332,8 +354,8 @@ fn nice(more: i32) -> Result<(i32, i32), std::io::Error> {
     }
 }
 
-/// Fills a large static, tells the kernel that its whole pages are no longer needed, and returns the sum of what they hold
-/// then.
+/// Fills a large static, tells the kernel that the pages within it are no longer needed, and returns the sum of what they
+/// hold then.
 #[export]
 fn discard_static() -> Result<u64, std::io::Error> {
     const PAGE: usize = 4096;
@@ -343,7 +365,7 @@ fn discard_static() -> Result<u64, std::io::Error> {
     }
     let skipped = PAGES.as_ptr().align_offset(PAGE);
     let whole = &PAGES[skipped..skipped + 7 * PAGE];
-    // SAFETY: the bytes are atomic, so others than the program may change them.
+    // SAFETY: the bytes are atomic, so something other than the program may change them.
     let result = unsafe { libc::madvise(whole.as_ptr().cast_mut().cast(), whole.len(), libc::MADV_DONTNEED) };
     if result != 0 {
         return Err(std::io::Error::last_os_error());
@@ -390,14 +412,14 @@ fn exercise_memory(rounds: u32) -> bool {
     })
 }
 
-/// Asks for more memory than there is, and lives on.
+/// Asks for more memory than there is, and survives.
 #[export]
 fn allocate_too_much() -> bool {
     let mut huge: Vec<u8> = Vec::new();
     huge.try_reserve(1 << 40).is_err()
 }
 
-/// Takes all memory that can be had, in blocks of every size, and keeps it.
+/// Takes all the memory that it can get, in blocks of every size, and keeps it.
 #[export]
 fn take_all_memory() {
     let mut size = 1 << 20;
@@ -408,7 +430,7 @@ fn take_all_memory() {
     }
 }
 
-/// Is refused memory, goes on in some way or other, and aborts.
+/// Is refused memory, continues in some way, and aborts.
 #[export]
 fn abort_after_a_refusal(going_on: &str) {
     assert!(allocate_too_much());
@@ -442,7 +464,7 @@ fn panic_plainly() {
     panic!("a plain panic");
 }
 
-/// Panics with all memory taken.
+/// Panics with no memory left.
 #[export]
 fn panic_without_memory() {
     take_all_memory();

@@ -41,7 +41,7 @@ fn notify_host(times: u32) {
     }
 }
 
-/// Tells the host in two ways.
+/// Notifies the host in two ways.
 #[export]
 fn print_and_notify(times: u32) {
     for number in 0..times {
@@ -50,7 +50,7 @@ fn print_and_notify(times: u32) {
     }
 }
 
-/// Calls the host for ever.
+/// Calls the host forever.
 #[export]
 fn notify_for_ever() {
     loop {
@@ -58,7 +58,7 @@ fn notify_for_ever() {
     }
 }
 
-/// Makes system calls for ever.
+/// Makes system calls forever.
 #[export]
 fn read_the_clock_for_ever() {
     loop {
@@ -73,11 +73,11 @@ fn spin() {
     }
 }
 
-/// Touches the null page.
+/// Reads the null page.
 #[export]
 fn fault() {
     let null = std::hint::black_box(std::ptr::null::<u8>());
-    // SAFETY: none. The read is to fault.
+    // SAFETY: none. The read is meant to fault.
     unsafe { std::ptr::read_volatile(null) };
 }
 
@@ -150,7 +150,7 @@ fn panics_twice() {
     panic!("first");
 }
 
-/// Catches a panic, and ends thereafter for another reason.
+/// Catches a panic, and then ends for another reason.
 #[export]
 fn catches_a_panic_and_ends(end: &str) {
     extern "C" fn cannot_unwind() {

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use ampoule_guest::export;
 
-/// Makes memory of so many pages ready, all bytes of which have this value.
+/// Prepares memory of this many pages, all bytes of which have this value.
 #[export]
 fn prepare_pages(pages: u32, content: u8) {
     PAGES.replace(vec![content; pages as usize * PAGE_SIZE]);

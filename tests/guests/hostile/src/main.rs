@@ -1,5 +1,5 @@
-//! A guest that does its worst: every function tries to break out of the sandbox, to break the host, or to break the
-//! rules of the ABI.
+//! A guest that does its worst: every function tries to break out of the sandbox, to break the host, or to break the rules
+//! of the ABI.
 
 mod memory;
 mod privileged;

@@ -1,27 +1,42 @@
-//! Touching memory that is not the guest's to touch.
+//! Accessing memory that the guest must not access.
 
+use std::arch::asm;
 use std::hint::black_box;
 
 use ampoule_guest::export;
 
 #[export]
 fn read(address: u64) -> u8 {
-    // SAFETY: none. The read is to fault.
+    // SAFETY: none. The read is meant to fault.
     unsafe { std::ptr::read_volatile(address as *const u8) }
 }
 
 #[export]
 fn write(address: u64, value: u8) {
-    // SAFETY: none. The write is to fault.
+    // SAFETY: none. The write is meant to fault.
     unsafe { std::ptr::write_volatile(address as *mut u8, value) }
 }
 
 /// Jumps to an address.
 #[export]
 fn execute(address: u64) {
-    // SAFETY: none. The jump is to fault.
+    // SAFETY: none. The jump is meant to fault.
     let function: extern "C" fn() = unsafe { std::mem::transmute(address as *const ()) };
     function();
+}
+
+/// Jumps to an address as if it were called, with this return address, or with a stack pointer at which nothing is.
+#[export]
+fn jump(address: u64, return_address: Option<u64>) {
+    // SAFETY: none. What happens is what is being tested.
+    unsafe {
+        match return_address {
+            Some(return_address) => {
+                asm!("push {}", "jmp {}", in(reg) return_address, in(reg) address, options(noreturn))
+            }
+            None => asm!("mov rsp, 8", "jmp {}", in(reg) address, options(noreturn)),
+        }
+    }
 }
 
 /// Addresses of some of the guest's own memory, by name.
@@ -45,6 +60,23 @@ fn address_of(what: &str) -> u64 {
 fn overflow_the_stack(depth: u64) -> u64 {
     let frame = black_box([depth; 64]);
     if depth == u64::MAX { 0 } else { overflow_the_stack(depth + 1).wrapping_add(frame[(depth % 64) as usize]) }
+}
+
+/// Has a frame of so many bytes, and writes to the end of it, without having touched what is in between: as C does that is
+/// compiled without stack probes.
+#[export]
+fn use_a_frame(bytes: u64) {
+    // SAFETY: none. The write is to fault where the stack is not so large; otherwise nothing is in use there.
+    unsafe {
+        asm!(
+            "mov {saved}, rsp",
+            "sub rsp, {bytes}",
+            "mov byte ptr [rsp], 1",
+            "mov rsp, {saved}",
+            saved = out(reg) _,
+            bytes = in(reg) bytes,
+        );
+    }
 }
 
 /// Overwrites its own frame and those above it, return addresses and all.

@@ -7,7 +7,7 @@ use ampoule_guest::export;
 /// Executes one privileged instruction, by name.
 #[export]
 fn privileged(instruction: &str) -> bool {
-    // SAFETY: none. Every instruction here is to fault.
+    // SAFETY: none. Every instruction here is meant to fault.
     unsafe {
         match instruction {
             "hlt" => asm!("hlt"),
@@ -58,7 +58,7 @@ fn privileged(instruction: &str) -> bool {
 /// Writes to an I/O port.
 #[export]
 fn output_to_port(port: u16) -> bool {
-    // SAFETY: none. The instruction is to fault, or to leave the guest by a door that is not its own.
+    // SAFETY: none. The instruction is meant to fault, or to leave the guest through a port that is not the guest's to use.
     unsafe { asm!("out dx, al", in("dx") port, in("al") 0u8) };
     true
 }

@@ -60,7 +60,7 @@ fn forge_output_for_ever(record: &[u8]) {
     }
 }
 
-/// Leaves a panic record that is none, and aborts.
+/// Leaves an invalid panic record, and aborts.
 #[export]
 fn stage_garbage_panic(length: u32) {
     // SAFETY: as in `forge`.

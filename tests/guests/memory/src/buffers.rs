@@ -39,7 +39,7 @@ fn fill_anywhere(sizes: Vec<u64>) -> (u64, u64) {
     (stale, changed)
 }
 
-/// Takes the permission to write from a page and gives it back, by so many changes in all.
+/// Takes the permission to write from a page and gives it back, with this many changes in all.
 #[export]
 pub(crate) fn toggle(at: u64, times: u64) {
     for time in 0..times {
@@ -53,7 +53,7 @@ pub(crate) fn unmap(at: u64, pages: u64) {
     succeeded(unsafe { libc::munmap(at as *mut _, (pages * PAGE) as usize) });
 }
 
-/// Has the pages hold zeros again.
+/// Makes the pages hold zeros again.
 #[export]
 fn discard(at: u64, pages: u64) {
     // SAFETY: the caller names memory that nothing else uses.

@@ -22,7 +22,7 @@ pub(crate) fn constants() -> u64 {
     std::hint::black_box(&raw const CONSTANTS) as u64
 }
 
-/// Makes all pages of code writable, writes to them, and changes the first one's protection so many times more.
+/// Makes all pages of code writable, writes to them, and changes the first one's protection another `toggles` times.
 #[export]
 fn make_code_writable(toggles: u64) {
     make_writable(code(), CODE_PAGES, toggles);

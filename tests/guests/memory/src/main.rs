@@ -1,5 +1,4 @@
-//! A guest that maps, unmaps and protects memory all over its address space, and looks whether it finds there what it
-//! wrote.
+//! A guest that maps, unmaps and protects memory all over its address space, and checks that it finds there what it wrote.
 
 mod buffers;
 mod image;

@@ -1,5 +1,5 @@
-//! Operations on memory that are drawn from a seed, and a model of what they should lead to, which lies in the memory
-//! too.
+//! Operations on memory that are drawn from a seed, and a model of what they should lead to, which lies in the guest's
+//! memory too.
 
 mod perform;
 
@@ -12,8 +12,8 @@ use ampoule_memory_model::{CODE, CONSTANTS, Contents, Model, Page, Place, WINDOW
 
 use crate::PAGE;
 
-/// Performs so many operations that are drawn from a seed, and compares all memory with the model then. Returns the
-/// model's digest, or what is first found to differ.
+/// Performs this many operations that are drawn from a seed, and then compares all memory with the model. Returns the
+/// model's digest, or the first difference.
 #[export]
 fn run(seed: u64, steps: u32) -> Result<u64, String> {
     STATE.with_borrow_mut(|state| {
@@ -28,7 +28,7 @@ fn run(seed: u64, steps: u32) -> Result<u64, String> {
     })
 }
 
-/// Compares all memory with the model. Returns the model's digest, or what is first found to differ.
+/// Compares all memory with the model. Returns the model's digest, or the first difference.
 #[export]
 fn verify() -> Result<u64, String> {
     STATE.with_borrow_mut(|state| {
@@ -41,7 +41,7 @@ fn verify() -> Result<u64, String> {
 #[export]
 fn show(window: u32, page: u32) -> i64 {
     let at = address(window, page);
-    // SAFETY: the call reads memory, by what the host knows of it.
+    // SAFETY: the call only reads memory.
     returned(unsafe { libc::syscall(libc::SYS_write, libc::STDOUT_FILENO, at, PAGE) })
 }
 
@@ -53,7 +53,7 @@ fn receive(window: u32, page: u32) -> i64 {
     returned(unsafe { libc::syscall(libc::SYS_getrandom, at, 8, 0) })
 }
 
-/// Where a window lies; zero for one that is nowhere.
+/// Where a window lies; zero for one that is not mapped.
 #[export]
 fn window_address(window: u32) -> u64 {
     STATE.with_borrow(|state| state.addresses[window as usize])
@@ -70,9 +70,9 @@ fn returned(result: i64) -> i64 {
 
 struct State {
     model: Model,
-    /// Of windows. Zero where nothing of it is mapped and it floats.
+    /// Addresses of the windows; zero for a floating one of which nothing is mapped.
     addresses: Vec<u64>,
-    /// Of the pages of the heap that stay.
+    /// Addresses of the pages of the heap that stay.
     heap: Vec<u64>,
     differences: u64,
     first_difference: String,
@@ -144,15 +144,15 @@ impl State {
 }
 
 fn read_word(at: u64, index: usize) -> u64 {
-    // SAFETY: the page can be read, by the model. Where it cannot, the read is to fault.
+    // SAFETY: according to the model the page can be read. Where it cannot, the read is meant to fault.
     unsafe { ptr::read_volatile((at as *const u64).add(index)) }
 }
 
 /// Writes those words of a page that a stamp is written to.
 fn write_stamp(at: u64, contents: Contents) {
     for index in Contents::STAMPED {
-        // SAFETY: the page can be written, by the model, and holds nothing else. Where it cannot, the write is to
-        // fault.
+        // SAFETY: according to the model the page can be written, and it holds nothing else. Where it cannot, the write is
+        // meant to fault.
         unsafe { ptr::write_volatile((at as *mut u64).add(index), contents.word(index)) };
     }
 }

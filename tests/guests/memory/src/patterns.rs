@@ -5,15 +5,15 @@ use ampoule_guest::export;
 use crate::PAGE;
 use crate::buffers::{map, map_anywhere, protect, unmap};
 
-/// Maps so many bytes and unmaps them, without a touch.
+/// Maps this many bytes and unmaps them untouched.
 #[export]
 fn map_and_unmap(bytes: u64) {
     let pages = bytes / PAGE;
     unmap(map_anywhere(pages, libc::PROT_READ | libc::PROT_WRITE), pages);
 }
 
-/// Gives two regions of so many pages their memory page by page in turns, so that neither has two pages in a row.
-/// Touches them where it is told to.
+/// Gives two regions of `pages` pages their memory page by page in turn, so that neither has two contiguous pages. Touches
+/// the pages if `touch` is set.
 #[export]
 fn interleave(one: u64, other: u64, pages: u64, touch: bool) {
     map(one, pages, libc::PROT_NONE);
@@ -28,8 +28,8 @@ fn interleave(one: u64, other: u64, pages: u64, touch: bool) {
     }
 }
 
-/// Maps twice as many pages as there are to be holes, in a row, and unmaps every other one: the memory behind the holes
-/// is free, one page at a time.
+/// Maps a run of twice as many pages as there are to be holes, and unmaps every other one: the memory behind the holes is
+/// free, one page at a time.
 #[export]
 fn punch_holes(at: u64, holes: u64) {
     map(at, 2 * holes, libc::PROT_READ | libc::PROT_WRITE);
@@ -38,7 +38,7 @@ fn punch_holes(at: u64, holes: u64) {
     }
 }
 
-/// Maps a page, writes to it, looks at it and unmaps it, at so many places one after the other, each of which takes page tables
+/// Maps a page, writes to it, reads it and unmaps it, at this many places one after another, each of which takes page tables
 /// of its own.
 #[export]
 fn wander(at: u64, places: u64) {
@@ -51,7 +51,7 @@ fn wander(at: u64, places: u64) {
     }
 }
 
-/// Maps and unmaps two pages so many times.
+/// Maps and unmaps two pages this many times.
 #[export]
 fn map_two_pages_often(times: u64) {
     for _ in 0..times {

@@ -4,7 +4,7 @@ use std::mem::MaybeUninit;
 
 use ampoule_guest::export;
 
-/// Allocates blocks of up to so many KiB, writes a word to each page of them, and looks for it before they are freed.
+/// Allocates blocks of up to `largest` KiB, writes a word to each of their pages, and looks for it before they are freed.
 /// Returns how many of the words were not found.
 #[export]
 fn use_the_heap(seed: u64, rounds: u64, largest: u64) -> u64 {

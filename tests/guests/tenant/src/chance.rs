@@ -1,4 +1,4 @@
-//! What is drawn from chance, and clocks.
+//! Random numbers, and clocks.
 
 use std::cell::Cell;
 use std::hash::{BuildHasher, RandomState};
@@ -14,14 +14,14 @@ fn random_number() -> u64 {
     u64::from_ne_bytes(bytes)
 }
 
-/// A number that depends on the keys of a new hasher. The standard library draws them once for each thread, and counts on
+/// A number that depends on the keys of a new hasher. The standard library draws them once for each thread, and counts up
 /// from there.
 #[export]
 fn hasher_keys() -> u64 {
     RandomState::new().hash_one(0)
 }
 
-/// A number of the guest's own generator, which it makes anew when it was put back.
+/// A number from the guest's own generator, which it renews after a restore.
 #[export]
 fn own_number() -> u64 {
     let mut state = GENERATOR.get();
@@ -37,7 +37,7 @@ fn generation() -> u64 {
     ampoule_guest::generation()
 }
 
-/// How often the hook has run since the state that the guest was put back to.
+/// How often the hook has run since the state that the guest was restored to.
 #[export]
 fn hook_runs() -> u32 {
     HOOK_RUNS.get()

@@ -10,7 +10,7 @@ mod state;
 use ampoule_abi::layout::{AT_AMPOULE, InfoPage};
 use ampoule_guest::export;
 
-/// Prints without any buffer of the guest's.
+/// Prints without any buffering in the guest.
 #[export]
 fn print(text: &str) {
     for descriptor in [libc::STDOUT_FILENO, libc::STDERR_FILENO] {
@@ -21,7 +21,7 @@ fn print(text: &str) {
 
 #[export]
 fn fault() {
-    // SAFETY: none. The read is to fault.
+    // SAFETY: none. The read is meant to fault.
     unsafe { std::ptr::read_volatile(std::hint::black_box(std::ptr::null::<u8>())) };
 }
 
@@ -60,7 +60,7 @@ fn spin() {
     }
 }
 
-/// Uses so much stack.
+/// Uses this much stack.
 #[export]
 fn recurse(frames: u32) -> u64 {
     let frame = std::hint::black_box([u64::from(frames); 512]);

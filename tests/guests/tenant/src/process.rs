@@ -5,7 +5,7 @@ use std::ptr;
 
 use ampoule_guest::export;
 
-/// All that system calls tell about the process.
+/// Everything that system calls report about the process.
 #[export]
 pub(crate) fn describe_process() -> Vec<(String, u64)> {
     // SAFETY: every call writes to a value of the type that it is made for, or changes nothing.
@@ -61,7 +61,7 @@ fn change_process() {
     }
 }
 
-/// Takes all memory that there is, and says how many pages that were.
+/// Takes all memory that there is, and returns how many pages that was.
 #[export]
 fn take_all_memory() -> u64 {
     crate::secrets::take_all_memory().iter().map(|words| words.len() as u64 * 8 / 4096).sum()

@@ -1,5 +1,5 @@
-//! All registers that ring 3 can write, loaded before the guest rings and stored behind it: the doorbell is rung by hand, with
-//! no other instruction in between.
+//! All registers that ring 3 can write, loaded before the guest rings and stored afterwards: the doorbell is rung by hand,
+//! with no other instruction in between.
 
 use std::arch::{asm, naked_asm};
 
@@ -23,8 +23,8 @@ fn probe(level: u8) {
 
 /// Answers this call, and every later one, with what the registers held when the doorbell returned with the call; and rings
 /// with values in them that are made of `value`. The answer to the first call is empty. `level` says which vector registers
-/// there are, and whether it faults or spins with these values instead of ringing. From the first call on, no other function
-/// can be called.
+/// there are, and whether the guest faults or spins with these values instead of ringing. From the first call on, no other
+/// function can be called.
 #[export]
 fn exchange_registers(value: u64, level: u8) -> Vec<u64> {
     let info = info_page();
@@ -71,7 +71,7 @@ struct Registers {
     fs_base: u64,
     gs_base: u64,
     _unused: [u64; 2],
-    /// As `fxsave64` stores it: x87, MXCSR, the lower 16 bytes of the vector registers.
+    /// As `fxsave64` stores them: x87, MXCSR, the lower 16 bytes of the vector registers.
     fx: [u64; 64],
     ymm: [[u64; 4]; 16],
     zmm: [[u64; 8]; 32],
@@ -105,7 +105,7 @@ impl Registers {
         fx[0] = if odd == 1 { 0x00ff_3800_0b7f } else { 0x00ff_2000_077f };
         fx[1] = value & 0x7fff_ffff_ffff;
         fx[2] = value >> 1 & 0x7fff_ffff_ffff;
-        // MXCSR: all exceptions masked, and another rounding for each.
+        // MXCSR: all exceptions masked, and a different rounding for each value.
         fx[3] = if odd == 1 { 0x3f80 } else { 0x5f80 };
         for register in fx[4..20].chunks_exact_mut(2) {
             register[1] = value & 0x7fff;
@@ -129,8 +129,8 @@ impl Registers {
 ///
 /// # Safety
 ///
-/// The host expects the message that stands in the guest's line, and `entry` is its doorbell. The processor has the vector
-/// registers of `level`.
+/// The host expects the message in the guest's line, and `entry` is its doorbell. The processor has the vector registers of
+/// `level`.
 #[unsafe(naked)]
 unsafe extern "C" fn exchange(load: *const Registers, store: *mut Registers, entry: u64, level: u64) {
     naked_asm!(

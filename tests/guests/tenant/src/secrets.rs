@@ -14,14 +14,14 @@ use crate::{info_page, info_page_address};
 #[import]
 fn words_of_host(count: u32, word: u64) -> Vec<u64>;
 
-/// Has the host write so many words into the outbound area.
+/// Makes the host write this many words into the outbound area.
 #[export]
 fn ask_for_words(count: u32, word: u64) -> usize {
     words_of_host(count, word).len()
 }
 
 /// Writes a pattern over all memory that the guest can have: variables, the stack's unused part, the program break, mappings
-/// until no more are given, the message lines, and the whole output and outbound areas. Returns the bytes written.
+/// until no more are given, the guest's message line, and the whole output and outbound areas. Returns the bytes written.
 #[export]
 fn plant(pattern: u64) -> u64 {
     let stack = plant_below_the_stack_pointer(pattern);
@@ -32,8 +32,8 @@ fn plant(pattern: u64) -> u64 {
         let info = info_page();
         vec![
             words(&raw mut VARIABLES as u64, size_of::<[u64; 8192]>() as u64),
-            // The lines and both areas lie side by side.
-            words(info.host_line, info.output + info.output_len - info.host_line),
+            // The line and both areas lie side by side.
+            words(info.guest_line, info.output + info.output_len - info.guest_line),
             heap,
         ]
     };
@@ -51,7 +51,7 @@ fn plant(pattern: u64) -> u64 {
 #[export]
 fn plant_and_fault(pattern: u64) {
     plant(pattern);
-    // SAFETY: none. It does not come back.
+    // SAFETY: none. It does not return.
     unsafe {
         asm!(
             "movq xmm0, rax", "punpcklqdq xmm0, xmm0",
@@ -93,7 +93,7 @@ fn begin_to_print_and_spin(pattern: u64, claim: bool) {
 #[export]
 fn print_while_the_stack_grows() {
     let print = |from: u64, len: usize| {
-        // SAFETY: the stack reaches down so far, as soon as something there is touched.
+        // SAFETY: the stack reaches this far down, as soon as something there is touched.
         unsafe { libc::write(libc::STDOUT_FILENO, from as *const libc::c_void, len) };
     };
     print(b"before\n".as_ptr() as u64, 7);
@@ -101,8 +101,8 @@ fn print_while_the_stack_grows() {
     print(b"after\n".as_ptr() as u64, 6);
 }
 
-/// The addresses of words whose complement is `complement`, in all memory that the guest can read: its image, heap and stack,
-/// the mailbox, what the host shows it besides (`more`, as start and end), and all memory that it is given when it asks.
+/// The addresses of words whose complement is `complement`, in all memory that the guest can read: its image, heap and
+/// stack, the mailbox, what else the host shows it (`more`, as start and end), and all memory that it is given when it asks.
 #[export]
 fn find(complement: u64, more: Vec<(u64, u64)>) -> Vec<u64> {
     let info = info_page();
@@ -157,7 +157,7 @@ fn search(complement: u64, start: u64, end: u64, found: &mut Vec<u64>) {
     }
 }
 
-/// Moves the program break up by as much as a page table takes no notice of.
+/// Moves the program break up by so little that no page table changes.
 fn grow_the_heap() -> &'static mut [u64] {
     // SAFETY: what lies between the old break and the new one belongs to the caller.
     unsafe {
@@ -170,7 +170,7 @@ fn grow_the_heap() -> &'static mut [u64] {
     }
 }
 
-/// Writes over the stack below the stack pointer, downwards, as it grows.
+/// Overwrites the stack below the stack pointer, downwards, as it grows.
 #[inline(never)]
 fn plant_below_the_stack_pointer(pattern: u64) -> u64 {
     let here = stack_pointer();

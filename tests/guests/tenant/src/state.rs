@@ -1,5 +1,5 @@
-//! State of many kinds, which a model can follow: values on the heap, variables, mappings, the program break, and what the host
-//! has said.
+//! State of many kinds, which a model can follow: values on the heap, variables, mappings, the program break, and what the
+//! host has returned.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -26,7 +26,7 @@ struct Observation {
     heard: Vec<u64>,
 }
 
-/// Puts so many words on the heap.
+/// Puts this many words on the heap.
 #[export]
 fn set_value(key: u8, words: u32, value: u64) {
     STATE.with_borrow_mut(|state| state.values.insert(key, vec![value; words as usize]));
@@ -42,7 +42,7 @@ fn add_to_variable(value: u64) {
     VARIABLE.fetch_add(value, Ordering::Relaxed);
 }
 
-/// Maps a slot's region anew, filled with a value.
+/// Maps a slot's region again, filled with a value.
 #[export]
 fn map_region(slot: u8, pages: u32, value: u64) {
     unmap_region(slot);
@@ -94,7 +94,7 @@ fn force_region(slot: u8, page: u32, value: u64) {
 fn grow_heap(pages: u32, value: u64) {
     STATE.with_borrow_mut(|state| {
         for _ in 0..pages {
-            // SAFETY: the page above the old break is new; the allocator takes notice that the break was moved.
+            // SAFETY: the page above the old break is new; the allocator notices that the break was moved.
             unsafe {
                 let at = libc::sbrk(8192) as usize;
                 assert_ne!(at, usize::MAX);
@@ -113,7 +113,7 @@ fn ask_host(step: u64) -> u64 {
     heard
 }
 
-/// Changes a value, asks the host, and faults then.
+/// Changes a value, asks the host, and then faults.
 #[export]
 fn change_and_fault(value: u64) {
     add_to_variable(value);
@@ -199,7 +199,7 @@ impl Region {
     /// Writes the first and the last word of a page.
     fn write(&self, page: usize, value: u64) {
         for at in [self.at + page * PAGE, self.at + (page + 1) * PAGE - 8] {
-            // SAFETY: the word lies in this region's mapping. Where that is not writable, the write is to fault.
+            // SAFETY: the word lies in this region's mapping. Where that is not writable, the write is meant to fault.
             unsafe { ptr::write_volatile(at as *mut u64, value) };
         }
     }

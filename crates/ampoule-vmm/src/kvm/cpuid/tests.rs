@@ -29,7 +29,7 @@ fn large_register_state_is_hidden_consistently() {
     assert_eq!(features.ebx & 1 << 16, 0, "AVX512F");
     assert_eq!(features.edx & 1 << 24, 0, "AMX-TILE");
     assert_ne!(features.ebx & 1 << 5, 0, "AVX2 stays");
-    assert!(has_fsgsbase(&cpuid));
+    assert!(has_fsgsbase(&cpuid) && has_umip(&cpuid));
 
     let state = find(&cpuid, 0xd, 0).unwrap();
     assert_eq!([state.eax, state.edx], [7, 0]);
@@ -78,5 +78,5 @@ fn a_processor_without_avx_keeps_x87_and_sse() {
 fn a_processor_without_xsave_has_no_extended_state() {
     let mut cpuid = CpuId::from_entries(&[entry(0x1, 0, [0; 4])]).unwrap();
     assert_eq!(restrict(&mut cpuid), 0);
-    assert!(!has_fsgsbase(&cpuid));
+    assert!(!has_fsgsbase(&cpuid) && !has_umip(&cpuid));
 }

@@ -2,7 +2,7 @@ use super::*;
 use crate::x86_64::capabilities::{Paging, PortAccess, SyscallRing};
 use crate::x86_64::probe::{Outcome, Trials};
 
-/// A kernel that has everything, but answers `found` when it is asked for the capability `number`.
+/// A kernel that has everything, but answers `found` when asked for the capability `number`.
 fn detection(number: u32, found: i32) -> Detection {
     let answer = |asked| match asked {
         _ if asked == number => found,
@@ -68,7 +68,7 @@ fn every_capability_is_listed_however_many_are_missing() {
 #[test]
 fn the_processor_and_the_trials_are_listed() {
     let mut detection = detection(KVM_CAP_XCRS, 1);
-    detection.processor = Some(Processor { fsgsbase: true, xcr0: 7, offered_xcr0: 0xe7 });
+    detection.processor = Some(Processor { fsgsbase: true, umip: true, xcr0: 7, offered_xcr0: 0xe7 });
     let mut trials = Trials::default();
     trials.begin(PortAccess::Bitmap);
     trials.end(Outcome::Left);
@@ -80,6 +80,7 @@ fn the_processor_and_the_trials_are_listed() {
     let text = detection.to_string();
     let end = "XCR0: 0x7 of 0xe7\n\
                FSGSBASE: present\n\
+               UMIP: present\n\
                `out` in ring 3: the I/O bitmap: exit; the I/O bitmap of an available task: not tried; \
                I/O privilege level 3: not tried\n\
                `syscall`: stays in ring 3\n\
@@ -87,6 +88,6 @@ fn the_processor_and_the_trials_are_listed() {
                a page table that serves other addresses than before: shadowed page tables\n\
                `rdpkru` in ring 3: #GP";
     assert!(text.ends_with(end), "{text}");
-    detection.processor = Some(Processor { fsgsbase: false, xcr0: 0, offered_xcr0: 0 });
-    assert!(detection.to_string().contains("XSAVE: absent\nFSGSBASE: absent\n"));
+    detection.processor = Some(Processor { fsgsbase: false, umip: false, xcr0: 0, offered_xcr0: 0 });
+    assert!(detection.to_string().contains("XSAVE: absent\nFSGSBASE: absent\nUMIP: absent\n"));
 }

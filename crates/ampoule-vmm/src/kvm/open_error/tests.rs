@@ -35,7 +35,7 @@ fn nobody_is_sent_into_a_group_that_the_mode_keeps_out() {
         assert!(message.contains("mode 0600 lets nobody but its owner `root`"), "{message}");
         assert!(message.contains("chmod 660 /dev/kvm") && !message.contains("-aG root"), "{message}");
     }
-    // Where the mode lets the group in, root's is still none to be in.
+    // Even where the mode lets the group in, nobody should join root's.
     let message = denied(0o660, root(false));
     assert!(message.contains("chgrp kvm /dev/kvm") && !message.contains("-aG root"), "{message}");
 }

@@ -1,10 +1,10 @@
-//! Pieces of every size that is copied in a way of its own, at every place in a cache line.
+//! Pieces of every size that is copied in its own way, at every offset in a cache line.
 
 use crate::PAGE_SIZE;
 use crate::memory::Region;
 
 #[test]
-fn so_many_bytes_are_written_and_read_as_are_asked_for() {
+fn as_many_bytes_are_written_and_read_as_requested() {
     let region = Region::anonymous(PAGE_SIZE).unwrap();
     let bytes: Vec<u8> = (1..=250).cycle().take(400).collect();
     for len in (0..140).chain([255, 256, 257, 399, 400]) {
@@ -21,6 +21,22 @@ fn so_many_bytes_are_written_and_read_as_are_asked_for() {
             let mut found = vec![0xff; len + 1];
             region.part_reader(64, 500).unwrap().read(at, &mut found[..len]);
             assert!(found[..len] == bytes[..len] && found[len] == 0xff, "{len} bytes at {at}");
+        }
+    }
+}
+
+#[test]
+fn so_many_bytes_are_zeroed_as_are_asked_for() {
+    let region = Region::anonymous(PAGE_SIZE).unwrap();
+    for len in (0..140).chain([255, 256, 257, 399, 400]) {
+        for at in 64..134 {
+            region.write(0, &[0xff; PAGE_SIZE]).unwrap();
+            region.fill_zero(at, len).unwrap();
+            let mut all = vec![0; PAGE_SIZE];
+            region.read(0, &mut all).unwrap();
+            let is_right =
+                |(offset, byte): (usize, &u8)| *byte == if (at..at + len).contains(&offset) { 0 } else { 0xff };
+            assert!(all.iter().enumerate().all(is_right), "{len} bytes at {at}");
         }
     }
 }

@@ -13,7 +13,7 @@ fn region(host_only: HostOnly) -> Arc<TrackedRegion> {
 }
 
 #[test]
-fn what_is_written_is_in_the_note_once() {
+fn what_is_written_is_reported_once() {
     let region = region(HostOnly::default());
     region.write(3 * PAGE_SIZE - 1, &[1, 2]).unwrap();
     region.write_u64(69 * PAGE_SIZE, 7).unwrap();
@@ -24,7 +24,7 @@ fn what_is_written_is_in_the_note_once() {
 }
 
 #[test]
-fn a_writer_notes_as_far_as_it_has_come() {
+fn a_writer_marks_only_what_it_has_written() {
     let region = region(HostOnly::default());
     let mut writer = region.part_writer(PAGE_SIZE, 8 * PAGE_SIZE).unwrap();
     writer.write(0, &[1; 10]);
@@ -37,7 +37,7 @@ fn a_writer_notes_as_far_as_it_has_come() {
 }
 
 #[test]
-fn a_writer_that_a_panic_ends_has_noted_all_the_same() {
+fn a_writer_that_a_panic_ends_marks_what_it_has_written() {
     let region = region(HostOnly::default());
     let end = std::panic::catch_unwind(|| {
         let mut writer = region.part_writer(5 * PAGE_SIZE, PAGE_SIZE).unwrap();
@@ -49,7 +49,7 @@ fn a_writer_that_a_panic_ends_has_noted_all_the_same() {
 }
 
 #[test]
-fn the_hosts_own_bytes_are_wiped_and_never_in_the_note() {
+fn the_hosts_own_bytes_are_wiped_and_never_dirty() {
     let region = region(HostOnly { len: 2 * PAGE_SIZE, kept: 16 });
     region.write(0, &[1; 16]).unwrap();
     region.part_writer(16, 2 * PAGE_SIZE - 16).unwrap().write(0, &[2; 5000]);
@@ -64,7 +64,7 @@ fn the_hosts_own_bytes_are_wiped_and_never_in_the_note() {
 }
 
 #[test]
-fn zeros_are_noted_where_something_else_is_to_be() {
+fn zeros_are_marked_where_something_else_should_be() {
     let region = region(HostOnly::default());
     region.write(PAGE_SIZE, &[1; 2 * PAGE_SIZE]).unwrap();
     let current = region.freeze(&Contents::zero(PAGES), [1, 2]).unwrap();

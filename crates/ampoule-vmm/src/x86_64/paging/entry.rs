@@ -1,4 +1,4 @@
-//! The shape of four-level page tables: what an entry says, and which addresses it is for.
+//! The format of four-level page tables: what an entry says, and which addresses it is for.
 
 use std::ops::Range;
 
@@ -16,7 +16,7 @@ pub(super) fn span(at: GuestVirt, pages: usize) -> Range<u64> {
     at.0..end.expect("a mapping lies within the lower half of the virtual addresses")
 }
 
-/// The entries of a table that a range meets, each with its part of the range.
+/// The entries of a table that a range touches, each with its part of the range.
 pub(super) fn parts(span: &Range<u64>, level: u32) -> impl Iterator<Item = (usize, Range<u64>)> + use<> {
     let Range { mut start, end } = span.clone();
     std::iter::from_fn(move || {

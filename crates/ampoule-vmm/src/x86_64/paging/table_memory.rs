@@ -33,8 +33,8 @@ impl Place {
 /// What is known of a table that was ever made.
 #[derive(Copy, Clone, Debug, Default)]
 struct State {
-    /// Where it was last linked. No other table has this place, and it keeps it when it is unlinked (rule 1 of the module
-    /// above).
+    /// Where it was last linked. No other table has this place, and the table keeps it when it is unlinked (rule 1 of the
+    /// module above).
     place: Option<Place>,
     /// Whether an entry leads to it.
     is_linked: bool,
@@ -52,7 +52,7 @@ pub(super) struct TableMemory {
     offset: usize,
     /// How many tables there can be.
     capacity: usize,
-    /// Of each table ever made.
+    /// The state of each table ever made.
     states: Vec<State>,
     by_place: BTreeMap<Place, Table>,
     /// Tables that were made and have no place.
@@ -62,7 +62,7 @@ pub(super) struct TableMemory {
     is_stale: bool,
     /// Whether a place has been given up since the last checkpoint or restore.
     has_given_up: bool,
-    /// The pages of the region that may differ from `current`, but for those that the region has in its note.
+    /// The pages of the region that may differ from `current`, except those that are still in the region's own dirty set.
     written: PageSet,
     current: Arc<Contents>,
 }
@@ -70,7 +70,7 @@ pub(super) struct TableMemory {
 /// The memory of tables as it was at one moment.
 #[derive(Debug)]
 pub(super) struct MemoryCheckpoint {
-    /// Of the whole region.
+    /// The contents of the whole region.
     pub(super) contents: Arc<Contents>,
     base: u64,
     offset: usize,
@@ -80,19 +80,24 @@ pub(super) struct MemoryCheckpoint {
 
 impl TableMemory {
     pub(super) fn new(region: Arc<Region>, base: GuestPhys, tables: Range<usize>) -> Self {
-        let pages = region.len() / PAGE_SIZE;
+        let contents = Contents::zero(region.len() / PAGE_SIZE);
+        TableMemory::showing(region, contents, base.0 + tables.start as u64, tables.start, tables.len() / PAGE_SIZE)
+    }
+
+    /// Memory of which nothing is known but that the region shows these contents.
+    fn showing(region: Arc<Region>, current: Arc<Contents>, base: u64, offset: usize, capacity: usize) -> Self {
         TableMemory {
-            base: base.0 + tables.start as u64,
-            offset: tables.start,
-            capacity: tables.len() / PAGE_SIZE,
+            base,
+            offset,
+            capacity,
             states: Vec::new(),
             by_place: BTreeMap::new(),
             placeless: Vec::new(),
             linked: 0,
             is_stale: false,
             has_given_up: false,
-            written: PageSet::new(pages),
-            current: Contents::zero(pages),
+            written: PageSet::new(current.pages()),
+            current,
             region: TrackedRegion::new(region, HostOnly::default()),
         }
     }
@@ -110,8 +115,8 @@ impl TableMemory {
         Ok(())
     }
 
-    /// A table for a place that has none that is linked. It holds no entry, and is to be linked. The caller has made sure, by
-    /// [`Self::require`], that there is one.
+    /// Links a table at a place that has no linked one, and returns it: an empty one, to which the caller makes an entry
+    /// lead. The caller has made sure with [`Self::require`] that there is one.
     pub(super) fn link(&mut self, place: Place) -> Table {
         let table = self.by_place.get(&place).copied().unwrap_or_else(|| self.settle(place));
         let state = self.state(table);
@@ -121,14 +126,14 @@ impl TableMemory {
         table
     }
 
-    /// Takes an empty table out of use. Its place stays its own.
+    /// Takes an empty table out of use. It keeps its place.
     pub(super) fn unlink(&mut self, table: Table) {
         debug_assert!(self.is_empty(table));
         self.state(table).is_linked = false;
         self.linked -= 1;
         let page = self.page_of(table);
         if !self.current.is_stored(page) {
-            // An empty table is what was to be put back here.
+            // A restore would make this table empty too.
             self.region.take_written(&mut self.written);
             self.written.remove(page);
         }
@@ -149,7 +154,7 @@ impl TableMemory {
         self.count(table, (before & PRESENT) as u16, (entry & PRESENT) as u16);
     }
 
-    /// Sets `count` entries in a row. `entry` says what the one at an index is to be.
+    /// Sets `count` consecutive entries. `entry` gives the one at an index.
     pub(super) fn set_entries(&mut self, table: Table, first: usize, count: usize, entry: impl Fn(usize) -> u64) {
         let mut bytes = [0; PAGE_SIZE];
         let bytes = &mut bytes[..count * size_of::<u64>()];
@@ -185,7 +190,7 @@ impl TableMemory {
         self.is_stale = false;
     }
 
-    /// Takes their places from all tables that are not linked.
+    /// Takes the places away from all tables that are not linked.
     pub(super) fn give_up_places(&mut self) {
         for (index, state) in self.states.iter_mut().enumerate() {
             if !state.is_linked
@@ -199,7 +204,7 @@ impl TableMemory {
         }
     }
 
-    /// Remembers the present tables, with the pages before them in the region, whose contents go with theirs.
+    /// Remembers the present tables, together with the contents of the pages before them in the region.
     pub(super) fn checkpoint(&mut self) -> io::Result<MemoryCheckpoint> {
         self.region.take_written(&mut self.written);
         (0..self.offset / PAGE_SIZE).for_each(|page| self.written.insert(page));
@@ -237,21 +242,9 @@ impl TableMemory {
 
     /// The memory of a checkpoint, in a region that shows its contents.
     pub(super) fn of_checkpoint(region: Arc<Region>, checkpoint: &MemoryCheckpoint) -> Self {
-        let mut memory = TableMemory {
-            base: checkpoint.base,
-            offset: checkpoint.offset,
-            capacity: checkpoint.capacity,
-            states: Vec::new(),
-            by_place: BTreeMap::new(),
-            placeless: Vec::new(),
-            linked: 0,
-            is_stale: false,
-            has_given_up: false,
-            written: PageSet::new(checkpoint.contents.pages()),
-            current: Arc::clone(&checkpoint.contents),
-            region: TrackedRegion::new(region, HostOnly::default()),
-        };
-        memory.adopt(&checkpoint.states);
+        let MemoryCheckpoint { contents, base, offset, capacity, states } = checkpoint;
+        let mut memory = TableMemory::showing(region, Arc::clone(contents), *base, *offset, *capacity);
+        memory.adopt(states);
         memory
     }
 
@@ -270,7 +263,8 @@ impl TableMemory {
         table
     }
 
-    /// Makes these the tables' states, whose pages are as they were when these were. Places that are not in their way are kept.
+    /// Makes these the states of the tables, whose pages are as they were at that time. Places that do not conflict with
+    /// them are kept.
     fn adopt(&mut self, states: &[State]) {
         let made = self.states.len().max(states.len());
         self.states.resize_with(made, State::default);
@@ -294,8 +288,8 @@ impl TableMemory {
         self.placeless = tables().filter(|(place, _)| place.is_none()).map(|(_, table)| table).collect();
     }
 
-    /// Like [`adopt`](Self::adopt), where only tables that were written since can be in another state, and all that were linked
-    /// then have their places still.
+    /// Like [`adopt`](Self::adopt), where only tables that were written since can be in another state, and all that were
+    /// linked then still have their places.
     fn readopt(&mut self, states: &[State]) {
         let first = self.offset / PAGE_SIZE;
         for index in self.written.iter().filter_map(|page| page.checked_sub(first)) {
@@ -307,7 +301,7 @@ impl TableMemory {
         }
     }
 
-    /// Takes into account that so many of some entries were present, and how many of them are.
+    /// Updates the count for entries of which `before` were present, and `after` are now.
     fn count(&mut self, table: Table, before: u16, after: u16) {
         let state = self.state(table);
         state.present = state.present + after - before;
@@ -327,7 +321,7 @@ impl TableMemory {
 }
 
 impl State {
-    /// What a checkpoint needs to know: the places of others are no concern of whoever goes back to it.
+    /// What a checkpoint needs to know: the places of unlinked tables do not matter to a restore.
     fn without_a_place_if_unlinked(&self) -> State {
         State { place: self.place.filter(|_| self.is_linked), ..*self }
     }

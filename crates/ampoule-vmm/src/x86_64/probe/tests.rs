@@ -17,7 +17,7 @@ type Script = Vec<(Result<Exit<'static>, HypervisorError>, u64)>;
 fn probed(scripts: Vec<Script>, ring: u16) -> (Result<Capabilities, ProbeError>, Trials) {
     let scripts = RefCell::new(scripts.into_iter());
     let mut trials = Trials::default();
-    let result = probe(Features { fsgsbase: true, xcr0: 7 }, &mut trials, |_| {
+    let result = probe(Features { fsgsbase: true, umip: true, xcr0: 7 }, &mut trials, |_| {
         let runs = scripts.borrow_mut().next().expect("no more machines than scripts");
         Ok(Box::new(Fake { runs, ring, rax: 0 }))
     });

@@ -29,6 +29,10 @@ impl UserContext {
         self.regs.rip = at.0;
     }
 
+    pub(crate) fn set_stack_pointer(&mut self, to: GuestVirt) {
+        self.regs.rsp = to.0;
+    }
+
     pub(crate) fn set_result(&mut self, result: u64) {
         self.regs.rax = result;
     }
@@ -93,7 +97,7 @@ impl Stop {
         }
     }
 
-    /// The registers with which the user code goes on in ring 3, wherever the vCPU stands now.
+    /// The registers with which the user code continues in ring 3, wherever the vCPU is now.
     ///
     /// An exception that was interrupted on its way out is forgotten, since the instruction raises it again; but a single step
     /// is one step longer then.

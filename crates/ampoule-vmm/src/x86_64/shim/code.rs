@@ -32,11 +32,12 @@ pub(super) const DOORBELL: [u8; 3] = [
     0xc3,
 ];
 
-/// The resume stub, for the virtual address `at` and a state area at the virtual address `state`, neither of which may be
-/// 2 GiB or more from the other: it loads the segment registers with the user's data segment, and from that area the bases of FS
-/// and GS, all state components, then RAX, RDX and RIP. It touches no flag and no stack.
+/// The resume stub, for the virtual address `at` and a state area at the virtual address `state`, less than 2 GiB away: it
+/// loads the segment registers with the user's data segment, and from that area the bases of FS and GS, all state
+/// components, then RAX, RDX and RIP. It changes no flag and uses no stack.
 ///
-/// There are hypervisors that neither see nor set the selectors that ring 3 loads, so that these would outlive the guest.
+/// The segment registers are loaded because some hypervisors neither see nor set the selectors that ring 3 loads, so that
+/// these would survive a restore.
 pub(super) fn resume_stub(at: u64, state: u64) -> ResumeStub {
     let mut code = Vec::new();
     let mut add = |instruction: &[u8], operand: Option<usize>| {

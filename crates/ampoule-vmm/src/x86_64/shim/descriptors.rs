@@ -55,7 +55,7 @@ pub(super) fn idt(stubs: u64) -> [u8; IDT_SIZE] {
     table
 }
 
-/// The task state segment: every stack pointer is `stack`, and ring 3 may use `ports` (below 256) and no others.
+/// The task state segment: every stack pointer is `stack`, and ring 3 may use only `ports` (below 256).
 pub(super) fn tss(stack: u64, ports: &[u16]) -> [u8; TSS_SIZE] {
     let mut segment = [0; TSS_SIZE];
     let ring_stacks = (0..3).map(|ring| 4 + 8 * ring);
@@ -104,7 +104,7 @@ fn user_segment(selector: u16, kind: u8) -> Segment {
     }
 }
 
-/// A descriptor of all of the address space.
+/// A descriptor of the whole address space.
 fn flat(kind: u8, privilege: u64, mode: u64) -> u64 {
     let access = PRESENT | CODE_OR_DATA | privilege << 5 | kind as u64;
     0xffff | access << 40 | (0xf | GRANULAR | mode) << 48

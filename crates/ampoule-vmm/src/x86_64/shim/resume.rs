@@ -1,10 +1,10 @@
-//! Going on from a snapshot: what the resume stub loads.
+//! Resuming from a snapshot: what the resume stub loads.
 //!
-//! The state area is three pages that ring 3 can read and not write. It begins with an XSAVE area in the standard format
-//! and ends with the [`Words`] that the stub loads after it. The part of the XSAVE area behind [`AVX`] stays zero: there the
-//! stub's `xrstor`, which asks for all there is, finds components that are not in use, and puts them in their initial state.
-//! So registers that the guest can reach although `cpuid` hides them (AVX-512 where the hypervisor does not enforce XCR0)
-//! cross no restore either.
+//! The state area is three pages that ring 3 can read but not write. It begins with an XSAVE area in the standard format and
+//! ends with the [`Words`] that the stub loads after it. The part of the XSAVE area behind [`AVX`] stays zero: there the
+//! stub's `xrstor`, which asks for all components, finds those not in use, and initializes them. So registers that the guest
+//! can reach although `cpuid` hides them (AVX-512 where the hypervisor does not enforce XCR0) do not survive a restore
+//! either.
 
 use std::ops::Range;
 
@@ -12,9 +12,8 @@ use crate::address::PAGE_SIZE;
 use crate::x86_64::capabilities::Capabilities;
 use crate::x86_64::registers::{FpuState, Regs, SpecialRegs};
 
-/// Why a state cannot be gone back to by the guest's own processor alone. It can by
-/// [`Vcpu::set_fpu`](crate::Vcpu::set_fpu) and [`Vcpu::set_regs`](crate::Vcpu::set_regs), at the cost of a call into the
-/// kernel.
+/// Why the guest's own processor alone cannot go back to a state. [`Vcpu::set_fpu`](crate::Vcpu::set_fpu) and
+/// [`Vcpu::set_regs`](crate::Vcpu::set_regs) can, at the cost of a call into the kernel.
 #[derive(Copy, Clone, Eq, PartialEq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ResumeError {
@@ -22,9 +21,7 @@ pub enum ResumeError {
     #[error("the guest's processor has no XSAVE: restore its floating-point registers through the hypervisor")]
     NoXsave,
     /// [`Capabilities::protection_keys`]: the guest may have left keys that deny the stub the state that it loads.
-    #[error(
-        "the guest can use protection keys: restore its floating-point registers, and those, through the hypervisor"
-    )]
+    #[error("the guest can use protection keys: restore these and its floating-point registers through the hypervisor")]
     ProtectionKeys,
     /// The header of the XSAVE area announces something other than the standard format.
     #[error(
@@ -32,31 +29,35 @@ pub enum ResumeError {
          through the hypervisor"
     )]
     UnknownFormat {
-        /// Where in the header the first word lies that should be zero, in bytes.
+        /// Offset in the header of the first word that should be zero, in bytes.
         at: usize,
-        /// That word.
+        /// The value of that word.
         word: u64,
     },
     /// The trap flag is set, and the stub would be the first to be trapped.
     #[error("the guest executes in single steps: restore its floating-point registers through the hypervisor")]
     SingleStep,
     /// A segment's base is not a canonical address, and no instruction would load it.
-    #[error("the segment base {base:#x} is no address: restore the floating-point registers through the hypervisor")]
+    #[error(
+        "the segment base {base:#x} is not a canonical address: restore the floating-point registers through the hypervisor"
+    )]
     SegmentBase {
         /// The base.
         base: u64,
     },
-    /// The stack pointer is not a canonical address. There are hypervisors that emulate a guest as long as it has none, and
-    /// do not know `xrstor`.
-    #[error("the stack pointer {rsp:#x} is no address: restore the floating-point registers through the hypervisor")]
+    /// The stack pointer is not a canonical address. Some hypervisors emulate a guest as long as that is so, and do not know
+    /// `xrstor`.
+    #[error(
+        "the stack pointer {rsp:#x} is not a canonical address: restore the floating-point registers through the hypervisor"
+    )]
     StackPointer {
         /// The stack pointer.
         rsp: u64,
     },
 }
 
-/// The start of the state area, for the stub to load `fpu`: a copy of those components that are in use and that guests may
-/// use (nothing else, since the guest can read it), and a header that is right whatever `fpu` holds.
+/// The start of the state area, for the stub to load `fpu`: a copy of the components that are in use and allowed to guests
+/// (nothing else, since the guest can read it), and a header that is right whatever `fpu` holds.
 pub(super) fn xsave_area(capabilities: &Capabilities, fpu: &FpuState) -> Result<[u8; AREA], ResumeError> {
     if capabilities.xcr0 == 0 {
         return Err(ResumeError::NoXsave);
@@ -82,7 +83,7 @@ pub(super) fn xsave_area(capabilities: &Capabilities, fpu: &FpuState) -> Result<
     Ok(area)
 }
 
-/// What the stub loads behind the XSAVE area: the registers that it has used itself, and where to go.
+/// What the stub loads after the XSAVE area: the registers that it has used itself, and where to go.
 pub(super) struct Words {
     fs_base: u64,
     gs_base: u64,
@@ -92,7 +93,7 @@ pub(super) struct Words {
 }
 
 impl Words {
-    /// Those of `regs` and `special`, if the stub can run with the others.
+    /// The words of `regs` and `special`, if the stub can run with the other registers.
     pub(super) fn of(regs: &Regs, special: &SpecialRegs) -> Result<Words, ResumeError> {
         let rsp = regs.rsp;
         if !is_canonical(rsp) {

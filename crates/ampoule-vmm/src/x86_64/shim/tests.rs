@@ -7,6 +7,7 @@ const ORDINARY: Capabilities = Capabilities {
     syscall: SyscallRing::Ring0,
     fsgsbase: true,
     base_instructions: true,
+    umip: true,
     paging: Paging::Nested,
     protection_keys: false,
     xcr0: 7,
@@ -85,7 +86,7 @@ fn the_page_of_the_doorbell_leaves_by_no_other_instruction() {
     let (system, _) = System::new(16).unwrap();
     let page: [u8; PAGE_SIZE] = bytes(&system, GATE);
     assert_eq!(page[..2], [0xe6, DOORBELL_PORT as u8]);
-    // The first bytes of `outs`, `out`, `int` and `syscall`, wherever one jumps into the page.
+    // The first bytes of `outs`, `out`, `int` and `syscall`, at whatever offset the guest jumps into the page.
     let leaving =
         page[1..].iter().filter(|byte| matches!(byte, 0x6e | 0x6f | 0xe6 | 0xe7 | 0xee | 0xef | 0xcd)).count();
     assert_eq!(leaving, 0);
@@ -169,8 +170,8 @@ fn a_system_call_cannot_return_into_the_hosts_half_or_to_no_address_at_all() {
 fn features_are_switched_on_only_where_the_processor_has_them() {
     let (system, tables) = System::new(16).unwrap();
     let full = system.initial_special_regs(&ORDINARY, tables.root());
-    assert_eq!(full.cr4, 0x5_0620);
-    let bare = Capabilities { fsgsbase: false, xcr0: 0, ..ORDINARY };
+    assert_eq!(full.cr4, 0x5_0e20);
+    let bare = Capabilities { fsgsbase: false, umip: false, xcr0: 0, ..ORDINARY };
     assert_eq!(system.initial_special_regs(&bare, tables.root()).cr4, 0x620);
     assert_eq!(full.cr3, tables.root().0);
 }

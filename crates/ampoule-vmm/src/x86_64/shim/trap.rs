@@ -20,7 +20,7 @@ pub enum Trap {
 }
 
 impl Trap {
-    /// The trap that leaves on `port`, if any does.
+    /// The trap that leaves through `port`, if there is one.
     pub fn from_port(port: u16) -> Option<Trap> {
         match port {
             SYSCALL_PORT => Some(Trap::SystemCall),
@@ -41,7 +41,7 @@ impl Trap {
         Trap::from_port(port).filter(|trap| trap.left_from(rip)).ok_or(Forgery { port, rip })
     }
 
-    /// The port on which this trap leaves.
+    /// The port through which this trap leaves.
     pub fn port(self) -> u16 {
         match self {
             Trap::SystemCall => SYSCALL_PORT,
@@ -50,26 +50,26 @@ impl Trap {
         }
     }
 
-    /// The stub that is about to make this trap, or that has been left by it and not gone back from, by its instruction pointer.
+    /// The trap whose stub has `rip`: it is about to make the trap, or has made it and not returned yet.
     pub(in crate::x86_64) fn in_progress(rip: u64) -> Option<Trap> {
         let exceptions = (0..VECTORS).map(Trap::Exception);
         let mut all = [Trap::SystemCall, Trap::Doorbell].into_iter().chain(exceptions);
         all.find(|trap| (trap.stub()..trap.stub() + STUB_SIZE as u64).contains(&rip))
     }
 
-    /// Whether its stub begins here: nobody has seen it yet.
+    /// Whether its stub begins here, where the host has not seen the trap yet.
     pub(in crate::x86_64) fn begins_at(self, rip: u64) -> bool {
         rip == self.stub()
     }
 
-    /// Where the user code goes on that called the doorbell: at the stub's return.
+    /// Where the user code that called the doorbell continues: at the stub's return.
     pub(in crate::x86_64) fn behind_doorbell() -> u64 {
         DOORBELL.0 + OUT_SIZE
     }
 
-    /// Hypervisors differ in whether the instruction pointer has passed the `out` when they exit. Nothing else ends or
-    /// begins at these addresses: the guest cannot write the pages of the stubs, nor those before them. The resume stub, which
-    /// shares the doorbell's page, lies behind it and leaves by no `out`.
+    /// Hypervisors differ in whether the instruction pointer has passed the `out` when they exit. No other instruction ends
+    /// or begins at these addresses: the guest can write neither the pages of the stubs nor those before them. The resume
+    /// stub, which shares the doorbell's page, lies behind it and holds no `out`.
     fn left_from(self, rip: u64) -> bool {
         rip == self.stub() || rip == self.stub() + OUT_SIZE
     }
@@ -86,7 +86,7 @@ impl Trap {
 
 /// The guest executed an `out` that is not part of the host's stubs.
 #[derive(Copy, Clone, Eq, PartialEq, Debug, thiserror::Error)]
-#[error("the guest wrote to I/O port {port:#x} by an instruction of its own at {rip:#x}")]
+#[error("the guest wrote to I/O port {port:#x} with an instruction of its own at {rip:#x}")]
 pub struct Forgery {
     /// The port that was written.
     pub port: u16,
@@ -143,12 +143,12 @@ pub fn initial_flags(capabilities: &Capabilities) -> u64 {
     ALWAYS | capabilities.user_flags()
 }
 
-/// The registers with which to go on after [`Trap::SystemCall`], given those at the exit: the caller continues behind its
+/// The registers with which to continue after [`Trap::SystemCall`], given those at the exit: the caller continues behind its
 /// `syscall` with `result` in RAX.
 ///
 /// # Errors
 ///
-/// [`BadReturn`] when the return address is not the guest's. It comes from the guest if it jumped to the stub.
+/// [`BadReturn`] when the return address is not the guest's. The guest chooses it when it jumps to the stub.
 pub fn syscall_return(capabilities: &Capabilities, regs: &Regs, result: u64) -> Result<Regs, BadReturn> {
     let (rip, flags) = (regs.rcx, regs.r11);
     if rip >= HOST_BASE.0 {

@@ -89,7 +89,7 @@ proptest! {
     }
 
     #[test]
-    fn frames_that_are_taken_out_of_a_cover_take_no_other_along(runs in runs(0..100), out in runs(0..5)) {
+    fn removing_frames_from_a_cover_removes_no_others(runs in runs(0..100), out in runs(0..5)) {
         let mut cover = Cover::default();
         runs.iter().for_each(|run| cover.add(run.clone()));
         out.iter().for_each(|run| cover.remove(run));

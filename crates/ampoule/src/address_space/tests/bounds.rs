@@ -1,33 +1,18 @@
 //! How much one operation does, and that it ends when the call is interrupted.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
-use super::checkpoint::IdleGuest;
+use ampoule_vmm::{HypervisorError, PageSet, WrittenPages};
+
 use super::*;
+use crate::address_space::model::After;
 
-/// Interrupts the call after so many looks.
-#[derive(Debug)]
-struct After {
-    looks: AtomicU64,
-    allowed: u64,
-}
-
-impl Watch for After {
-    fn is_interrupted(&self) -> bool {
-        self.looks.fetch_add(1, Ordering::Relaxed) >= self.allowed
-    }
-}
-
-fn after(allowed: u64) -> Arc<After> {
-    Arc::new(After { looks: AtomicU64::new(0), allowed })
-}
-
-/// Two mappings of so many pages each, whose frames alternate.
+/// Two mappings of `pages` pages each, whose frames alternate.
 fn interleaved(pages: u64) -> (AddressSpace, [GuestVirt; 2]) {
     interleaved_beside(pages, 1)
 }
 
-/// The same, beside so many free frames.
+/// The same, beside `free` free frames.
 fn interleaved_beside(pages: u64, free: usize) -> (AddressSpace, [GuestVirt; 2]) {
     let mut space = space(2 * pages as usize + free, 1024);
     let at = [0x1000_0000, 0x9000_0000].map(GuestVirt);
@@ -56,7 +41,7 @@ fn every_operation_on_much_memory_ends_soon_after_an_interruption() {
     for (what, operation) in operations {
         let mut space = space(pages as usize, 1024);
         let at = space.map_anonymous(len, Placement::Anywhere, Protection::ReadWrite).unwrap();
-        let watch = after(1);
+        let watch = After::new(1);
         let interrupted = operation(&mut space.watched(watch.clone()), at, len);
         assert!(matches!(interrupted, Err(MapError::Interrupted)), "{what}: {interrupted:?}");
         assert_eq!(watch.looks.load(Ordering::Relaxed), 2, "{what}");
@@ -68,7 +53,7 @@ fn every_operation_on_much_memory_ends_soon_after_an_interruption() {
 fn an_operation_on_scattered_memory_ends_soon_after_an_interruption() {
     let pages = 4 * PORTION_RUNS as u64;
     let (mut space, [at, _]) = interleaved(pages);
-    let watch = after(1);
+    let watch = After::new(1);
     let interrupted = space.watched(watch).unmap(at, pages * PAGE);
     assert!(matches!(interrupted, Err(MapError::Interrupted)));
     assert!(space.memory_free() <= (2 * PORTION_RUNS as u64 + 1) * PAGE);
@@ -76,7 +61,7 @@ fn an_operation_on_scattered_memory_ends_soon_after_an_interruption() {
 }
 
 #[test]
-fn a_protection_that_cannot_be_ends_also_when_the_call_is_interrupted_while_it_is_put_back() {
+fn a_protection_that_fails_ends_even_when_the_call_is_interrupted_while_it_is_undone() {
     let outcomes = (0..9).map(|allowed| {
         let mut space = space(520, 5);
         let low = GuestVirt(0x10_0000);
@@ -86,7 +71,7 @@ fn a_protection_that_cannot_be_ends_also_when_the_call_is_interrupted_while_it_i
         let (readable, reserved) = (GuestVirt(0x1f_f000), GuestVirt(0x20_0000));
         space.map_anonymous(PAGE, Placement::FixedVacant(readable), Protection::Read).unwrap();
         space.map_anonymous(513 * PAGE, Placement::FixedVacant(reserved), Protection::None).unwrap();
-        space.watched(after(allowed)).protect(readable, 514 * PAGE, Protection::ReadWrite).unwrap_err()
+        space.watched(After::new(allowed)).protect(readable, 514 * PAGE, Protection::ReadWrite).unwrap_err()
     });
     let interrupted = outcomes.filter(|outcome| matches!(outcome, MapError::Interrupted)).count();
     assert!((4..9).contains(&interrupted), "{interrupted}");
@@ -97,7 +82,7 @@ fn memory_from_many_holes_is_looked_for_no_longer_than_the_call_lasts() {
     let pages = 4 * PORTION_RUNS as u64;
     let (mut space, [at, other]) = interleaved(pages);
     space.unmap(at, pages * PAGE).unwrap();
-    let watch = after(1);
+    let watch = After::new(1);
     let interrupted =
         space.watched(watch.clone()).map_anonymous(pages * PAGE, Placement::Fixed(at), Protection::ReadWrite);
     assert!(matches!(interrupted, Err(MapError::Interrupted)), "{interrupted:?}");
@@ -110,7 +95,7 @@ fn a_guest_that_is_interrupted_half_way_goes_back_to_what_it_was() {
     let (mut space, [at, other]) = interleaved(2 * PORTION_RUNS as u64);
     space.write(at, b"tenant").unwrap();
     let checkpoint = space.checkpoint(&mut IdleGuest, 0..0).unwrap();
-    let interrupted = space.watched(after(0)).unmap(at, 2 * PORTION_RUNS as u64 * PAGE);
+    let interrupted = space.watched(After::new(0)).unmap(at, 2 * PORTION_RUNS as u64 * PAGE);
     assert!(matches!(interrupted, Err(MapError::Interrupted)));
     space.restore(&checkpoint, &mut IdleGuest).unwrap();
     assert_eq!((space.read_array(at), space.read_u64(other)), (Ok(*b"tenant"), Ok(0)));
@@ -141,4 +126,17 @@ fn neither_holes_nor_moves_bring_memory_into_too_many_pieces() {
     assert!(matches!(moved, Err(MapError::TooFragmented { limit: MAX_RUNS })), "{moved:?}");
     space.unmap(single, PAGE).unwrap();
     space.map_anonymous(PAGE, Placement::Fixed(middle), Protection::None).unwrap();
+}
+
+/// A guest that writes nothing.
+struct IdleGuest;
+
+impl WrittenPages for IdleGuest {
+    fn collect_written(&mut self, _: &mut PageSet) -> Result<(), HypervisorError> {
+        Ok(())
+    }
+
+    fn forget_written(&mut self, _: &PageSet) -> Result<(), HypervisorError> {
+        Ok(())
+    }
 }

@@ -1,7 +1,8 @@
 //! Where the parts of a mailbox lie in its region.
 //!
-//! What a small call touches lies in two pages: the arguments behind the info page, and the result behind the message lines. A
-//! page that is written in a call is written back at every restore, and each costs an entry in the processor's address caches.
+//! A small call touches only two pages: what the host says follows the info page, and what the guest says lies where the guest may
+//! write. A page that is written in a call is written back at every restore, and each costs an entry in the processor's address
+//! caches. What the host says is not even tracked, since the guest cannot write it and no snapshot holds it.
 
 use std::ops::Range;
 
@@ -15,7 +16,7 @@ use crate::guest_memory::SharedArea;
 pub(super) struct Layout {
     /// Bytes of each payload area.
     pub(super) capacity: usize,
-    /// Where the part begins that the guest may write.
+    /// Where the part that the guest may write begins.
     writable: usize,
 }
 
@@ -23,7 +24,9 @@ impl Layout {
     pub(super) const INFO_PAGE: usize = 0;
 
     /// Behind the info page, in a cache line of its own.
-    pub(super) const INBOUND: usize = InfoPage::LEN.next_multiple_of(MESSAGE_LINE_LEN);
+    pub(super) const HOST_LINE: usize = InfoPage::LEN.next_multiple_of(MESSAGE_LINE_LEN);
+
+    pub(super) const INBOUND: usize = Self::HOST_LINE + MESSAGE_LINE_LEN;
 
     /// Bytes of the output area: enough for the text of an ordinary call, and little to copy and to write back.
     pub(super) const OUTPUT_LEN: usize = 4 * PAGE_SIZE;
@@ -36,16 +39,12 @@ impl Layout {
         Self::INBOUND..Self::INBOUND + self.capacity
     }
 
-    pub(super) fn host_line(&self) -> usize {
+    pub(super) fn guest_line(&self) -> usize {
         self.writable
     }
 
-    pub(super) fn guest_line(&self) -> usize {
-        self.writable + MESSAGE_LINE_LEN
-    }
-
     pub(super) fn outbound(&self) -> Range<usize> {
-        let start = self.writable + 2 * MESSAGE_LINE_LEN;
+        let start = self.writable + MESSAGE_LINE_LEN;
         start..start + self.capacity
     }
 

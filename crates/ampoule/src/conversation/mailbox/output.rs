@@ -5,10 +5,12 @@ use ampoule_vmm::TrackedRegion;
 
 use super::{Layout, ProtocolViolation};
 
-/// Takes what waits: copies it into `copy`, which has at most [`Layout::OUTPUT_LEN`] bytes then, and tells the guest that it
-/// is taken.
+/// Takes what waits: copies it into `copy`, which then has at most [`Layout::OUTPUT_LEN`] bytes, and sets the guest's count
+/// of waiting bytes to 0.
 ///
-/// The guest waits in the doorbell or in a system call, or has ended: it would not notice between two of its instructions.
+/// The guest must wait in the doorbell or in a system call, or have ended: between two of its own instructions it would not
+/// notice.
+#[inline]
 pub(super) fn take<'copy>(
     region: &TrackedRegion,
     layout: &Layout,
@@ -29,8 +31,8 @@ pub(super) fn take<'copy>(
     Ok(Printed { records: copy, at: 0 })
 }
 
-/// Text that a guest has printed, record by record. The records are checked as they are reached, and none comes after one
-/// that is malformed.
+/// Text that a guest has printed, record by record. The records are checked as they are reached, and nothing follows a
+/// malformed one.
 #[derive(Debug)]
 pub(crate) struct Printed<'copy> {
     records: &'copy [u8],

@@ -1,7 +1,7 @@
 //! Payloads in the mailbox, for the codec: written and read by offset, since no reference into guest memory may exist.
 //!
-//! The codec writes and reads a few bytes at a time. What is done for them is inlined where values are encoded and decoded, and
-//! is little more than a comparison and a move.
+//! The codec writes and reads a few bytes at a time. These accesses are inlined where values are encoded and decoded, and
+//! are little more than a comparison and a move.
 
 use std::ops::Range;
 
@@ -21,11 +21,13 @@ pub(crate) struct PayloadArea<'mailbox> {
 
 impl<'mailbox> PayloadArea<'mailbox> {
     /// These bytes of the region, which the caller knows to lie within it.
+    #[inline]
     pub(super) fn new(region: &'mailbox TrackedRegion, bytes: Range<usize>) -> Self {
         Self { region, start: bytes.start, capacity: bytes.len() }
     }
 
-    /// Begins to write a payload. Until the sink is dropped, the region does not come to show anything else.
+    /// Begins to write a payload. Until the sink is dropped, the region does not change what it shows.
+    #[inline]
     pub(crate) fn sink(self) -> PayloadSink<'mailbox> {
         let area = self.region.part_writer(self.start, self.capacity).expect("the mailbox lies in the region");
         PayloadSink { area, capacity: self.capacity }
@@ -87,7 +89,7 @@ impl<'de> Source<'de> for PayloadSource<'_> {
     }
 }
 
-/// Writes a string, cut to what fits: how many bytes the payload has.
+/// Writes a string, cut to what fits, and returns how many bytes the payload has.
 pub(super) fn encode_truncated(text: &str, mut sink: PayloadSink<'_>) -> usize {
     let most = sink.capacity().saturating_sub(STRING_HEADER_LEN);
     let cut = text.floor_char_boundary(most);

@@ -1,3 +1,6 @@
+use std::collections::HashSet;
+use std::mem::offset_of;
+
 use ampoule_abi::codec::{Decoder, encode};
 use ampoule_abi::layout::{FailureStatus, PanicRecord, ReturnStatus};
 
@@ -39,6 +42,19 @@ fn a_return_is_taken_once_and_only_for_the_call_being_made() {
     let taken = GuestMessage::Return { status: ReturnStatus::Done, length: 3, needed: 0 };
     assert_eq!(mailbox.receive(), Ok(taken));
     assert_eq!(mailbox.receive(), Err(ProtocolViolation::ReturnWithoutCall { sequence: 1 }));
+}
+
+#[test]
+fn no_two_states_have_one_generation() {
+    let mut mailboxes = [mailbox(4096), mailbox(4096)];
+    let mut seen = HashSet::from([0]);
+    for _ in 0..3 * GENERATIONS {
+        for mailbox in &mut mailboxes {
+            mailbox.publish(GuestVirt(0), GuestVirt(0));
+            let generation = mailbox.region.read_u64(Layout::INFO_PAGE + offset_of!(InfoPage, generation)).unwrap();
+            assert!(seen.insert(generation), "generation {generation}");
+        }
+    }
 }
 
 #[test]
@@ -88,7 +104,7 @@ fn a_failure_text_is_cut_to_the_area() {
     let mut mailbox = ready_mailbox();
     mailbox.send_failure(FailureStatus::Failed, 0, &"ä".repeat(4096));
     let mut line = [0; MESSAGE_LEN];
-    mailbox.region.read(mailbox.layout.host_line(), &mut line).unwrap();
+    mailbox.region.read(Layout::HOST_LINE, &mut line).unwrap();
     let line = MessageLine::from_bytes(&line);
     assert_eq!(line.length, 4096);
     let text: String = Decoder::new(mailbox.payload(line.length as usize)).value().unwrap();
@@ -106,9 +122,9 @@ fn the_parts_lie_side_by_side_and_the_guest_may_write_only_its_own() {
         assert_eq!(writable.offset + writable.len, mailbox.region.len());
         assert!([read_only.len, writable.len].iter().all(|len| len % ampoule_vmm::PAGE_SIZE == 0));
 
-        assert!(InfoPage::LEN <= layout.inbound().start && layout.inbound().end <= writable.offset);
-        let lines = [layout.host_line(), layout.guest_line(), layout.outbound().start];
-        assert_eq!(lines, [0, 64, 128].map(|offset| writable.offset + offset));
+        assert!(InfoPage::LEN <= Layout::HOST_LINE && layout.inbound().end <= writable.offset);
+        assert_eq!((Layout::HOST_LINE % 64, layout.inbound().start), (0, Layout::HOST_LINE + 64));
+        assert_eq!((layout.guest_line(), layout.outbound().start), (writable.offset, writable.offset + 64));
         assert!(layout.outbound().end <= layout.output().start);
         assert_eq!(layout.output().end, mailbox.region.len());
     }

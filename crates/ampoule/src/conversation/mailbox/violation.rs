@@ -6,13 +6,13 @@ use thiserror::Error;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum ProtocolViolation {
-    /// The guest rang with a message of no known kind.
+    /// The guest rang with a message of unknown kind.
     #[error("a message of unknown kind {kind}")]
     UnknownKind {
         /// What stood in its place.
         kind: u32,
     },
-    /// The guest answered with no known status.
+    /// The guest returned with an unknown status.
     #[error("a return with unknown status {status}")]
     UnknownStatus {
         /// What stood in its place.
@@ -37,7 +37,7 @@ pub enum ProtocolViolation {
     /// The guest described its types in a way that cannot be understood.
     #[error("a description of types that is malformed")]
     Schema,
-    /// The guest said for a second time that it is ready.
+    /// The guest sent `ready` a second time.
     #[error("a second `ready`")]
     ReadyTwice,
     /// The guest answered before it was called.
@@ -46,7 +46,7 @@ pub enum ProtocolViolation {
         /// The call that it claimed to answer.
         sequence: u64,
     },
-    /// The guest answered another call than the one being made.
+    /// The guest answered a call other than the one being made.
     #[error("a return to call {sequence}, though call {expected} is being made")]
     WrongReturn {
         /// The call that it claimed to answer.
@@ -55,11 +55,11 @@ pub enum ProtocolViolation {
         expected: u64,
     },
     /// The guest's host calls are out of sequence.
-    #[error("host call {sequence} where host call {expected} was due")]
+    #[error("host call {sequence} where host call {expected} was expected")]
     WrongHostCall {
         /// The number that the guest gave.
         sequence: u64,
-        /// The number that was due.
+        /// The number that was expected.
         expected: u64,
     },
     /// The guest called a host function by a number that none of its imports has.
@@ -81,12 +81,12 @@ pub enum ProtocolViolation {
     OutputRecord {
         /// Where the record begins, in bytes from the start of the area.
         offset: usize,
-        /// Bytes of the record, or of its header where that is cut already.
+        /// Bytes of the record, or of its header if even that is cut off.
         needed: usize,
         /// Bytes that are left for it.
         left: usize,
     },
-    /// The guest printed to no known stream.
+    /// The guest printed to an unknown stream.
     #[error("text printed to unknown stream {stream}")]
     UnknownStream {
         /// What stood in its place.

@@ -68,7 +68,7 @@ enum Step {
         target: Index,
         times: u32,
     },
-    /// Goes on in memory that shows a snapshot.
+    /// Continues in memory that shows a snapshot.
     Sibling {
         of: Index,
     },

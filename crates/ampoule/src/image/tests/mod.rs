@@ -117,7 +117,7 @@ fn an_embedded_image_is_not_copied_and_may_lie_anywhere() {
     let mut bytes = vec![0];
     bytes.extend(fixed().bytes());
     let bytes: &'static [u8] = &bytes.leak()[1..];
-    let image = Image::embedded(bytes).expect("the image is good");
+    let image = Image::embedded(EmbeddedImage::new("fixed", bytes)).expect("the image is good");
 
     let first = image.executable().segments().next().expect("there is a segment");
     assert!(std::ptr::eq(first.bytes().as_ptr(), bytes.as_ptr()));
@@ -174,13 +174,14 @@ fn messages_name_where_the_image_came_from() {
     fs::write(&file.0, "#!/bin/sh").expect("the file is written");
     let text = "is not an ELF file; a guest is a static Linux executable";
 
-    let errors = [Image::from_file(&file.0), Image::embedded(b"#!/bin/sh"), Image::from_bytes(b"#!/bin/sh")]
+    let embedded = EmbeddedImage::new("hello", b"#!/bin/sh");
+    let errors = [Image::from_file(&file.0), Image::embedded(embedded), Image::from_bytes(b"#!/bin/sh")]
         .map(|result| result.expect_err("it is no image").to_string());
     assert_eq!(
         errors,
         [
             format!("guest image `{}` {text}", file.0.display()),
-            format!("guest image `embedded` {text}"),
+            format!("guest image `hello` {text}"),
             format!("guest image `in memory` {text}"),
         ]
     );

@@ -11,14 +11,17 @@ use crate::interrupt::word::Word;
 pub(in crate::interrupt) struct FutexWord(AtomicU64);
 
 impl Word for FutexWord {
+    #[inline]
     fn load(&self) -> u64 {
         self.0.load(Ordering::Acquire)
     }
 
+    #[inline]
     fn store(&self, value: u64) {
         self.0.store(value, Ordering::Release);
     }
 
+    #[inline]
     fn compare_exchange(&self, current: u64, new: u64) -> Result<u64, u64> {
         self.0.compare_exchange(current, new, Ordering::AcqRel, Ordering::Acquire)
     }

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::io;
 use std::mem::MaybeUninit;
+use std::ops::RangeInclusive;
 use std::ptr;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -15,7 +16,7 @@ use crate::interrupt::state::Sent;
 /// The signal by which the library takes a thread out of its guest, for [kills](crate::InterruptHandle) and time
 /// limits.
 ///
-/// One signal serves the whole process. It is chosen when the first sandbox is built, or before that by
+/// One signal serves all sandboxes of the process. It is chosen when the first one is built, or before that by
 /// [`install`](InterruptSignal::install):
 ///
 /// ```no_run
@@ -29,7 +30,8 @@ use crate::interrupt::state::Sent;
 /// What the library does with it:
 ///
 /// - It installs a handler, unless the application has a handler for this signal or ignores it: that is an error. The
-///   handler is never removed, and runs on the thread's alternate signal stack if there is one.
+///   handler is never removed, so a shared object that contains the library must stay loaded. It runs on the thread's
+///   alternate signal stack if there is one.
 /// - It unblocks the signal on every thread that makes a call, at the thread's first call. The application must not
 ///   block it there again, or change what happens when it comes: a guest that does not leave by itself would never end.
 /// - It sends the signal to threads that run a guest, and only to end that guest's call. No host function and nothing
@@ -41,10 +43,14 @@ use crate::interrupt::state::Sent;
 ///
 /// A signal of this number from elsewhere has no effect (its handler has `SA_RESTART`). No other signal is touched, and
 /// a guest that is interrupted by one of the application's signals continues after the application's handler.
+///
+/// A process can have several copies of the library, in two shared objects for example, or in two versions. Each has a
+/// signal of its own, and ends its own calls only.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum InterruptSignal {
-    /// `SIGRTMIN + 6`, which is 40 with glibc. The first real-time signals are left to other runtimes.
+    /// The first real-time signal from `SIGRTMIN + 6` on, which is 40 with glibc, that has the default disposition. Those
+    /// before it are left to other runtimes.
     #[default]
     Default,
     /// This one, which must have the default disposition. Signals that processors and the C library raise, such as
@@ -64,23 +70,25 @@ impl InterruptSignal {
     /// [`InterruptSignalError`]. Nothing is decided or installed then.
     pub fn install(self) -> Result<(), InterruptSignalError> {
         let _alone = DECIDING.lock().unwrap_or_else(PoisonError::into_inner);
-        let wanted = self.number();
-        match DECISION.get() {
-            Some(Decision(decided)) if decided.map(|signal| signal.0) == wanted => Ok(()),
-            Some(Decision(decided)) => Err(InterruptSignalError::Decided { signal: decided.map(|signal| signal.0) }),
-            None => {
-                let installed = wanted.map(Signal::install).transpose()?;
-                DECISION.get_or_init(|| Decision(installed));
-                Ok(())
-            }
+        if let Some(Decision(decided)) = DECISION.get() {
+            let signal = decided.map(|signal| signal.0);
+            return if self.allows(signal) { Ok(()) } else { Err(InterruptSignalError::Decided { signal }) };
         }
+        let claimed = match self {
+            InterruptSignal::Default => Some(Signal::claim_one_of(default_signals())?),
+            InterruptSignal::Number(number) => Some(Signal::claim(number)?),
+            InterruptSignal::None => None,
+        };
+        DECISION.get_or_init(|| Decision(claimed));
+        Ok(())
     }
 
-    fn number(self) -> Option<i32> {
+    /// Whether this choice could have led to this decision.
+    fn allows(self, decided: Option<i32>) -> bool {
         match self {
-            InterruptSignal::Default => Some(libc::SIGRTMIN() + DEFAULT_OFFSET),
-            InterruptSignal::Number(number) => Some(number),
-            InterruptSignal::None => None,
+            InterruptSignal::Default => decided.is_some_and(|signal| default_signals().contains(&signal)),
+            InterruptSignal::Number(number) => decided == Some(number),
+            InterruptSignal::None => decided.is_none(),
         }
     }
 }
@@ -89,14 +97,25 @@ impl InterruptSignal {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum InterruptSignalError {
-    /// The application has a handler for the signal, or ignores it.
+    /// The application, or a library in it, has a handler for the signal, or ignores it.
     #[error(
-        "signal {signal} is in use by the application; before the first sandbox is built, choose another one with \
-         `InterruptSignal::Number(..).install()`, or do without by `InterruptSignal::None.install()`"
+        "signal {signal} is in use by the application or one of its libraries; before the first sandbox is built, choose \
+         another one with `InterruptSignal::Number(..).install()`, or do without by `InterruptSignal::None.install()`"
     )]
     InUse {
         /// The signal's number.
         signal: i32,
+    },
+    /// So it is with each signal that could be the [default](InterruptSignal::Default).
+    #[error(
+        "signals {first} to {last} are all in use by the application or its libraries; before the first sandbox is built, \
+         choose another one with `InterruptSignal::Number(..).install()`, or do without by `InterruptSignal::None.install()`"
+    )]
+    AllInUse {
+        /// The lowest number.
+        first: i32,
+        /// The highest number.
+        last: i32,
     },
     /// The signal is raised by faults of a program itself, and a handler that returns would repeat the fault.
     #[error("signal {signal} reports faults and cannot be used to end calls; choose `SIGUSR1` or a real-time signal")]
@@ -153,28 +172,48 @@ impl Signal {
         }
     }
 
-    fn install(signal: i32) -> Result<Signal, InterruptSignalError> {
+    fn claim_one_of(signals: RangeInclusive<i32>) -> Result<Signal, InterruptSignalError> {
+        for signal in signals.clone() {
+            match Signal::claim(signal) {
+                Err(InterruptSignalError::InUse { .. }) => {}
+                claimed => return claimed,
+            }
+        }
+        Err(InterruptSignalError::AllInUse { first: *signals.start(), last: *signals.end() })
+    }
+
+    /// Installs the handler. Another copy of the library may do so at the same moment, or the application: whoever finds that
+    /// it has replaced another's handler puts that back, and has not got the signal. A signal in between is handled here; for
+    /// one that is another copy's that makes no difference, since no copy's handler does anything.
+    fn claim(signal: i32) -> Result<Signal, InterruptSignalError> {
         if FAULTS.contains(&signal) {
             return Err(InterruptSignalError::ReportsFaults { signal });
         }
-        let unusable = |()| InterruptSignalError::Unusable { signal, reason: io::Error::last_os_error() };
-        if disposition(signal).map_err(unusable)? != libc::SIG_DFL {
-            return Err(InterruptSignalError::InUse { signal });
+        let unusable = |reason| InterruptSignalError::Unusable { signal, reason };
+        let in_use = || InterruptSignalError::InUse { signal };
+        // SAFETY: nothing is changed.
+        let now = unsafe { exchange_action(signal, None) }.map_err(unusable)?;
+        if now.sa_sigaction != libc::SIG_DFL {
+            return Err(in_use());
         }
         Signal(signal).check().map_err(|reason| InterruptSignalError::Refused { signal, reason })?;
         let handler: extern "C" fn(libc::c_int) = on_signal;
         // SAFETY: a `sigaction` of zeros is valid: an empty mask, no flags, the default disposition.
-        let mut action: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
-        action.sa_sigaction = handler as libc::sighandler_t;
-        action.sa_flags = libc::SA_RESTART | libc::SA_ONSTACK;
+        let mut ours: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
+        ours.sa_sigaction = handler as libc::sighandler_t;
+        ours.sa_flags = libc::SA_RESTART | libc::SA_ONSTACK;
         // SAFETY: the handler is of the kind that the flags say, does nothing, and lives as long as the process.
-        match unsafe { libc::sigaction(signal, &raw const action, ptr::null_mut()) } {
-            0 => Ok(Signal(signal)),
-            _ => Err(unusable(())),
+        let before = unsafe { exchange_action(signal, Some(&ours)) }.map_err(unusable)?;
+        if before.sa_sigaction == libc::SIG_DFL {
+            return Ok(Signal(signal));
         }
+        // SAFETY: the action is the one that was there.
+        unsafe { exchange_action(signal, Some(&before)) }.map_err(unusable)?;
+        Err(in_use())
     }
 
     /// Makes sure that the calling thread can get the signal. Costs nothing but on a thread's first call.
+    #[inline]
     pub(in crate::interrupt) fn unblock(self) {
         UNBLOCKED.with(|unblocked| {
             if !unblocked.replace(true) {
@@ -233,6 +272,20 @@ pub(in crate::interrupt) fn last_refusal() -> i32 {
     LAST_REFUSAL.load(Ordering::Relaxed)
 }
 
+/// The calling thread. A forked child's is its parent's that called `fork`.
+#[inline]
+pub(in crate::interrupt) fn this_thread() -> libc::pthread_t {
+    // Where calls begin, all of the C library may have left the caches.
+    THIS_THREAD.with(|thread| {
+        thread.get().unwrap_or_else(|| {
+            // SAFETY: has no preconditions.
+            let this = unsafe { libc::pthread_self() };
+            thread.set(Some(this));
+            this
+        })
+    })
+}
+
 /// Keeps all signals from the calling thread.
 pub(in crate::interrupt) fn block_all() {
     let mut set = MaybeUninit::uninit();
@@ -249,12 +302,20 @@ pub(in crate::interrupt) fn handle_pending() {
     unsafe { libc::syscall(libc::SYS_getppid) };
 }
 
-fn disposition(signal: i32) -> Result<libc::sighandler_t, ()> {
-    let mut current = MaybeUninit::<libc::sigaction>::zeroed();
-    // SAFETY: `current` is writable, and valid whether or not the call fills it.
-    let (result, current) =
-        unsafe { (libc::sigaction(signal, ptr::null(), current.as_mut_ptr()), current.assume_init()) };
-    if result == 0 { Ok(current.sa_sigaction) } else { Err(()) }
+/// What happened so far when the signal came; from now on `new` does, if it is given.
+///
+/// # Safety
+///
+/// A handler in `new` must be of the kind that the flags say, and be safe to call at any moment.
+unsafe fn exchange_action(signal: i32, new: Option<&libc::sigaction>) -> io::Result<libc::sigaction> {
+    let mut before = MaybeUninit::<libc::sigaction>::zeroed();
+    let new = new.map_or(ptr::null(), ptr::from_ref);
+    // SAFETY: `before` is writable, `new` is null or lives during the call, and the caller answers for its handler.
+    match unsafe { libc::sigaction(signal, new, before.as_mut_ptr()) } {
+        // SAFETY: valid from the start, whatever the call has filled in.
+        0 => Ok(unsafe { before.assume_init() }),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// What the process has decided for.
@@ -271,6 +332,12 @@ static LAST_REFUSAL: AtomicI32 = AtomicI32::new(0);
 
 thread_local! {
     static UNBLOCKED: Cell<bool> = const { Cell::new(false) };
+    static THIS_THREAD: Cell<Option<libc::pthread_t>> = const { Cell::new(None) };
+}
+
+/// In the order of preference.
+fn default_signals() -> RangeInclusive<i32> {
+    libc::SIGRTMIN() + DEFAULT_OFFSET..=libc::SIGRTMAX()
 }
 
 /// From `SIGRTMIN`.

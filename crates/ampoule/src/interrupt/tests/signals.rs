@@ -41,14 +41,46 @@ fn the_application_can_choose_one_before_the_first_sandbox() {
 #[test]
 fn a_signal_that_the_application_handles_is_left_to_it() {
     in_own_process(module_path!(), "a_signal_that_the_application_handles_is_left_to_it", || {
-        extern "C" fn of_application(_: libc::c_int) {}
         handle(40, of_application);
-        let error = InterruptSignal::Default.install().unwrap_err();
+        let error = InterruptSignal::Number(40).install().unwrap_err();
         assert!(matches!(error, InterruptSignalError::InUse { signal: 40 }), "{error}");
         assert_eq!(handler(40), of_application as *const () as usize);
         InterruptSignal::Number(libc::SIGUSR2).install().unwrap();
         let _guest = Guest::new();
         assert_eq!(handler(40), of_application as *const () as usize);
+    });
+}
+
+#[test]
+fn by_default_signals_that_others_handle_or_ignore_are_passed_over() {
+    in_own_process(module_path!(), "by_default_signals_that_others_handle_or_ignore_are_passed_over", || {
+        handle(40, of_application);
+        // SAFETY: ignoring a signal has no preconditions.
+        unsafe { libc::signal(41, libc::SIG_IGN) };
+        let mut guest = Guest::new();
+        InterruptSignal::Default.install().unwrap();
+        InterruptSignal::Number(42).install().unwrap();
+        assert_eq!(handler(40), of_application as *const () as usize);
+        assert_eq!(handler(41), libc::SIG_IGN);
+        assert_eq!(handler(43), libc::SIG_DFL);
+        let killer = kill_when_running(&guest);
+        assert_eq!(guest.call(NO_LIMITS, &mut [Step::Spin]), Err(Interruption::Killed));
+        killer.join().unwrap();
+        assert_eq!(guest.call(deadline(5), &mut [Step::Spin]), Err(Interruption::Deadline));
+    });
+}
+
+#[test]
+fn where_others_have_all_signals_the_error_names_them() {
+    in_own_process(module_path!(), "where_others_have_all_signals_the_error_names_them", || {
+        for signal in 40..=64 {
+            handle(signal, of_application);
+        }
+        let error = InterruptSignal::Default.install().unwrap_err();
+        assert!(matches!(error, InterruptSignalError::AllInUse { first: 40, last: 64 }), "{error}");
+        InterruptSignal::Number(39).install().unwrap();
+        let mut guest = Guest::new();
+        assert_eq!(guest.call(deadline(5), &mut [Step::Spin]), Err(Interruption::Deadline));
     });
 }
 
@@ -153,6 +185,8 @@ fn a_handler_on_the_calling_thread_can_kill() {
     sender.join().unwrap();
     assert_eq!(guest.call(NO_LIMITS, &mut []), Ok(()));
 }
+
+extern "C" fn of_application(_: libc::c_int) {}
 
 fn kill_when_running(guest: &Guest) -> std::thread::JoinHandle<KillOutcome> {
     meanwhile(guest, |handle| {

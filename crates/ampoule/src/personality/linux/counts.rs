@@ -1,6 +1,6 @@
 //! How often something happened, by system call.
 
-/// Counts by number. All numbers beyond the table share its last place.
+/// Counts by number. All numbers beyond the table share its last entry.
 #[derive(Clone, Debug)]
 pub(super) struct Counts([u32; PLACES]);
 

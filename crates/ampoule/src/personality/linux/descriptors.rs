@@ -1,4 +1,4 @@
-//! The process's open files, and the numbers that it has for them.
+//! The process's open files, and its descriptor numbers for them.
 
 use linux_raw_sys::general::{O_ACCMODE, O_RDONLY, O_RDWR, O_WRONLY};
 
@@ -11,11 +11,11 @@ use super::paths::Device;
 #[derive(Clone, Debug)]
 pub(super) struct Descriptors {
     numbers: [Option<Descriptor>; OPEN_MAX],
-    /// There is room for every number's own. One that no number means any more is gone.
+    /// There is room for one file per number. A file to which no number refers any more is gone.
     files: [Option<OpenFile>; OPEN_MAX],
 }
 
-/// What a number stands for.
+/// What a number refers to.
 #[derive(Clone, Copy, Debug)]
 struct Descriptor {
     /// Where in the table the open file is.
@@ -27,9 +27,9 @@ struct Descriptor {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct OpenFile {
     pub(super) object: Object,
-    /// How it was opened, and what has been changed of that, as `F_GETFL` tells it.
+    /// The flags that it was opened with, as changed since, and as `F_GETFL` reports them.
     pub(super) flags: u32,
-    /// Where the next read begins, for what has places.
+    /// Where the next read begins, if the file can be read at positions.
     pub(super) position: u64,
 }
 
@@ -94,7 +94,7 @@ impl Descriptors {
         Ok(free as u64)
     }
 
-    /// Gives an open file this second number, which may be that of another one until then.
+    /// Gives an open file this second number, which may have referred to another one so far.
     pub(super) fn duplicate_to(&mut self, number: u64, to: u64, close_on_exec: bool) -> Result<u64, Errno> {
         let Descriptor { file, .. } = self.descriptor(number)?;
         let place = self.numbers.get_mut(to as u32 as usize).ok_or(Errno::EBADF)?;

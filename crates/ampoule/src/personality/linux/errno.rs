@@ -40,7 +40,7 @@ impl From<MapError> for Errno {
             | MapError::OutOfTables(_)
             | MapError::TooManyMappings { .. }
             | MapError::TooFragmented { .. } => Self::ENOMEM,
-            // The guest does not get to see it.
+            // The guest never sees it.
             MapError::Interrupted => Self::EINTR,
         }
     }

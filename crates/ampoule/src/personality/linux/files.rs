@@ -1,4 +1,4 @@
-//! System calls on open files: reading and writing, and what can be asked of them or changed.
+//! System calls on open files: reading, writing, and querying and changing their state.
 
 use ampoule_vmm::{GuestVirt, PAGE_SIZE};
 use linux_raw_sys::general::{
@@ -24,7 +24,7 @@ pub(super) struct Place {
     pub(super) len: u64,
 }
 
-/// The places that `readv` and its kin name.
+/// The buffers that `readv` and its kin name.
 pub(super) fn places(space: &AddressSpace, vector: u64, count: u64) -> Result<Vec<Place>, Errno> {
     if count > UIO_MAXIOV.into() {
         return Err(Errno::EINVAL);
@@ -37,7 +37,7 @@ pub(super) fn places(space: &AddressSpace, vector: u64, count: u64) -> Result<Ve
     (0..count).map(place).collect()
 }
 
-/// Reads at most [`MAX_TRANSFER`] bytes and says how many, as Linux may.
+/// Reads at most [`MAX_TRANSFER`] bytes and returns how many, as Linux may.
 pub(super) fn read(
     descriptors: &mut Descriptors,
     space: &mut AddressSpace,
@@ -49,14 +49,14 @@ pub(super) fn read(
         return Err(Errno::EBADF);
     }
     let done = read_from(file.object, file.position, space, places)?;
-    // Devices and pipes have no places.
+    // Devices and pipes have no positions.
     if file.object == Object::Maps {
         file.position = file.position.saturating_add(done);
     }
     Ok(done)
 }
 
-/// Like [`read`], from a place in the file.
+/// Like [`read`], from a position in the file.
 pub(super) fn pread(
     descriptors: &Descriptors,
     space: &mut AddressSpace,
@@ -71,7 +71,7 @@ pub(super) fn pread(
     read_from(file.object, position, space, places)
 }
 
-/// Writes at most [`MAX_TRANSFER`] bytes and says how many, as Linux may.
+/// Writes at most [`MAX_TRANSFER`] bytes and returns how many, as Linux may.
 pub(super) fn write(
     descriptors: &Descriptors,
     space: &AddressSpace,
@@ -98,7 +98,7 @@ pub(super) fn write(
     }
 }
 
-/// Like [`write`], to a place in the file. What has places cannot be written.
+/// Like [`write`], to a position in the file. What has positions cannot be written.
 pub(super) fn pwrite(descriptors: &Descriptors, [number, position]: [u64; 2], places: &[Place]) -> Result<u64, Errno> {
     check_position(descriptors, number, position)?;
     let file = descriptors.get(number)?;
@@ -139,7 +139,7 @@ pub(super) fn fcntl(descriptors: &mut Descriptors, number: u64, command: u64, ar
     }
 }
 
-/// Those that say what `fcntl` says too; no other works on what can be open.
+/// Only the requests that `fcntl` has too; no other works on what can be open.
 pub(super) fn ioctl(
     descriptors: &mut Descriptors,
     space: &AddressSpace,
@@ -164,13 +164,13 @@ pub(super) fn dup3(descriptors: &mut Descriptors, number: u64, to: u64, flags: u
     descriptors.duplicate_to(number, to, flags & O_CLOEXEC != 0)
 }
 
-/// For calls that nothing supports that can be open.
+/// For calls that nothing that can be open supports.
 pub(super) fn refuse_open(descriptors: &Descriptors, number: u64, errno: Errno) -> Result<u64, Errno> {
     descriptors.get(number)?;
     Err(errno)
 }
 
-/// Fails where a file has no places, or not this one.
+/// Fails where a file has no positions, or not this one.
 fn check_position(descriptors: &Descriptors, number: u64, position: u64) -> Result<(), Errno> {
     match descriptors.get(number)?.object {
         _ if i64::try_from(position).is_err() => Err(Errno::EINVAL),
@@ -183,7 +183,7 @@ fn total(places: &[Place]) -> u64 {
     places.iter().fold(0, |total, place| total.saturating_add(place.len))
 }
 
-/// Reads from a place in what is open, until it is at its end. An error is not reported when something was read before it.
+/// Reads from a position in what is open, up to its end. An error is not reported when something was read before it.
 fn read_from(object: Object, position: u64, space: &mut AddressSpace, places: &[Place]) -> Result<u64, Errno> {
     let mut buffer = [0; BUFFER_LEN];
     let mut done = 0;
@@ -191,7 +191,7 @@ fn read_from(object: Object, position: u64, space: &mut AddressSpace, places: &[
         let mut at = GuestVirt(place.at);
         let mut left = place.len.min(MAX_TRANSFER - done);
         while left > 0 {
-            // No part goes beyond a page, so that it can be written as a whole or not at all.
+            // No part crosses a page boundary, so that it is written completely or not at all.
             let part = left.min((BUFFER_LEN - at.page_offset()) as u64);
             let bytes = &mut buffer[..part as usize];
             let filled = match object {
@@ -224,14 +224,14 @@ struct Printer<'a> {
     printed: u64,
 }
 
-/// Why a [`Printer`] goes no further.
+/// Why a [`Printer`] stops.
 enum Stop {
     BadAddress,
     Limit,
 }
 
 impl Printer<'_> {
-    /// Prints what lies at a place, as far as the call's bound allows.
+    /// Prints what lies at an address, as far as the call's bound allows.
     fn print(&mut self, space: &AddressSpace, place: Place) -> Result<(), Stop> {
         let end = self.printed + place.len.min(MAX_TRANSFER - self.printed);
         let mut from = GuestVirt(place.at);

@@ -13,7 +13,7 @@ pub(super) enum HostClock {
     Tai,
 }
 
-/// The time on a clock, from its zero on. A clock that stands before its zero shows zero.
+/// The time on a clock since its zero. A clock that is before its zero shows zero.
 pub(super) fn now(clock: HostClock) -> Duration {
     let clock = match clock {
         HostClock::Realtime => libc::CLOCK_REALTIME,
@@ -23,8 +23,8 @@ pub(super) fn now(clock: HostClock) -> Duration {
         HostClock::Tai => libc::CLOCK_TAI,
     };
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` is a timespec of ours to write to. Every Linux that has KVM has these clocks; where the call failed
-    // all the same, `time` would be left at zero.
+    // SAFETY: `time` is a timespec of ours to write to. Every Linux that has KVM has these clocks; if the call failed all
+    // the same, `time` would stay zero.
     unsafe { libc::clock_gettime(clock, &mut time) };
     match (u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec)) {
         (Ok(seconds), Ok(nanoseconds)) => Duration::new(seconds, nanoseconds),

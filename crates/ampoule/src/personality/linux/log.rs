@@ -1,5 +1,5 @@
-//! What the log says of a guest's system calls: a bounded amount for each call that the host makes, because it is the guest
-//! that decides how often there is something to say. Level TRACE has all of them.
+//! What the log says of a guest's system calls: a bounded amount for each call that the host makes, because the guest
+//! decides how often there is something to log. Level TRACE has all of them.
 
 use super::numbers as nr;
 
@@ -34,7 +34,8 @@ impl Log {
         }
     }
 
-    /// Whether there may be another event. Instead of the first that may not be, the log says that there are no more.
+    /// Whether there may be another event. In place of the first that may not be logged, the log says that there are no
+    /// more.
     fn admits(&mut self) -> bool {
         let admitted = self.left > 1;
         if self.left == 1 {
@@ -45,7 +46,7 @@ impl Log {
     }
 }
 
-/// The most events of a call, the one included that says that there are no more.
+/// The most events of a call, including the one that says that there are no more.
 const MAX_EVENTS: u32 = 101;
 
 /// How much of a path is logged, in bytes. Escaped, each of them is at most four characters.

@@ -1,11 +1,11 @@
 //! `/proc/self/maps`: the process's mappings, a line for each, made when it is read.
 //!
-//! All lines have one length, so the line at a position is found by counting. Numbers are padded with zeros and the rest with
-//! spaces to this end, which those who read the file skip anyway.
+//! All lines have one length, so the line at a position is found by counting. For that, numbers are padded with zeros and
+//! the rest with spaces, which readers of the file skip anyway.
 
 use crate::address_space::{AddressSpace, MappingKind, Protection};
 
-/// Fills `into` with what stands at a position, and says how much that is.
+/// Fills `into` with the text at a position, and returns how much that is.
 pub(super) fn read(space: &AddressSpace, position: u64, into: &mut [u8]) -> usize {
     let line_len = LINE_LEN as u64;
     let mut skipped = (position % line_len) as usize;

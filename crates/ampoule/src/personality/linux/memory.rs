@@ -19,7 +19,8 @@ pub(super) fn brk(space: &mut AddressSpace, end: u64) -> u64 {
     space.move_heap_end(GuestVirt(end)).0
 }
 
-/// Memory of no file only, or of `/dev/zero`, which is the same. Shared memory is private memory in a process that cannot fork.
+/// Only memory without a file, or of `/dev/zero`, which is the same. Shared memory is private memory in a process that
+/// cannot fork.
 pub(super) fn mmap(space: &mut AddressSpace, descriptors: &Descriptors, arguments: &[u64; 6]) -> Result<u64, Errno> {
     let [at, len, protection, flags, descriptor, offset] = *arguments;
     let at = GuestVirt(at);
@@ -96,7 +97,7 @@ pub(super) fn mremap(space: &mut AddressSpace, arguments: &[u64; 6]) -> Result<u
     }
 }
 
-/// Advice that says what memory is no longer needed is followed; the rest is accepted without effect.
+/// Advice that memory is no longer needed is followed; the rest is accepted without effect.
 pub(super) fn madvise(space: &mut AddressSpace, at: u64, len: u64, advice: u64) -> Result<u64, Errno> {
     let at = GuestVirt(at);
     match uint(advice) {

@@ -1,13 +1,13 @@
-//! Linux's system calls, as far as a program needs them that has no threads, files or network: start-up and the memory
+//! Linux's system calls, as far as a program without threads, files and network needs them: start-up and the memory
 //! management of C libraries and of Rust's standard library, clocks, random bytes, and the standard streams.
 //!
 //! Everything else, and whatever would reach beyond the guest, is refused with Linux's own error numbers:
 //!
-//! - There are no files but a handful of devices and the process's list of its mappings, all made here: every other path is
+//! - The only files are a handful of devices and the list of the process's mappings, all made here: every other path is
 //!   `ENOENT`. Standard input is at its end.
 //! - Threads, processes, sockets, pipes and event queues are not implemented: `ENOSYS`, which Rust shows as
-//!   `ErrorKind::Unsupported`. For threads this is what lets Rayon go on with the one thread that there is; `EAGAIN`, which
-//!   lets C++'s `std::async` do so, makes Rayon panic.
+//!   `ErrorKind::Unsupported`. For threads this is what lets Rayon continue with the one thread that there is; `EAGAIN`,
+//!   which lets C++'s `std::async` do so, makes Rayon panic.
 //! - Signal handlers are remembered and never called.
 //!
 //! The guest has one thread, so where it waits for another it waits forever: [`Outcome::Deadlock`].
@@ -35,10 +35,12 @@ mod structure;
 #[cfg(test)]
 mod tests;
 mod time;
+mod vsyscall;
 
 use std::sync::Arc;
 
 use ampoule_abi::layout::OutputStream;
+use ampoule_vmm::GuestVirt;
 
 use crate::address_space::AddressSpace;
 use crate::fault::EndlessWait;
@@ -62,12 +64,12 @@ use self::time::ProcessClock;
 
 pub(crate) use self::process::USER_ID;
 
-/// What a process can be told about itself.
+/// What a process can learn about itself.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ProcessConfig {
     /// The most that its stack may grow to, in bytes.
     pub(crate) stack_size: u64,
-    /// What decides its number.
+    /// What its number is derived from.
     pub(crate) chance: [u8; 4],
 }
 
@@ -92,7 +94,7 @@ struct State {
     name: [u8; NAME_LEN],
     umask: u64,
     nice: i32,
-    /// System calls that the process has been told do not exist.
+    /// How often each system call was refused as not implemented.
     refused: Counts,
 }
 
@@ -119,6 +121,16 @@ impl LinuxProcess {
         Self { state, clock: self.clock.suspended(), log: Log::new(), shortage: Shortage::None }
     }
 
+    /// Makes it the process that `other` is.
+    pub(crate) fn restore(&mut self, other: &Self) {
+        let Self { state, clock, log, shortage } = self;
+        // As a rule it is still the same, and nothing is to be counted.
+        if !Arc::ptr_eq(state, &other.state) {
+            *state = Arc::clone(&other.state);
+        }
+        (*clock, *log, *shortage) = (other.clock, other.log.clone(), other.shortage);
+    }
+
     /// Goes on for a call of the host, if it was suspended. The time since then is not its own.
     pub(crate) fn resume(&mut self) {
         self.clock.resume();
@@ -126,6 +138,7 @@ impl LinuxProcess {
     }
 
     /// Takes note that the host has answered the guest, which goes on.
+    #[inline]
     pub(crate) fn answered(&mut self) {
         self.shortage = Shortage::None;
     }
@@ -146,6 +159,10 @@ impl Personality for LinuxProcess {
         self.shortage.note(call, result, space, streams);
         tracing::trace!(number = call.number, name = nr::name(call.number), arguments = ?call.arguments, ?result, "system call");
         result
+    }
+
+    fn called_by_address(&self, at: GuestVirt) -> Option<u64> {
+        vsyscall::number(at)
     }
 
     fn aborts_for_memory(&self, streams: &dyn Streams) -> bool {
@@ -196,7 +213,7 @@ impl State {
         }
     }
 
-    /// Serves the system calls that come to a number and nothing else.
+    /// Serves the system calls whose only outcome is a number.
     fn answer(
         &mut self,
         clock: ProcessClock,
@@ -247,7 +264,7 @@ impl State {
         }
     }
 
-    /// Serves the rest of the system calls that come to a number.
+    /// Serves the rest of the system calls whose only outcome is a number.
     fn answer_otherwise(
         &mut self,
         clock: ProcessClock,
@@ -269,7 +286,7 @@ impl State {
             nr::RT_SIGPENDING => self.signals.pending(space, a, b),
             nr::SIGALTSTACK => self.signals.alternate_stack(space, a, b),
 
-            // No alarm is ever set, because none would come.
+            // No alarm is ever set, because none would go off.
             nr::ALARM => Ok(0),
 
             nr::GETPID | nr::GETTID | nr::SET_TID_ADDRESS | nr::GETPGRP => Ok(self.id.number().into()),

@@ -41,7 +41,7 @@ impl State {
         Some(found.and_then(|answer| answer))
     }
 
-    /// What a path leads to. The log has those that lead nowhere.
+    /// What a path leads to. Paths that lead nowhere are logged.
     fn find(
         &self,
         call: &SystemCall,
@@ -68,7 +68,7 @@ impl State {
     }
 }
 
-/// Where a path begins, and where it stands; `None` for a call that is not on a path.
+/// What a path starts from, and where its text lies; `None` for a call that is not on a path.
 fn place_of_path(call: &SystemCall) -> Option<(u64, u64)> {
     let [a, b, ..] = call.arguments;
     match call.number {
@@ -116,7 +116,7 @@ fn names_descriptor(space: &AddressSpace, path: u64, flags: u64) -> Result<bool,
     Ok(path == 0 || space.read_array(GuestVirt(path))? == [0])
 }
 
-/// Serves a call on something that is there. Nothing of it can be changed.
+/// Serves a call on something that exists. None of it can be changed.
 fn answer_on_status(call: &SystemCall, space: &mut AddressSpace, status: &Status) -> Result<u64, Errno> {
     let [_, b, c, _, e, _] = call.arguments;
     match call.number {

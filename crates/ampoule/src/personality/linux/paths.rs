@@ -1,7 +1,7 @@
 //! The paths that lead somewhere. They are the same for every guest, and nothing of the host is behind them.
 //!
 //! `/dev` has the devices that programs take for granted, and `/proc/self/maps` the process's mappings. Directories can be
-//! entered and not read, as where Linux gives only the permission to search.
+//! entered but not read, as when Linux grants only the permission to search.
 
 use ampoule_vmm::GuestVirt;
 use linux_raw_sys::general::{
@@ -44,7 +44,7 @@ pub(super) enum Device {
     Urandom,
 }
 
-/// Where a path begins that does not begin at the root.
+/// Where a relative path starts.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Start<'a> {
     pub(super) descriptors: &'a Descriptors,
@@ -70,14 +70,14 @@ pub(super) fn read(space: &AddressSpace, path: u64) -> Result<Vec<u8>, Errno> {
     Ok(space.read_c_string(GuestVirt(path), PATH_MAX as usize)?)
 }
 
-/// Goes along a path.
+/// Follows a path.
 pub(super) fn find(start: Start<'_>, path: &[u8]) -> Result<Node, Errno> {
     if path.is_empty() {
         return Err(Errno::ENOENT);
     }
     let start = if path[0] == b'/' { Directory::Root } else { start.directory()? };
     path.split(|byte| *byte == b'/').try_fold(Node::Directory(start), |node, name| match (node, name) {
-        // An empty name stands before the root's slash, between two slashes, and behind the last one.
+        // There is an empty name before the root's slash, between two slashes, and behind the last one.
         (Node::Directory(directory), b"" | b".") => Ok(Node::Directory(directory)),
         (Node::Directory(directory), b"..") => Ok(Node::Directory(directory.parent())),
         (Node::Directory(directory), name) => directory.child(name).ok_or(Errno::ENOENT),
@@ -102,7 +102,7 @@ pub(super) fn open(descriptors: &mut Descriptors, node: Node, flags: u64) -> Res
     descriptors.open(OpenFile { object, flags: kept, position: 0 }, flags & O_CLOEXEC != 0)
 }
 
-/// Whether the process may do what `mode` says of `access`.
+/// Whether the process may do what `access` asks about in `mode`.
 pub(super) fn access(status: &Status, mode: u64) -> Result<u64, Errno> {
     match u32::try_from(mode) {
         Ok(wanted @ 0..=0o7) if status.allows(wanted) => Ok(0),
@@ -169,7 +169,7 @@ impl Device {
         Status::device(self.minor())
     }
 
-    /// Fills `into` with what a read gives, and says how much that is.
+    /// Fills `into` with what a read gives, and returns how much that is.
     pub(super) fn read(self, into: &mut [u8]) -> Result<usize, Errno> {
         match self {
             Self::Null => return Ok(0),
@@ -196,7 +196,7 @@ impl Device {
     }
 }
 
-/// The directories' inodes are these and the next ones.
+/// The directories' inodes are this one and those that follow.
 const FIRST_DIRECTORY: u64 = 32;
 
 /// The most bytes that one call transfers (Linux's `include/linux/fs.h`).

@@ -37,7 +37,7 @@ pub(super) fn ppoll(
     wait(descriptors, space, files, count, timeout)
 }
 
-/// `timeout` is a `struct timeval`, and none never ends.
+/// `timeout` is a `struct timeval`; without one, the wait never ends.
 pub(super) fn select(
     descriptors: &Descriptors,
     space: &mut AddressSpace,
@@ -63,8 +63,8 @@ pub(super) fn pselect(
     wait_for_sets(descriptors, space, count, [readable, writable, exceptional], timeout, duration)
 }
 
-/// Waits for files in three sets. As there are no more files than a word has bits, a set is a word; Linux does not touch
-/// what a set has beyond its table of files either.
+/// Waits for files in three sets. As there are no more files than a word has bits, a set is a word; Linux leaves the part of
+/// a set that is beyond the table of files alone too.
 fn wait_for_sets(
     descriptors: &Descriptors,
     space: &mut AddressSpace,
@@ -97,7 +97,7 @@ fn wait_for_sets(
     }
     let ready = found.iter().map(|set| u64::from(set.count_ones())).sum();
     if ready == 0 && timeout != 0 {
-        // Linux tells how much time is left, and that is none. It does not mind where that cannot be written.
+        // Linux writes back how much time is left, which is none, and ignores it when that cannot be written.
         space.write(GuestVirt(timeout), &[0; size_of::<timeval>()]).ok();
     }
     Ok(outcome(ready, duration))
@@ -136,7 +136,7 @@ fn readiness(object: Object) -> u16 {
     match object {
         Object::Input => POLLHUP | POLLIN | POLLRDNORM,
         Object::Output(_) => POLLOUT | POLLWRNORM,
-        // As Linux has it for all files that do not say anything else, however they were opened.
+        // Linux's default for files without a `poll` of their own, however they were opened.
         Object::Device(_) | Object::Maps => POLLIN | POLLRDNORM | POLLOUT | POLLWRNORM,
     }
 }
@@ -159,7 +159,7 @@ const POLLNVAL: u16 = general::POLLNVAL as u16;
 const POLLRDNORM: u16 = general::POLLRDNORM as u16;
 const POLLWRNORM: u16 = general::POLLWRNORM as u16;
 
-// What `select` takes for which of its sets (Linux's `fs/select.c`), of the events that there are here.
+// Which of the events that exist here count for which of `select`'s sets (Linux's `fs/select.c`).
 const READABLE: u16 = POLLIN | POLLRDNORM | POLLHUP;
 const WRITABLE: u16 = POLLOUT | POLLWRNORM;
 const EXCEPTIONAL: u16 = 0;

@@ -1,4 +1,4 @@
-//! What a process learns and says about itself and its system. All of it but its number is the same on every host.
+//! What a process learns and sets about itself and its system. All but its number is the same on every host.
 
 use std::ffi::c_char;
 
@@ -21,10 +21,10 @@ use super::errno::Errno;
 use super::structure::{read_fields, to_bytes};
 use super::{int, time, uint};
 
-/// The number of the process and of its only thread. Programs make seeds from it, so it is by chance.
+/// The number of the process and of its only thread. Programs derive seeds from it, so it is random.
 ///
-/// A snapshot keeps it, and so has all that comes from one the same: a C library remembers the number of its thread and names
-/// it when the program raises a signal, and a program that finds another number takes itself for a forked child.
+/// A snapshot keeps it, and everything that comes from one has the same: a C library remembers the number of its thread and
+/// uses it when the program raises a signal, and a program that finds another number believes that it is a forked child.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ProcessId(i32);
 
@@ -54,7 +54,7 @@ impl ProcessId {
     }
 }
 
-/// Becoming who one is, or nobody new, is allowed.
+/// Becoming the user that one already is, or leaving an identity unchanged, is allowed.
 pub(super) fn set_ids(ids: &[u64]) -> Result<u64, Errno> {
     let known = |id: &u64| matches!(*id as u32, USER_ID | u32::MAX);
     if ids.iter().all(known) { Ok(0) } else { Err(Errno::EPERM) }
@@ -124,13 +124,13 @@ pub(super) fn sched_getparam(space: &mut AddressSpace, into: u64) -> Result<u64,
     Ok(0)
 }
 
-/// How nice the process is, as the kernel tells it: from 40 down to 1.
+/// How nice the process is, as the kernel reports it: from 40 down to 1.
 pub(super) fn getpriority(process: ProcessId, nice: i32, [kind, who]: [u64; 2]) -> Result<u64, Errno> {
     check_priority_of(process, kind, who)?;
     Ok((20 - nice) as u64)
 }
 
-/// It can become nicer, and not less nice again.
+/// It can become nicer, but not less nice again.
 pub(super) fn setpriority(process: ProcessId, nice: &mut i32, [kind, who, wanted]: [u64; 3]) -> Result<u64, Errno> {
     check_priority_of(process, kind, who)?;
     let wanted = int(wanted).clamp(-20, 19);
@@ -204,7 +204,7 @@ pub(super) fn membarrier(command: u64) -> Result<u64, Errno> {
     }
 }
 
-/// A text as a field of `N` bytes, which it does not fill.
+/// A text, shorter than `N` bytes, as a field of `N` bytes.
 fn text<const N: usize>(text: &str) -> [c_char; N] {
     let mut field = [0; N];
     for (place, byte) in field.iter_mut().zip(text.bytes()) {
@@ -232,7 +232,7 @@ const BARRIERS: u32 = membarrier_cmd::MEMBARRIER_CMD_GLOBAL as u32
 
 pub(super) const PARENT_ID: u64 = 1;
 
-/// The user and the group: nobody special.
+/// The user and the group: unprivileged ones.
 pub(crate) const USER_ID: u32 = 1000;
 
 /// Size of a thread's name with its terminating zero, in bytes.

@@ -15,14 +15,14 @@ use super::uint;
 ///
 /// # Errors
 ///
-/// What the host says where it gives none, as a seccomp filter makes it do.
+/// The host's error when it gives none, for example because of a seccomp filter.
 pub(crate) fn bytes<const N: usize>() -> io::Result<[u8; N]> {
     let mut bytes = [0; N];
     fill_random(&mut bytes)?;
     Ok(bytes)
 }
 
-/// Gives at most [`MAX_RANDOM`] bytes and says how many, as Linux may.
+/// Gives at most [`MAX_RANDOM`] bytes and returns how many, as Linux may.
 pub(super) fn getrandom(space: &mut AddressSpace, into: u64, len: u64, flags: u64) -> Result<u64, Errno> {
     let flags = uint(flags);
     let contradictory = flags & (GRND_RANDOM | GRND_INSECURE) == GRND_RANDOM | GRND_INSECURE;

@@ -8,7 +8,7 @@ use crate::personality::Outcome;
 use super::errno::Errno;
 
 /// The bases that the guest has set by system calls. What it sets by `wrfsbase` and `wrgsbase` it reads by `rdfsbase` and
-/// `rdgsbase`, and not here.
+/// `rdgsbase`, not here.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct SegmentBases {
     fs: u64,

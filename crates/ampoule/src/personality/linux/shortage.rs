@@ -1,8 +1,8 @@
 //! Whether a program aborts because it was refused memory.
 //!
-//! Programs that do not handle a refusal all end in the same way, whatever they are written in: they say so on standard error
-//! and abort. One that handles it goes on instead: with another system call, with memory that it does get, with a call of the
-//! host, or with work that leads to an abort without a word.
+//! Programs that do not handle a refusal all end in the same way, whatever language they are written in: they report it on
+//! standard error and abort. One that handles it continues instead: with another system call, with memory that it does get,
+//! with a call of the host, or with work that leads to an abort without a message.
 
 use crate::address_space::AddressSpace;
 use crate::personality::{Outcome, Streams, SystemCall};
@@ -10,20 +10,20 @@ use crate::personality::{Outcome, Streams, SystemCall};
 use super::errno::Errno;
 use super::numbers as nr;
 
-/// What has come since memory was last refused.
+/// What has happened since memory was last refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Shortage {
-    /// None was refused, or the program has gone on since.
+    /// None was refused, or the program has continued since.
     None,
-    /// Nothing has come but what belongs to an abort.
+    /// Nothing has happened but what belongs to an abort.
     Refused {
-        /// Bytes that the call had printed to standard error until then.
+        /// Bytes that the call had printed to standard error by then.
         printed: u64,
     },
 }
 
 impl Shortage {
-    /// Takes note of a system call that was served with this outcome.
+    /// Records a system call that was served with this outcome.
     pub(super) fn note(&mut self, call: &SystemCall, outcome: Outcome, space: &AddressSpace, streams: &dyn Streams) {
         if space.ran_out_of_memory() && is_refusal(call, outcome) {
             *self = Self::Refused { printed: streams.printed_to_stderr() };
@@ -32,7 +32,7 @@ impl Shortage {
         }
     }
 
-    /// Whether an abort that comes now comes from the refusal.
+    /// Whether an abort that comes now is due to the refusal.
     pub(super) fn explains_abort(self, streams: &dyn Streams) -> bool {
         match self {
             Self::None => false,
@@ -43,14 +43,15 @@ impl Shortage {
 
 fn is_refusal(call: &SystemCall, outcome: Outcome) -> bool {
     match call.number {
-        // Says where the heap ends, be it moved or not.
+        // Returns where the heap ends, whether it was moved or not.
         nr::BRK => outcome != Outcome::Return(call.arguments[0]),
         nr::MMAP | nr::MREMAP | nr::MPROTECT => outcome == Outcome::Return(Errno::ENOMEM.result()),
         _ => false,
     }
 }
 
-/// Whether a C library makes such a system call to abort, or to write to standard error, which not all do by the output area.
+/// Whether a C library makes such a system call to abort, or to write to standard error, for which not all use the output
+/// area.
 fn belongs_to_abort(number: u64) -> bool {
     matches!(
         number,

@@ -1,6 +1,6 @@
-//! Signals. What a guest sets up is remembered and told on request, but no handler is ever called: a fault ends the guest,
-//! and so does a signal that it sends itself, unless it ignores it. One that it blocks waits until it is unblocked or waited
-//! for, and then means the same.
+//! Signals. What a guest sets up is remembered and reported on request, but no handler is ever called: a fault ends the
+//! guest, and so does a signal that it sends itself, unless it ignores it. One that it blocks waits until it is unblocked or
+//! waited for, and is then treated in the same way.
 
 use std::mem::offset_of;
 
@@ -20,10 +20,10 @@ use super::process::{ProcessId, USER_ID};
 use super::structure::{read_fields, to_bytes};
 use super::{int, time, uint};
 
-/// What the process has said about signals.
+/// What the process has set up for signals.
 #[derive(Clone, Debug)]
 pub(super) struct Signals {
-    /// By signal number less one.
+    /// By signal number minus one.
     actions: [Action; SIGNALS],
     blocked: u64,
     /// Signals that were sent while they were blocked.
@@ -89,7 +89,7 @@ impl Signals {
         Ok(0)
     }
 
-    /// `rt_sigprocmask`. What waits and is not blocked any more comes before the call returns.
+    /// `rt_sigprocmask`. A pending signal that is no longer blocked is delivered before the call returns.
     pub(super) fn mask(
         &mut self,
         space: &mut AddressSpace,
@@ -135,7 +135,7 @@ impl Signals {
         Ok(0)
     }
 
-    /// `kill`: a process or a group of processes, of which there is only the guest's own.
+    /// `kill`: a process or a process group; the only ones are the guest's own.
     pub(super) fn kill(&mut self, own: ProcessId, process: u64, signal: u64) -> Result<Outcome, Errno> {
         if !own.is_reached_by(int(process)) {
             return Err(Errno::ESRCH);
@@ -163,7 +163,7 @@ impl Signals {
         Ok(0)
     }
 
-    /// `rt_sigtimedwait`: takes a signal that waits. No other ever comes.
+    /// `rt_sigtimedwait`: takes a pending signal. No other ever comes.
     pub(super) fn wait(
         &mut self,
         own: ProcessId,
@@ -188,7 +188,7 @@ impl Signals {
         })
     }
 
-    /// `rt_sigsuspend`: only what waits can come.
+    /// `rt_sigsuspend`: only what is pending can come.
     pub(super) fn suspend(&mut self, space: &AddressSpace, mask: u64, set_size: u64) -> Result<Outcome, Errno> {
         if set_size != SET_SIZE {
             return Err(Errno::EINVAL);
@@ -206,7 +206,7 @@ impl Signals {
         Ok(self.deliver(self.blocked).unwrap_or(Outcome::Return(0)))
     }
 
-    /// Takes the signals that wait and are not `blocked`, and returns what they come to if that is anything.
+    /// Takes the signals that are pending and not `blocked`, and returns their effect if they have one.
     fn deliver(&mut self, blocked: u64) -> Option<Outcome> {
         while let Some(signal) = lowest(self.pending & !blocked) {
             self.pending &= !bit(signal);
@@ -220,7 +220,7 @@ impl Signals {
         None
     }
 
-    /// What a signal comes to, whose number is valid.
+    /// The effect of a signal with a valid number.
     fn meaning(&self, signal: i32) -> Meaning {
         let handler = index(signal).map_or(SIG_DFL, |index| self.actions[index].handler);
         match (signal as u32, handler) {
@@ -232,18 +232,18 @@ impl Signals {
     }
 }
 
-/// What a signal comes to.
+/// The effect of a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Meaning {
     Nothing,
-    /// The guest stops, and nobody is there who could let it go on.
+    /// The guest stops, and nobody could make it continue.
     Stop,
     End,
-    /// The guest ends too: to go on without the handler would be something else than what it has asked for.
+    /// The guest ends too: continuing without the handler would not be what it has asked for.
     Handler,
 }
 
-/// What is told of a signal that the process has sent itself.
+/// What `siginfo_t` reports of a signal that the process has sent itself.
 fn info_of_sent(signal: i32, own: ProcessId) -> [u8; size_of::<siginfo_t>()] {
     let own_fields = offset_of!(siginfo__bindgen_ty_1__bindgen_ty_1, _sifields);
     let common = to_bytes!(siginfo__bindgen_ty_1__bindgen_ty_1 { si_signo: signal, si_code: SI_TKILL });
@@ -275,6 +275,6 @@ pub(super) const SET_SIZE: u64 = 8;
 /// The set of `SIGKILL` and `SIGSTOP`.
 const UNBLOCKABLE: u64 = 1 << (SIGKILL - 1) | 1 << (SIGSTOP - 1);
 
-// Handlers that are none (Linux's `include/uapi/asm-generic/signal-defs.h`).
+// Values of a handler that are not handlers (Linux's `include/uapi/asm-generic/signal-defs.h`).
 const SIG_DFL: u64 = 0;
 const SIG_IGN: u64 = 1;

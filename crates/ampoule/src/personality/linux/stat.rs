@@ -1,4 +1,4 @@
-//! What the `stat` calls tell.
+//! What the `stat` calls report.
 
 use ampoule_vmm::GuestVirt;
 use linux_raw_sys::general::{S_IFCHR, S_IFDIR, S_IFIFO, S_IFREG, STATX_BASIC_STATS, stat, statx};
@@ -11,7 +11,7 @@ use super::errno::Errno;
 use super::process::USER_ID;
 use super::structure::to_bytes;
 
-/// What is told of a file.
+/// What is reported of a file.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Status {
     mode: u32,

@@ -5,7 +5,7 @@
 
 use linux_raw_sys::general::kernel_sigset_t;
 
-/// The bytes of a structure: zero but for the fields that are given.
+/// The bytes of a structure: zero except for the fields that are given.
 macro_rules! to_bytes {
     ($type:ty { $($($field:ident).+: $value:expr),* $(,)? }) => {{
         let mut bytes = [0; size_of::<$type>()];
@@ -21,7 +21,7 @@ macro_rules! to_bytes {
     }};
 }
 
-/// Fields of a structure that these bytes are, as a tuple.
+/// Fields of the structure in these bytes, as a tuple.
 macro_rules! from_bytes {
     ($bytes:expr, $type:ty { $($field:ident),* $(,)? }) => {
         ($(
@@ -45,9 +45,9 @@ macro_rules! read_fields {
 
 pub(super) use {from_bytes, read_fields, to_bytes};
 
-/// What a field can be, as it lies in memory.
+/// A type that a field can have, as it lies in memory.
 pub(super) trait Field {
-    /// What its bytes mean on this side.
+    /// What its bytes mean to the host.
     type Value;
 
     fn put(value: Self::Value, into: &mut [u8]);
@@ -55,12 +55,12 @@ pub(super) trait Field {
     fn get(from: &[u8]) -> Self::Value;
 }
 
-/// Sets a field; only its type counts of what `_field` gives.
+/// Sets a field; of `_field` only the type matters.
 pub(super) fn put<S, F: Field>(bytes: &mut [u8], offset: usize, _field: impl Fn(&S) -> *const F, value: F::Value) {
     F::put(value, &mut bytes[offset..offset + size_of::<F>()]);
 }
 
-/// Reads a field; only its type counts of what `_field` gives.
+/// Reads a field; of `_field` only the type matters.
 pub(super) fn get<S, F: Field>(bytes: &[u8], offset: usize, _field: impl Fn(&S) -> *const F) -> F::Value {
     F::get(&bytes[offset..offset + size_of::<F>()])
 }

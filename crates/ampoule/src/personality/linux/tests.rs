@@ -23,7 +23,7 @@ use crate::guest_memory::GuestMemory;
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// No argument makes the host panic, hang, or forget how to go on.
+    /// No argument makes the host panic, hang, or fail to continue.
     #[test]
     fn every_number_survives_every_argument(arguments: Vec<[Argument; 6]>) {
         let mut guest = Guest::new();
@@ -61,8 +61,8 @@ fn what_is_not_there_is_not_implemented() {
     }
 }
 
-/// What Rayon takes as a reason to go on with one thread, where it panics at `EAGAIN`. The C library tries the second call when
-/// it is told so of the first.
+/// What Rayon takes as a reason to continue with one thread, whereas it panics at `EAGAIN`. The C library tries the second
+/// call when the first gives this.
 #[test]
 fn threads_are_not_implemented() {
     let mut guest = Guest::new();
@@ -179,7 +179,7 @@ impl Printed {
     }
 }
 
-/// An argument that is more interesting than a random number, as a rule.
+/// An argument that is usually more interesting than a random number.
 #[derive(Clone, Copy, Debug)]
 struct Argument(u64);
 

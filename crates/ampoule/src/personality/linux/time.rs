@@ -163,7 +163,7 @@ pub(super) fn read_timespec(space: &AddressSpace, at: u64) -> Result<Duration, E
     }
 }
 
-/// A length of time that `select` is given. More microseconds than a second has are taken too.
+/// A length of time that `select` is given. More microseconds than a second has are accepted too.
 pub(super) fn read_timeval(space: &AddressSpace, at: u64) -> Result<Duration, Errno> {
     let (seconds, microseconds) = read_fields!(space, at, timeval { tv_sec, tv_usec })?;
     match (u64::try_from(seconds), u64::try_from(microseconds)) {

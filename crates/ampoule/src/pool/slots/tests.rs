@@ -12,9 +12,9 @@ use super::*;
 #[derive(Clone, Copy, Debug)]
 enum Step {
     TryTake,
-    /// Takes a place or queues.
+    /// Takes a slot or queues.
     Queue,
-    /// Gives back one of the places that are held, vacant or not.
+    /// Gives back one of the slots that are held, vacant or not.
     GiveBack {
         which: usize,
         is_vacant: bool,
@@ -137,8 +137,8 @@ impl<'slots> Model<'slots> {
         let waiting = self.queue.iter().filter(|waiting| waiting.given.is_none()).count();
         assert_eq!(slots.counts(), Counts { idle: self.idle.len(), vacant: self.vacant, waiting });
         let granted = self.queue.len() - waiting;
-        assert_eq!(self.idle.len() + self.vacant + self.held.len() + granted, size, "a place was lost or made");
-        assert!(waiting == 0 || self.idle.len() + self.vacant == 0, "somebody waits although there is a place");
+        assert_eq!(self.idle.len() + self.vacant + self.held.len() + granted, size, "a slot was lost or made");
+        assert!(waiting == 0 || self.idle.len() + self.vacant == 0, "somebody waits although there is a slot");
         for waiting in &self.queue {
             let expected = usize::from(waiting.has_looked && waiting.given.is_some());
             assert_eq!(waiting.wakes.0.load(Ordering::Relaxed), expected, "wake-ups of one who has slept");
@@ -148,8 +148,8 @@ impl<'slots> Model<'slots> {
 
 proptest! {
     #[test]
-    fn places_go_round_as_in_the_model(size in 1usize..4, steps in prop::collection::vec(step(), 0..200)) {
-        let slots = Slots::new(size);
+    fn slots_go_round_as_in_the_model(size in 1usize..4, steps in prop::collection::vec(step(), 0..200)) {
+        let slots = Slots::new(Vec::new(), size);
         let mut model =
             Model { idle: Vec::new(), vacant: size, queue: VecDeque::new(), held: Vec::new(), made: 0 };
         for step in steps {
@@ -162,7 +162,7 @@ proptest! {
 #[test]
 fn threads_that_wait_and_give_up_lose_nothing() {
     const THREADS: u32 = 4;
-    let slots = Slots::new(2);
+    let slots = Slots::new(Vec::new(), 2);
     let held = AtomicUsize::new(0);
     thread::scope(|scope| {
         for thread in 0..THREADS {
@@ -179,7 +179,7 @@ fn threads_that_wait_and_give_up_lose_nothing() {
                         Err(turn) => turn.wait(until),
                     };
                     let Some(slot) = slot else { continue };
-                    assert!(held.fetch_add(1, Ordering::SeqCst) < 2, "a place was given to two");
+                    assert!(held.fetch_add(1, Ordering::SeqCst) < 2, "a slot was given to two");
                     thread::yield_now();
                     held.fetch_sub(1, Ordering::SeqCst);
                     slots.give_back(match slot {

@@ -58,7 +58,7 @@ pub enum SignatureError {
         /// The character.
         character: char,
     },
-    /// The text goes on with something else than it should.
+    /// The text continues with something other than it should.
     #[error("expected {expected} at byte {position}, found `{found}`")]
     Unexpected {
         /// Where it does.

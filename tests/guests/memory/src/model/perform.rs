@@ -9,7 +9,7 @@ use super::{State, write_stamp};
 use crate::PAGE;
 
 impl State {
-    /// Performs an action, and has the model do the same.
+    /// Performs an action, and makes the model do the same.
     pub(super) fn perform(&mut self, action: &Action) {
         let returned = match *action {
             Action::Map { span, protection, replace } => {

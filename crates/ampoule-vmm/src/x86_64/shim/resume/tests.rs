@@ -6,12 +6,13 @@ const AVX_GUEST: Capabilities = Capabilities {
     syscall: SyscallRing::Ring0,
     fsgsbase: true,
     base_instructions: true,
+    umip: true,
     paging: Paging::Nested,
     protection_keys: false,
     xcr0: 7,
 };
 
-/// An area in which every word tells its place, and whose header says that `in_use` is.
+/// An area in which every word holds its own offset, and whose header says that `in_use` is in use.
 fn state(in_use: u64) -> FpuState {
     let mut words: Box<[u32; 1024]> = Box::new(std::array::from_fn(|at| 0x0101_0101 * (at as u32 % 255 + 1)));
     words[HEADER.start / 4..HEADER.end / 4].fill(0);

@@ -7,7 +7,7 @@ use super::*;
 
 type Taken = Vec<Result<(OutputStream, Vec<u8>), ProtocolViolation>>;
 
-/// What the host takes from a guest that has put these bytes into its area and claims so many.
+/// What the host takes from a guest that has put these bytes into its area and claims this many.
 fn taken(area: &[u8], claimed: u32) -> Result<Taken, ProtocolViolation> {
     let (region, layout, number) = mailbox();
     region.write(layout.output().start, area).unwrap();
@@ -96,7 +96,7 @@ fn what_was_taken_is_not_taken_again() {
 }
 
 proptest! {
-    /// Any bytes are taken apart without a panic, in order and without a gap, up to the first that are wrong.
+    /// Any bytes are parsed without a panic, in order and without a gap, up to the first malformed record.
     #[test]
     fn any_bytes_are_records_up_to_the_first_violation(
         area in prop::collection::vec(prop_oneof![3 => 0u8..4, 1 => any::<u8>()], 0..600),

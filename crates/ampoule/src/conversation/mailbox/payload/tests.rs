@@ -8,7 +8,7 @@ use super::*;
 const OFFSET: usize = 100;
 const LEN: usize = 2 * PAGE_SIZE - OFFSET;
 
-/// What the codec does: it writes on, or writes again what it has written.
+/// What the codec does: it appends, or overwrites what it has written.
 #[derive(Clone, Debug)]
 enum Put {
     On(Vec<u8>),
@@ -71,7 +71,7 @@ proptest! {
             source.read(at, &mut found);
             prop_assert!(found == bytes[at..at + piece], "{} bytes at {}", piece, at);
             at += piece;
-            // Who reads a byte again finds that it has changed.
+            // A second read of a byte would find that it has changed.
             region.write(OFFSET, &vec![0; at]).unwrap();
         }
     }

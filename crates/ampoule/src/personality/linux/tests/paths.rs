@@ -27,7 +27,7 @@ fn the_working_directory_is_the_root() {
     assert_eq!(guest.errno(nr::GETCWD, [READ_ONLY, 100]), libc::EFAULT);
 }
 
-/// What is asked for with flags that programs use, and what Linux says of others.
+/// Opening with flags that programs use, and what Linux answers to others.
 #[test]
 fn the_devices_open_as_they_do_on_linux() {
     let mut guest = Guest::new();

@@ -1,87 +1,30 @@
-//! What can happen.
+//! Random sequences of calls, snapshots, restores, spawns, faults, kills and drops, on several sandboxes of one lineage, against a
+//! model that keeps plain copies. After each step all that can be observed of every sandbox must be what the model says.
+//!
+//! `AMPOULE_MODEL_CASES` sets how many sequences there are.
 
+use ampoule_tests::snapshot_model::{Change, End, Step, World};
 use proptest::prelude::*;
-use proptest::sample::Index;
 
-/// Something that happens to a sandbox or a snapshot. Where there is none, nothing happens.
-#[derive(Clone, Debug)]
-pub(crate) enum Step {
-    Change {
-        sandbox: Index,
-        change: Change,
-    },
-    Snapshot {
-        sandbox: Index,
-    },
-    Restore {
-        sandbox: Index,
-        snapshot: Index,
-    },
-    /// Many restores in a row, each after a small change.
-    RestoreOften {
-        sandbox: Index,
-        snapshot: Index,
-        times: u8,
-    },
-    RestoreForeign {
-        sandbox: Index,
-    },
-    Reset {
-        sandbox: Index,
-    },
-    End {
-        sandbox: Index,
-        how: End,
-    },
-    Spawn {
-        snapshot: Index,
-    },
-    DropSandbox {
-        sandbox: Index,
-    },
-    DropSnapshot {
-        snapshot: Index,
-    },
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(cases()) })]
+
+    #[test]
+    fn sandboxes_and_snapshots_are_what_plain_copies_would_be(steps in steps()) {
+        let mut world = World::new();
+        for step in &steps {
+            world.perform(step);
+            world.compare();
+        }
+    }
 }
 
-/// What a call changes in a guest.
-#[derive(Clone, Debug)]
-pub(crate) enum Change {
-    SetValue { key: u8, words: u32, value: u64 },
-    RemoveValue { key: u8 },
-    AddToVariable { value: u64 },
-    MapRegion { slot: u8, pages: u32, value: u64 },
-    UnmapRegion { slot: u8 },
-    ProtectRegion { slot: u8, writable: bool },
-    WriteRegion { slot: u8, page: u32, value: u64 },
-    GrowHeap { pages: u32, value: u64 },
-    AskHost { step: u64 },
-    Print { text: String },
-    Panic,
-}
-
-/// How a guest ends.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum End {
-    Fault,
-    Deadline,
-    Exit,
-    /// It writes to a region that it has made read-only, if there is one, and exits otherwise.
-    WriteProtected {
-        slot: u8,
-    },
-    /// It changes things first.
-    ChangeAndFault {
-        value: u64,
-    },
-}
-
-pub(crate) fn steps() -> impl Strategy<Value = Vec<Step>> {
+fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step(), 1..40)
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let index = any::<Index>;
+    let index = any::<usize>;
     prop_oneof![
         12 => (index(), change()).prop_map(|(sandbox, change)| Step::Change { sandbox, change }),
         3 => index().prop_map(|sandbox| Step::Snapshot { sandbox }),
@@ -99,7 +42,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 fn change() -> impl Strategy<Value = Change> {
     let slot = 0_u8..3;
-    // Few; enough for unchanged pages to be looked for; enough for a restore to map anew instead of copying.
+    // Few; enough for unchanged pages to be looked for; enough for a restore to map afresh instead of copying.
     let pages = prop_oneof![8 => 1_u32..20, 2 => 270_u32..300, 1 => 1030_u32..1100];
     prop_oneof![
         2 => (0_u8..4, 0_u32..3000, any::<u64>())
@@ -123,8 +66,13 @@ fn end() -> impl Strategy<Value = End> {
     prop_oneof![
         Just(End::Fault),
         Just(End::Deadline),
+        Just(End::Kill),
         Just(End::Exit),
         (0_u8..3).prop_map(|slot| End::WriteProtected { slot }),
         any::<u64>().prop_map(|value| End::ChangeAndFault { value }),
     ]
+}
+
+fn cases() -> u32 {
+    std::env::var("AMPOULE_MODEL_CASES").map_or(300, |cases| cases.parse().expect("a number of sequences"))
 }

@@ -1,27 +1,29 @@
 //! Sandboxes and snapshots, each beside what it should be.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
+use std::thread;
 use std::time::Duration;
 
-use ampoule::{Call, CallError, Captured, Output, RestoreError, Sandbox, Snapshot, SnapshotError};
-use ampoule_tests::{tenant_builder, tenant_spawn};
-use proptest::sample::Index;
+use ampoule::{
+    Arguments, Call, CallError, Captured, KillOutcome, Output, RestoreError, Sandbox, Snapshot, SnapshotError,
+};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
-use crate::step::{Change, End, Step};
+use super::{Change, End, Step};
+use crate::{built, tenant_builder, tenant_spawn};
 
-/// All there is.
-pub(crate) struct World {
+/// All there is: sandboxes and snapshots, each beside what it should be.
+pub struct World {
     sandboxes: Vec<Modelled>,
     snapshots: Vec<(Snapshot, Observation)>,
-    /// Of a sandbox with other settings.
-    foreign: Snapshot,
 }
 
 /// A sandbox and what it should be.
 struct Modelled {
     sandbox: Sandbox,
-    /// What the guest should tell of itself.
+    /// What the guest should report of itself.
     guest: Observation,
     /// What it goes back to when it is reset.
     initial: Observation,
@@ -33,7 +35,7 @@ struct Modelled {
     printed: String,
 }
 
-/// All that can be observed of a guest.
+/// Everything that can be observed of a guest.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 struct Observation {
     values: BTreeMap<u8, Vec<u64>>,
@@ -44,16 +46,23 @@ struct Observation {
 }
 
 impl World {
-    pub(crate) fn new() -> Self {
+    /// One sandbox, and no snapshot.
+    ///
+    /// # Panics
+    /// Where it cannot be built, for example because there is no `/dev/kvm`.
+    pub fn new() -> Self {
         let (stdout, text) = Output::capture(usize::MAX);
-        let sandbox = tenant_builder().memory_limit(MEMORY).stdout(stdout).build().unwrap();
-        let foreign = tenant_builder().memory_limit(2 * MEMORY).build().unwrap().snapshot().unwrap();
-        Self { sandboxes: vec![Modelled::new(sandbox, text, Observation::default())], snapshots: Vec::new(), foreign }
+        let sandbox = built(tenant_builder().memory_limit(MEMORY).stdout(stdout));
+        Self { sandboxes: vec![Modelled::new(sandbox, text, Observation::default())], snapshots: Vec::new() }
     }
 
-    pub(crate) fn perform(&mut self, step: &Step) {
-        match step {
-            Step::Change { sandbox, change } => {
+    /// Has a step happen, and to the model what should come of it.
+    ///
+    /// # Panics
+    /// Where something else comes of it.
+    pub fn perform(&mut self, step: &Step) {
+        match *step {
+            Step::Change { sandbox, ref change } => {
                 if let Some(sandbox) = self.sandbox(sandbox) {
                     sandbox.change(change);
                 }
@@ -66,7 +75,7 @@ impl World {
             }
             Step::Restore { sandbox, snapshot } => self.restore(sandbox, snapshot),
             Step::RestoreOften { sandbox, snapshot, times } => {
-                for value in 0..u64::from(*times) {
+                for value in 0..u64::from(times) {
                     self.restore(sandbox, snapshot);
                     if let Some(sandbox) = self.sandbox(sandbox) {
                         sandbox.change(&Change::AddToVariable { value });
@@ -74,22 +83,21 @@ impl World {
                 }
             }
             Step::RestoreForeign { sandbox } => {
-                let foreign = self.foreign.clone();
                 if let Some(sandbox) = self.sandbox(sandbox) {
-                    let error = sandbox.sandbox.restore(&foreign).unwrap_err();
+                    let error = sandbox.sandbox.restore(&foreign()).expect_err("it has other settings");
                     assert!(matches!(error, RestoreError::Setting { .. }), "{error}");
                 }
             }
             Step::Reset { sandbox } => {
                 if let Some(sandbox) = self.sandbox(sandbox) {
-                    sandbox.sandbox.reset().unwrap();
+                    sandbox.sandbox.reset().expect("a reset is always possible");
                     let initial = sandbox.initial.clone();
                     sandbox.is_back_at(&initial);
                 }
             }
             Step::End { sandbox, how } => {
                 if let Some(sandbox) = self.sandbox(sandbox) {
-                    sandbox.end(*how);
+                    sandbox.end(how);
                 }
             }
             Step::Spawn { snapshot } => self.spawn(snapshot),
@@ -99,34 +107,41 @@ impl World {
     }
 
     /// Compares all that can be observed.
-    pub(crate) fn compare(&mut self) {
+    ///
+    /// # Panics
+    /// When it is not what it should be.
+    pub fn compare(&mut self) {
         for sandbox in &mut self.sandboxes {
             sandbox.compare();
         }
     }
 
-    fn restore(&mut self, sandbox: &Index, snapshot: &Index) {
-        if self.sandboxes.is_empty() || self.snapshots.is_empty() {
-            return;
+    fn restore(&mut self, sandbox: usize, snapshot: usize) {
+        let (sandbox, snapshot) = (chosen(&self.sandboxes, sandbox), chosen(&self.snapshots, snapshot));
+        if let (Some(sandbox), Some(snapshot)) = (sandbox, snapshot) {
+            let (sandbox, (snapshot, expected)) = (&mut self.sandboxes[sandbox], &self.snapshots[snapshot]);
+            sandbox.sandbox.restore(snapshot).expect("it is of the same lineage");
+            sandbox.is_back_at(expected);
         }
-        let (snapshot, expected) = snapshot.get(&self.snapshots);
-        let sandbox = sandbox.get_mut(&mut self.sandboxes);
-        sandbox.sandbox.restore(snapshot).unwrap();
-        sandbox.is_back_at(expected);
     }
 
-    fn spawn(&mut self, snapshot: &Index) {
-        if self.snapshots.is_empty() || self.sandboxes.len() == MOST_SANDBOXES {
-            return;
+    fn spawn(&mut self, snapshot: usize) {
+        if let Some(snapshot) = chosen(&self.snapshots, snapshot).filter(|_| self.sandboxes.len() < MOST_SANDBOXES) {
+            let (snapshot, expected) = &self.snapshots[snapshot];
+            let (stdout, text) = Output::capture(usize::MAX);
+            let sandbox = tenant_spawn(snapshot).stdout(stdout).build().expect("there is room for another sandbox");
+            self.sandboxes.push(Modelled::new(sandbox, text, expected.clone()));
         }
-        let (snapshot, expected) = snapshot.get(&self.snapshots);
-        let (stdout, text) = Output::capture(usize::MAX);
-        let sandbox = tenant_spawn(snapshot).stdout(stdout).build().unwrap();
-        self.sandboxes.push(Modelled::new(sandbox, text, expected.clone()));
     }
 
-    fn sandbox(&mut self, index: &Index) -> Option<&mut Modelled> {
-        if self.sandboxes.is_empty() { None } else { Some(index.get_mut(&mut self.sandboxes)) }
+    fn sandbox(&mut self, number: usize) -> Option<&mut Modelled> {
+        chosen(&self.sandboxes, number).map(|index| &mut self.sandboxes[index])
+    }
+}
+
+impl Default for World {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -161,53 +176,53 @@ impl Modelled {
         let Self { sandbox, guest, .. } = self;
         match change {
             Change::SetValue { key, words, value } => {
-                sandbox.call::<()>("set_value", (*key, *words, *value)).unwrap();
+                call::<()>(sandbox, "set_value", (*key, *words, *value));
                 guest.values.insert(*key, vec![*value; *words as usize]);
             }
             Change::RemoveValue { key } => {
-                sandbox.call::<()>("remove_value", (*key,)).unwrap();
+                call::<()>(sandbox, "remove_value", (*key,));
                 guest.values.remove(key);
             }
             Change::AddToVariable { value } => {
-                sandbox.call::<()>("add_to_variable", (*value,)).unwrap();
+                call::<()>(sandbox, "add_to_variable", (*value,));
                 guest.variable = guest.variable.wrapping_add(*value);
             }
             Change::MapRegion { slot, pages, value } => {
-                sandbox.call::<()>("map_region", (*slot, *pages, *value)).unwrap();
+                call::<()>(sandbox, "map_region", (*slot, *pages, *value));
                 guest.regions.insert(*slot, (true, vec![(*value, *value); *pages as usize]));
             }
             Change::UnmapRegion { slot } => {
-                sandbox.call::<()>("unmap_region", (*slot,)).unwrap();
+                call::<()>(sandbox, "unmap_region", (*slot,));
                 guest.regions.remove(slot);
             }
             Change::ProtectRegion { slot, writable } => {
-                sandbox.call::<()>("protect_region", (*slot, *writable)).unwrap();
+                call::<()>(sandbox, "protect_region", (*slot, *writable));
                 if let Some(region) = guest.regions.get_mut(slot) {
                     region.0 = *writable;
                 }
             }
             Change::WriteRegion { slot, page, value } => {
-                sandbox.call::<()>("write_region", (*slot, *page, *value)).unwrap();
+                call::<()>(sandbox, "write_region", (*slot, *page, *value));
                 if let Some((true, pages)) = guest.regions.get_mut(slot) {
                     let page = *page as usize % pages.len();
                     pages[page] = (*value, *value);
                 }
             }
             Change::GrowHeap { pages, value } => {
-                sandbox.call::<()>("grow_heap", (*pages, *value)).unwrap();
+                call::<()>(sandbox, "grow_heap", (*pages, *value));
                 guest.heap.extend(vec![*value; *pages as usize]);
             }
             Change::AskHost { step } => {
                 self.ticks += step;
-                assert_eq!(sandbox.call::<u64>("ask_host", (*step,)).unwrap(), self.ticks);
+                assert_eq!(call::<u64>(sandbox, "ask_host", (*step,)), self.ticks);
                 guest.heard.push(self.ticks);
             }
             Change::Print { text } => {
-                sandbox.call::<()>("print", (text,)).unwrap();
+                call::<()>(sandbox, "print", (text,));
                 self.printed.push_str(text);
             }
             Change::Panic => {
-                let error = sandbox.call::<()>("panic", ("on purpose",)).unwrap_err();
+                let error = sandbox.call::<()>("panic", ("on purpose",)).expect_err("it panics");
                 assert!(matches!(error, CallError::Panicked { .. }), "{error}");
             }
         }
@@ -221,6 +236,7 @@ impl Modelled {
         let ended = match how {
             End::Fault => sandbox.call::<()>("fault", ()),
             End::Deadline => sandbox.call_with(Call::new("spin", ()).deadline(Duration::from_millis(2))),
+            End::Kill => spin_until_killed(sandbox),
             End::WriteProtected { slot } if guest.regions.get(&slot).is_some_and(|(writable, _)| !writable) => {
                 sandbox.call("force_region", (slot, 0u32, 1u64))
             }
@@ -230,7 +246,7 @@ impl Modelled {
                 sandbox.call("change_and_fault", (value,))
             }
         };
-        let error = ended.unwrap_err();
+        let error = ended.expect_err("the guest ends");
         assert!(matches!(error, CallError::Terminated { .. }), "{error}");
         self.poisoned = true;
     }
@@ -265,8 +281,35 @@ impl Observation {
     }
 }
 
-fn take<T>(from: &mut Vec<T>, index: &Index) -> Option<T> {
-    if from.is_empty() { None } else { Some(from.swap_remove(index.index(from.len()))) }
+/// Calls a function that does what it should.
+fn call<R: DeserializeOwned>(sandbox: &mut Sandbox, function: &str, arguments: impl Arguments) -> R {
+    sandbox.call(function, arguments).unwrap_or_else(|error| panic!("{function}: {error}"))
+}
+
+/// Kills the call of `spin` that comes next.
+fn spin_until_killed(sandbox: &mut Sandbox) -> Result<(), CallError> {
+    let handle = sandbox.interrupt_handle();
+    thread::scope(|scope| {
+        scope.spawn(|| while handle.kill() != KillOutcome::Killed {});
+        sandbox.call("spin", ())
+    })
+}
+
+/// A snapshot of a sandbox with other settings.
+fn foreign() -> Snapshot {
+    static FOREIGN: LazyLock<Snapshot> = LazyLock::new(|| {
+        built(tenant_builder().memory_limit(2 * MEMORY)).snapshot().expect("a sandbox that waits can be kept")
+    });
+    FOREIGN.clone()
+}
+
+/// Which one a number means, if there is any.
+fn chosen<T>(of: &[T], number: usize) -> Option<usize> {
+    number.checked_rem(of.len())
+}
+
+fn take<T>(from: &mut Vec<T>, number: usize) -> Option<T> {
+    chosen(from, number).map(|index| from.swap_remove(index))
 }
 
 const MEMORY: usize = 32 << 20;

@@ -1,0 +1,81 @@
+//! What can happen to an address space.
+
+use ampoule_vmm::{FaultAccess, GuestVirt};
+
+use crate::address_space::{AddressSpace, MapError, Movement, Placement, Protection};
+
+/// A step. A checkpoint is named by any number; where there is none, nothing happens.
+#[derive(Clone, Debug)]
+pub(crate) enum Step {
+    Operation(Operation),
+    Checkpoint,
+    Restore {
+        checkpoint: usize,
+    },
+    /// The call is interrupted when the change has asked so often whether it is, and a restore follows.
+    Interrupt {
+        change: Change,
+        allowed: u64,
+        checkpoint: usize,
+    },
+    /// Another space is made from a checkpoint, in place of this one where there are many.
+    Spawn {
+        checkpoint: usize,
+    },
+    DropCheckpoint {
+        checkpoint: usize,
+    },
+}
+
+/// What guest and host do to one address space.
+#[derive(Clone, Debug)]
+pub(crate) enum Operation {
+    Change(Change),
+    MoveHeapEnd {
+        to: GuestVirt,
+    },
+    /// The processor reports a page fault.
+    Fault {
+        at: GuestVirt,
+        access: FaultAccess,
+    },
+    /// The guest itself writes a byte.
+    GuestWrite {
+        at: GuestVirt,
+        byte: u8,
+    },
+    /// The host writes for the guest.
+    Write {
+        at: GuestVirt,
+        bytes: Vec<u8>,
+    },
+    /// The host reads for the guest.
+    Read {
+        at: GuestVirt,
+        len: usize,
+    },
+    ForgetRefusals,
+}
+
+/// A change of what is mapped, which the guest may ask for with any numbers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Change {
+    Map { placement: Placement, len: u64, protection: Protection },
+    Unmap { at: GuestVirt, len: u64 },
+    Protect { at: GuestVirt, len: u64, protection: Protection },
+    Remap { at: GuestVirt, old_len: u64, new_len: u64, movement: Movement },
+    Discard { at: GuestVirt, len: u64 },
+}
+
+impl Change {
+    /// Makes the change, and returns where the range lies then.
+    pub(super) fn apply(&self, space: &mut AddressSpace) -> Result<GuestVirt, MapError> {
+        match *self {
+            Self::Map { placement, len, protection } => space.map_anonymous(len, placement, protection),
+            Self::Unmap { at, len } => space.unmap(at, len).map(|()| at),
+            Self::Protect { at, len, protection } => space.protect(at, len, protection).map(|()| at),
+            Self::Remap { at, old_len, new_len, movement } => space.remap(at, old_len, new_len, movement),
+            Self::Discard { at, len } => space.discard(at, len).map(|()| at),
+        }
+    }
+}
