@@ -90,7 +90,7 @@ const SWAPPED: &str = "`Order.quantity` is the field `quantity` in the guest and
 #[test]
 fn arguments_whose_fields_have_another_order_are_refused_before_the_guest_runs() {
     let mut sandbox = sandbox();
-    let runs = sandbox.counters().runs;
+    let exits = sandbox.stats().unwrap().exits;
     let orders = vec![swapped::Order { price: 5, quantity: 2 }];
     let error = sandbox.call::<u64>("total", (&orders,)).unwrap_err();
     assert_eq!(
@@ -100,7 +100,7 @@ fn arguments_whose_fields_have_another_order_are_refused_before_the_guest_runs()
         )
     );
     assert!(matches!(error, CallError::DifferentTypes { .. }) && error.blame() == Blame::Caller && !error.poisons());
-    assert_eq!(sandbox.counters().runs, runs);
+    assert_eq!(sandbox.stats().unwrap().exits, exits);
 
     let total = sandbox.typed_fn::<(Vec<swapped::Order>,), u64>("total").unwrap();
     let error = total.call(&mut sandbox, (orders,)).unwrap_err();
@@ -111,12 +111,12 @@ fn arguments_whose_fields_have_another_order_are_refused_before_the_guest_runs()
 #[test]
 fn a_result_whose_fields_have_another_order_is_refused_when_the_function_is_resolved() {
     let mut sandbox = sandbox();
-    let runs = sandbox.counters().runs;
+    let exits = sandbox.stats().unwrap().exits;
     let error = sandbox.typed_fn::<(Vec<Order>,), Option<swapped::Order>>("cheapest").unwrap_err();
     assert!(error.to_string().contains(SWAPPED) && error.to_string().contains("the result"), "{error}");
     let error = sandbox.call::<Option<swapped::Order>>("cheapest", (Vec::<Order>::new(),)).unwrap_err();
     assert!(error.to_string().contains(SWAPPED), "{error}");
-    assert_eq!(sandbox.counters().runs, runs);
+    assert_eq!(sandbox.stats().unwrap().exits, exits);
 
     let orders = vec![Order { quantity: 1, price: 7 }, Order { quantity: 1, price: 3 }];
     assert_eq!(sandbox.call::<Option<Order>>("cheapest", (&orders,)).unwrap(), Some(orders[1].clone()));

@@ -16,8 +16,8 @@ use crate::signature::{Signature, Type};
 /// `Parameters` is only there to tell closures of different arities apart and is always inferred.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be a host function",
-    note = "a host function is `Send + 'static` and has at most 32 parameters, which own what they hold and implement \
-            `serde::Deserialize`; to give it more, put some of them together in a struct"
+    note = "a host function is `Send + 'static` and has at most 32 parameters, which own what they hold (`String`, not `&str`) \
+            and implement `serde::Deserialize`; to give it more, put some of them together in a struct"
 )]
 pub trait HostFunction<Parameters, R>: sealed::Sealed<Parameters, R> + Send + 'static {
     #[doc(hidden)]

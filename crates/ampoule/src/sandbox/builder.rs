@@ -75,7 +75,9 @@ impl Builder {
 
     /// Lets the guest call a function of the host.
     ///
-    /// The closure takes up to 32 owned [`Deserialize`](serde::Deserialize) values and returns a [`Serialize`] one.
+    /// The closure takes up to 32 owned [`Deserialize`](serde::Deserialize) values and returns a [`Serialize`] one. Text and
+    /// bytes are copied out of the guest's memory, so it takes them as `String` and `Vec<u8>`; a function that takes `&str`
+    /// is called from a closure that lends it: `|text: String| log(&text)`.
     /// It runs on the thread that called into the sandbox, while the guest waits. It cannot call into the same sandbox,
     /// which is borrowed by the call that it serves:
     ///
