@@ -12,6 +12,7 @@
 
 mod check;
 mod compare;
+mod coverage;
 mod parts;
 mod path;
 mod reader;
@@ -23,8 +24,9 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-pub use check::{Checker, Coverage};
+pub use check::Checker;
 pub use compare::{Observed, difference};
+pub use coverage::Coverage;
 pub use path::{Difference, untransferable};
 pub use shown::shown;
 pub use trace::Tracer;
