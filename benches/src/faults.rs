@@ -3,6 +3,7 @@
 //! Exits and ioctls of these rows include those of the reset that follows each of them.
 
 use std::error::Error;
+use std::hint::black_box;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -33,6 +34,21 @@ pub(crate) fn measure(bench: &mut Bench, image: &Image) -> Result<(), Box<dyn Er
     bench.times("fault, to the error", 4, &mut sandbox, |sandbox| {
         let start = Instant::now();
         ends(sandbox.call::<()>("fault", ()).is_err())?;
+        let time = start.elapsed();
+        sandbox.reset()?;
+        Ok(time)
+    })?;
+    bench.times_alone("text of a fault, the first of its image", 4, || {
+        let mut sandbox = build(&Image::embedded(ampoule::include_guest!("calls"))?)?;
+        let error = sandbox.call::<()>("fault", ()).expect_err("the guest faults");
+        let start = Instant::now();
+        black_box(error.to_string());
+        Ok(start.elapsed())
+    })?;
+    bench.times("text of a fault", 4, &mut sandbox, |sandbox| {
+        let error = sandbox.call::<()>("fault", ()).expect_err("the guest faults");
+        let start = Instant::now();
+        black_box(error.to_string());
         let time = start.elapsed();
         sandbox.reset()?;
         Ok(time)

@@ -59,9 +59,9 @@ fn change(input: &mut Input<'_>, kind: u8) -> Change {
 fn pages(size: u8) -> u32 {
     let rest = u32::from(size & 31);
     match size >> 5 {
-        0..=5 => 1 + rest,
-        6 => 270 + rest,
-        _ => 1030 + 2 * rest,
+        0..=6 => 1 + rest,
+        _ if rest < 24 => 270 + rest,
+        _ => 1006 + rest,
     }
 }
 
@@ -78,4 +78,4 @@ fn end(input: &mut Input<'_>) -> End {
 }
 
 /// So many take far less time than an input may, and far less memory than a guest has.
-const MOST_STEPS: usize = 40;
+const MOST_STEPS: usize = 24;

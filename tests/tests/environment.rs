@@ -244,9 +244,9 @@ fn select_sleeps() {
 #[test]
 fn the_end_by_a_signal_says_that_handlers_are_not_run() {
     let fault = ending(calls_sandbox(), "raise_handled", libc::SIGUSR1);
-    assert_eq!(fault, "SIGUSR1, for which it has a handler: the handlers of signals are not run in a guest");
+    assert_eq!(fault, "SIGUSR1, for which it has a handler; the handlers of signals are not run in a guest");
     let fault = ending(calls_sandbox(), "raise_handled", libc::SIGABRT);
-    assert_eq!(fault, "SIGABRT, for which it has a handler: the handlers of signals are not run in a guest");
+    assert_eq!(fault, "SIGABRT, for which it has a handler; the handlers of signals are not run in a guest");
 }
 
 #[test]
@@ -257,12 +257,36 @@ fn a_blocked_signal_waits_until_it_is_waited_for() {
 }
 
 #[test]
+fn a_fault_that_the_guest_means_to_handle_says_that_handlers_are_not_run() {
+    let fault = |function, argument: Option<i32>| {
+        let mut sandbox = calls_sandbox();
+        let result = match argument {
+            Some(argument) => sandbox.call::<i32>(function, (argument,)),
+            None => sandbox.call::<i32>(function, ()),
+        };
+        match result.unwrap_err() {
+            CallError::Terminated { cause: Termination::Fault(fault), .. } => fault,
+            error => panic!("{error}"),
+        }
+    };
+    for (by_instruction, signal, name) in [(1, libc::SIGILL, "SIGILL"), (0, libc::SIGSEGV, "SIGSEGV")] {
+        let fault = fault("fault_with_handlers", Some(by_instruction));
+        assert_eq!(fault.handler_not_run(), Some(signal));
+        let said = format!("; its handler of {name} was not run: the handlers of signals are not run in a guest\n");
+        assert!(fault.to_string().contains(&said), "{fault}");
+    }
+    let fault = fault("fault_without_handlers", None);
+    assert_eq!(fault.handler_not_run(), None, "the handlers are those of the standard library");
+    assert!(!fault.to_string().contains("handler of"), "{fault}");
+}
+
+#[test]
 fn waiting_for_an_alarm_is_told_as_what_it_is() {
     let (stdout, out) = Output::capture(1 << 10);
     let fault = ending(calls_builder().stdout(stdout).build().unwrap(), "alarm_and_pause", 1);
     assert_eq!(
         fault,
-        "wait for a signal that never comes: a guest gets no signals but its own, and its timers do not run"
+        "wait for a signal that never comes; a guest gets no signals but its own, and its timers do not run"
     );
     assert_eq!(out.take_string(), "alarm returned 0\n");
 }

@@ -1,6 +1,6 @@
 //! Mistakes and failures on both sides give precise errors, and only the end of the guest poisons the sandbox.
 
-use ampoule::{Blame, BuildError, CallError, FaultKind, Termination};
+use ampoule::{Blame, BuildError, CallError, FaultKind, Pool, Termination};
 use ampoule_tests::{calls_builder, calls_image, calls_sandbox, hostile_image, hostile_sandbox};
 
 /// What the guest did to end itself.
@@ -17,6 +17,15 @@ fn an_unknown_function_is_named_with_those_that_exist() {
     let text = error.to_string();
     assert!(text.contains("`no_such_function`") && text.contains("alive"), "{text}");
     assert!(!error.poisons());
+}
+
+#[test]
+fn a_name_that_is_nearly_right_is_answered_with_the_one_that_was_meant() {
+    let text = calls_sandbox().call::<u32>("devide", (1u32, 1u32)).unwrap_err().to_string();
+    assert!(text.contains("`devide`; did you mean `divide`? it exports"), "{text}");
+    let text = calls_sandbox().typed_fn::<(), ()>("devide").unwrap_err().to_string();
+    assert!(text.contains("did you mean `divide`?"), "{text}");
+    assert!(text.len() < 2000 && text.ends_with(" more"), "a long list is cut: {text}");
 }
 
 #[test]
@@ -188,7 +197,7 @@ fn host_functions_are_checked_before_the_guest_runs() {
     let BuildError::MissingHostFunction { function, .. } = &error else {
         panic!("not reported as missing: {error}");
     };
-    assert!(error.to_string().contains(&format!("host_fn(\"{function}\"")), "{error}");
+    assert!(error.to_string().contains(&format!("`Builder::host_fn(\"{function}\", …)`")), "{error}");
 
     let error = ampoule::Sandbox::builder(&calls_image())
         .host_fn("add", |a: u32, _: String| a)
@@ -204,6 +213,28 @@ fn host_functions_are_checked_before_the_guest_runs() {
 
     let error = calls_builder().host_fn("add", |a: u32, b: u32| a + b).build().unwrap_err();
     assert!(matches!(error, BuildError::DuplicateHostFunction { .. }), "{error}");
+}
+
+#[test]
+fn the_hint_for_a_missing_host_function_names_the_builder_in_use() {
+    let snapshot = calls_sandbox().snapshot().unwrap();
+    let text = snapshot.spawn().unwrap_err().to_string();
+    assert!(text.contains("`Spawn::host_fn(\"add\", …)`, which `Snapshot::builder` has"), "{text}");
+    let text = Pool::builder(&snapshot).build().unwrap_err().to_string();
+    assert!(text.contains("`PoolBuilder::spawn_with(|spawn| spawn.host_fn(\"add\", …))`"), "{text}");
+
+    let builder = ampoule::Sandbox::builder(&calls_image()).host_fn("add", |a: u32, b: u32| a + b);
+    let builder = builder.host_fn("notifiy", || ());
+    let builder = builder.try_host_fn("parse", |text: String| text.parse::<u32>());
+    let builder = builder.try_host_fn("transform", Ok::<Vec<u8>, String>);
+    let text = builder.build().unwrap_err().to_string();
+    assert!(
+        text.contains("`notify`") && text.ends_with("; `notifiy`, which you provide, it does not import"),
+        "{text}"
+    );
+    let builder = ampoule::Sandbox::builder(&calls_image()).host_fn("add", |a: u32, b: u32| a + b);
+    let text = builder.host_fn("notify", || ()).build().unwrap_err().to_string();
+    assert!(text.contains("`Builder::try_host_fn(\"parse\", …)`"), "{text}");
 }
 
 #[test]

@@ -16,6 +16,7 @@ fn printed_lines_are_events_of_the_log() {
         [
             (Level::INFO, "one".to_string()),
             (Level::INFO, "two \\u{1b}[2J".to_string()),
+            (Level::INFO, "three without an end".to_string()),
             (Level::WARN, "warning".to_string()),
         ]
     );
@@ -27,7 +28,6 @@ fn printed_lines_are_events_of_the_log() {
     // However short its lines are, a guest cannot flood the log, and the next call has its lines again.
     sandbox.call::<()>("print", ("\n".repeat(100_000),)).unwrap();
     let events = lines.take();
-    assert_eq!(events[0].1, "three without an end");
     assert!(events.len() <= 1000 + 100_000 / 64 + 1, "{}", events.len());
     let ends: usize = events.iter().map(|(_, text)| 1 + text.matches("\\n").count()).sum();
     assert_eq!(ends, 100_000);

@@ -245,28 +245,33 @@ fn spawned_sandboxes_print_their_own_text_only() {
     let (mut original, both) = sandbox();
     original.call::<()>("print", ("before the snapshot\nand no end",)).unwrap();
     let snapshot = original.snapshot().unwrap();
-    assert_eq!(both.text(), "before the snapshot\n");
+    assert_eq!(both.text(), "before the snapshot\nand no end");
     original.call::<()>("print_and_end", ("fault",)).unwrap_err();
-    assert_eq!(both.text(), format!("and no end{TEXT}"));
+    assert_eq!(both.text(), TEXT);
     for _ in 0..2 {
         let (stdout, out) = Output::capture(1 << 20);
         let mut sibling = calls_spawn(snapshot.builder()).stdout(stdout).build().unwrap();
         sibling.call::<()>("print_lines", (1u32,)).unwrap();
-        // The guest holds the start of a line in its own memory, which is in the snapshot.
-        assert_eq!(out.take_string(), "and no endline 0 of standard output\n");
+        assert_eq!(out.take_string(), "line 0 of standard output\n");
     }
     original.restore(&snapshot).unwrap();
     assert_eq!(both.text(), "");
 }
 
 #[test]
-fn a_line_without_its_end_arrives_when_it_is_flushed_and_goes_with_a_reset_when_it_is_not() {
+fn a_line_without_its_end_arrives_when_its_call_returns_and_stands_before_no_other_calls_text() {
     let (mut sandbox, both) = sandbox();
-    sandbox.call::<()>("print_and_flush", ("flushed",)).unwrap();
-    assert_eq!(both.text(), "flushed");
-    sandbox.call::<()>("print", ("gathered",)).unwrap();
-    assert_eq!(both.text(), "");
-    sandbox.reset().unwrap();
-    sandbox.call::<()>("print", ("whole\n",)).unwrap();
-    assert_eq!(both.text(), "whole\n");
+    for function in ["print", "print_and_flush", "print_by_printf_only"] {
+        sandbox.call::<()>(function, ("begun",)).unwrap();
+        assert_eq!(both.text(), "begun", "{function}");
+        sandbox.call::<()>("print", ("whole\n",)).unwrap();
+        assert_eq!(both.text(), "whole\n", "{function}");
+        sandbox.call::<()>(function, ("begun",)).unwrap();
+        sandbox.reset().unwrap();
+        sandbox.call::<()>(function, ("begun again",)).unwrap();
+        assert_eq!(both.text(), "begunbegun again", "{function}");
+    }
+    let error = sandbox.call::<()>("print_and_panic", ("begun",)).unwrap_err();
+    assert!(matches!(error, CallError::Panicked { .. }), "{error}");
+    assert_eq!(both.text(), "begun");
 }

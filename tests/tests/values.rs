@@ -152,3 +152,17 @@ fn payloads_at_the_edge_of_the_mailbox() {
     assert!(!error.poisons());
     assert_eq!(sandbox.call::<u64>("sum_of_bytes", (&fits,)).unwrap(), fits.len() as u64);
 }
+
+#[test]
+fn megabytes_travel_whole_in_both_directions() {
+    const LENGTH_PREFIX: usize = 4;
+    let mut sandbox = calls_builder().mailbox_size(256 << 20).build().unwrap();
+    let bytes: Vec<u8> = (0..16 << 20).map(|index: u32| (index.wrapping_mul(0x9e37_79b1) >> 24) as u8).collect();
+    assert!(sandbox.call::<Vec<u8>>("echo_bytes", (&bytes,)).unwrap() == bytes);
+
+    // As many as there can be; to return them all would take long.
+    let mut most = vec![0_u8; (256 << 20) - LENGTH_PREFIX];
+    let last = most.len() - 1;
+    (most[0], most[last]) = (0x5a, 0xa5);
+    assert_eq!(sandbox.call::<(u64, u8, u8)>("ends", (&most,)).unwrap(), (most.len() as u64, 0x5a, 0xa5));
+}

@@ -68,9 +68,10 @@
 //! arrives when the guest next calls the host or makes a system call, at the latest when the call ends. Text that was
 //! printed before a fault, an abort or a kill arrives too, and always in the order of both streams together. Some 16 KB can
 //! wait; a text that does not fit is written by a system call at once. As in any Rust program, standard output gathers a line
-//! until it ends, so flush it where it matters.
+//! until it ends. It is flushed when a call returns; where a line without its end has to arrive before a fault, flush it.
 //!
-//! C code of the program prints the same way (`printf`), with the GNU C library. C's standard output gathers whole blocks.
+//! C code of the program prints the same way (`printf`), with the GNU C library. C's standard output gathers whole blocks, and
+//! is flushed when a call returns, too.
 //!
 //! To this end the crate defines the C library's function `write`, under both of its names, which makes the system call
 //! wherever the program does not run in a sandbox.

@@ -6,7 +6,8 @@ use crate::Omission;
 
 /// The calls that led a guest to where it is, innermost first.
 ///
-/// `{}` leaves out the frames of the start-up code and of the guest library's loop that waits for calls; `{:#}` shows all.
+/// `{}` leaves out the frames of the start-up code and of the guest library, which calls the guest's functions and which they
+/// call; `{:#}` shows all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Backtrace {
     frames: Vec<Frame>,
@@ -66,16 +67,34 @@ impl Backtrace {
         self.omission
     }
 
-    /// The frames without those below the function that the guest was called for; all, if nothing would be left.
+    /// The innermost call of the guest's own code: neither of the guest library, nor of Rust's standard library, nor of what
+    /// starts a program. Where some of that has source lines, the innermost that has; so a C library's function without them
+    /// gives way to its caller. `None` where nothing of the guest's own is known.
+    #[must_use]
+    pub fn own_frame(&self) -> Option<&Frame> {
+        let own = || self.own().iter().filter(|frame| frame.function.is_some() && !STANDARD_LIBRARY.holds(frame));
+        own().find(|frame| frame.line.is_some()).or_else(|| own().next())
+    }
+
+    /// The frames without those of the guest library and the start-up code, at both ends; all, if nothing would be left.
     fn short(&self) -> &[Frame] {
+        match self.own() {
+            [] => &self.frames,
+            frames => frames,
+        }
+    }
+
+    fn own(&self) -> &[Frame] {
         let entry = self.frames.iter().position(|frame| ENTRY.holds(frame));
         let called = &self.frames[..entry.unwrap_or(self.frames.len())];
         let glue =
             called.iter().rev().take_while(|frame| entry.is_some() && (GLUE.holds(frame) || frame.is_shim())).count();
-        match &called[..called.len() - glue] {
-            [] => &self.frames,
-            frames => frames,
-        }
+        let called = &called[..called.len() - glue];
+        // Where the guest waits for the host, the library has been called, and has called the host's code.
+        let is_waiting = |frame: &&Frame| GUEST_LIBRARY.holds(frame) || frame.place.is_none();
+        let waiting = called.iter().take_while(is_waiting).count();
+        let library = called[..waiting].iter().rposition(|frame| GUEST_LIBRARY.holds(frame));
+        &called[library.map_or(0, |last| last + 1)..]
     }
 }
 
@@ -158,6 +177,18 @@ const ENTRY: Origin = Origin {
     files: &[("ampoule-guest", "/src/rt/serve.rs"), ("library/", "std/src/rt.rs")],
 };
 
+/// The guest library, whose functions call the host.
+const GUEST_LIBRARY: Origin = Origin {
+    functions: &["ampoule_guest::", "<ampoule_guest::"],
+    files: &[("ampoule-guest", "/src/rt/host_call.rs"), ("ampoule-guest", "/src/rt/mailbox.rs")],
+};
+
+/// Rust's standard library.
+const STANDARD_LIBRARY: Origin = Origin {
+    functions: &["std::", "core::", "alloc::", "<std::", "<core::", "<alloc::", "__rust", "rust_begin_unwind"],
+    files: &[("library/", ".rs")],
+};
+
 /// What stands between them and the functions that they call.
 const GLUE: Origin = Origin {
     functions: &["std::panic::", "std::panicking::", "std::sys::backtrace::__rust_begin_short_backtrace", "__rust_try"],
@@ -214,6 +245,33 @@ mod tests {
     fn the_guest_library_is_known_by_its_files_where_names_are_short() {
         let backtrace = Backtrace::new(guest_called("respond"), false, None);
         assert_eq!(backtrace.to_string().lines().count(), 2);
+    }
+
+    #[test]
+    fn the_own_frame_is_the_innermost_of_the_guests_code_that_has_a_line() {
+        let own = |frames: Vec<Frame>| Backtrace::new(frames, false, None).own_frame().cloned();
+        let name = |frames| own(frames).and_then(|frame| frame.function);
+        assert_eq!(name(guest_called("respond")).as_deref(), Some("decode::huffman::build"));
+
+        let mut frames = guest_called("respond");
+        frames.insert(0, frame("core::slice::copy", "library/core/src/slice.rs", 3));
+        frames.insert(0, Frame { file: None, line: None, ..frame("memcpy", "", 0) });
+        assert_eq!(name(frames.clone()).as_deref(), Some("decode::huffman::build"));
+        frames.iter_mut().for_each(|frame| (frame.file, frame.line) = (None, None));
+        assert_eq!(name(frames).as_deref(), Some("memcpy"), "no lines at all");
+
+        assert_eq!(own(guest_called("ampoule_guest::rt::serve::respond").split_off(3)), None);
+        assert_eq!(own(Vec::new()), None);
+    }
+
+    #[test]
+    fn a_guest_that_waits_for_the_host_is_where_it_called_the_library() {
+        let mut frames = guest_called("ampoule_guest::rt::serve::respond");
+        frames.insert(0, frame("ampoule_guest::rt::host_call::call", "/src/ampoule-guest/src/rt/host_call.rs", 9));
+        frames.insert(0, Frame { place: None, function: None, file: None, line: None, ..frame("", "", 0) });
+        let backtrace = Backtrace::new(frames, false, None);
+        assert!(backtrace.to_string().starts_with("    0: decode::huffman::build"), "{backtrace}");
+        assert_eq!(backtrace.own_frame(), backtrace.frames().get(2));
     }
 
     #[test]

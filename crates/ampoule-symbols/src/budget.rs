@@ -17,6 +17,11 @@ impl Budget {
         Self(Cell::new(steps))
     }
 
+    /// Whether all of it is gone, so that something was not read.
+    pub(super) fn is_spent(&self) -> bool {
+        self.0.get() == 0
+    }
+
     /// Takes `steps` from the budget.
     ///
     /// # Errors

@@ -9,7 +9,8 @@
 //!
 //! - [`Symbols::new`] finds the parts of the image. It is cheap, and nothing of it has to be kept.
 //! - [`Symbols::walk`] goes up the stack, while the guest's memory is still as it was, and leaves a [`CallStack`].
-//! - [`Symbols::name`] reads the debug information, if somebody wants to know.
+//! - [`Symbols::name`] reads the debug information, if somebody wants to know. With a [`NameCache`] of the image, it is read
+//!   once.
 //!
 //! ```
 //! use ampoule_symbols::{Registers, Symbols};
@@ -35,6 +36,7 @@ mod frame_table;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
+mod name_cache;
 mod omission;
 mod registers;
 #[cfg(test)]
@@ -43,16 +45,19 @@ mod text;
 
 pub use backtrace::{Backtrace, Frame, ImagePlace};
 pub use call_stack::{CallStack, Memory};
+pub use name_cache::NameCache;
 pub use omission::Omission;
 pub use registers::Registers;
 
 use std::panic::resume_unwind;
+use std::sync::Arc;
 use std::thread;
 
 use budget::Budget;
 use call_stack::CodeAddress;
 use debug_info::{DebugInfo, Sections, Site};
 use elf::Elf;
+use name_cache::{Call, Found};
 
 /// What an image tells about its code. To make one is cheap: nothing but the table of sections is read for it.
 #[derive(Debug)]
@@ -74,58 +79,84 @@ impl<'image> Symbols<'image> {
     }
 
     /// Names what is on a stack. That reads the debug information, which takes milliseconds and can be done later.
-    ///
-    /// It is done on a thread of its own, since a name can be nested so deep that the caller's stack would not suffice. Where
-    /// none can be started, the addresses stay without names ([`Omission::NoThread`]).
     #[must_use]
     pub fn name(&self, stack: &CallStack) -> Backtrace {
+        self.name_with(stack, &NameCache::default())
+    }
+
+    /// Like [`name`](Self::name), with what earlier calls have found out about this image, whatever bias it was loaded with.
+    /// That takes microseconds where they have met the same addresses, and otherwise a part of the time.
+    ///
+    /// What has to be read is read on a thread of its own, since a name can be nested so deep that the caller's stack would not
+    /// suffice. Where none can be started, the addresses stay without names ([`Omission::NoThread`]).
+    #[must_use]
+    pub fn name_with(&self, stack: &CallStack, cache: &NameCache) -> Backtrace {
+        let mut addresses: Vec<u64> =
+            stack.frames.iter().map(|frame| self.in_image(frame)).filter(|&it| self.elf.is_code(it)).collect();
+        addresses.sort_unstable();
+        addresses.dedup();
+        if let Some(found) = cache.all(&addresses) {
+            return self.backtrace(stack, &found);
+        }
         thread::scope(|scope| {
             let thread = thread::Builder::new().name(THREAD.into()).stack_size(THREAD_STACK);
-            match thread.spawn_scoped(scope, || self.look_up(stack)) {
-                Ok(thread) => thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
+            match thread.spawn_scoped(scope, || self.look_up(&addresses, cache)) {
+                Ok(thread) => self.backtrace(stack, &thread.join().unwrap_or_else(|panic| resume_unwind(panic))),
                 Err(_) => self.without_names(stack),
             }
         })
     }
 
-    fn look_up(&self, stack: &CallStack) -> Backtrace {
-        let budget = Budget::new(NAMES_BUDGET);
-        let in_image = |frame: &CodeAddress| frame.instruction().wrapping_sub(self.load_bias);
-        let mut addresses: Vec<u64> = stack.frames.iter().map(in_image).filter(|&it| self.elf.is_code(it)).collect();
-        addresses.sort_unstable();
-        addresses.dedup();
-        let symbols = self.elf.function_symbols(&addresses, &budget);
-        let sections = Sections::read(&self.elf);
-        let sites = DebugInfo::new(&sections, self.elf.code_start(), &budget).look_up(&addresses);
+    /// The address within the call's instruction, as the image's file gives it.
+    fn in_image(&self, frame: &CodeAddress) -> u64 {
+        frame.instruction().wrapping_sub(self.load_bias)
+    }
 
+    /// Reads the image for what it says about these addresses, which are in ascending order.
+    fn look_up(&self, addresses: &[u64], cache: &NameCache) -> Found {
+        let sections = Sections::read(&self.elf);
+        let units = cache.units().or_else(|| {
+            let budget = Budget::new(NAMES_BUDGET);
+            let units = DebugInfo::new(&sections, self.elf.code_start(), &budget).index().map(Arc::new)?;
+            if budget.is_spent() {
+                return None;
+            }
+            cache.keep_units(&units);
+            Some(units)
+        });
+
+        let budget = Budget::new(NAMES_BUDGET);
+        let symbols = self.elf.function_symbols(addresses, &budget);
+        let debug_info = DebugInfo::new(&sections, self.elf.code_start(), &budget);
+        let sites = debug_info.look_up(units.as_deref(), addresses);
+        let calls = addresses.iter().zip(symbols.iter().zip(sites));
+        let calls = calls.map(|(address, (symbol, sites))| (*address, calls_of(*symbol, sites))).collect();
+        let found = Found { calls, omission: sections.omission };
+        if !budget.is_spent() {
+            cache.keep(&found);
+        }
+        found
+    }
+
+    fn backtrace(&self, stack: &CallStack, found: &Found) -> Backtrace {
+        let unknown = [Call { function: None, file: None, line: None }];
         let mut frames = Vec::new();
         for frame in &stack.frames {
-            let index = addresses.binary_search(&in_image(frame)).ok();
-            let symbol = index.and_then(|index| symbols[index]).map(text::function_name);
-            let sites = index.map(|index| sites[index].clone()).filter(|sites| !sites.is_empty());
-            let sites = sites.unwrap_or_else(|| vec![Site::default()]);
-            let last = sites.len() - 1;
-            for (depth, Site { function, line }) in sites.into_iter().enumerate() {
-                let inlined = depth < last;
-                let symbol = symbol.clone().filter(|_| !inlined);
-                let function = match function {
-                    Some(function) if function.is_full => Some(function.name),
-                    function => symbol.or(function.map(|function| function.name)),
-                };
-                let place = self.place(frame.address);
+            let calls = found.calls.get(&self.in_image(frame)).map_or(&unknown[..], |calls| calls);
+            for (depth, Call { function, file, line }) in calls.iter().enumerate() {
                 frames.push(Frame {
                     address: frame.address,
-                    place,
-                    function,
-                    file: line.file,
-                    line: line.line,
-                    inlined,
+                    place: self.place(frame.address),
+                    function: function.clone(),
+                    file: file.clone(),
+                    line: *line,
+                    inlined: depth + 1 < calls.len(),
                 });
             }
         }
         let truncated = stack.truncated || frames.len() > MAX_FRAMES;
         frames.truncate(MAX_FRAMES);
-        Backtrace::new(frames, truncated, sections.omission)
+        Backtrace::new(frames, truncated, found.omission)
     }
 
     fn without_names(&self, stack: &CallStack) -> Backtrace {
@@ -149,7 +180,25 @@ impl<'image> Symbols<'image> {
     }
 }
 
-/// Steps that naming a stack may take: those of some hundred megabytes of debug information, and less than a second.
+/// The calls at an address, of the symbol there and what debug information has.
+fn calls_of(symbol: Option<&[u8]>, sites: Vec<Site>) -> Arc<[Call]> {
+    let symbol = symbol.map(text::function_name);
+    let sites = if sites.is_empty() { vec![Site::default()] } else { sites };
+    let last = sites.len() - 1;
+    let call = |(depth, Site { function, line }): (usize, Site)| {
+        // The symbol is that of the function into which the others were inlined.
+        let symbol = symbol.clone().filter(|_| depth == last);
+        let function = match function {
+            Some(function) if function.is_full => Some(function.name),
+            function => symbol.or(function.map(|function| function.name)),
+        };
+        Call { function, file: line.file, line: line.line }
+    };
+    sites.into_iter().enumerate().map(call).collect()
+}
+
+/// Steps that naming a stack may take, and as many for the index of units before it: those of some hundred megabytes of debug
+/// information, and less than a second.
 const NAMES_BUDGET: u64 = 1 << 25;
 
 /// What the operating system shows the thread as.

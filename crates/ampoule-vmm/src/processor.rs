@@ -421,7 +421,11 @@ impl fmt::Display for Registers {
 
 impl fmt::Debug for Registers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_map().entries(self.iter().map(|(name, value)| (name, format_args!("{value:#x}").to_string()))).finish()
+        let mut registers = f.debug_map();
+        for (name, value) in self.iter() {
+            registers.entry(&format_args!("{name}"), &format_args!("{value:#x}"));
+        }
+        registers.finish()
     }
 }
 

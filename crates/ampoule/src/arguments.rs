@@ -18,7 +18,7 @@ use crate::signature::Type;
 /// Slices and vectors of bytes or other numbers travel as one block copy, wherever they stand in a value.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be the arguments of a guest function",
-    note = "arguments are a tuple, also where there is one, as in `(5,)`; it has at most 32 values, each of which implements \
+    note = "arguments are a tuple, even where there is only one, as in `(5,)`; it has at most 32 values, each of which implements \
             `serde::Serialize`"
 )]
 pub trait Arguments: sealed::Sealed {
@@ -34,6 +34,10 @@ pub trait Arguments: sealed::Sealed {
 }
 
 /// The parameters of a [`TypedFn`](crate::TypedFn): a tuple of types that can be sent, or of [`Borrowed`] ones.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be the parameters of a guest function",
+    note = "parameters are a tuple, even where there is only one, as in `(u32,)`; it has at most 32 types"
+)]
 pub trait Parameters {
     /// The arguments for one call.
     type Values<'call>: Arguments;

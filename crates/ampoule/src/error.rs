@@ -5,23 +5,27 @@
 //! a public field, `reason` where it is not the only one. So nothing is lost where an application prints `{}`, and no
 //! sentence comes twice where it prints the chain.
 
+mod text;
+
 use std::sync::Arc;
 
 use ampoule_abi::codec::{DecodeError, EncodeError};
 use ampoule_abi::schema::Difference;
-use ampoule_abi::text::{printable_lines, printable_name};
+use ampoule_abi::text::printable_name;
 use ampoule_vmm::{HypervisorError, OpenError, WithAdvice};
 use thiserror::Error;
 
 use crate::blame::Blame;
 use crate::conversation::StartError;
-use crate::fault::GuestPanic;
+use crate::fault::{GuestPanic, Position};
+use crate::guest_text;
 use crate::interrupt::{InterruptSignalError, LimitsUnwatched, why_unwatched};
 use crate::loader::LoadError;
 use crate::machine::MachineError;
-use crate::sandbox::{LARGEST_MAILBOX, Poison, SnapshotError};
+use crate::sandbox::{Poison, SnapshotError};
 use crate::signature::{Parameters, Signature};
 use crate::termination::Termination;
+use text::{fmt_start, fmt_terminated, instead, more_room, provided};
 
 /// Why a sandbox could not be built.
 #[derive(Debug, Error)]
@@ -60,8 +64,10 @@ pub enum BuildError {
     },
     /// The guest imports a function that the host does not provide.
     #[error(
-        "guest image `{}` imports `{function}`, {signature}: provide it with `Builder::host_fn(\"{function}\", …)`",
-        printable_name(image)
+        "guest image `{}` imports `{function}`, {signature}: provide it with {}{}",
+        printable_name(image),
+        provided(*setting, function, signature),
+        similar.iter().map(|name| format!("; `{}`, which you provide, it does not import", printable_name(name))).collect::<String>()
     )]
     MissingHostFunction {
         /// Name of the image.
@@ -70,6 +76,10 @@ pub enum BuildError {
         function: String,
         /// How the guest declares it.
         signature: Signature,
+        /// What sets the host functions of the sandbox.
+        setting: HostFunctionSetting,
+        /// The host function with a similar name that the host provides and the guest does not import, if there is one.
+        similar: Option<String>,
     },
     /// A host function has another type than the guest's import.
     #[error("host function `{function}` is {given}, but the guest imports it as {expected}")]
@@ -128,9 +138,21 @@ pub enum BuildError {
     /// The state in which the guest is ready for calls could not be remembered.
     #[error("could not take the initial snapshot: {0}")]
     Initial(SnapshotError),
-    /// The guest ended before it was ready for calls.
-    #[error("the guest ended before it was ready: {0}")]
-    Start(Termination),
+    /// The guest ended before it was ready for calls. With where it was, if that was not its own doing.
+    #[error(fmt = fmt_start)]
+    Start(Termination, Option<Position>),
+}
+
+/// What sets the host functions of a sandbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum HostFunctionSetting {
+    /// [`Builder::host_fn`](crate::Builder::host_fn) and `try_host_fn`.
+    Builder,
+    /// [`Spawn::host_fn`](crate::Spawn::host_fn) and `try_host_fn`.
+    Spawn,
+    /// [`PoolBuilder::spawn_with`](crate::PoolBuilder::spawn_with).
+    Pool,
 }
 
 impl From<MachineError> for BuildError {
@@ -149,22 +171,25 @@ impl From<StartError> for BuildError {
     fn from(error: StartError) -> Self {
         match error {
             StartError::Unwatched(LimitsUnwatched { reason }) => Self::LimitsUnwatched(reason),
-            StartError::Ended(cause) => Self::Start(cause),
+            StartError::Ended(cause, position) => Self::Start(cause, position),
             StartError::SchemaTooLarge { needed } => Self::SchemaTooLarge { needed },
         }
     }
 }
 
 /// Why a call gave no result.
-#[derive(Debug, Error)]
+///
+/// `{}` is one line where the guest has ended, and as many as the guest has written where an error is its own; it shows at most
+/// 4 KiB of a guest's text. `{:#}` adds to a fault its backtrace, registers and last words.
+#[derive(Error)]
 #[non_exhaustive]
 pub enum CallError {
     /// The image exports no function of this name.
     #[error(
-        "guest image `{}` exports no function `{}`; it exports {}",
+        "guest image `{}` exports no function `{}`; {}",
         printable_name(image),
-        printable_name(function),
-        listed(exports)
+        guest_text::name(function),
+        instead(function, exports)
     )]
     UnknownFunction {
         /// Name of the image.
@@ -256,7 +281,7 @@ pub enum CallError {
         reason: DecodeError,
     },
     /// The guest could not decode the arguments: its types differ from the host's behind the same names.
-    #[error("guest function `{function}` could not decode its arguments: {}", printable_lines(message))]
+    #[error("guest function `{function}` could not decode its arguments: {}", guest_text::lines(message))]
     ArgumentsRefused {
         /// Name of the function.
         function: String,
@@ -264,7 +289,7 @@ pub enum CallError {
         message: String,
     },
     /// The function returned an error of its own. To have it as a value, ask for a `Result` with the error's type.
-    #[error("guest function `{function}` failed: {}", printable_lines(message))]
+    #[error("guest function `{function}` failed: {}", guest_text::lines(message))]
     Function {
         /// Name of the function.
         function: String,
@@ -291,12 +316,16 @@ pub enum CallError {
         reason: std::io::Error,
     },
     /// The guest ended in this call.
-    #[error("{}\n  the sandbox is poisoned: restore a snapshot or reset it", ended(function, cause))]
+    #[error(fmt = fmt_terminated)]
     Terminated {
         /// Name of the function.
         function: String,
+        /// Name of the sandbox.
+        sandbox: String,
         /// How it ended.
         cause: Termination,
+        /// Where the guest was, if a kill, a limit or a broken protocol ended it. A fault has a position of its own.
+        position: Option<Position>,
     },
     /// The guest ended in an earlier call, or the sandbox could not be restored to an earlier state.
     #[error("the sandbox is poisoned: {cause}")]
@@ -374,16 +403,6 @@ impl std::fmt::Display for Payload {
     }
 }
 
-/// What to do about a payload that does not fit the mailbox.
-fn more_room(needed: u64) -> String {
-    if needed > LARGEST_MAILBOX as u64 {
-        return format!(
-            "no mailbox has more than {LARGEST_MAILBOX} bytes for it, so send it in parts, by several calls"
-        );
-    }
-    "raise it with `Builder::mailbox_size`".to_owned()
-}
-
 fn not_self_describing(path: &str) -> String {
     format!(
         "`{path}` wants to learn its type from the data (`flatten`, `untagged`, a dynamic type), which has no types; use a \
@@ -391,21 +410,10 @@ fn not_self_describing(path: &str) -> String {
     )
 }
 
-fn listed(names: &[String]) -> String {
-    if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
-}
-
-fn ended(function: &str, cause: &Termination) -> String {
-    match cause {
-        Termination::Fault(fault) => format!("guest fault in `{function}`: {fault}"),
-        cause => format!("in guest function `{function}`: {cause}"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sandbox::RestoreError;
+    use crate::sandbox::{LARGEST_MAILBOX, RestoreError};
 
     #[test]
     fn a_poisoned_sandbox_says_what_is_left_to_do() {
@@ -453,7 +461,13 @@ mod tests {
         let duplicate = BuildError::DuplicateHostFunction { function: function.clone() };
         let unknown = CallError::UnknownFunction { image: image.clone(), function, exports: Vec::new() };
         let signature: Signature = "fn()".parse().expect("it is a signature");
-        let missing = BuildError::MissingHostFunction { image: image.clone(), function: "log".to_owned(), signature };
+        let missing = BuildError::MissingHostFunction {
+            image: image.clone(),
+            function: "log".to_owned(),
+            signature,
+            setting: HostFunctionSetting::Builder,
+            similar: Some("l\x1bog".to_owned()),
+        };
         let foreign = RestoreError::ForeignImage { snapshot: image.clone(), sandbox: image };
         for error in [duplicate.to_string(), unknown.to_string(), missing.to_string(), foreign.to_string()] {
             assert!(!error.contains(['\x1b', '\n', '\u{202e}']), "{error:?}");

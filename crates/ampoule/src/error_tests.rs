@@ -11,7 +11,7 @@ use ampoule_vmm::{Context, Entry, GuestVirt, HypervisorError, OpenError};
 use serde::{de, ser};
 
 use crate::conversation::ProtocolViolation;
-use crate::fault::{Fault, FaultKind};
+use crate::fault::{Fault, FaultKind, Position};
 use crate::guest_memory::MemoryError;
 use crate::image::{
     AbiVersion, ElfPart, ForeignPlatform, Image, ImageProblem, NotExecutable, RecordProblem, SegmentProblem,
@@ -21,14 +21,14 @@ use crate::limits::ExceededLimit;
 use crate::machine::{CheckpointError, RestoreMachineError};
 use crate::signature::{Parameters, Signature, SignatureError};
 use crate::{
-    BuildError, CallError, Difference, FunctionValue, GuestPanic, InterruptSignalError, LoadError, Payload, Poison,
-    PoolError, RestoreError, Setting, SnapshotError, StartText, Termination, image,
+    BuildError, CallError, Difference, FunctionValue, GuestPanic, HostFunctionSetting, InterruptSignalError, LoadError,
+    Payload, Poison, PoolError, RestoreError, Setting, SnapshotError, StartText, Termination, image,
 };
 use ampoule_symbols::Symbols;
 
 #[test]
 fn errors_of_a_build_say_everything_once() {
-    let (function, image) = (|| "log".to_owned(), || "guest".to_owned());
+    let function = || "log".to_owned();
     each_variant!(BuildError {
         BuildError::Open(_) => OpenError::Failed { explanation: REASON.to_owned(), reason: refusal() }.into(),
         BuildError::Hypervisor(_) => BuildError::Hypervisor(refused()),
@@ -36,7 +36,7 @@ fn errors_of_a_build_say_everything_once() {
         BuildError::Random(_) => BuildError::Random(refusal()),
         BuildError::Setting { .. } => BuildError::Setting { setting: "stack_size", given: 1, least: 2, most: 3 },
         BuildError::MissingHostFunction { .. } =>
-            BuildError::MissingHostFunction { image: image(), function: function(), signature: signature() },
+            missing(HostFunctionSetting::Builder, None),
         BuildError::HostFunctionMismatch { .. } =>
             BuildError::HostFunctionMismatch { function: function(), expected: signature(), given: signature() },
         BuildError::DuplicateHostFunction { .. } => BuildError::DuplicateHostFunction { function: function() },
@@ -55,10 +55,14 @@ fn errors_of_a_build_say_everything_once() {
         BuildError::Signal(_) => InterruptSignalError::Refused { signal: 40, reason: refusal() }.into(),
         BuildError::LimitsUnwatched(_) => BuildError::LimitsUnwatched(refusal()),
         BuildError::Initial(_) => BuildError::Initial(SnapshotError::Memory(refusal())),
-        BuildError::Start(_) => BuildError::Start(Termination::Hypervisor(refused())),
+        BuildError::Start(..) => BuildError::Start(Termination::Hypervisor(refused()), None),
     });
     check(&BuildError::LimitsUnwatched(io::Error::from_raw_os_error(libc::EPERM)));
-    check(&BuildError::Start(fault()));
+    check(&BuildError::Start(fault(), None));
+    check(&BuildError::Start(Termination::Killed, Some(position())));
+    for setting in [HostFunctionSetting::Spawn, HostFunctionSetting::Pool] {
+        check(&missing(setting, Some("lob".to_owned())));
+    }
     each_variant!(LoadError {
         LoadError::Memory(_) => LoadError::Memory(refusal()),
         LoadError::MemoryLimit { .. } => LoadError::MemoryLimit { needed: 2, limit: 1 },
@@ -121,7 +125,7 @@ fn errors_of_a_call_say_everything_once() {
         CallError::Panicked { .. } => CallError::Panicked { function: function(), panic: panic() },
         CallError::LimitsUnwatched { .. } => CallError::LimitsUnwatched { function: function(), reason: refusal() },
         CallError::Terminated { .. } =>
-            CallError::Terminated { function: function(), cause: Termination::Hypervisor(refused()) },
+            terminated(Termination::Hypervisor(refused()), None),
         CallError::Poisoned { .. } =>
             CallError::Poisoned { cause: Poison::Ended(Termination::Hypervisor(refused())) },
     });
@@ -138,7 +142,8 @@ fn errors_of_a_call_say_everything_once() {
         Poison::HostFunctionPanicked => Poison::HostFunctionPanicked,
         Poison::RestoreFailed(_) => Poison::RestoreFailed(RestoreError::Memory(Arc::new(refusal()))),
     });
-    check(&CallError::Terminated { function: function(), cause: fault() });
+    check(&terminated(fault(), None));
+    check(&terminated(Termination::Killed, Some(position())));
     check(&CallError::Poisoned { cause: Poison::Ended(fault()) });
     each_variant!(ProtocolViolation {
         ProtocolViolation::UnknownKind { .. } => ProtocolViolation::UnknownKind { kind: 9 },
@@ -307,7 +312,20 @@ fn refused_plainly() -> HypervisorError {
     HypervisorError::Refused { operation: Operation::Run, reason: refusal() }
 }
 
+fn missing(setting: HostFunctionSetting, similar: Option<String>) -> BuildError {
+    let (image, function, signature) = ("guest".to_owned(), "log".to_owned(), signature());
+    BuildError::MissingHostFunction { image, function, signature, setting, similar }
+}
+
+fn terminated(cause: Termination, position: Option<Position>) -> CallError {
+    CallError::Terminated { function: "greet".to_owned(), sandbox: "guest-1".to_owned(), cause, position }
+}
+
 fn fault() -> Termination {
+    Fault::new(FaultKind::Aborted { signal: 6 }, position()).into()
+}
+
+fn position() -> Position {
     let executable = image::tests::image().executable().clone();
     let entry = Entry { instruction: GuestVirt(0x40_1000), stack_pointer: GuestVirt(0x7000) };
     let registers = Context::new(entry).registers();
@@ -317,5 +335,5 @@ fn fault() -> Termination {
         &mut unreadable,
         1,
     );
-    Fault::new(FaultKind::Aborted { signal: 6 }, registers, stack, executable).into()
+    Position::new(registers, stack, executable)
 }

@@ -1,5 +1,7 @@
 //! Host functions: closures of the application that a guest may call.
 
+mod error;
+
 use std::fmt;
 
 use ampoule_abi::codec::{DecodeError, Decoder, EncodeError, Encoder, OK, Source, encode_content, fails_with_text};
@@ -11,7 +13,12 @@ use crate::conversation::{PayloadArea, PayloadSource};
 use crate::image::Image;
 use crate::signature::{Signature, Type};
 
+pub use error::HostFunctionError;
+
 /// A closure that can be a host function: up to 32 owned [`DeserializeOwned`] parameters, a [`Serialize`] result.
+///
+/// Parameters own what they hold: `String` instead of `&str`, `Vec<u8>` instead of `&[u8]`. Of a closure that borrows, the
+/// compiler says that `Deserialize` is not general enough.
 ///
 /// `Parameters` is only there to tell closures of different arities apart and is always inferred.
 #[diagnostic::on_unimplemented(

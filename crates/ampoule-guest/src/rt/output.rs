@@ -10,6 +10,7 @@
 //! system calls as before.
 
 use std::ffi::{c_int, c_void};
+use std::io::Write;
 use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -70,6 +71,28 @@ impl OutputArea {
         self.printed.store((used + OUTPUT_HEADER_LEN + count) as u32, Ordering::Release);
         true
     }
+}
+
+/// Prints what the program's standard output holds back in memory: the start of a line in Rust's, a whole block in C's. The
+/// host would find it in front of what a later call prints, and a restore would take it away.
+pub(super) fn flush() {
+    // Nobody is left to be told of an error.
+    let _ = std::io::stdout().flush();
+    // SAFETY: the C library has made the stream, and lets everyone read how much it holds back. The program has one thread,
+    // which is not within a function of the stream. Nothing is written, and so no page to be restored, where it holds nothing.
+    unsafe {
+        if __fpending(stdout) > 0 {
+            libc::fflush(stdout);
+        }
+    }
+}
+
+unsafe extern "C" {
+    /// C's standard output.
+    static stdout: *mut libc::FILE;
+
+    /// How many bytes a stream holds back (`stdio_ext.h`).
+    fn __fpending(stream: *mut libc::FILE) -> usize;
 }
 
 /// The C library's `write`.

@@ -10,6 +10,7 @@ use ampoule_abi::layout::{ABI_MAJOR, AT_AMPOULE, GuestMessageKind, INFO_MAGIC, I
 
 use super::call::{Call, Return};
 use super::mailbox::{Mailbox, Session};
+use super::output;
 use super::panics;
 use super::record::{Exports, NEEDED_MINOR, Shim};
 use super::types;
@@ -59,6 +60,7 @@ pub unsafe fn serve(page: *const InfoPage, init: impl FnOnce()) -> UnexpectedMes
         process::abort();
     }
     let exports = Exports::of_this_program();
+    output::flush();
     // SAFETY: the caller promises a page, and every version has this field.
     let mut message = ready(calls.mailbox(), unsafe { (*page).abi_minor });
     loop {
@@ -99,6 +101,7 @@ fn answer(exports: &Exports, watch: &mut Watch, call: &Call<'_>) -> MessageLine 
         Some(shim) => respond(shim, watch, call),
         None => call.unknown_function(),
     };
+    output::flush();
     call.message(answer)
 }
 

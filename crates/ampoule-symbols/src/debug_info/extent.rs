@@ -14,9 +14,14 @@ pub(super) struct Code {
 }
 
 impl Code {
+    /// Whether the range holds anything, and is not of a dropped function.
+    pub(super) fn is_code(&self, range: &Range<u64>) -> bool {
+        range.start >= self.start && range.start < range.end
+    }
+
     /// Which of the ascending addresses are in the range, unless that is of a dropped function.
     pub(super) fn within(&self, addresses: &[u64], range: Range<u64>) -> Range<usize> {
-        if range.start < self.start || range.end <= range.start {
+        if !self.is_code(&range) {
             return 0..0;
         }
         let first = addresses.partition_point(|&address| address < range.start);

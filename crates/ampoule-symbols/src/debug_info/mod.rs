@@ -1,7 +1,8 @@
 //! Source lines and inlined functions, from the image's debug information (DWARF 2 to 5).
 //!
-//! All addresses of a stack are looked up in one pass, and nothing is kept from one pass to the next: what a hostile image
-//! can make the host hold is bounded by what a single unit of it can. The pass has no recursion that follows the nesting of
+//! All addresses of a stack are looked up in one pass. From one pass to the next an index of the units can be kept, which is
+//! bounded; beyond it, what a hostile image can make the host hold is bounded by what a single unit of it can. The pass has no
+//! recursion that follows the nesting of
 //! the image's data.
 //!
 //! Not read: information in other files.
@@ -11,8 +12,9 @@ mod functions;
 mod lines;
 mod sections;
 mod unit;
+mod unit_index;
 
-use gimli::{Dwarf, Error, UnitHeader, UnitType};
+use gimli::{Dwarf, Error, UnitHeader};
 
 use super::budget::{Budget, Metered};
 use extent::Code;
@@ -21,6 +23,7 @@ use lines::{LineTable, SourceLine};
 use unit::Unit;
 
 pub(super) use sections::Sections;
+pub(super) use unit_index::UnitIndex;
 
 /// A place in the source.
 #[derive(Clone, Debug, Default)]
@@ -52,11 +55,24 @@ impl<'a> DebugInfo<'a> {
         Self { dwarf, budget, code: Code { start: code_start } }
     }
 
+    /// Which unit is about which addresses; `None` where that is too much to keep.
+    pub(super) fn index(&self) -> Option<UnitIndex> {
+        UnitIndex::read(self)
+    }
+
     /// What the source has at these image addresses, which must be in ascending order. For each the innermost of the
     /// functions that were inlined there comes first, and the one that they were inlined into last; nothing where there is
     /// no debug information.
-    pub(super) fn look_up(&self, addresses: &[u64]) -> Vec<Vec<Site>> {
+    pub(super) fn look_up(&self, units: Option<&UnitIndex>, addresses: &[u64]) -> Vec<Vec<Site>> {
         let mut sites = vec![Vec::new(); addresses.len()];
+        if let Some(units) = units {
+            for unit in units.units_at(self, addresses) {
+                if let Ok(header) = self.dwarf.debug_info.header_from_offset(unit) {
+                    let _ = self.look_up_in_unit(header, addresses, &mut sites);
+                }
+            }
+            return sites;
+        }
         let mut headers = self.dwarf.units();
         while let Ok(Some(header)) = headers.next() {
             // A unit that is damaged, or of a kind that is not known, does not stand in the way of the others.
@@ -74,10 +90,7 @@ impl<'a> DebugInfo<'a> {
         addresses: &[u64],
         sites: &mut [Vec<Site>],
     ) -> gimli::Result<()> {
-        if !matches!(header.type_(), UnitType::Compilation | UnitType::Skeleton(_)) {
-            return Ok(());
-        }
-        let unit = Unit::read(self, header)?;
+        let Some(unit) = Unit::of_code(self, header)? else { return Ok(()) };
         let mut is_here = false;
         unit.extent.for_each(self, &unit.entries, |range| is_here |= !self.code.within(addresses, range).is_empty())?;
         if !is_here {

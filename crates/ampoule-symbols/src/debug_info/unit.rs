@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use gimli::{
     AttributeValue, DebugAbbrev, DebugAbbrevOffset, DebugAddrBase, DebugLineOffset, DebugLocListsBase,
-    DebugRngListsBase, DebugStrOffsetsBase, DwarfFileType, Reader, Section, UnitHeader,
+    DebugRngListsBase, DebugStrOffsetsBase, DwarfFileType, Reader, Section, UnitHeader, UnitType,
 };
 
 use super::DebugInfo;
@@ -19,6 +19,14 @@ pub(super) struct Unit<'a> {
 }
 
 impl<'a> Unit<'a> {
+    /// Reads the root of a unit that can be about code.
+    pub(super) fn of_code(debug_info: &DebugInfo<'a>, header: UnitHeader<Metered<'a>>) -> gimli::Result<Option<Self>> {
+        match header.type_() {
+            UnitType::Compilation | UnitType::Skeleton(_) => Self::read(debug_info, header).map(Some),
+            _ => Ok(None),
+        }
+    }
+
     /// Reads the root. The unit's lines are left alone: most units are not about the addresses that are looked for, and the
     /// table of lines has a header of its own to beware of.
     pub(super) fn read(debug_info: &DebugInfo<'a>, header: UnitHeader<Metered<'a>>) -> gimli::Result<Self> {

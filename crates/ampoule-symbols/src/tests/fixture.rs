@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::process::Command;
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::{env, fs, process};
 
 use crate::Symbols;
@@ -31,7 +32,9 @@ pub(super) static PROGRAM: LazyLock<Vec<u8>> = LazyLock::new(|| compile(&["-gdwa
 
 /// Compiles the program.
 pub(super) fn compile(arguments: &[&str]) -> Vec<u8> {
-    let name = format!("ampoule-symbols-{}-{}", process::id(), arguments.concat());
+    static COMPILED: AtomicU32 = AtomicU32::new(0);
+    let number = COMPILED.fetch_add(1, Ordering::Relaxed);
+    let name = format!("ampoule-symbols-{}-{number}{}", process::id(), arguments.concat());
     let source = env::temp_dir().join(format!("{name}.c"));
     let program = env::temp_dir().join(name);
     fs::write(&source, SOURCE).expect("the source can be written");

@@ -100,7 +100,7 @@ fn what_the_budget_does_not_reach_is_left_out() {
     let leaf: Vec<u64> = code_of(&symbols, "leaf").collect();
     let lines_within = |steps| {
         let (budget, sections) = (Budget::new(steps), Sections::read(&symbols.elf));
-        let sites = DebugInfo::new(&sections, symbols.elf.code_start(), &budget).look_up(&leaf);
+        let sites = DebugInfo::new(&sections, symbols.elf.code_start(), &budget).look_up(None, &leaf);
         sites.iter().flatten().filter(|site| site.line.line.is_some()).count()
     };
     let all = lines_within(1 << 20);
@@ -177,7 +177,7 @@ fn name(image: &[u8]) -> Backtrace {
 /// Whether it takes more than a million steps to look up the first instruction of `.text`.
 fn is_too_much(image: &[u8]) -> bool {
     let (budget, symbols) = (Budget::new(1 << 20), Symbols::new(image, 0));
-    DebugInfo::new(&Sections::read(&symbols.elf), symbols.elf.code_start(), &budget).look_up(&[TEXT]);
+    DebugInfo::new(&Sections::read(&symbols.elf), symbols.elf.code_start(), &budget).look_up(None, &[TEXT]);
     budget.spend(1).is_err()
 }
 

@@ -2,7 +2,7 @@
 
 use super::fixture::{PROGRAM, TEXT, code_of, compile, image};
 use crate::call_stack::{CallStack, CodeAddress};
-use crate::{Frame, Symbols};
+use crate::{Frame, NameCache, Symbols};
 
 #[test]
 fn every_version_of_debug_information_is_read() {
@@ -26,6 +26,20 @@ fn compressed_debug_information_is_read() {
         let image = compile(&[version, "-gz=zlib"]);
         let symbols = Symbols::new(&image, 0);
         assert_leaf_is_named(&symbols, 0);
+    }
+}
+
+#[test]
+fn what_a_cache_gives_is_what_the_image_says() {
+    for arguments in [&["-gdwarf-5"][..], &["-gdwarf-4"], &["-g0"], &["-gdwarf-4", "-gz=zlib"]] {
+        let image = compile(arguments);
+        let (symbols, cache) = (Symbols::new(&image, 0), NameCache::default());
+        let code = code_of(&symbols, "leaf").start..code_of(&symbols, "branch").end;
+        for address in code.clone().chain(code).chain([0x7fff_0000]) {
+            let frames = [address, address + 1].map(|address| CodeAddress { address, is_return: false });
+            let stack = CallStack { frames: frames.to_vec(), truncated: false };
+            assert_eq!(symbols.name_with(&stack, &cache), symbols.name(&stack), "{address:#x} {arguments:?}");
+        }
     }
 }
 

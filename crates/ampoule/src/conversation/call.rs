@@ -89,6 +89,8 @@ impl Conversation {
         imports: &mut Imports,
         limits: Limits,
     ) -> Result<Reply<'image>, CallError> {
+        self.machine.streams_mut().origin_mut().calls(function.name());
+        let _span = self.span().entered();
         let guard = self.machine.begin_call(limits).map_err(|LimitsUnwatched { reason }| {
             CallError::LimitsUnwatched { function: function.name().to_owned(), reason }
         })?;
@@ -98,16 +100,17 @@ impl Conversation {
         match self.machine.end_call(guard, pause) {
             Ok(Pause::Returned { status: ReturnStatus::Done, length, needed }) => {
                 let shown = if asks { self.shown(length, needed) } else { Ok(Vec::new()) };
-                let shown = shown.map_err(|violation| terminated(function, violation.into()))?.pop();
+                let shown = shown.map_err(|violation| self.terminated(function, violation.into()))?.pop();
                 Ok(Reply { function, answer: Answer::Result { length, shown } })
             }
             Ok(Pause::Returned { status: ReturnStatus::Failed, length, needed }) => {
-                let answer = self.error(length, needed).map_err(|violation| terminated(function, violation.into()))?;
+                let answer =
+                    self.error(length, needed).map_err(|violation| self.terminated(function, violation.into()))?;
                 Ok(Reply { function, answer })
             }
             Ok(Pause::Returned { status, length, needed }) => Err(self.unsuccessful(function, status, length, needed)),
-            Ok(Pause::Ready { .. }) => Err(terminated(function, ProtocolViolation::ReadyTwice.into())),
-            Err(cause) => Err(terminated(function, cause)),
+            Ok(Pause::Ready { .. }) => Err(self.terminated(function, ProtocolViolation::ReadyTwice.into())),
+            Err(cause) => Err(self.terminated(function, cause)),
         }
     }
 
@@ -166,15 +169,21 @@ impl Conversation {
             ReturnStatus::TooLarge => Ok(self.too_large(function, Payload::Result, needed)),
             ReturnStatus::UnknownFunction | ReturnStatus::Done | ReturnStatus::Failed => Err(ProtocolViolation::Text),
         };
-        understood.unwrap_or_else(|violation| terminated(function, violation.into()))
+        understood.unwrap_or_else(|violation| self.terminated(function, violation.into()))
     }
 
     fn too_large(&self, function: &Function, what: Payload, needed: u64) -> CallError {
         let function = function.name().to_owned();
         CallError::PayloadTooLarge { function, what, needed, mailbox_size: self.mailbox.capacity() }
     }
-}
 
-fn terminated(function: &Function, cause: Termination) -> CallError {
-    CallError::Terminated { function: function.name().to_owned(), cause }
+    fn terminated(&self, function: &Function, cause: Termination) -> CallError {
+        let sandbox = self.machine.origin().name().to_owned();
+        CallError::Terminated {
+            function: function.name().to_owned(),
+            sandbox,
+            cause,
+            position: self.machine.ended_at(),
+        }
+    }
 }

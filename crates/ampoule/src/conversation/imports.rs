@@ -3,9 +3,10 @@
 use ampoule_abi::schema::{DataType, Observed, Tracer, UNKNOWN, difference, untransferable};
 
 use super::mailbox::{PayloadArea, PayloadSource};
-use crate::error::{BuildError, FunctionValue};
+use crate::error::{BuildError, FunctionValue, HostFunctionSetting};
 use crate::host_function::{HostFunctionEntry, HostFunctionFailure, ResultCheck};
 use crate::image::Image;
+use crate::nearest::nearest;
 
 /// Host functions by the function numbers under which the guest calls them.
 #[derive(Debug)]
@@ -60,7 +61,11 @@ impl CalledImport<'_> {
 
 impl Imports {
     /// Finds a host function of the right type for every import of the image.
-    pub(crate) fn resolve(image: &Image, entries: Vec<HostFunctionEntry>) -> Result<Self, BuildError> {
+    pub(crate) fn resolve(
+        image: &Image,
+        entries: Vec<HostFunctionEntry>,
+        setting: HostFunctionSetting,
+    ) -> Result<Self, BuildError> {
         for (index, entry) in entries.iter().enumerate() {
             if entries[..index].iter().any(|earlier| earlier.name == entry.name) {
                 return Err(BuildError::DuplicateHostFunction { function: entry.name.clone() });
@@ -69,10 +74,14 @@ impl Imports {
         let mut numbers = Vec::new();
         for import in image.imports() {
             let Some(index) = entries.iter().position(|entry| entry.name == import.name()) else {
+                let unused = entries.iter().map(|entry| entry.name.as_str());
+                let unused = unused.filter(|name| image.imports().all(|import| import.name() != *name));
                 return Err(BuildError::MissingHostFunction {
                     image: image.name().to_owned(),
                     function: import.name().to_owned(),
                     signature: import.signature().clone(),
+                    setting,
+                    similar: nearest(import.name(), unused).map(str::to_owned),
                 });
             };
             if !import.signature().same_types(&entries[index].signature) {

@@ -3,12 +3,13 @@
 use ampoule_abi::codec::{EncodeError, decode};
 use ampoule_abi::layout::{FailureStatus, PanicRecord, ReturnStatus};
 use ampoule_abi::schema::{self, DataType, Schema};
+use tracing::Span;
 
 use super::Conversation;
 use super::imports::Imports;
 use super::mailbox::{GuestMessage, ProtocolViolation};
 use crate::error::FunctionValue;
-use crate::fault::GuestPanic;
+use crate::fault::{GuestPanic, Position};
 use crate::host_function::HostFunctionFailure;
 use crate::interrupt::LimitsUnwatched;
 use crate::limits::Limits;
@@ -20,8 +21,8 @@ use crate::termination::Termination;
 pub(crate) enum StartError {
     /// It has not run, because the limits of its start could not be watched.
     Unwatched(LimitsUnwatched),
-    /// It has ended.
-    Ended(Termination),
+    /// It has ended, and where it was if that was not its own doing.
+    Ended(Termination, Option<Position>),
     /// What it says of its types does not fit the mailbox.
     SchemaTooLarge { needed: u64 },
 }
@@ -36,23 +37,35 @@ pub(super) enum Pause {
 }
 
 impl Conversation {
-    /// Runs a new guest until it is ready for its first call: what it says of its types, if it does. Where a host function or the writer of an output panics, the guest
-    /// never becomes ready.
+    /// Runs a new guest until it is ready for its first call: what it says of its types, if it does. Where a host function or
+    /// the writer of an output panics, the guest never becomes ready.
     pub(crate) fn await_ready(&mut self, imports: &mut Imports, limits: Limits) -> Result<Option<Schema>, StartError> {
+        let _span = self.span().entered();
         let guard = self.machine.begin_call(limits).map_err(StartError::Unwatched)?;
         let pause = self.run_to_pause(imports);
-        match self.machine.end_call(guard, pause).map_err(StartError::Ended)? {
-            Pause::Ready { length: 0, needed: 0 } => Ok(None),
-            Pause::Ready { length: 0, needed } => Err(StartError::SchemaTooLarge { needed }),
-            Pause::Ready { length, .. } => match self.schema(length) {
-                Some(schema) => Ok(Some(schema)),
-                None => Err(StartError::Ended(ProtocolViolation::Schema.into())),
+        let ended = match self.machine.end_call(guard, pause) {
+            Ok(Pause::Ready { length: 0, needed: 0 }) => return Ok(None),
+            Ok(Pause::Ready { length: 0, needed }) => return Err(StartError::SchemaTooLarge { needed }),
+            Ok(Pause::Ready { length, .. }) => match self.schema(length) {
+                Some(schema) => return Ok(Some(schema)),
+                None => ProtocolViolation::Schema.into(),
             },
             // The mailbox accepts no return before the first call.
-            Pause::Returned { .. } => {
-                Err(StartError::Ended(ProtocolViolation::ReturnWithoutCall { sequence: 0 }.into()))
-            }
-        }
+            Ok(Pause::Returned { .. }) => ProtocolViolation::ReturnWithoutCall { sequence: 0 }.into(),
+            Err(cause) => cause,
+        };
+        Err(StartError::Ended(ended, self.machine.ended_at()))
+    }
+
+    /// What the log says of what the library does for the guest. It is made only where the log wants the library's own events.
+    pub(super) fn span(&self) -> Span {
+        let origin = self.machine.origin();
+        tracing::debug_span!(
+            "call",
+            image = %origin.image(),
+            sandbox = %origin.sandbox(),
+            function = origin.function()
+        )
     }
 
     /// What the guest, which is ready, says of its types.
@@ -85,7 +98,8 @@ impl Conversation {
                     return Ok(Pause::Returned { status, length, needed });
                 }
                 GuestMessage::HostCall { function, length, needed } => {
-                    self.serve_host_call(imports, function, length, needed)?;
+                    let served = self.serve_host_call(imports, function, length, needed);
+                    served.map_err(|termination| self.machine.ended(termination))?;
                 }
             }
         }

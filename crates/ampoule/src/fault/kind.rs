@@ -1,5 +1,6 @@
 //! What a guest can do to end itself.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use ampoule_vmm::FaultAccess;
@@ -144,55 +145,90 @@ impl FaultKind {
     }
 }
 
-impl fmt::Display for FaultKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::StackOverflow { address } => {
-                write!(f, "stack overflow at {address:#x} (`Builder::stack_size` gives the stack more room)")
-            }
+impl FaultKind {
+    /// What happened, as part of a line.
+    pub(super) fn what(&self) -> impl fmt::Display {
+        fmt::from_fn(|f| match self {
+            Self::StackOverflow { address } => write!(f, "stack overflow at {address:#x}"),
             Self::PageFault { address, access, target } => write!(f, "{access} {target} {address:#x}"),
             Self::Exception { vector, error_code: Some(code) } if *code != 0 => {
                 write!(f, "{} (vector {vector}, error code {code:#x})", exception_name(*vector))
             }
             Self::Exception { vector, .. } => write!(f, "{} (vector {vector})", exception_name(*vector)),
-            Self::OutOfMemory { limit, panic } => {
-                f.write_str("out of memory")?;
-                if let Some(panic) = panic {
-                    write!(f, " in a panic: {panic}")?;
-                }
-                write!(f, ": the guest needed more than its {limit} bytes (`Builder::memory_limit` sets them)")
+            Self::OutOfMemory { panic: Some(panic), .. } => {
+                write!(f, "out of memory in a panic, {}", panic.in_a_line())
             }
-            Self::Panicked(panic) => write!(f, "panic that could not unwind: {panic}"),
+            Self::OutOfMemory { panic: None, .. } => f.write_str("out of memory"),
+            Self::Panicked(panic) => write!(f, "panic that could not unwind, {}", panic.in_a_line()),
             Self::Aborted { signal } => write!(f, "abort ({})", SignalName(*signal)),
-            Self::Exited { code } => write!(f, "exit with status {code}; a guest waits for calls and does not exit"),
-            Self::HandlerNotRun { signal } => {
-                write!(
-                    f,
-                    "{}, for which it has a handler: the handlers of signals are not run in a guest",
-                    SignalName(*signal)
-                )
-            }
-            Self::Deadlocked(wait) => wait.fmt(f),
+            Self::Exited { code } => write!(f, "exit with status {code}"),
+            Self::HandlerNotRun { signal } => write!(f, "{}, for which it has a handler", SignalName(*signal)),
+            Self::Deadlocked(wait) => f.write_str(wait.what()),
             Self::SystemCallReturn { address } => write!(f, "system call with return address {address:#x}"),
             Self::ForgedExit { port } => write!(f, "use of I/O port {port:#x} outside the host's stubs"),
             Self::Shutdown => f.write_str("the processor shut down"),
             Self::UnexpectedExit { exit } => write!(f, "unexpected exit from the virtual machine: {exit}"),
+        })
+    }
+
+    /// What that usually is, or what to do about it.
+    pub(super) fn hint(&self) -> Option<impl fmt::Display> {
+        let hint: Cow<'static, str> = match self {
+            Self::StackOverflow { .. } => "endless recursion, or `Builder::stack_size` is to give the stack more room".into(),
+            Self::Exception { vector: INVALID_OPCODE, .. } => "usually a trap that the compiler puts where a program must not \
+                get, or an instruction that this processor lacks"
+                .into(),
+            Self::Exception { vector: GENERAL_PROTECTION, .. } => {
+                "usually a privileged instruction, a stray pointer to an address that no program can have, or an access \
+                 that has to be aligned"
+                    .into()
+            }
+            Self::OutOfMemory { limit, .. } => format!(
+                "the guest needed more than its {limit} bytes: usually it keeps what it no longer needs, or was given more \
+                 than they hold (`Builder::memory_limit` sets them)"
+            )
+            .into(),
+            Self::Exited { .. } => "a guest waits for calls and does not exit".into(),
+            Self::HandlerNotRun { .. } => "the handlers of signals are not run in a guest".into(),
+            Self::Deadlocked(wait) => wait.hint().into(),
+            _ => return None,
+        };
+        Some(hint)
+    }
+}
+
+impl fmt::Display for FaultKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.hint() {
+            Some(hint) => write!(f, "{}; {hint}", self.what()),
+            None => write!(f, "{}", self.what()),
+        }
+    }
+}
+
+impl EndlessWait {
+    fn what(self) -> &'static str {
+        match self {
+            Self::Lock => "wait on a lock that no other thread can release",
+            Self::Signal => "wait for a signal that never comes",
+            Self::Files => "wait without a limit for files that never become ready",
+            Self::Stopped => "stop by a signal",
+        }
+    }
+
+    fn hint(self) -> &'static str {
+        match self {
+            Self::Lock => "a guest has one thread",
+            Self::Signal => "a guest gets no signals but its own, and its timers do not run",
+            Self::Files => "nothing comes to a guest from outside",
+            Self::Stopped => "nothing can make a guest continue",
         }
     }
 }
 
 impl fmt::Display for EndlessWait {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Lock => "wait on a lock that no other thread can release: a guest has one thread",
-            Self::Signal => {
-                "wait for a signal that never comes: a guest gets no signals but its own, and its timers do not run"
-            }
-            Self::Files => {
-                "wait without a limit for files that never become ready: nothing comes to a guest from outside"
-            }
-            Self::Stopped => "stop by a signal: nothing can make a guest continue",
-        })
+        write!(f, "{}; {}", self.what(), self.hint())
     }
 }
 
@@ -210,7 +246,14 @@ impl fmt::Display for FaultTarget {
     }
 }
 
-struct SignalName(i32);
+/// The vector of invalid opcodes.
+const INVALID_OPCODE: u8 = 6;
+
+/// The vector of general protection faults.
+const GENERAL_PROTECTION: u8 = 13;
+
+/// A Linux signal, by its number.
+pub(super) struct SignalName(pub(super) i32);
 
 impl fmt::Display for SignalName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -2,52 +2,58 @@
 
 mod kind;
 mod panic;
+mod position;
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use ampoule_abi::text::printable_line;
-use ampoule_symbols::{Backtrace, CallStack, ImagePlace, Symbols};
+use ampoule_symbols::{Backtrace, ImagePlace};
 use ampoule_vmm::Registers;
 
-use crate::image::Executable;
+use crate::guest_text;
 
 pub use ampoule_vmm::FaultAccess;
+use kind::SignalName;
 pub use kind::{EndlessWait, FaultKind, FaultTarget};
 pub use panic::GuestPanic;
+pub use position::Position;
 
 /// How a guest ended itself: what it did, with which registers, the calls that led there, and what it had printed to standard
 /// error.
 ///
-/// `{}` shows all of that except the registers, and standard error only where the guest ended by its own decision, and then
-/// only its last lines; `{:#}` shows the whole backtrace.
+/// `{}` is one line: what it did, in which function of the guest's own code, what that usually is, and, where the guest ended by
+/// its own decision, the last line that it printed to standard error. `{:#}` goes on with the backtrace, the registers, and the
+/// last lines of standard error.
 #[derive(Clone)]
 pub struct Fault(Arc<Details>);
 
 struct Details {
     kind: FaultKind,
-    registers: Registers,
-    stack: CallStack,
-    executable: Executable,
+    position: Position,
     stderr: String,
     refused_memory: Option<u64>,
-    /// Made when it is first asked for, since that means reading debug information.
-    backtrace: OnceLock<Backtrace>,
+    handler_not_run: Option<i32>,
 }
 
 impl Fault {
-    /// A fault of code that had these registers, with the stack that they lead to.
-    pub(crate) fn new(kind: FaultKind, registers: Registers, stack: CallStack, executable: Executable) -> Self {
-        let (stderr, refused_memory, backtrace) = (String::new(), None, OnceLock::new());
-        Self(Arc::new(Details { kind, registers, stack, executable, stderr, refused_memory, backtrace }))
+    /// A fault of code at this position.
+    pub(crate) fn new(kind: FaultKind, position: Position) -> Self {
+        Self(Arc::new(Details { kind, position, stderr: String::new(), refused_memory: None, handler_not_run: None }))
     }
 
     /// Adds what else is known of the call: the end of what it printed to standard error, with `true` if the beginning is
-    /// missing, and the guest's memory in bytes, if it was refused more.
-    pub(crate) fn add_circumstances(&mut self, stderr: (&[u8], bool), refused_memory: Option<u64>) {
+    /// missing; the guest's memory in bytes, if it was refused more; and the signal that the exception would be, if the guest
+    /// means to handle it.
+    pub(crate) fn add_circumstances(
+        &mut self,
+        stderr: (&[u8], bool),
+        refused_memory: Option<u64>,
+        handler_not_run: Option<i32>,
+    ) {
         if let Some(details) = Arc::get_mut(&mut self.0) {
             details.stderr = last_text(stderr);
             details.refused_memory = refused_memory;
+            details.handler_not_run = handler_not_run;
         }
     }
 
@@ -56,20 +62,24 @@ impl Fault {
         &self.0.kind
     }
 
-    /// The registers at the instruction that did it; after a system call, at the instruction behind it.
-    pub fn registers(&self) -> &Registers {
-        &self.0.registers
+    /// Where in its code it did that; after a system call, the instruction behind it.
+    pub fn position(&self) -> &Position {
+        &self.0.position
     }
 
-    /// The calls that led there, with the names and source lines that the image has. They are read from the image the first
-    /// time, which takes milliseconds.
+    /// The registers at [that instruction](Self::position).
+    pub fn registers(&self) -> &Registers {
+        self.0.position.registers()
+    }
+
+    /// The calls that led there; see [`Position::backtrace`].
     pub fn backtrace(&self) -> &Backtrace {
-        self.0.backtrace.get_or_init(|| self.symbols().name(&self.0.stack))
+        self.0.position.backtrace()
     }
 
     /// Where in the image the accessed address lies, if it does.
     pub fn place(&self) -> Option<ImagePlace> {
-        self.symbols().place(self.0.kind.address()?)
+        self.0.position.place(self.0.kind.address()?)
     }
 
     /// The last 4 KiB of what the guest printed to standard error in the call that it ended in, wherever its
@@ -87,30 +97,72 @@ impl Fault {
         self.0.refused_memory
     }
 
-    fn symbols(&self) -> Symbols<'_> {
-        Symbols::new(self.0.executable.file(), self.0.executable.bias())
+    /// The Linux number of the signal that the processor's exception would have been, if the guest has installed handlers for
+    /// faults, as virtual machines for other languages do. The handlers of signals are not run in a guest.
+    ///
+    /// Handlers of `SIGSEGV` and `SIGBUS` alone do not count: Rust's standard library installs them in every program.
+    pub fn handler_not_run(&self) -> Option<i32> {
+        self.0.handler_not_run
+    }
+
+    /// What happened, in one line.
+    pub(crate) fn summary(&self) -> impl fmt::Display {
+        fmt::from_fn(|f| self.fmt_summary(f))
+    }
+
+    fn fmt_summary(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Details { kind, position, refused_memory, .. } = &*self.0;
+        write!(f, "{}", kind.what())?;
+        if let Some(place) = self.place() {
+            write!(f, " ({place})")?;
+        }
+        write!(f, " in {position}")?;
+        if let Some(hint) = kind.hint() {
+            write!(f, "; {hint}")?;
+        }
+        if let (Some(limit), false) = (refused_memory, matches!(kind, FaultKind::OutOfMemory { .. })) {
+            write!(f, "; before that it was refused more memory than its {limit} bytes (`Builder::memory_limit`)")?;
+        }
+        if let Some(signal) = self.0.handler_not_run {
+            let signal = SignalName(signal);
+            write!(f, "; its handler of {signal} was not run: the handlers of signals are not run in a guest")?;
+        }
+        if let Some(line) = self.last_words().last() {
+            write!(f, "; it last printed to standard error: {}", guest_text::line(line))?;
+        }
+        Ok(())
+    }
+
+    /// What is to be known beyond the [summary](Self::summary), in lines of its own that begin with a line end.
+    pub(crate) fn details(&self) -> impl fmt::Display {
+        fmt::from_fn(|f| {
+            write!(f, "\n{:#}", self.0.position)?;
+            f.write_str("\n  registers:")?;
+            for row in self.registers().to_string().lines() {
+                write!(f, "\n    {row}")?;
+            }
+            let lines: Vec<&str> = self.last_words().collect();
+            if !lines.is_empty() {
+                f.write_str("\n  it last printed to standard error:")?;
+            }
+            for line in &lines[lines.len().saturating_sub(SHOWN_LINES)..] {
+                write!(f, "\n    | {}", guest_text::line(line))?;
+            }
+            Ok(())
+        })
+    }
+
+    /// The lines of standard error, where they may say why the guest ended.
+    fn last_words(&self) -> impl Iterator<Item = &str> {
+        let stderr = if self.0.kind.is_own_decision() { &*self.0.stderr } else { "" };
+        stderr.lines().filter(|line| !line.trim().is_empty())
     }
 }
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.kind.fmt(f)?;
-        if let Some(place) = self.place() {
-            write!(f, " ({place})")?;
-        }
-        if let (Some(limit), false) = (self.0.refused_memory, matches!(self.0.kind, FaultKind::OutOfMemory { .. })) {
-            write!(f, "; before that it was refused more memory than its {limit} bytes (`Builder::memory_limit`)")?;
-        }
-        f.write_str("\n")?;
-        self.backtrace().fmt(f)?;
-        if self.0.kind.is_own_decision() && !self.0.stderr.is_empty() {
-            f.write_str("\n  it last printed to standard error:")?;
-            let lines: Vec<&str> = self.0.stderr.lines().collect();
-            for line in &lines[lines.len().saturating_sub(SHOWN_LINES)..] {
-                write!(f, "\n    | {}", printable_line(line))?;
-            }
-        }
-        Ok(())
+        self.fmt_summary(f)?;
+        if f.alternate() { write!(f, "{}", self.details()) } else { Ok(()) }
     }
 }
 
@@ -124,11 +176,12 @@ fn last_text((bytes, is_cut): (&[u8], bool)) -> String {
 impl fmt::Debug for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Fault")
-            .field("kind", &self.0.kind)
-            .field("registers", &self.0.registers)
-            .field("stderr", &self.0.stderr)
+            .field("kind", &format_args!("{}", self.0.kind))
+            .field("position", &self.0.position)
+            .field("stderr", &guest_text::quoted(&self.0.stderr))
             .field("refused_memory", &self.0.refused_memory)
-            .finish_non_exhaustive()
+            .field("handler_not_run", &self.0.handler_not_run)
+            .finish()
     }
 }
 

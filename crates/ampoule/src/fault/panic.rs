@@ -3,11 +3,12 @@
 use std::fmt;
 
 use ampoule_abi::layout::PanicRecord;
-use ampoule_abi::text::{printable_lines, printable_name};
+
+use crate::guest_text;
 
 /// What a panicking guest said. `{}` escapes control characters but line ends and tabs, and what turns text around or is
-/// not seen; the fields are as the guest gave them.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// not seen, and shows no more than 4 KiB; the fields are as the guest gave them.
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct GuestPanic {
     /// The panic's message.
@@ -28,12 +29,37 @@ impl From<PanicRecord<String>> for GuestPanic {
 
 impl fmt::Display for GuestPanic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        printable_lines(&self.message).fmt(f)?;
+        write!(f, "{}", guest_text::lines(&self.message))?;
+        self.fmt_place(f)
+    }
+}
+
+impl fmt::Debug for GuestPanic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GuestPanic")
+            .field("message", &guest_text::quoted(&self.message))
+            .field("file", &guest_text::quoted(&self.file))
+            .field("line", &self.line)
+            .field("column", &self.column)
+            .finish()
+    }
+}
+
+impl GuestPanic {
+    /// Like `{}`, with line ends escaped.
+    pub(super) fn in_a_line(&self) -> impl fmt::Display {
+        fmt::from_fn(|f| {
+            write!(f, "{}", guest_text::line(&self.message))?;
+            self.fmt_place(f)
+        })
+    }
+
+    fn fmt_place(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // A resumed panic has no location.
         if self.file.is_empty() {
             return Ok(());
         }
-        write!(f, " at {}:{}:{}", printable_name(&self.file), self.line, self.column)
+        write!(f, " at {}:{}:{}", guest_text::name(&self.file), self.line, self.column)
     }
 }
 

@@ -5,6 +5,7 @@ use std::fmt;
 use std::io;
 use std::sync::{Arc, OnceLock};
 
+use ampoule_symbols::NameCache;
 use ampoule_vmm::{Contents as FrozenPages, GuestVirt};
 
 use super::elf::{Headers, Kind, PROGRAM_HEADER_SIZE};
@@ -22,7 +23,13 @@ impl Executable {
     /// Checks an executable that messages call `name`.
     pub(crate) fn check(name: Box<str>, bytes: Cow<'static, [u8]>) -> Result<Self, ImageError> {
         match Program::read(&bytes) {
-            Ok(program) => Ok(Self(Arc::new(Checked { name, bytes, program, frozen: OnceLock::new() }))),
+            Ok(program) => Ok(Self(Arc::new(Checked {
+                name,
+                bytes,
+                program,
+                frozen: OnceLock::new(),
+                names: NameCache::default(),
+            }))),
             Err(problem) => Err(ImageError::new(name, problem)),
         }
     }
@@ -65,6 +72,11 @@ impl Executable {
         Ok(self.0.frozen.get_or_init(|| pages))
     }
 
+    /// What was found out about its code, for errors that show it.
+    pub(crate) fn names(&self) -> &NameCache {
+        &self.0.names
+    }
+
     /// The program header table in the guest's memory; `None` if it is not loaded.
     pub(crate) fn program_headers(&self) -> Option<ProgramHeaders> {
         self.0.program.headers
@@ -104,6 +116,7 @@ struct Checked {
     program: Program,
     /// The pages of each segment that have bytes in the file, once a guest has been loaded.
     frozen: OnceLock<Vec<FrozenPages>>,
+    names: NameCache,
 }
 
 /// What the bytes of an executable say.

@@ -7,7 +7,7 @@ use ampoule_vmm::{FaultAccess, GuestVirt};
 
 use super::Machine;
 use crate::address_space::{FaultResolution, Location};
-use crate::fault::{Fault, FaultKind, FaultTarget, GuestPanic};
+use crate::fault::{Fault, FaultKind, FaultTarget, GuestPanic, Position};
 use crate::personality::Personality;
 use crate::termination::Termination;
 
@@ -44,12 +44,17 @@ impl Machine {
 
     /// A fault of the code that made the last event.
     pub(super) fn fault(&self, kind: FaultKind) -> Termination {
+        Fault::new(kind, self.position()).into()
+    }
+
+    /// Where the guest is.
+    pub(super) fn position(&self) -> Position {
         let registers = self.processor.registers();
         let symbols = Symbols::new(self.executable.file(), self.executable.bias());
         let mut memory = |at, into: &mut [u8]| self.space.read(GuestVirt(at), into).is_ok();
         let stack =
             symbols.walk(&ampoule_symbols::Registers::named(|name| registers.get(name)), &mut memory, MAX_CALLS);
-        Fault::new(kind, registers, stack, self.executable.clone()).into()
+        Position::new(registers, stack, self.executable.clone())
     }
 
     fn denied(&self, address: GuestVirt, access: FaultAccess) -> FaultKind {

@@ -20,10 +20,12 @@ use ampoule_vmm::{
 };
 
 use crate::address_space::{AddressSpace, Parts, Window};
+use crate::fault::Position;
 use crate::guest_memory::{GuestMemory, SharedArea, SharedMemory};
 use crate::image::Executable;
 use crate::interrupt::{InterruptHandle, Interruptor};
 use crate::loader::{self, StartInfo};
+use crate::output::Origin;
 use crate::personality::linux::{LinuxProcess, ProcessConfig};
 use budget::Budget;
 
@@ -60,6 +62,8 @@ pub(crate) struct Machine {
     space: AddressSpace,
     process: LinuxProcess,
     streams: GuestStreams,
+    /// Where the guest was when the last call was ended.
+    ended_at: Option<Position>,
     restores: u64,
     pages_restored: u64,
 }
@@ -147,6 +151,7 @@ impl Machine {
             space,
             process,
             streams,
+            ended_at: None,
             restores: 0,
             pages_restored: 0,
         })
@@ -176,6 +181,11 @@ impl Machine {
 
     pub(crate) fn shape(&self) -> Shape {
         self.shape
+    }
+
+    /// What the log and messages call the guest.
+    pub(crate) fn origin(&self) -> &Origin {
+        self.streams.origin()
     }
 
     pub(crate) fn streams_mut(&mut self) -> &mut GuestStreams {

@@ -5,7 +5,7 @@ use ampoule_vmm::processor::{BadReturn, End};
 use ampoule_vmm::{Event, SystemCall};
 
 use super::{Budget, Machine};
-use crate::fault::FaultKind;
+use crate::fault::{FaultKind, Position};
 use crate::interrupt::{CallGuard, Interruption, LimitsUnwatched, TimeLimits};
 use crate::limits::Limits;
 use crate::personality::{Outcome, Personality, Streams};
@@ -35,6 +35,7 @@ impl Machine {
     #[inline]
     pub(crate) fn begin_call(&mut self, limits: Limits) -> Result<CallGuard, LimitsUnwatched> {
         self.budget = Budget::new(limits);
+        self.ended_at = None;
         self.process.resume();
         self.space.forget_refusals();
         self.streams.call_begins();
@@ -121,11 +122,24 @@ impl Machine {
     /// Adds to the report of the guest's end what is known of the call in which it ended.
     pub(crate) fn ended(&mut self, mut termination: Termination) -> Termination {
         self.streams.flush();
-        if let Termination::Fault(fault) = &mut termination {
-            let refused = self.space.ran_out_of_memory().then(|| self.space.memory_total());
-            fault.add_circumstances(self.streams.last_of_stderr(), refused);
+        match &mut termination {
+            Termination::Fault(fault) => {
+                let refused = self.space.ran_out_of_memory().then(|| self.space.memory_total());
+                let handled = fault.kind().vector().and_then(|vector| self.process.handled_signal(vector));
+                fault.add_circumstances(self.streams.last_of_stderr(), refused, handled);
+            }
+            Termination::Killed | Termination::LimitExceeded(_) | Termination::Protocol(_) => {
+                self.ended_at = Some(self.position());
+            }
+            // What the hypervisor says of a guest on which it has failed is not to be trusted.
+            Termination::Hypervisor(_) => {}
         }
         termination
+    }
+
+    /// Where the guest was when its call was ended from outside or by a limit, unless it had come to its end by then.
+    pub(crate) fn ended_at(&self) -> Option<Position> {
+        self.ended_at.clone()
     }
 
     /// What an interruption means depends on what the call was allowed.

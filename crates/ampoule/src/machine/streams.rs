@@ -1,7 +1,7 @@
 //! The guest's standard output and standard error.
 
 use super::budget::Budget;
-use crate::output::{Output, Stream};
+use crate::output::{Origin, Output, Stream};
 use crate::personality::{OutputLimitReached, Streams};
 
 /// Where the two streams go.
@@ -9,6 +9,7 @@ use crate::personality::{OutputLimitReached, Streams};
 pub(crate) struct GuestStreams {
     stdout: Output,
     stderr: Output,
+    origin: Origin,
     stderr_of_call: Tail,
 }
 
@@ -28,8 +29,17 @@ pub(super) struct BudgetedStreams<'machine> {
 }
 
 impl GuestStreams {
-    pub(crate) fn new(stdout: Output, stderr: Output) -> Self {
-        Self { stdout, stderr, stderr_of_call: Tail::default() }
+    pub(crate) fn new(stdout: Output, stderr: Output, origin: Origin) -> Self {
+        Self { stdout, stderr, origin, stderr_of_call: Tail::default() }
+    }
+
+    /// What the log calls the guest.
+    pub(crate) fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    pub(crate) fn origin_mut(&mut self) -> &mut Origin {
+        &mut self.origin
     }
 
     pub(crate) fn stdout(&self) -> &Output {
@@ -41,12 +51,12 @@ impl GuestStreams {
     }
 
     pub(crate) fn set_stdout(&mut self, output: Output) {
-        self.stdout.flush(Stream::Stdout);
+        self.stdout.flush(&self.origin, Stream::Stdout);
         self.stdout = output;
     }
 
     pub(crate) fn set_stderr(&mut self, output: Output) {
-        self.stderr.flush(Stream::Stderr);
+        self.stderr.flush(&self.origin, Stream::Stderr);
         self.stderr = output;
     }
 
@@ -56,11 +66,11 @@ impl GuestStreams {
         self.stderr_of_call.clear();
     }
 
-    /// Ends it.
+    /// Ends it: what the log holds back is passed on.
     #[inline]
-    pub(crate) fn call_ended(&self) {
-        self.stdout.call_ended(Stream::Stdout);
-        self.stderr.call_ended(Stream::Stderr);
+    pub(crate) fn call_ended(&mut self) {
+        self.stdout.call_ended(&self.origin, Stream::Stdout);
+        self.stderr.call_ended(&self.origin, Stream::Stderr);
     }
 
     /// The last bytes that the call has printed to standard error, and whether more came before them.
@@ -76,19 +86,20 @@ impl GuestStreams {
     /// Passes on what the streams hold back.
     #[inline]
     pub(super) fn flush(&mut self) {
-        self.stdout.flush(Stream::Stdout);
-        self.stderr.flush(Stream::Stderr);
+        self.stdout.flush(&self.origin, Stream::Stdout);
+        self.stderr.flush(&self.origin, Stream::Stderr);
     }
 }
 
 impl Streams for BudgetedStreams<'_> {
     fn write(&mut self, stream: Stream, bytes: &[u8]) -> Result<(), OutputLimitReached> {
         self.budget.print(bytes.len()).map_err(|_| OutputLimitReached)?;
+        let GuestStreams { stdout, stderr, origin, stderr_of_call } = &mut *self.streams;
         match stream {
-            Stream::Stdout => self.streams.stdout.write(stream, bytes),
+            Stream::Stdout => stdout.write(origin, stream, bytes),
             Stream::Stderr => {
-                self.streams.stderr_of_call.append(bytes);
-                self.streams.stderr.write(stream, bytes);
+                stderr_of_call.append(bytes);
+                stderr.write(origin, stream, bytes);
             }
         }
         Ok(())

@@ -7,7 +7,7 @@ use ampoule_vmm::{DOORBELL, VirtualMachines, default_hypervisor};
 use super::*;
 use crate::fault::FaultKind;
 use crate::limits::{ExceededLimit, Limits};
-use crate::output::{Captured, Output};
+use crate::output::{Captured, Origin, Output};
 use crate::termination::Termination;
 
 #[test]
@@ -31,7 +31,7 @@ fn it_is_restored_and_copied_like_any_other() {
     assert_eq!(captured.take_string(), "before\nbehind\nbehind\nbehind\n");
 
     let (stdout, captured) = Output::capture(1000);
-    let streams = GuestStreams::new(stdout, Output::discard());
+    let streams = GuestStreams::new(stdout, Output::discard(), Origin::of_a_test());
     let mut copy = Machine::of_checkpoint(&*backend(), &executable(), &waiting, streams).unwrap();
     assert_eq!(exit_code(run(&mut copy, Limits::new())), 7);
     assert_eq!(captured.take_string(), "behind\n");
@@ -78,7 +78,7 @@ fn machine() -> (Machine, Captured) {
         arguments: vec!["program".to_owned()],
         environment: BTreeMap::new(),
     };
-    let streams = GuestStreams::new(stdout, Output::discard());
+    let streams = GuestStreams::new(stdout, Output::discard(), Origin::of_a_test());
     (Machine::new(&*backend(), &executable(), &config, streams).unwrap(), captured)
 }
 

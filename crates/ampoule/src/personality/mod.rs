@@ -26,6 +26,9 @@ pub(crate) trait Personality {
     /// Whether the process, which has ended itself by a signal, has done so because it was refused memory.
     fn aborts_for_memory(&self, streams: &dyn Streams) -> bool;
 
+    /// The signal that an exception of the processor would be, given its vector, if the process means to handle it.
+    fn handled_signal(&self, vector: u8) -> Option<i32>;
+
     /// Where text goes that the process prints to its standard output or standard error; `None` once that is closed.
     fn standard_stream(&self, of: OutputStream) -> Option<Stream>;
 }

@@ -5,6 +5,8 @@ use std::num::NonZero;
 use std::sync::Arc;
 use std::thread;
 
+use ampoule_abi::text::printable_name;
+
 use super::{Pool, PoolError, Shared};
 use crate::error::CallError;
 use crate::sandbox::recycle::Recyclable;
@@ -107,9 +109,14 @@ impl PoolBuilder {
         Ok(Box::new(made))
     }
 
+    /// The name of the sandboxes' image, to be shown.
+    pub(super) fn image_name(&self) -> impl fmt::Display {
+        printable_name(self.snapshot.image().name())
+    }
+
     /// Settings of one sandbox, with host functions and outputs of its own.
     pub(super) fn spawn(&self) -> Spawn {
-        (self.configure)(self.snapshot.builder())
+        (self.configure)(self.snapshot.builder().of_pool())
     }
 }
 

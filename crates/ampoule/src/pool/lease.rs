@@ -4,6 +4,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use ampoule_abi::text::printable_name;
+
 use super::slots::Slot;
 use super::{PoolError, PooledSandbox, Shared};
 use crate::sandbox::Sandbox;
@@ -86,7 +88,8 @@ impl Lease {
                 self.shared.replaced.fetch_add(1, Ordering::Relaxed);
             }
             Err(error) => {
-                tracing::warn!(%error, "a sandbox of a pool could not be replaced; who needs one in its place tries again");
+                let image = self.shared.settings.image_name();
+                tracing::warn!(%error, %image, "a sandbox of a pool could not be replaced; who needs one in its place tries again");
             }
         }
         // Nobody waits for what drops with the spoiled one, which is foreign code.
@@ -110,7 +113,8 @@ impl Lease {
         self.is_ready = match recycled {
             Ok(Ok(())) => true,
             Ok(Err(error)) => {
-                tracing::warn!(%error, "a sandbox of a pool could not be reset; it is replaced");
+                let (image, sandbox) = (self.shared.settings.image_name(), self.sandbox().sandbox.name());
+                tracing::warn!(%error, %image, sandbox = %printable_name(sandbox), "a sandbox of a pool could not be reset; it is replaced");
                 false
             }
             Err(_) => false,

@@ -13,8 +13,8 @@ use super::condition::Condition;
 use super::host_side::HostSide;
 use super::snapshot::Snapshot;
 use crate::conversation::{Conversation, Imports, ProtocolViolation};
-use crate::error::BuildError;
-use crate::host_function::HostFunction;
+use crate::error::{BuildError, HostFunctionSetting};
+use crate::host_function::{HostFunction, HostFunctionError};
 use crate::image::{Described, Image};
 use crate::limits::Limits;
 use crate::machine::{MachineConfig, Shape};
@@ -35,7 +35,7 @@ impl Builder {
         Self {
             image: image.clone(),
             hypervisor: None,
-            host: HostSide::new(Limits::new().output(16 << 20)),
+            host: HostSide::new(Limits::new().output(16 << 20), HostFunctionSetting::Builder),
             machine: MachineConfig {
                 shape: Shape { memory_limit: 64 << 20, stack_size: 8 << 20, executable_memory: false, shared: None },
                 arguments: vec![program_name(image)],
@@ -112,13 +112,80 @@ impl Builder {
     ///     .build()?;
     /// # Ok(()) }
     /// ```
+    ///
+    /// # Objects that the guest holds
+    ///
+    /// A guest that is to hold an object of the host, such as an open file, gets a number for it, and the closures share a
+    /// table. Three rules make that safe:
+    ///
+    /// - No number is used again. A guest that was restored to an earlier state, or has guessed a number, then never reaches
+    ///   an object that was made later in place of another one.
+    /// - The guest cannot make the table grow without limit.
+    /// - When the guest is restored, it forgets the numbers that it was given since the snapshot, and does not close them. So
+    ///   whoever restores it closes them.
+    ///
+    /// ```no_run
+    /// use std::collections::HashMap;
+    /// use std::fs::File;
+    /// use std::sync::{Arc, Mutex};
+    ///
+    /// #[derive(Default)]
+    /// struct OpenFiles {
+    ///     last: u64,
+    ///     by_number: HashMap<u64, File>,
+    /// }
+    ///
+    /// impl OpenFiles {
+    ///     fn add(&mut self, file: File) -> Result<u64, &'static str> {
+    ///         if self.by_number.len() == 64 {
+    ///             return Err("too many open files");
+    ///         }
+    ///         self.last += 1;
+    ///         self.by_number.insert(self.last, file);
+    ///         Ok(self.last)
+    ///     }
+    ///
+    ///     fn size(&self, number: u64) -> Result<u64, &'static str> {
+    ///         let file = self.by_number.get(&number).ok_or("no such file is open")?;
+    ///         file.metadata().map(|metadata| metadata.len()).map_err(|_| "the size is not known")
+    ///     }
+    /// }
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let image = ampoule::Image::from_file("guest")?;
+    /// let files = Arc::new(Mutex::new(OpenFiles::default()));
+    /// let shared = [(); 3].map(|()| Arc::clone(&files));
+    /// let [to_open, to_measure, to_close] = shared;
+    /// let mut sandbox = ampoule::Sandbox::builder(&image)
+    ///     .try_host_fn("open_report", move || {
+    ///         let file = File::open("report.txt").map_err(|_| "there is no report")?;
+    ///         to_open.lock().unwrap().add(file)
+    ///     })
+    ///     .try_host_fn("size", move |number: u64| to_measure.lock().unwrap().size(number))
+    ///     .host_fn("close", move |number: u64| drop(to_close.lock().unwrap().by_number.remove(&number)))
+    ///     .build()?;
+    /// sandbox.call::<()>("run", ())?;
+    ///
+    /// // The guest was given no number before its first call.
+    /// sandbox.reset()?;
+    /// files.lock().unwrap().by_number.clear();
+    /// # Ok(()) }
+    /// ```
     pub fn try_host_fn<F, P, R, E>(mut self, name: impl Into<String>, function: F) -> Self
     where
         F: HostFunction<P, Result<R, E>>,
         R: Serialize,
-        E: fmt::Display,
+        E: HostFunctionError,
     {
         self.host.add_fallible_function(name.into(), function);
+        self
+    }
+
+    /// What messages and the log call the sandbox.
+    ///
+    /// Default: the last part of the image's [name](Image::name), and a number that no other sandbox of the process has.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.host.set_name(name.into());
         self
     }
 
@@ -222,7 +289,7 @@ fn start(
     let schema = conversation.await_ready(&mut imports, limits)?;
     if let Some(schema) = schema.filter(|_| image.described().is_none()) {
         let described = Described::new(&image, schema);
-        image.describe(described.ok_or_else(|| BuildError::Start(ProtocolViolation::Schema.into()))?);
+        image.describe(described.ok_or_else(|| BuildError::Start(ProtocolViolation::Schema.into(), None))?);
     }
     // Another sandbox of the image may have been the first to describe it, in the meantime.
     imports.compare_types(&image)?;

@@ -5,12 +5,12 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::conversation::Imports;
-use crate::error::BuildError;
+use crate::error::{BuildError, HostFunctionSetting};
 use crate::host_function::{HostFunction, HostFunctionEntry};
 use crate::image::Image;
 use crate::limits::Limits;
 use crate::machine::GuestStreams;
-use crate::output::Output;
+use crate::output::{Origin, Output};
 
 /// Settings of the host's side of a new sandbox.
 pub(crate) struct HostSide {
@@ -18,12 +18,24 @@ pub(crate) struct HostSide {
     pub(super) stdout: Output,
     pub(super) stderr: Output,
     limits: Limits,
+    name: Option<String>,
+    /// What sets the functions.
+    setting: HostFunctionSetting,
 }
 
 impl HostSide {
     /// No functions, outputs to the log, and these limits.
-    pub(super) fn new(limits: Limits) -> Self {
-        Self { functions: Vec::new(), stdout: Output::log(), stderr: Output::log(), limits }
+    pub(super) fn new(limits: Limits, setting: HostFunctionSetting) -> Self {
+        Self { functions: Vec::new(), stdout: Output::log(), stderr: Output::log(), limits, name: None, setting }
+    }
+
+    pub(super) fn set_name(&mut self, name: String) {
+        self.name = Some(name);
+    }
+
+    /// These settings are those of a pool's sandboxes.
+    pub(super) fn belong_to_pool(&mut self) {
+        self.setting = HostFunctionSetting::Pool;
     }
 
     pub(super) fn add_function<F, P, R>(&mut self, name: String, function: F)
@@ -53,8 +65,9 @@ impl HostSide {
     /// # Errors
     /// [`BuildError::DuplicateHostFunction`], [`BuildError::MissingHostFunction`], [`BuildError::HostFunctionMismatch`].
     pub(super) fn resolve(self, image: &Image) -> Result<(Imports, GuestStreams, Limits), BuildError> {
-        let imports = Imports::resolve(image, self.functions)?;
-        Ok((imports, GuestStreams::new(self.stdout, self.stderr), self.limits))
+        let imports = Imports::resolve(image, self.functions, self.setting)?;
+        let origin = Origin::new(image.executable(), self.name);
+        Ok((imports, GuestStreams::new(self.stdout, self.stderr, origin), self.limits))
     }
 }
 

@@ -95,7 +95,8 @@ impl Sandbox {
     /// ```
     ///
     /// The name is looked up on every call; the types are checked on the first one. [`typed_fn`](Self::typed_fn) does
-    /// both once.
+    /// both once. The result owns what it holds: `String` instead of `&str`, of which the compiler would say that `Deserialize`
+    /// is not general enough.
     ///
     /// # Errors
     /// A [`CallError`]. Unless [`CallError::poisons`] says otherwise, the sandbox can be called again.
@@ -128,6 +129,11 @@ impl Sandbox {
     /// The image that the sandbox runs.
     pub fn image(&self) -> &Image {
         &self.image
+    }
+
+    /// What messages and the log call the sandbox; see [`Builder::name`].
+    pub fn name(&self) -> &str {
+        self.conversation.machine().origin().name()
     }
 
     /// Why the sandbox refuses calls, if it does.
@@ -199,6 +205,7 @@ impl Sandbox {
 impl fmt::Debug for Sandbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sandbox")
+            .field("name", &self.name())
             .field("image", &self.image.name())
             .field("condition", &self.condition)
             .finish_non_exhaustive()

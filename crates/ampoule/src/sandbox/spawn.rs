@@ -9,8 +9,8 @@ use super::condition::Condition;
 use super::host_side::HostSide;
 use super::snapshot::Snapshot;
 use crate::conversation::Conversation;
-use crate::error::BuildError;
-use crate::host_function::HostFunction;
+use crate::error::{BuildError, HostFunctionSetting};
+use crate::host_function::{HostFunction, HostFunctionError};
 use crate::limits::Limits;
 use crate::output::Output;
 
@@ -26,7 +26,7 @@ pub struct Spawn {
 
 impl Spawn {
     pub(super) fn new(snapshot: Snapshot) -> Self {
-        let host = HostSide::new(snapshot.limits());
+        let host = HostSide::new(snapshot.limits(), HostFunctionSetting::Spawn);
         Self { snapshot, host }
     }
 
@@ -46,9 +46,17 @@ impl Spawn {
     where
         F: HostFunction<P, Result<R, E>>,
         R: Serialize,
-        E: fmt::Display,
+        E: HostFunctionError,
     {
         self.host.add_fallible_function(name.into(), function);
+        self
+    }
+
+    /// What messages and the log call the sandbox.
+    ///
+    /// Default: the last part of the image's [name](crate::Image::name), and a number that no other sandbox of the process has.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.host.set_name(name.into());
         self
     }
 
@@ -67,6 +75,12 @@ impl Spawn {
     /// Limits of every call. Where these set none, those of the snapshot's sandbox apply.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.host.set_limits(limits);
+        self
+    }
+
+    /// Makes messages say how a pool's sandboxes get what they lack.
+    pub(crate) fn of_pool(mut self) -> Self {
+        self.host.belong_to_pool();
         self
     }
 

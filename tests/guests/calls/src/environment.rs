@@ -18,6 +18,21 @@ fn print_and_flush(text: &str) -> std::io::Result<()> {
     std::io::stdout().flush()
 }
 
+/// Prints with C's own streams, and leaves the text in their buffer.
+#[export]
+fn print_by_printf_only(text: &str) {
+    let text = CString::new(text).unwrap_or_default();
+    // SAFETY: the format takes one string.
+    unsafe { libc::printf(c"%s".as_ptr(), text.as_ptr()) };
+}
+
+/// Prints text that need not end a line, and panics.
+#[export]
+fn print_and_panic(text: &str) {
+    print!("{text}");
+    panic!("after the text");
+}
+
 #[export]
 fn print_error(text: &str) {
     eprint!("{text}");
@@ -297,6 +312,28 @@ fn raise_handled(signal: i32) -> i32 {
     unsafe {
         libc::signal(signal, handler as *const () as libc::sighandler_t);
         libc::raise(signal)
+    }
+}
+
+/// Faults by a null pointer.
+#[export]
+fn fault_without_handlers() -> i32 {
+    // SAFETY: none. It is to fault.
+    unsafe { std::ptr::null::<i32>().read_volatile() }
+}
+
+/// Faults by `ud2`, or by a null pointer, with handlers for the signals of both.
+#[export]
+fn fault_with_handlers(by_instruction: i32) -> i32 {
+    // SAFETY: none. Each is to fault.
+    unsafe {
+        for signal in [libc::SIGILL, libc::SIGSEGV] {
+            libc::signal(signal, handler as *const () as libc::sighandler_t);
+        }
+        if by_instruction != 0 {
+            std::arch::asm!("ud2");
+        }
+        std::ptr::null::<i32>().read_volatile()
     }
 }
 

@@ -132,6 +132,12 @@ fn panics(message: &str) {
     panic!("{message}");
 }
 
+/// Returns an error with this text.
+#[export]
+fn fails_with(message: &str) -> Result<(), String> {
+    Err(message.to_owned())
+}
+
 #[export]
 fn panics_with_a_value() {
     std::panic::panic_any(42u32);

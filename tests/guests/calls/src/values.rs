@@ -102,6 +102,12 @@ fn sum_of_bytes(bytes: &[u8]) -> u64 {
     bytes.iter().map(|byte| u64::from(*byte)).sum()
 }
 
+/// How many bytes there are, and the first and the last of them.
+#[export]
+fn ends(bytes: &[u8]) -> (u64, u8, u8) {
+    (bytes.len() as u64, bytes[0], bytes[bytes.len() - 1])
+}
+
 /// Takes bytes and does not look at them.
 #[export]
 fn take_bytes(_bytes: &[u8]) {}

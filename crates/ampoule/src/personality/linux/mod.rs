@@ -169,6 +169,10 @@ impl Personality for LinuxProcess {
         self.shortage.explains_abort(streams)
     }
 
+    fn handled_signal(&self, vector: u8) -> Option<i32> {
+        self.state.signals.handled(vector)
+    }
+
     fn standard_stream(&self, of: OutputStream) -> Option<Stream> {
         match self.state.descriptors.get(of as u64).map(|file| file.object) {
             Ok(Object::Output(stream)) => Some(stream),

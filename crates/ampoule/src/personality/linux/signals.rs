@@ -6,9 +6,9 @@ use std::mem::offset_of;
 
 use ampoule_vmm::GuestVirt;
 use linux_raw_sys::general::{
-    __sifields__bindgen_ty_1, MINSIGSTKSZ, SI_TKILL, SIG_BLOCK, SIG_SETMASK, SIG_UNBLOCK, SIGCHLD, SIGCONT, SIGKILL,
-    SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU, SIGURG, SIGWINCH, SS_AUTODISARM, SS_DISABLE, SS_ONSTACK, kernel_sigaction,
-    siginfo__bindgen_ty_1__bindgen_ty_1, siginfo_t, stack_t,
+    __sifields__bindgen_ty_1, MINSIGSTKSZ, SI_TKILL, SIG_BLOCK, SIG_SETMASK, SIG_UNBLOCK, SIGBUS, SIGCHLD, SIGCONT,
+    SIGFPE, SIGILL, SIGKILL, SIGSEGV, SIGSTOP, SIGTRAP, SIGTSTP, SIGTTIN, SIGTTOU, SIGURG, SIGWINCH, SS_AUTODISARM,
+    SS_DISABLE, SS_ONSTACK, kernel_sigaction, siginfo__bindgen_ty_1__bindgen_ty_1, siginfo_t, stack_t,
 };
 
 use crate::address_space::AddressSpace;
@@ -197,6 +197,16 @@ impl Signals {
         Ok(self.deliver(blocked).unwrap_or(Outcome::Deadlock(EndlessWait::Signal)))
     }
 
+    /// The signal by which Linux reports this exception of the processor, if the process means to handle it. Rust's standard
+    /// library has handlers for `SIGSEGV` and `SIGBUS` in every program, to report stack overflows; who makes use of faults
+    /// handles `SIGILL` as well.
+    pub(super) fn handled(&self, vector: u8) -> Option<i32> {
+        let signal = signal_of(vector)?;
+        let telling = if matches!(signal, SIGSEGV | SIGBUS) { SIGILL } else { signal };
+        let is_handled = [signal, telling].iter().all(|signal| self.meaning(*signal as i32) == Meaning::Handler);
+        is_handled.then_some(signal as i32)
+    }
+
     fn send(&mut self, signal: i32) -> Result<Outcome, Errno> {
         if signal == 0 {
             return Ok(Outcome::Return(0));
@@ -241,6 +251,18 @@ enum Meaning {
     End,
     /// The guest ends too: continuing without the handler would not be what it has asked for.
     Handler,
+}
+
+/// The signal by which Linux reports an exception of the processor (its `arch/x86/kernel/traps.c`).
+fn signal_of(vector: u8) -> Option<u32> {
+    Some(match vector {
+        0 | 16 | 19 => SIGFPE,
+        1 | 3 => SIGTRAP,
+        4 | 5 | 13 | 14 => SIGSEGV,
+        6 => SIGILL,
+        11 | 12 | 17 => SIGBUS,
+        _ => return None,
+    })
 }
 
 /// What `siginfo_t` reports of a signal that the process has sent itself.
