@@ -211,7 +211,10 @@ impl Calls<'_> {
         // SAFETY: the area has that many bytes. The host does not write to it before `ring` is called for the next call,
         // which takes this `Calls` by a mutable reference and so ends the borrow.
         let arguments = unsafe { slice::from_raw_parts(self.mailbox.inbound, length) };
-        self.mailbox.session().described.set(message.status);
+        // As a rule nothing is asked for. Memory that a call writes has to be copied back when the host restores the guest.
+        if self.mailbox.session().described.get() != message.status {
+            self.mailbox.session().described.set(message.status);
+        }
         Ok(Incoming { sequence: message.sequence, function: message.function, arguments, mailbox: self.mailbox })
     }
 }

@@ -72,6 +72,9 @@ pub unsafe fn serve(page: *const InfoPage, init: impl FnOnce()) -> UnexpectedMes
 }
 
 /// The message that the program is ready, with the types of its functions if the host looks for them.
+///
+/// Not inlined: what it needs of the stack would lie between the two parts that every call writes, which so take one page.
+#[inline(never)]
 fn ready(mailbox: &Mailbox, minor: u32) -> MessageLine {
     let ready = MessageLine { kind: GuestMessageKind::Ready as u32, ..MessageLine::default() };
     let schema = if minor < InfoPage::SCHEMA_MINOR { None } else { types::schema() };
