@@ -28,7 +28,7 @@ const MISTAKES: &[(&str, &str, &[&str])] = &[
     (
         "parameter_that_cannot_be_decoded",
         "builder.host_fn(\"take\", |value: Local| ());",
-        &["cannot be a host function", "own what they hold and implement `serde::Deserialize`"],
+        &["cannot be a host function", "and implement `serde::Deserialize`"],
     ),
     (
         "host_function_that_cannot_be_sent",
