@@ -1,0 +1,1 @@
+//! The guest that uses popular crates. The test is in `tests/`.
