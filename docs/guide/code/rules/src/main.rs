@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::fs::File;
 use std::io::Read;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use ampoule_guest::{HostError, export, import};
 use shop_types::{Offer, Order};
@@ -79,6 +79,12 @@ fn panics(index: usize) -> u64 {
 fn aborts() {
     eprintln!("the rules make no sense");
     std::process::abort();
+}
+
+/// Days since 1970.
+#[export]
+fn today() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs() / 86_400)
 }
 
 /// Never returns.
