@@ -9,6 +9,7 @@ use std::path::Path;
 use ampoule::Image;
 use ampoule_abi::codec;
 use ampoule_abi::layout::{GuestMessageKind, MessageLine, PanicRecord, RecordKind, ReturnStatus};
+use ampoule_abi::schema::{FunctionTypes, Schema, Tracer};
 use ampoule_fuzz::elf::SECTIONS;
 use ampoule_fuzz::guest::Guest;
 use ampoule_fuzz::values::{Bits32, Bits64, Borrowing, Collections, Marker, Newtype, Struct, Value};
@@ -41,6 +42,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         seed("function_name", &format!("{index:02}"), symbol.as_bytes())?;
     }
     payloads()?;
+    schema()?;
     seed("mailbox", "call", &call())?;
     seed("mailbox", "panic", &panic())?;
     for (name, arguments) in ARGUMENTS {
@@ -118,6 +120,16 @@ fn payload(choice: u8, value: &impl Serialize) -> Result<(), Box<dyn Error>> {
     let mut bytes = vec![choice; 4096];
     let len = codec::encode(value, &mut bytes[1..])?;
     seed("codec_decode", &format!("{choice}"), &bytes[..=len])
+}
+
+/// A seed of `schema`: one of all types.
+fn schema() -> Result<(), Box<dyn Error>> {
+    let mut tracer = Tracer::new();
+    let [result, error] = [tracer.trace::<Value>(), tracer.trace::<Collections>()];
+    let functions = vec![FunctionTypes { function: 32, parameters: vec![result, error], result, error }];
+    let mut bytes = Vec::new();
+    codec::encode(&Schema { types: tracer.finish(), functions }, &mut bytes)?;
+    seed("schema", "all", &bytes)
 }
 
 /// Steps of `mailbox`: the guest is ready, is called, prints, calls the host, and returns.

@@ -26,6 +26,14 @@ pub fn hostile_image() -> Image {
     IMAGE.clone()
 }
 
+/// The guest with types and errors of its own.
+pub fn shop_image() -> Image {
+    static IMAGE: LazyLock<Image> = LazyLock::new(|| {
+        Image::embedded(ampoule::include_guest!("shop")).expect("the image of the guest `shop` is sound")
+    });
+    IMAGE.clone()
+}
+
 /// The guest that hides things, and looks for what others have hidden.
 pub fn tenant_image() -> Image {
     static IMAGE: LazyLock<Image> = LazyLock::new(|| {

@@ -272,7 +272,7 @@ fn a_fault_that_the_guest_means_to_handle_says_that_handlers_are_not_run() {
     for (by_instruction, signal, name) in [(1, libc::SIGILL, "SIGILL"), (0, libc::SIGSEGV, "SIGSEGV")] {
         let fault = fault("fault_with_handlers", Some(by_instruction));
         assert_eq!(fault.handler_not_run(), Some(signal));
-        let said = format!("; its handler of {name} was not run: the handlers of signals are not run in a guest\n");
+        let said = format!("; its handler of {name} was not run: the handlers of signals are not run in a guest");
         assert!(fault.to_string().contains(&said), "{fault}");
     }
     let fault = fault("fault_without_handlers", None);

@@ -70,16 +70,14 @@ mod other {
 }
 
 #[test]
-fn types_that_differ_behind_the_same_name_are_found_out_when_they_are_decoded() {
+fn types_that_differ_behind_the_same_name_are_refused_before_the_guest_runs() {
     let mut sandbox = calls_sandbox();
     let error = sandbox.call::<other::Picture>("invert_picture", (other::Picture { name: 1 },)).unwrap_err();
-    assert!(matches!(error, CallError::ArgumentsRefused { .. }), "{error}");
-    assert_eq!((error.blame(), error.poisons()), (Blame::Guest, false));
+    assert!(matches!(error, CallError::DifferentTypes { .. }), "{error}");
+    assert_eq!((error.blame(), error.poisons()), (Blame::Caller, false));
 
-    let error = sandbox.call::<other::Shape>("wrap_shape", (other::Shape::Nothing,)).unwrap_err();
-    assert!(matches!(error, CallError::Decode { .. }), "{error}");
     let error = sandbox.call::<other::Shape>("wrap_shape", (other::Shape::Circle("c".into()),)).unwrap_err();
-    assert!(matches!(error, CallError::ArgumentsRefused { .. }), "{error}");
+    assert!(matches!(error, CallError::DifferentTypes { .. }), "{error}");
     assert_eq!(sandbox.call::<u32>("divide", (6u32, 3u32)).unwrap(), 2);
 }
 

@@ -124,7 +124,9 @@ fn a_typed_function_works_in_every_sandbox_of_its_image_and_no_other() {
 
 #[test]
 fn functions_can_be_renamed() {
-    assert_eq!(calls_sandbox().call::<String>("renamed-function", ()).unwrap(), "renamed");
+    let mut sandbox = calls_sandbox();
+    assert_eq!(sandbox.call::<String>("renamed-function", ()).unwrap(), "renamed");
+    assert_eq!(sandbox.call::<String>("renamed.shortly", ()).unwrap(), "renamed shortly");
 }
 
 #[test]

@@ -5,7 +5,10 @@ mod message;
 mod output;
 mod record;
 
-pub use message::{FailureStatus, GuestMessageKind, HostMessageKind, MessageLine, PanicRecord, ReturnStatus};
+pub use message::{
+    DESCRIBE_ARGUMENTS, DESCRIBE_RESULT, FailureStatus, GuestMessageKind, HostMessageKind, MessageLine, PanicRecord,
+    ReturnStatus,
+};
 pub use output::{OutputHeader, OutputStream};
 pub use record::{Record, RecordHeader, RecordKind, padded_text_len, record_text};
 
@@ -13,7 +16,7 @@ pub use record::{Record, RecordHeader, RecordKind, padded_text_len, record_text}
 pub const ABI_MAJOR: u32 = 1;
 
 /// Minor version of this ABI: a host runs guests of its own minor version and older ones.
-pub const ABI_MINOR: u32 = 2;
+pub const ABI_MINOR: u32 = 3;
 
 /// The section of a guest image that holds its function records.
 pub const FUNCTIONS_SECTION: &str = "ampoule_fns";
@@ -104,6 +107,9 @@ impl InfoPage {
 
     /// The minor version of the ABI with which [`output`](Self::output) and [`output_len`](Self::output_len) came.
     pub const OUTPUT_MINOR: u32 = 2;
+
+    /// The minor version of the ABI with which a guest that is ready can describe the types of its functions.
+    pub const SCHEMA_MINOR: u32 = 3;
 
     /// The structure as it stands in memory.
     pub fn to_bytes(&self) -> [u8; Self::LEN] {

@@ -4,10 +4,13 @@ use std::error::Error;
 use std::fmt::{self, Display};
 use std::io;
 
+use ampoule_abi::codec;
+use serde::de::DeserializeOwned;
+
 /// A call of an imported function failed.
 ///
-/// An import whose return type is a `Result` gives it to its caller, converted into the error of that `Result`. As text it
-/// names the function and the reason.
+/// An import whose return type is a `Result` gives it to its caller, converted into the error of that `Result`, unless the
+/// host gave an error of that type. As text it names the function and the reason.
 ///
 /// ```
 /// use ampoule_guest::{HostError, HostErrorKind, import, testing};
@@ -27,6 +30,8 @@ pub struct HostError {
     function: String,
     kind: HostErrorKind,
     message: String,
+    /// The encoded value of the host function's error, if the host gave one.
+    value: Option<Box<[u8]>>,
 }
 
 /// What went wrong in a call to the host.
@@ -50,7 +55,17 @@ pub enum HostErrorKind {
 
 impl HostError {
     pub(crate) fn new(function: &str, kind: HostErrorKind, message: String) -> Self {
-        Self { function: function.to_owned(), kind, message }
+        Self { function: function.to_owned(), kind, message, value: None }
+    }
+
+    /// With the encoded value of the host function's error, if that is not empty.
+    pub(crate) fn with_value(self, value: &[u8]) -> Self {
+        Self { value: (!value.is_empty()).then(|| value.into()), ..self }
+    }
+
+    /// The host function's error, if the host gave its value and that is an `E`.
+    pub(crate) fn value<E: DeserializeOwned>(&self) -> Option<E> {
+        codec::decode(&**self.value.as_ref()?).ok()
     }
 
     /// `what` is too large, the arguments or the result.

@@ -36,8 +36,8 @@
 //! # Functions
 //!
 //! [`export`] and [`import`] describe what can travel, and how functions are named. In short: every type with serde's
-//! derives, strings and bytes without a copy where they are taken by reference, and the host checks the types of both
-//! sides before the first call. Functions of the guest's library crates count as well, as long as the guest uses
+//! derives whose form does not depend on its value, strings and bytes without a copy where they are taken by reference, and
+//! the host checks the types of both sides before the first call, down to the names and the order of fields and variants. Functions of the guest's library crates count as well, as long as the guest uses
 //! something of that crate (`use my_library as _;` is enough).
 //!
 //! There is one call at a time. State that is to last from one call to the next lives in statics and thread-locals, and
@@ -78,12 +78,12 @@
 //!
 //! # Errors and panics
 //!
-//! * An exported function that returns `Result` gives the host the error as text.
+//! * An exported function that returns `Result` gives the host the error as text, and as a value if serde knows its type.
 //! * A panic ends the call, not the guest: the host gets the message and the location, and may call again. With
 //!   `panic = "abort"` it ends the guest, and the host still gets both. So it does where all memory is taken, as long as the
 //!   message is a text that need not be formatted, which takes memory before the panic begins. Panics are not printed.
-//! * An imported function that returns `Result` gives a [`HostError`] to its caller when the host's function fails. Any
-//!   other imported function panics.
+//! * An imported function that returns `Result` gives its caller an error when the host's function fails: the value that the
+//!   host's function returned, or one made from a [`HostError`]. Any other imported function panics.
 //!
 //! # Testing
 //!

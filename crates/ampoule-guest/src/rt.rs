@@ -1,6 +1,7 @@
 //! What the macros expand to. Not part of the public interface: only this crate's own macros may name it.
 
 mod call;
+mod fallible;
 mod host_call;
 mod mailbox;
 mod output;
@@ -8,11 +9,19 @@ mod panics;
 mod record;
 mod serve;
 mod signature;
+mod types;
 
 pub use ampoule_abi::layout::padded_text_len;
 pub use call::{Arguments, BadArguments, Call, Return};
-pub use host_call::{Outgoing, required};
+pub use fallible::{
+    AnswerBoth, AnswerDisplay, AnswerText, AnswerValue, CanFail, CannotFail, ErrorOfBoth, ErrorOfFailure, ErrorOfValue,
+    ExpectFailure, ExpectSuccess, Expected, Failed, Fallible, IsText, Refused, Required, Returned, Unhandled,
+};
+pub use host_call::Outgoing;
 pub(crate) use mailbox::generation;
 pub use record::{Imported, Record, Shim};
 pub use serve::{UnexpectedMessage, run, serve};
-pub use signature::{Part, Probe, Unnamed, WireName, as_str, text, text_len};
+pub use signature::{
+    OrdinaryReturn, Part, Probe, ReturnProbe, Unnamed, WireName, as_str, is_described, text, text_len,
+};
+pub use types::{Description, TraceRead, TraceUnread, Traceable, Types};

@@ -35,8 +35,8 @@ use crate::restore;
 
 /// Has a closure answer calls of the import `name`, on this thread, until the guard is dropped.
 ///
-/// The closure has up to 32 parameters. It takes the place of the one that the import had before, which gets it back
-/// afterwards.
+/// The closure has up to 32 parameters, which own what they hold: an import's `&str` is a closure's `String`. It takes the place of the one that the import had before, which gets it back
+/// afterwards. A closure that returns a `Result` can fail, and the import gets its error as a value.
 ///
 /// ```
 /// # use ampoule_guest::{import, testing};
@@ -167,8 +167,19 @@ where
             .map_err(|reason| error(HostErrorKind::BadArguments, reason.to_string()))?;
         let value = outcome(returned).map_err(|reason| error(HostErrorKind::Failed, format!("{reason:#}")))?;
         let mut result = Vec::new();
-        codec::encode(&value, &mut result).map_err(|reason| error(HostErrorKind::BadResult, reason.to_string()))?;
-        Ok(result)
+        let encoded = if codec::is_result::<R>() {
+            codec::encode_content(&value, 0, &mut result).map(|(variant, _)| variant)
+        } else {
+            codec::encode(&value, &mut result).map(|_| codec::OK)
+        };
+        match encoded.map_err(|reason| error(HostErrorKind::BadResult, reason.to_string()))? {
+            codec::OK => Ok(result),
+            _ if codec::fails_with_text::<R>() => {
+                let text = codec::decode(&result[..]);
+                Err(error(HostErrorKind::Failed, text.unwrap_or_else(|reason| reason.to_string())))
+            }
+            _ => Err(error(HostErrorKind::Failed, "it returned an error".to_owned()).with_value(&result)),
+        }
     };
     let before = STAND_INS.with_borrow_mut(|all| all.insert(name.to_owned(), StandIn(Rc::new(answer))));
     Provided { name: name.to_owned(), before }

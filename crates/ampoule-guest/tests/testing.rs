@@ -7,11 +7,12 @@ use std::rc::Rc;
 
 use ampoule_guest::testing::{provide, restore, try_provide};
 use ampoule_guest::{HostError, HostErrorKind, generation, import, on_restore};
+use serde::{Deserialize, Serialize};
 
 #[import]
 fn weekday() -> String;
 
-#[import(name = "store.lookup")]
+#[import("store.lookup")]
 fn lookup(key: &str) -> Result<u32, HostError>;
 
 #[import]
@@ -85,6 +86,40 @@ fn a_failure_reaches_the_caller_as_its_error() {
 
     let _weekday = try_provide("weekday", || -> Result<String, &str> { Err("closed") });
     assert_eq!(panic_of(|| drop(weekday())), "host function `weekday`: closed");
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+enum ShopError {
+    SoldOut { left: u32 },
+    Closed,
+}
+
+type ShopResult<T> = Result<T, ShopError>;
+
+#[import("shop.price")]
+fn price(item: &str) -> ShopResult<u64>;
+
+#[import("shop.hours")]
+fn hours() -> Result<u64, ShopError>;
+
+#[test]
+fn an_error_that_serde_knows_reaches_the_caller_as_it_is() {
+    let _price = provide("shop.price", |item: String| match item.as_str() {
+        "lamp" => Ok(30u64),
+        _ => Err(ShopError::SoldOut { left: 2 }),
+    });
+    let _hours = provide("shop.hours", || Err::<u64, _>(ShopError::Closed));
+    assert_eq!((price("lamp"), price("chair")), (Ok(30), Err(ShopError::SoldOut { left: 2 })));
+    assert_eq!(hours(), Err(ShopError::Closed));
+
+    let _lookup = provide("store.lookup", |key: String| Err::<u32, _>(format!("no {key}")));
+    assert_eq!(lookup("key").unwrap_err().message(), "no key");
+}
+
+#[test]
+fn an_error_that_is_no_value_of_the_import_panics_with_its_text() {
+    let _hours = try_provide("shop.hours", || Err::<u64, _>("the shop is closed"));
+    assert_eq!(panic_of(|| drop(hours())), "host function `shop.hours`: the shop is closed");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use quote::{format_ident, quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{ItemFn, Type};
 
-use crate::function::{Function, Output, Parameter, bare, conditions};
+use crate::function::{Function, Parameter, bare, conditions};
 use crate::options::Options;
 use crate::{record, spelling};
 
@@ -31,12 +31,15 @@ fn export(options: TokenStream, item: &ItemFn) -> syn::Result<TokenStream> {
     let name = Options::parse(options)?.name_of(&item.sig.ident);
     let function = Function::new(&item.sig)?;
     let conditions = conditions(&item.attrs);
+    let types = function.parameters.iter().map(|parameter| readable(&parameter.ty));
+    let describe = quote!(#(__ampoule_description.parameter::<#types>();)*);
     let record = record::items(
         quote!(__ampoule::Shim),
         format_ident!("export"),
         &name,
-        &function.spelling,
+        &function,
         quote!(__ampoule_shim),
+        &describe,
     );
     let shim = shim(&item.sig.ident, &function);
     Ok(quote! {
@@ -57,13 +60,12 @@ fn shim(ident: &Ident, function: &Function) -> TokenStream {
         None => quote!(#value),
     });
     let call = quote!(#ident(#(#passed),*));
-    let answer = match &function.output {
-        Output::Unit => quote! {
+    let answer = match function.output.written() {
+        None => quote! {
             #call;
             ::core::result::Result::Ok(__ampoule_call.done(&()))
         },
-        Output::Value(value) => answer(&call, value, |result| quote!(done(&#result))),
-        Output::Fallible { result, .. } => answer(&call, result, |result| quote!(outcome(#result))),
+        Some(ty) => answer(&call, ty),
     };
     quote! {
         fn __ampoule_shim<'__ampoule>(
@@ -78,20 +80,28 @@ fn shim(ident: &Ident, function: &Function) -> TokenStream {
 }
 
 /// Statements that call the function and answer with what it returns.
-fn answer(call: &TokenStream, ty: &Type, method: impl Fn(&Ident) -> TokenStream) -> TokenStream {
+fn answer(call: &TokenStream, ty: &Type) -> TokenStream {
     let result = Ident::new("__ampoule_result", of(ty));
-    let method = method(&result);
     quote! {
-        let #result = #call;
-        ::core::result::Result::Ok(__ampoule_call.#method)
+        use __ampoule::{AnswerBoth as _, AnswerDisplay as _, AnswerText as _, AnswerValue as _, CanFail as _, CannotFail as _};
+        let #result = (&&__ampoule::Returned::new(#call)).outcome();
+        ::core::result::Result::Ok(match #result {
+            ::core::result::Result::Ok(#result) => __ampoule_call.done(&#result),
+            ::core::result::Result::Err(#result) => (&&&&__ampoule::Failed::new(#result)).answer(__ampoule_call),
+        })
     }
 }
 
 /// An expression that decodes what a parameter needs.
 fn decoded(parameter: &Parameter) -> TokenStream {
     let name = parameter.ident.to_string();
-    let ty = lent(&parameter.ty).unwrap_or_else(|| spelling::without_lifetimes(&parameter.ty));
+    let ty = readable(&parameter.ty);
     quote_spanned!(of(&parameter.ty)=> __ampoule_arguments.next::<#ty>(#name)?)
+}
+
+/// The type of the value that a parameter is made from.
+pub(crate) fn readable(ty: &Type) -> Type {
+    lent(ty).unwrap_or_else(|| spelling::without_lifetimes(ty))
 }
 
 /// The type to decode and lend where a parameter is a reference that cannot point into the mailbox.

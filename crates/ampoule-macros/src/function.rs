@@ -39,6 +39,14 @@ pub(crate) enum Output {
 }
 
 impl Output {
+    /// The whole type, if it is not `()`.
+    pub(crate) fn written(&self) -> Option<&Type> {
+        match self {
+            Self::Unit => None,
+            Self::Value(ty) | Self::Fallible { result: ty, .. } => Some(ty),
+        }
+    }
+
     /// The type of the value that travels.
     pub(crate) fn value(&self) -> Option<&Type> {
         match self {
@@ -159,7 +167,7 @@ fn output(output: &ReturnType) -> syn::Result<(Output, Vec<Piece>)> {
         }
         None if matches!(bare(ty), Type::Tuple(tuple) if tuple.elems.is_empty()) => Ok((Output::Unit, Vec::new())),
         None => {
-            pieces.extend(spelling::of_value(ty)?);
+            pieces.extend(spelling::of_return(bare(ty))?);
             Ok((Output::Value(ty.clone()), pieces))
         }
     }

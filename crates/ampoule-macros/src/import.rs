@@ -8,9 +8,10 @@ use quote::{format_ident, quote};
 use syn::parse::{Parse, ParseStream};
 use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
-use syn::{Attribute, Lifetime, Signature, Token, Type, TypeReference, Visibility, token};
+use syn::{Attribute, Lifetime, Signature, Token, Type, TypeReference, Visibility, parse_quote, token};
 
-use crate::function::{Function, Output};
+use crate::export::readable;
+use crate::function::Function;
 use crate::options::Options;
 use crate::record;
 
@@ -46,12 +47,19 @@ fn import(options: TokenStream, declaration: &Declaration) -> syn::Result<TokenS
     let function = Function::new(signature)?;
     function.output.value().map_or(Ok(()), refuse_borrowed)?;
 
+    let types = function.parameters.iter().map(|parameter| readable(&parameter.ty));
+    let describe = quote! {
+        #(__ampoule_description.parameter_if(|__ampoule_tracer| {
+            (&&__ampoule::Traceable::<#types>::NEW).trace(__ampoule_tracer)
+        });)*
+    };
     let record = record::items(
         quote!(__ampoule::Imported),
         format_ident!("import"),
         &name,
-        &function.spelling,
+        &function,
         TokenStream::new(),
+        &describe,
     );
     let arguments = function.parameters.iter().map(|parameter| &parameter.ident);
     let call = quote! {
@@ -60,16 +68,23 @@ fn import(options: TokenStream, declaration: &Declaration) -> syn::Result<TokenS
             ::core::result::Result::Ok(())
         })
     };
-    let result = match &function.output {
-        Output::Fallible { .. } => quote!(#call.map_err(::core::convert::From::from)),
-        Output::Unit | Output::Value(_) => quote!(__ampoule::required(#call)),
-    };
+    let unit: Type = parse_quote!(());
+    let expected = function.output.written().unwrap_or(&unit);
     Ok(quote! {
         #(#attributes)*
         #[track_caller]
         #visibility #signature {
             #record
-            #result
+            use __ampoule::{
+                ErrorOfBoth as _, ErrorOfFailure as _, ErrorOfValue as _, ExpectFailure as _, ExpectSuccess as _,
+            };
+            let __ampoule_kind = (&&__ampoule::Expected::<#expected>::NEW).kind();
+            __ampoule_kind.returned(match #call {
+                ::core::result::Result::Ok(__ampoule_value) => ::core::result::Result::Ok(__ampoule_value),
+                ::core::result::Result::Err(__ampoule_reason) => {
+                    ::core::result::Result::Err((&&&__ampoule_kind.refused(__ampoule_reason)).error())
+                }
+            })
         }
     })
 }

@@ -24,7 +24,7 @@ use proc_macro::TokenStream;
 ///     format!("Hello, {name}!")
 /// }
 ///
-/// #[export(name = "text.parse")]
+/// #[export("text.parse")]
 /// fn parse(text: &str) -> Result<u32, std::num::ParseIntError> {
 ///     text.parse()
 /// }
@@ -34,8 +34,8 @@ use proc_macro::TokenStream;
 ///
 /// # Name
 ///
-/// The host calls the function by its identifier, or by the name that `name = "…"` gives: 1 to 255 bytes
-/// without control characters. A guest cannot export two functions by one name.
+/// The host calls the function by its identifier, or by the name that the attribute gives, as `#[export("…")]` or
+/// `#[export(name = "…")]`: 1 to 255 bytes without control characters. A guest cannot export two functions by one name.
 ///
 /// # Parameters
 ///
@@ -48,15 +48,40 @@ use proc_macro::TokenStream;
 ///
 /// The result implements `serde::Serialize`. Its destructor cannot call the host: it runs when the result is on its way.
 ///
-/// Where the return type is written as `Result<T, E>`, or as an alias of that name with one argument like
-/// `io::Result<T>`, the function can fail. The `T` travels as a value, and the host gets the error as the text that
-/// `format!("{error:#}")` gives, so `E` implements `Display`.
+/// Where the return type is a `Result<T, E>`, by that name or by that of an alias, the function can fail. The `T` travels as
+/// a value. The error travels as a value too if `E` implements `serde::Serialize`, and the host gets it where it asks for a
+/// `Result<T, E>`. As text the host gets in any case what `format!("{error:#}")` gives, or the name of `E` where that
+/// implements no `Display`; it implements one of both.
+///
+/// ```
+/// use serde::Serialize;
+///
+/// #[derive(Serialize)]
+/// enum ShopError {
+///     SoldOut { left: u32 },
+/// }
+///
+/// #[ampoule_guest::export]
+/// fn price(item: &str, pieces: u32) -> Result<u64, ShopError> {
+///     if pieces > 2 { Err(ShopError::SoldOut { left: 2 }) } else { Ok(30) }
+/// }
+/// # assert!(matches!(price("chair", 3), Err(ShopError::SoldOut { left: 2 })));
+/// ```
 ///
 /// A panic ends the call and not the guest. The host gets its message and location.
 ///
+/// # Types
+///
+/// The host checks types before it calls: by their names, and by the names, order and types of their fields and variants. To
+/// this end the guest reads made-up values of its own types when it starts, which takes no attribute; a type whose
+/// `Deserialize` does more than to read a value should be ready for that. A result that implements no `serde::Deserialize` is
+/// compared by what its values show, when they are returned; an error, by its name. These cannot travel, and the host refuses to call a function with them:
+/// `flatten`, `untagged` and internally tagged enums, and dynamic types such as `serde_json::Value`. A field that was left out
+/// because of its value (`skip_serializing_if`) is an error when that happens.
+///
 /// # Types by another name
 ///
-/// The host checks types before it calls, by their names. An alias of a standard type or of a composition of standard
+/// An alias of a standard type or of a composition of standard
 /// types is seen through: `type Bytes = Vec<u8>` counts as `Vec<u8>`. Any other type goes by the name that the signature
 /// uses for it. So does an alias in capitals among the arguments of such a type, as `ID` in `HashMap<ID, Report>`: it looks
 /// like a constant.
@@ -73,7 +98,7 @@ pub fn export(options: TokenStream, item: TokenStream) -> TokenStream {
 /// #[import]
 /// fn weekday() -> String;
 ///
-/// #[import(name = "store.lookup")]
+/// #[import("store.lookup")]
 /// fn lookup(key: &str) -> Result<u32, HostError>;
 ///
 /// let _weekday = testing::provide("weekday", || "Monday".to_string());
@@ -85,8 +110,8 @@ pub fn export(options: TokenStream, item: TokenStream) -> TokenStream {
 ///
 /// # Name
 ///
-/// The host provides the function by its identifier, or by the name that `name = "…"` gives: 1 to 255 bytes
-/// without control characters.
+/// The host provides the function by its identifier, or by the name that the attribute gives, as `#[import("…")]` or
+/// `#[import(name = "…")]`: 1 to 255 bytes without control characters.
 ///
 /// # Parameters and result
 ///
@@ -96,8 +121,12 @@ pub fn export(options: TokenStream, item: TokenStream) -> TokenStream {
 /// # Failure
 ///
 /// A call fails where the host's function returned an error, or arguments or result are too large for the mailbox. An
-/// import whose return type is written as `Result<T, E>` (or as an alias of that name with one argument) gives its caller
-/// the error; `E` implements `From<HostError>`. Any other import panics.
+/// import whose return type is a `Result<T, E>`, by that name or by that of an alias, gives its caller the error. Any other
+/// import panics.
+///
+/// `E` implements `From<HostError>` or `serde::de::DeserializeOwned`, or both. With the second it is the error that the
+/// host's function returned, if that was of the same type. Without the first, an import panics where the call failed in
+/// another way.
 ///
 /// # Panics
 ///

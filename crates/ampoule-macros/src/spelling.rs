@@ -21,6 +21,8 @@ pub(crate) enum Piece {
     Length(Expr),
     /// A type by the name that it has on the wire or, if it has none, as it was written.
     Type { ty: Type, written: Vec<Piece> },
+    /// The type that a function returns, which may be an alias of a `Result`: what that hides is `_`.
+    Return { ty: Type, written: Vec<Piece> },
 }
 
 impl Piece {
@@ -36,6 +38,23 @@ impl Piece {
             Self::Type { ty, written } => {
                 let written = parts(written);
                 quote!(__ampoule::Part::of_type(__ampoule::Probe::<#ty>::NAME, const { &[#written] }))
+            }
+            Self::Return { ty, written } => {
+                let written = parts(written);
+                quote! {
+                    __ampoule::Part::of_return(
+                        __ampoule::ReturnProbe::<#ty>::CAN_FAIL,
+                        const { &[
+                            __ampoule::Part::Text("Result<"),
+                            __ampoule::Part::of_type(
+                                __ampoule::ReturnProbe::<#ty>::VALUE,
+                                &[__ampoule::Part::Text("_")],
+                            ),
+                            __ampoule::Part::Text(", _>"),
+                        ] },
+                        const { &[#written] },
+                    )
+                }
             }
         }
     }
@@ -83,6 +102,19 @@ pub(crate) fn of_value(ty: &Type) -> syn::Result<Vec<Piece>> {
         Type::FnPtr(_) | Type::Ptr(_) => refused(ty, "a pointer means nothing to the other side"),
         _ => refused(ty, "this type has no name in a signature"),
     }
+}
+
+/// The pieces of the type that a function returns, where it is not written as a `Result`.
+///
+/// # Errors
+///
+/// As for [`of_value`].
+pub(crate) fn of_return(ty: &Type) -> syn::Result<Vec<Piece>> {
+    let written = of_value(ty)?;
+    Ok(match ty {
+        Type::Path(_) => vec![Piece::Return { ty: without_lifetimes(ty), written }],
+        _ => written,
+    })
 }
 
 /// The text of a type whose values do not travel: the error of a function that can fail.

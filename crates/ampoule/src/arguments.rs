@@ -3,12 +3,17 @@
 use std::marker::PhantomData;
 
 use ampoule_abi::codec::{EncodeError, Encoder, Sink};
+use ampoule_abi::schema::{Checker, Difference};
 use serde::Serialize;
 
 use crate::arity::for_each_arity;
 use crate::signature::Type;
 
 /// The arguments of a guest function: a tuple with one [`Serialize`] value for each parameter, `()` for none, 32 at most.
+///
+/// A value's type is compared with the guest's before it is written: by its name, and by what it is made of, which shows in the
+/// value. So an enum's variants are compared when they are first sent. A type whose `Serialize` writes now this and now that
+/// (a dynamic type) is compared by what it first writes.
 ///
 /// Slices and vectors of bytes or other numbers travel as one block copy, wherever they stand in a value.
 #[diagnostic::on_unimplemented(
@@ -22,6 +27,10 @@ pub trait Arguments: sealed::Sealed {
 
     #[doc(hidden)]
     fn encode<S: Sink>(&self, encoder: &mut Encoder<S>) -> Result<(), EncodeError>;
+
+    /// Compares the values with the types that the guest reads: which of them differs first, and how.
+    #[doc(hidden)]
+    fn check(&self, checker: &mut Checker<'_>, types: &[u32]) -> Result<(), (usize, Difference)>;
 }
 
 /// The parameters of a [`TypedFn`](crate::TypedFn): a tuple of types that can be sent, or of [`Borrowed`] ones.
@@ -86,6 +95,21 @@ macro_rules! arguments {
             fn encode<S: Sink>(&self, encoder: &mut Encoder<S>) -> Result<(), EncodeError> {
                 let ($($name,)*) = self;
                 $(encoder.value($name)?;)*
+                Ok(())
+            }
+
+            #[allow(
+                non_snake_case,
+                unused_variables,
+                unused_mut,
+                reason = "a value is named like its type parameter; there may be none"
+            )]
+            fn check(&self, checker: &mut Checker<'_>, types: &[u32]) -> Result<(), (usize, Difference)> {
+                let ($($name,)*) = self;
+                let mut types = types.iter().copied().enumerate();
+                $(if let Some((index, data_type)) = types.next() {
+                    checker.value(data_type, $name).map_err(|difference| (index, difference))?;
+                })*
                 Ok(())
             }
         }

@@ -10,6 +10,7 @@ mod text;
 use std::sync::Arc;
 
 use ampoule_abi::codec::{DecodeError, EncodeError};
+use ampoule_abi::schema::Difference;
 use ampoule_abi::text::printable_name;
 use ampoule_vmm::{HypervisorError, OpenError, WithAdvice};
 use thiserror::Error;
@@ -96,6 +97,35 @@ pub enum BuildError {
         /// Name of the function.
         function: String,
     },
+    /// A type of a host function has the name that the guest's has, and is made of something else.
+    #[error(
+        "host function `{}`: {value} has another type in the guest: {difference}; build both from one definition",
+        printable_name(function)
+    )]
+    DifferentTypes {
+        /// Name of the function.
+        function: String,
+        /// Which value it is.
+        value: FunctionValue,
+        /// Where the types differ, and how.
+        difference: Difference,
+    },
+    /// A type of a host function cannot travel, since it wants to learn from the data what it is.
+    #[error("host function `{}`: {value} cannot travel: {}", printable_name(function), not_self_describing(path))]
+    Untransferable {
+        /// Name of the function.
+        function: String,
+        /// Which value it is.
+        value: FunctionValue,
+        /// Where in it that type is.
+        path: String,
+    },
+    /// What the guest says of its types does not fit the mailbox.
+    #[error("the guest describes its types in {needed} bytes, which do not fit the mailbox; {}", more_room(*needed))]
+    SchemaTooLarge {
+        /// Bytes that the description takes.
+        needed: u64,
+    },
     /// The image could not be put into the guest's memory.
     #[error(transparent)]
     Load(#[from] LoadError),
@@ -142,6 +172,7 @@ impl From<StartError> for BuildError {
         match error {
             StartError::Unwatched(LimitsUnwatched { reason }) => Self::LimitsUnwatched(reason),
             StartError::Ended(cause, position) => Self::Start(cause, position),
+            StartError::SchemaTooLarge { needed } => Self::SchemaTooLarge { needed },
         }
     }
 }
@@ -187,6 +218,28 @@ pub enum CallError {
         expected: Signature,
         /// The type that was asked for.
         given: String,
+    },
+    /// A type has the name that the guest's has, and is made of something else. The guest has not run.
+    #[error(
+        "guest function `{function}`: {value} has another type in the guest: {difference}; build both from one definition"
+    )]
+    DifferentTypes {
+        /// Name of the function.
+        function: String,
+        /// Which value it is.
+        value: FunctionValue,
+        /// Where the types differ, and how.
+        difference: Difference,
+    },
+    /// A type cannot travel, since it wants to learn from the data what it is. The guest has not run.
+    #[error("guest function `{function}`: {value} cannot travel: {}", not_self_describing(path))]
+    Untransferable {
+        /// Name of the function.
+        function: String,
+        /// Which value it is.
+        value: FunctionValue,
+        /// Where in it that type is.
+        path: String,
     },
     /// A typed function was resolved for another image than the sandbox runs.
     #[error(
@@ -235,7 +288,7 @@ pub enum CallError {
         /// What the guest said.
         message: String,
     },
-    /// The function returned an error of its own.
+    /// The function returned an error of its own. To have it as a value, ask for a `Result` with the error's type.
     #[error("guest function `{function}` failed: {}", guest_text::lines(message))]
     Function {
         /// Name of the function.
@@ -289,6 +342,8 @@ impl CallError {
             Self::UnknownFunction { .. }
             | Self::WrongArguments { .. }
             | Self::WrongResult { .. }
+            | Self::DifferentTypes { .. }
+            | Self::Untransferable { .. }
             | Self::ForeignFunction { .. }
             | Self::Encode { .. }
             | Self::LimitsUnwatched { .. }
@@ -309,6 +364,27 @@ impl CallError {
     }
 }
 
+/// A value that a function takes or gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FunctionValue {
+    /// An argument, counted from 0.
+    Argument(usize),
+    /// What the function returns where it does not fail.
+    Result,
+    /// What it fails with.
+    Error,
+}
+
+impl std::fmt::Display for FunctionValue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Argument(index) => write!(f, "argument {}", index + 1),
+            Self::Result => f.write_str("the result"),
+            Self::Error => f.write_str("the error"),
+        }
+    }
+}
+
 /// A payload of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Payload {
@@ -325,6 +401,13 @@ impl std::fmt::Display for Payload {
             Self::Result => "result",
         })
     }
+}
+
+fn not_self_describing(path: &str) -> String {
+    format!(
+        "`{path}` wants to learn its type from the data (`flatten`, `untagged`, a dynamic type), which has no types; use a \
+         plain struct or enum, or send text"
+    )
 }
 
 #[cfg(test)]

@@ -21,8 +21,9 @@ use crate::limits::ExceededLimit;
 use crate::machine::{CheckpointError, RestoreMachineError};
 use crate::signature::{Parameters, Signature, SignatureError};
 use crate::{
-    BuildError, CallError, ClockError, GuestPanic, HostFunctionSetting, InterruptSignalError, LoadError, Payload,
-    Poison, PoolError, RestoreError, Setting, SnapshotError, StartText, Termination, image,
+    BuildError, CallError, ClockError, Difference, FunctionValue, GuestPanic, HostFunctionSetting,
+    InterruptSignalError, LoadError, Payload, Poison, PoolError, RestoreError, Setting, SnapshotError, StartText,
+    Termination, image,
 };
 use ampoule_symbols::Symbols;
 
@@ -40,6 +41,17 @@ fn errors_of_a_build_say_everything_once() {
         BuildError::HostFunctionMismatch { .. } =>
             BuildError::HostFunctionMismatch { function: function(), expected: signature(), given: signature() },
         BuildError::DuplicateHostFunction { .. } => BuildError::DuplicateHostFunction { function: function() },
+        BuildError::DifferentTypes { .. } => BuildError::DifferentTypes {
+            function: function(),
+            value: FunctionValue::Argument(0),
+            difference: difference(),
+        },
+        BuildError::Untransferable { .. } => BuildError::Untransferable {
+            function: function(),
+            value: FunctionValue::Result,
+            path: "Order.extra".to_owned(),
+        },
+        BuildError::SchemaTooLarge { .. } => BuildError::SchemaTooLarge { needed: 5000 },
         BuildError::Load(_) => LoadError::Memory(refusal()).into(),
         BuildError::Signal(_) => InterruptSignalError::Refused { signal: 40, reason: refusal() }.into(),
         BuildError::LimitsUnwatched(_) => BuildError::LimitsUnwatched(refusal()),
@@ -88,6 +100,16 @@ fn errors_of_a_call_say_everything_once() {
         },
         CallError::WrongResult { .. } =>
             CallError::WrongResult { function: function(), expected: signature(), given: "u8".to_owned() },
+        CallError::DifferentTypes { .. } => CallError::DifferentTypes {
+            function: function(),
+            value: FunctionValue::Argument(0),
+            difference: difference(),
+        },
+        CallError::Untransferable { .. } => CallError::Untransferable {
+            function: function(),
+            value: FunctionValue::Error,
+            path: "Order.extra".to_owned(),
+        },
         CallError::ForeignFunction { .. } => CallError::ForeignFunction { function: function() },
         CallError::PayloadTooLarge { .. } => CallError::PayloadTooLarge {
             function: function(),
@@ -129,6 +151,8 @@ fn errors_of_a_call_say_everything_once() {
         ProtocolViolation::UnknownKind { .. } => ProtocolViolation::UnknownKind { kind: 9 },
         ProtocolViolation::UnknownStatus { .. } => ProtocolViolation::UnknownStatus { status: 9 },
         ProtocolViolation::Length { .. } => ProtocolViolation::Length { length: 2, capacity: 1 },
+        ProtocolViolation::ExtraLength { .. } => ProtocolViolation::ExtraLength { length: 2, left: 1 },
+        ProtocolViolation::Schema => ProtocolViolation::Schema,
         ProtocolViolation::ReadyTwice => ProtocolViolation::ReadyTwice,
         ProtocolViolation::ReturnWithoutCall { .. } => ProtocolViolation::ReturnWithoutCall { sequence: 1 },
         ProtocolViolation::WrongReturn { .. } => ProtocolViolation::WrongReturn { sequence: 1, expected: 2 },
@@ -272,6 +296,10 @@ fn errors_of_signatures_say_everything_once() {
             SignatureError::Unexpected { position: 1, expected: "a type", found: "(".to_owned() },
         SignatureError::UnexpectedEnd { .. } => SignatureError::UnexpectedEnd { expected: "a type" },
     });
+}
+
+fn difference() -> Difference {
+    Difference { path: "Order.price".to_owned(), guest: "`u64`".to_owned(), host: "`f64`".to_owned() }
 }
 
 fn signature() -> Signature {

@@ -7,7 +7,9 @@
 //! - A **[`Sandbox`]** is a virtual machine with a guest in it. The guest runs in ring 3, has a bounded amount of memory, and
 //!   reaches nothing else: no files, no network, no processes. Between calls it does not run.
 //! - A **call** runs a function that the guest exports, on the caller's thread, and returns its result. Arguments and
-//!   results are any [`serde`] types; names and types are checked before the guest runs.
+//!   results are any [`serde`] types whose form does not depend on their value (not `flatten`, `untagged`,
+//!   `skip_serializing_if`, `serde_json::Value`). Names and types are checked before the guest runs, down to the names and
+//!   the order of fields and variants.
 //! - A **host function** is a closure that the application hands in. The guest can call it, and nothing else of the host.
 //!
 //! ```no_run
@@ -22,7 +24,7 @@
 //!
 //! let greeting: String = sandbox.call("greet", ("World",))?;
 //!
-//! let greet = sandbox.typed_fn::<(&str,), String>("greet")?; // name and types checked here, once
+//! let greet = sandbox.typed_fn::<(&str,), String>("greet")?; // name and types are checked here, once
 //! let again = greet.call(&mut sandbox, ("again",))?;
 //! # Ok(()) }
 //! ```
@@ -46,6 +48,7 @@
 mod address_space;
 mod arguments;
 mod arity;
+mod binding;
 mod blame;
 mod clock;
 mod conversation;
@@ -76,13 +79,14 @@ mod termination;
 mod test_log;
 
 pub use ampoule_abi::codec::{DecodeError, EncodeError};
+pub use ampoule_abi::schema::Difference;
 pub use ampoule_symbols::{Backtrace, Frame, ImagePlace, Omission};
 pub use ampoule_vmm::{HypervisorError, OpenError, Registers};
 pub use arguments::{Arguments, Borrowed, Parameter, Parameters};
 pub use blame::Blame;
 pub use clock::Clock;
 pub use conversation::ProtocolViolation;
-pub use error::{BuildError, CallError, HostFunctionSetting, Payload};
+pub use error::{BuildError, CallError, FunctionValue, HostFunctionSetting, Payload};
 pub use fault::{EndlessWait, Fault, FaultAccess, FaultKind, FaultTarget, GuestPanic, Position};
 pub use host_function::{HostFunction, HostFunctionError};
 pub use image::{EmbeddedImage, Image, ImageError};

@@ -109,12 +109,19 @@ pub(super) struct Variant<'a, S> {
     /// Of the fields.
     depth: usize,
     enum_name: &'static str,
+    /// The index, where it is not part of the payload.
+    known: Option<u32>,
 }
 
 impl<'a, 'de, S: Source<'de>> Variant<'a, S> {
     #[inline]
     pub(super) fn new(decoder: &'a mut Decoder<S>, depth: usize, enum_name: &'static str) -> Self {
-        Self { decoder, depth, enum_name }
+        Self { decoder, depth, enum_name, known: None }
+    }
+
+    /// One of this index, of which only the fields are in the payload.
+    pub(super) fn known(decoder: &'a mut Decoder<S>, depth: usize, enum_name: &'static str, index: u32) -> Self {
+        Self { decoder, depth, enum_name, known: Some(index) }
     }
 
     fn fields(self, count: usize) -> Elements<'a, S> {
@@ -128,7 +135,10 @@ impl<'de, S: Source<'de>> EnumAccess<'de> for Variant<'_, S> {
 
     fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Self), DecodeError> {
         let offset = self.decoder.position();
-        let index = u32::from_le_bytes(self.decoder.array()?);
+        let index = match self.known {
+            Some(index) => index,
+            None => u32::from_le_bytes(self.decoder.array()?),
+        };
         let variant = seed
             .deserialize(IntoDeserializer::<DecodeError>::into_deserializer(index))
             .map_err(|_| DecodeError::UnknownVariant { offset, name: self.enum_name, index })?;

@@ -40,6 +40,7 @@
 
 mod access;
 mod compound;
+mod content;
 mod decoder;
 mod encoder;
 mod error;
@@ -47,6 +48,7 @@ mod numbers;
 mod read;
 mod write;
 
+pub use content::{ERR, OK, encode_content, fails_with_text, is_result};
 pub use decoder::{Decoder, Source};
 pub use encoder::{Encoder, Sink};
 pub use error::{DecodeError, EncodeError};

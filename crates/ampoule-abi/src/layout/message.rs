@@ -19,11 +19,19 @@ pub struct MessageLine {
     pub function: u32,
     /// Bytes of the payload.
     pub length: u32,
-    /// A [`ReturnStatus`] or [`FailureStatus`].
+    /// A [`ReturnStatus`] or [`FailureStatus`]; in a call, what is to be described ([`DESCRIBE_RESULT`],
+    /// [`DESCRIBE_ARGUMENTS`]).
     pub status: u32,
-    /// Bytes of a payload that did not fit.
+    /// Bytes of a payload that did not fit; or of what stands behind the payload: the value of a function's own error behind its
+    /// text, a description behind a result or behind the arguments of a host call.
     pub needed: u64,
 }
+
+/// In the status of a call: the host asks for a description of the result.
+pub const DESCRIBE_RESULT: u32 = 1;
+
+/// In the status of a call: the host asks for a description of the arguments of all host calls within it.
+pub const DESCRIBE_ARGUMENTS: u32 = 2;
 
 impl MessageLine {
     /// The message as it stands in memory.
@@ -109,7 +117,8 @@ wire_enum! {
     ReturnStatus {
         /// The result is in the outbound area.
         Done = 0,
-        /// The function returned an error; its text is in the outbound area.
+        /// The function returned an error. Its text is in the outbound area, and behind it, if `needed` is not 0, the error's
+        /// value, which takes `needed` bytes.
         Failed = 1,
         /// The arguments could not be decoded; the reason is in the outbound area.
         BadArguments = 2,
@@ -125,7 +134,7 @@ wire_enum! {
 wire_enum! {
     /// Why a host call failed.
     FailureStatus {
-        /// The host function returned an error.
+        /// The host function returned an error. Behind the text is the error's value if `needed` is not 0.
         Failed = 1,
         /// The host function's arguments could not be decoded.
         BadArguments = 2,

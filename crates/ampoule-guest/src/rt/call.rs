@@ -2,8 +2,9 @@
 
 use std::fmt::{self, Display};
 
-use ampoule_abi::codec::{self, DecodeError, Decoder, EncodeError, Sink};
-use ampoule_abi::layout::{GuestMessageKind, MessageLine, PanicRecord, ReturnStatus};
+use ampoule_abi::codec::{self, DecodeError, Decoder, EncodeError, Encoder, Sink};
+use ampoule_abi::layout::{DESCRIBE_RESULT, GuestMessageKind, MessageLine, PanicRecord, ReturnStatus};
+use ampoule_abi::schema::shown;
 use serde::{Deserialize, Serialize};
 
 use super::mailbox::{Incoming, Outbound};
@@ -33,7 +34,11 @@ impl<'a> Call<'a> {
     pub fn done<T: Serialize + ?Sized>(&self, value: &T) -> Return<'a> {
         let mut outbound = self.outbound();
         match codec::encode(value, &mut outbound) {
-            Ok(length) => Return { status: ReturnStatus::Done, length, needed: 0, outbound },
+            Ok(length) => {
+                let is_described = self.incoming.mailbox.is_described(DESCRIBE_RESULT);
+                let needed = if is_described { outbound.describe(length, &[shown(value)]) } else { 0 };
+                Return { status: ReturnStatus::Done, length, needed, outbound }
+            }
             Err(EncodeError::TooLarge { needed, .. }) => {
                 Return { status: ReturnStatus::TooLarge, length: 0, needed, outbound }
             }
@@ -44,14 +49,21 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// Answers with a value or an error.
-    pub fn outcome<T: Serialize, E: Display>(&self, outcome: Result<T, E>) -> Return<'a> {
-        match outcome {
-            Ok(value) => self.done(&value),
-            Err(error) => {
-                let text = format!("{error:#}");
-                drop(error);
-                self.text(ReturnStatus::Failed, &text)
+    /// Answers with an error's text.
+    pub(super) fn failed(&self, text: &str) -> Return<'a> {
+        self.text(ReturnStatus::Failed, text)
+    }
+
+    /// Answers with an error's text and, if both fit, its value.
+    pub(super) fn failed_with<E: Serialize>(&self, text: &str, error: &E) -> Return<'a> {
+        let mut outbound = self.outbound();
+        let mut encoder = Encoder::new(&mut outbound);
+        let length = TEXT_LENGTH_LEN + text.len();
+        match encoder.value(text).and_then(|()| encoder.value(error)).and_then(|()| encoder.finish()) {
+            Ok(both) => Return { status: ReturnStatus::Failed, length, needed: both - length, outbound },
+            Err(_) => {
+                drop(outbound);
+                self.failed(text)
             }
         }
     }

@@ -1,7 +1,8 @@
 //! Calls from the guest to the host.
 
 use ampoule_abi::codec::{self, EncodeError, Encoder, Sink};
-use ampoule_abi::layout::{FailureStatus, HostMessageKind};
+use ampoule_abi::layout::{DESCRIBE_ARGUMENTS, FailureStatus, HostMessageKind};
+use ampoule_abi::schema::{DataType, shown};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -28,12 +29,14 @@ impl<const N: usize> Record<Imported, N> {
                 let Some(mut outbound) = mailbox.outbound() else {
                     panic!("host function `{name}` was called while a value was on its way between guest and host");
                 };
-                let length = write(name, Destination::Mailbox(&mut outbound), arguments)?;
-                read(name, &mailbox.host_call(self.number(), outbound, length))
+                let shown = mailbox.is_described(DESCRIBE_ARGUMENTS).then(Vec::new);
+                let (length, shown) = write(name, Destination::Mailbox(&mut outbound), shown, arguments)?;
+                let described = shown.map_or(0, |values| outbound.describe(length, &values));
+                read(name, &mailbox.host_call(self.number(), outbound, length, described))
             }
             None => {
                 let mut payload = Vec::new();
-                write(name, Destination::Memory(&mut payload), arguments)?;
+                write(name, Destination::Memory(&mut payload), None, arguments)?;
                 let Some(reply) = testing::call(name, &payload) else {
                     panic!(
                         "host function `{name}` was called outside a sandbox; a test provides it with \
@@ -46,31 +49,25 @@ impl<const N: usize> Record<Imported, N> {
     }
 }
 
-/// The result of an import that does not let its caller handle failure.
-///
-/// # Panics
-///
-/// With the host's message where the call failed.
-#[track_caller]
-pub fn required<T>(result: Result<T, HostError>) -> T {
-    match result {
-        Ok(value) => value,
-        Err(error) => panic!("{error}"),
-    }
-}
-
 /// The arguments of a host call, written from the first to the last.
 #[derive(Debug)]
 pub struct Outgoing<'a, 'm> {
     encoder: Encoder<Destination<'a, 'm>>,
+    shown: Shown,
 }
 
 impl Outgoing<'_, '_> {
     /// Writes the next argument.
     pub fn put<T: Serialize + ?Sized>(&mut self, argument: &T) -> Result<(), EncodeError> {
+        if let Some(values) = &mut self.shown {
+            values.push(shown(argument));
+        }
         self.encoder.value(argument)
     }
 }
+
+/// For each argument what it shows of its type, if the host asks for that.
+type Shown = Option<Vec<Option<Vec<DataType>>>>;
 
 /// Where arguments are written.
 #[derive(Debug)]
@@ -100,10 +97,12 @@ impl Sink for Destination<'_, '_> {
 fn write<'a, 'm>(
     name: &'static str,
     destination: Destination<'a, 'm>,
+    shown: Shown,
     arguments: impl FnOnce(&mut Outgoing<'a, 'm>) -> Result<(), EncodeError>,
-) -> Result<usize, HostError> {
-    let mut outgoing = Outgoing { encoder: Encoder::new(destination) };
-    arguments(&mut outgoing).and_then(|()| outgoing.encoder.finish()).map_err(|error| match error {
+) -> Result<(usize, Shown), HostError> {
+    let mut outgoing = Outgoing { encoder: Encoder::new(destination), shown };
+    let written = arguments(&mut outgoing).and_then(|()| Ok((outgoing.encoder.finish()?, outgoing.shown)));
+    written.map_err(|error| match error {
         EncodeError::TooLarge { needed, capacity } => {
             HostError::too_large(name, "arguments", needed as u64, capacity as u64)
         }
@@ -122,7 +121,7 @@ fn read<T: DeserializeOwned>(name: &'static str, reply: &Reply<'_>) -> Result<T,
             Err(HostError::new(name, HostErrorKind::BadArguments, text(reply.bytes())))
         }
         (Some(HostMessageKind::Failure), Some(FailureStatus::Failed)) => {
-            Err(HostError::new(name, HostErrorKind::Failed, text(reply.bytes())))
+            Err(HostError::new(name, HostErrorKind::Failed, text(reply.bytes())).with_value(reply.error_value()))
         }
         _ => panic!("the host answered a call of `{name}` with a message of kind {}", message.kind),
     }

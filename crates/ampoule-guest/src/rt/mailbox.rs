@@ -12,8 +12,10 @@ use std::cell::Cell;
 use std::ptr;
 use std::slice;
 
-use ampoule_abi::codec::Sink;
+use ampoule_abi::codec::{self, Sink};
 use ampoule_abi::layout::{GuestMessageKind, HostMessageKind, InfoPage, MESSAGE_LEN, MessageLine};
+
+use ampoule_abi::schema::DataType;
 
 use super::output::OutputArea;
 
@@ -41,11 +43,13 @@ pub(super) struct Mailbox {
 pub(super) struct Session {
     outbound_is_free: Cell<bool>,
     host_calls: Cell<u64>,
+    /// What the host asks to be described in the present call.
+    described: Cell<u32>,
 }
 
 impl Session {
     pub(super) fn new() -> Self {
-        Self { outbound_is_free: Cell::new(true), host_calls: Cell::new(0) }
+        Self { outbound_is_free: Cell::new(true), host_calls: Cell::new(0), described: Cell::new(0) }
     }
 }
 
@@ -121,8 +125,21 @@ impl Mailbox {
         Outbound { mailbox: self }
     }
 
-    /// Calls a host function whose arguments are the first `length` bytes of the outbound area.
-    pub(super) fn host_call<'m>(&'m self, function: u32, outbound: Outbound<'m>, length: usize) -> Reply<'m> {
+    /// Whether the host asks for a description of this ([`DESCRIBE_RESULT`](ampoule_abi::layout::DESCRIBE_RESULT)) in the
+    /// present call.
+    pub(super) fn is_described(&self, what: u32) -> bool {
+        self.session().described.get() & what != 0
+    }
+
+    /// Calls a host function whose arguments are the first `length` bytes of the outbound area. Behind them is a description
+    /// of `described` bytes.
+    pub(super) fn host_call<'m>(
+        &'m self,
+        function: u32,
+        outbound: Outbound<'m>,
+        length: usize,
+        described: usize,
+    ) -> Reply<'m> {
         let sequence = self.session().host_calls.get() + 1;
         self.session().host_calls.set(sequence);
         let message = self.ring(MessageLine {
@@ -130,6 +147,7 @@ impl Mailbox {
             kind: GuestMessageKind::HostCall as u32,
             function,
             length: length as u32,
+            needed: described as u64,
             ..MessageLine::default()
         });
         Reply { message, outbound }
@@ -193,6 +211,10 @@ impl Calls<'_> {
         // SAFETY: the area has that many bytes. The host does not write to it before `ring` is called for the next call,
         // which takes this `Calls` by a mutable reference and so ends the borrow.
         let arguments = unsafe { slice::from_raw_parts(self.mailbox.inbound, length) };
+        // As a rule nothing is asked for. Memory that a call writes has to be copied back when the host restores the guest.
+        if self.mailbox.session().described.get() != message.status {
+            self.mailbox.session().described.set(message.status);
+        }
         Ok(Incoming { sequence: message.sequence, function: message.function, arguments, mailbox: self.mailbox })
     }
 }
@@ -228,6 +250,22 @@ impl Sink for Outbound<'_> {
     }
 }
 
+impl Outbound<'_> {
+    /// Writes a description behind a payload of `length` bytes, if there is room: how many bytes it takes.
+    pub(super) fn describe(&mut self, length: usize, values: &[Option<Vec<DataType>>]) -> usize {
+        // What shows nothing is no type.
+        let types: Vec<&[DataType]> = values.iter().map(|types| types.as_deref().unwrap_or_default()).collect();
+        let mut bytes = Vec::new();
+        match codec::encode(&types, &mut bytes) {
+            Ok(size) if size <= self.capacity().saturating_sub(length) => {
+                self.put(length, &bytes);
+                size
+            }
+            _ => 0,
+        }
+    }
+}
+
 impl Drop for Outbound<'_> {
     fn drop(&mut self) {
         self.mailbox.session().outbound_is_free.set(true);
@@ -258,6 +296,19 @@ impl Reply<'_> {
     pub(super) fn bytes(&self) -> &[u8] {
         let length = self.message.length as usize;
         assert!(length <= self.capacity(), "the host's reply has {length} bytes and the mailbox {}", self.capacity());
+        self.first(length)
+    }
+
+    /// The value of the host function's error, behind the payload, which is its text. Nothing if there is none.
+    pub(super) fn error_value(&self) -> &[u8] {
+        let length = self.message.length as usize;
+        let end = usize::try_from(self.message.needed).ok().and_then(|size| length.checked_add(size));
+        end.filter(|end| *end <= self.capacity()).map_or(&[], |end| &self.first(end)[length..])
+    }
+
+    /// The beginning of the area, which has that many bytes at least.
+    fn first(&self, length: usize) -> &[u8] {
+        assert!(length <= self.capacity(), "both callers have compared it");
         // SAFETY: the area has that many bytes, and nobody writes to it while the only `Outbound` is borrowed.
         unsafe { slice::from_raw_parts(self.outbound.mailbox.outbound, length) }
     }

@@ -40,8 +40,13 @@ impl<const N: usize> Record<Imported, N> {
 
     /// The number of the import: the offset of its record in the section.
     pub(super) fn number(&'static self) -> u32 {
-        (ptr::from_ref(self).addr() - section().as_ptr().addr()) as u32
+        number_of(ptr::from_ref(self).cast())
     }
+}
+
+/// The number of the function of a record: the record's offset in the section.
+pub(super) fn number_of(record: *const ()) -> u32 {
+    (record.addr() - section().as_ptr().addr()) as u32
 }
 
 /// The exports of this program by their numbers.
@@ -101,9 +106,6 @@ pub(super) const NEEDED_MINOR: u32 = 0;
 #[used]
 #[unsafe(export_name = "ampoule_abi_record")]
 #[unsafe(link_section = "ampoule_fns")]
-static ABI_RECORD: Record<u64, { layout::padded_text_len("", "") }> = Record(UnsafeCell::new(layout::Record::new(
-    RecordKind::Abi,
-    (ABI_MAJOR as u64) << 32 | NEEDED_MINOR as u64,
-    "",
-    "",
-)));
+pub(super) static ABI_RECORD: Record<u64, { layout::padded_text_len("", "") }> = Record(UnsafeCell::new(
+    layout::Record::new(RecordKind::Abi, (ABI_MAJOR as u64) << 32 | NEEDED_MINOR as u64, "", ""),
+));

@@ -5,6 +5,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
 use std::{env, mem, process, ptr};
 
+use ampoule_abi::codec::{self, EncodeError};
 use ampoule_abi::layout::{ABI_MAJOR, AT_AMPOULE, GuestMessageKind, INFO_MAGIC, InfoPage, MessageLine};
 
 use super::call::{Call, Return};
@@ -12,6 +13,7 @@ use super::mailbox::{Mailbox, Session};
 use super::output;
 use super::panics;
 use super::record::{Exports, NEEDED_MINOR, Shim};
+use super::types;
 use crate::restore::Watch;
 
 /// Runs the program as a guest.
@@ -59,12 +61,28 @@ pub unsafe fn serve(page: *const InfoPage, init: impl FnOnce()) -> UnexpectedMes
     }
     let exports = Exports::of_this_program();
     output::flush();
-    let mut message = MessageLine { kind: GuestMessageKind::Ready as u32, ..MessageLine::default() };
+    // SAFETY: the caller promises a page, and every version has this field.
+    let mut message = ready(calls.mailbox(), unsafe { (*page).abi_minor });
     loop {
         message = match calls.next(message) {
             Ok(incoming) => answer(&exports, &mut watch, &Call::new(incoming)),
             Err(message) => return UnexpectedMessage { message },
         };
+    }
+}
+
+/// The message that the program is ready, with the types of its functions if the host looks for them.
+///
+/// Not inlined: what it needs of the stack would lie between the two parts that every call writes, which so take one page.
+#[inline(never)]
+fn ready(mailbox: &Mailbox, minor: u32) -> MessageLine {
+    let ready = MessageLine { kind: GuestMessageKind::Ready as u32, ..MessageLine::default() };
+    let schema = if minor < InfoPage::SCHEMA_MINOR { None } else { types::schema() };
+    let (Some(schema), Some(mut outbound)) = (schema, mailbox.outbound()) else { return ready };
+    match codec::encode(&schema, &mut outbound) {
+        Ok(length) => MessageLine { length: length as u32, ..ready },
+        Err(EncodeError::TooLarge { needed, .. }) => MessageLine { needed: needed as u64, ..ready },
+        Err(_) => ready,
     }
 }
 

@@ -6,6 +6,8 @@ use std::marker::PhantomData;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use serde::Deserialize;
+
 /// A part of a signature.
 #[derive(Clone, Copy, Debug)]
 pub enum Part {
@@ -24,6 +26,11 @@ impl Part {
             Some(name) => Self::Type(name),
             None => Self::Type(written),
         }
+    }
+
+    /// The type that a function returns: as a result if it is one, or else as any type.
+    pub const fn of_return(can_fail: bool, result: &'static [Self], other: &'static [Self]) -> Self {
+        Self::Type(if can_fail { result } else { other })
     }
 }
 
@@ -54,6 +61,63 @@ pub trait Unnamed {
 }
 
 impl<T: ?Sized> Unnamed for Probe<T> {}
+
+/// Asks whether a function that returns `T` can fail, however `T` is written, and for the name of its value.
+///
+/// The answer is made as that of a [`Probe`].
+#[derive(Debug)]
+pub struct ReturnProbe<T: ?Sized>(PhantomData<T>);
+
+impl<T, E> ReturnProbe<Result<T, E>> {
+    /// `T` is a `Result`.
+    pub const CAN_FAIL: bool = true;
+}
+
+impl<T: WireName, E> ReturnProbe<Result<T, E>> {
+    /// The name of the value.
+    pub const VALUE: Option<&'static [Part]> = Some(T::PARTS);
+}
+
+impl<T, E: WireName> ReturnProbe<Result<T, E>> {
+    /// The error is of the standard library.
+    pub const HAS_NAMED_ERROR: bool = true;
+}
+
+impl<T, E: Deserialize<'static>> ReturnProbe<Result<T, E>> {
+    /// The error can be read.
+    pub const HAS_READ_ERROR: bool = true;
+}
+
+/// Whether there is something to describe of a type that a function returns, of which a probe says these.
+pub const fn is_described(
+    can_fail: bool,
+    name: Option<&[Part]>,
+    value: Option<&[Part]>,
+    error_is_named: bool,
+    error_is_read: bool,
+) -> bool {
+    match can_fail {
+        true => value.is_none() || error_is_read && !error_is_named,
+        false => name.is_none(),
+    }
+}
+
+/// The answer of a [`ReturnProbe`] for a type that is no `Result`, and for the name of a value that has none.
+pub trait OrdinaryReturn {
+    /// It cannot fail.
+    const CAN_FAIL: bool = false;
+
+    /// No name.
+    const VALUE: Option<&'static [Part]> = None;
+
+    /// The error is no type of the standard library.
+    const HAS_NAMED_ERROR: bool = false;
+
+    /// The error cannot be read.
+    const HAS_READ_ERROR: bool = false;
+}
+
+impl<T: ?Sized> OrdinaryReturn for ReturnProbe<T> {}
 
 /// Bytes of the text that the parts make.
 pub const fn text_len(parts: &[Part]) -> usize {

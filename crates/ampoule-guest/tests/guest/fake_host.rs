@@ -11,6 +11,7 @@ use ampoule_abi::layout::{
     OUTPUT_HEADER_LEN, OutputHeader, OutputStream, PRINTED_OFFSET, PanicRecord, RECORD_HEADER_LEN, RecordHeader,
     RecordKind, ReturnStatus,
 };
+use ampoule_abi::schema::Schema;
 use ampoule_guest::rt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -57,8 +58,16 @@ impl FakeHost {
         });
         let host = Self { memory, guest, calls: 0, _last_turn: LastTurn(memory) };
         host.wait();
-        assert_eq!(host.guest_line(), MessageLine { kind: GuestMessageKind::Ready as u32, ..MessageLine::default() });
+        let MessageLine { length, .. } = host.guest_line();
+        let ready = MessageLine { kind: GuestMessageKind::Ready as u32, length, ..MessageLine::default() };
+        assert_eq!(host.guest_line(), ready);
         host
+    }
+
+    /// What the guest, which is ready, says of its types.
+    pub(crate) fn schema(&self) -> Option<Schema> {
+        let MessageLine { length, .. } = self.guest_line();
+        (length > 0).then(|| codec::decode(&self.outbound(length)[..]).expect("a schema"))
     }
 
     /// Calls an export by its name and returns what it answers.
@@ -123,6 +132,22 @@ impl FakeHost {
         self.respond(HostMessageKind::Failure, status as u32, needed, &payload);
     }
 
+    /// Answers the guest's host call with an error of the host function's own, whose value is this.
+    pub(crate) fn fail_with<T: Serialize>(&self, message: &str, error: &T) {
+        let text = encoded(|encoder| encoder.value(message).unwrap());
+        let value = encoded(|encoder| encoder.value(error).unwrap());
+        let line = MessageLine {
+            sequence: self.guest_line().sequence,
+            kind: HostMessageKind::Failure as u32,
+            length: text.len() as u32,
+            status: FailureStatus::Failed as u32,
+            needed: value.len() as u64,
+            ..MessageLine::default()
+        };
+        self.write_outbound(&[text, value].concat());
+        self.send(line);
+    }
+
     /// Lets the guest notice a restore. Its memory stays as it is, so it is as if it had been restored to this moment.
     pub(crate) fn change_generation(&mut self) -> u64 {
         // SAFETY: the guest waits in the doorbell.
@@ -163,12 +188,16 @@ impl FakeHost {
     }
 
     fn respond(&self, kind: HostMessageKind, status: u32, needed: u64, payload: &[u8]) {
-        let area = self.memory.outbound.get();
-        // SAFETY: the guest waits in the doorbell.
-        unsafe { (&mut *area)[..payload.len()].copy_from_slice(payload) };
+        self.write_outbound(payload);
         let sequence = self.guest_line().sequence;
         let length = payload.len() as u32;
         self.send(MessageLine { sequence, kind: kind as u32, length, status, needed, ..MessageLine::default() });
+    }
+
+    fn write_outbound(&self, payload: &[u8]) {
+        let area = self.memory.outbound.get();
+        // SAFETY: the guest waits in the doorbell.
+        unsafe { (&mut *area)[..payload.len()].copy_from_slice(payload) };
     }
 
     fn send(&self, line: MessageLine) {

@@ -6,3 +6,4 @@ mod output;
 mod records;
 mod restore;
 mod serve;
+mod types;

@@ -15,11 +15,15 @@ type Table<'a> = HashMap<Cow<'a, str>, Box<[Bytes]>>;
 type Text = Box<str>;
 type Pair = (u8, Option<[bool; SIDE * SIDE]>);
 type Photos = Vec<Photo>;
+type PhotoResult<T> = Result<T, PhotoError>;
 
 const SIDE: usize = 4;
 
 #[derive(Serialize, Deserialize)]
 struct Photo(u8);
+
+#[derive(Serialize, Deserialize)]
+struct PhotoError;
 
 #[derive(Serialize, Deserialize)]
 struct Wrapped<T> {
@@ -82,6 +86,16 @@ fn aliased_result() -> std::io::Result<()> {
 }
 
 #[export]
+fn own_aliased_result() -> PhotoResult<Bytes> {
+    Err(PhotoError)
+}
+
+#[export]
+fn own_value_of_aliased_result() -> PhotoResult<Photo> {
+    Err(PhotoError)
+}
+
+#[export]
 fn value_result() -> Option<Result<u8, String>> {
     None
 }
@@ -134,6 +148,8 @@ fn signatures_are_as_written_with_the_aliases_of_standard_types_resolved() {
         ("own_alias", "fn(Photos)"),
         ("fallible", "fn() -> Result<Vec<u8>, Box<dyn std::error::Error + Send>>"),
         ("aliased_result", "fn() -> std::io::Result<()>"),
+        ("own_aliased_result", "fn() -> Result<Vec<u8>, _>"),
+        ("own_value_of_aliased_result", "fn() -> Result<_, _>"),
         ("value_result", "fn() -> Option<Result<u8, String>>"),
         ("a name: ~°", "fn()"),
         ("type", "fn(u8) -> u8"),

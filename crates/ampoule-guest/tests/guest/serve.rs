@@ -72,6 +72,31 @@ fn fail(text: String) -> Result<(), String> {
     Err(text)
 }
 
+#[derive(Debug, Serialize, Deserialize)]
+struct Shortage {
+    left: u32,
+    reason: String,
+}
+
+impl std::fmt::Display for Shortage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} left", self.left)
+    }
+}
+
+#[import("store.take")]
+fn take(number: u32) -> Result<(), Shortage>;
+
+#[export]
+fn fail_with_value(left: u32, reason: String) -> Result<(), Shortage> {
+    Err(Shortage { left, reason })
+}
+
+#[export]
+fn take_some() -> Result<(), Shortage> {
+    take(5)
+}
+
 #[export]
 fn panic_with(message: String) {
     panic!("{message}");
@@ -262,6 +287,33 @@ fn a_message_that_is_too_long_is_cut_at_a_character() {
     let panic = panic.panic();
     assert!(panic.file.ends_with("guest/serve.rs"));
     assert!(panic.message.len() > AREA_LEN - 200 && long.starts_with(&panic.message));
+}
+
+#[test]
+fn the_value_of_an_error_stands_behind_its_text_if_both_fit() {
+    let mut host = FakeHost::start();
+    let mut fail = |reason: &str| {
+        host.call("fail_with_value", |arguments| {
+            arguments.value(&7u32).and_then(|()| arguments.value(reason)).unwrap();
+        })
+    };
+    let answer = fail("sold");
+    assert_eq!(answer.text(ReturnStatus::Failed), "7 left");
+    assert_eq!((answer.len(), answer.needed), (4 + 6, 4 + 4 + 4));
+    assert_eq!(fail(&"x".repeat(AREA_LEN - 8 - 10)).needed, AREA_LEN as u64 - 10);
+    assert_eq!(fail(&"x".repeat(AREA_LEN - 8 - 9)).needed, 0);
+}
+
+#[test]
+fn an_error_of_the_host_is_a_value_where_the_host_gives_one() {
+    let mut host = FakeHost::start();
+    host.begin_call("take_some", |_| ());
+    host.fail_with("sold out", &Shortage { left: 3, reason: "sold".to_owned() });
+    assert_eq!(host.answer().text(ReturnStatus::Failed), "3 left");
+
+    host.begin_call("take_some", |_| ());
+    host.fail(FailureStatus::Failed, "sold out", 0);
+    assert_eq!(host.answer().panic().message, "host function `store.take`: sold out");
 }
 
 #[test]

@@ -181,6 +181,21 @@ fn options_are_checked() {
     assert!(refusal(quote!(name = #long)).contains("1 to 255 bytes"));
     assert!(refusal(quote!(name = "a\nb")).contains("no control characters"));
     assert!(refusal(quote!(name = 5)).contains("string literal"));
+    assert!(refusal(quote!("")).contains("1 to 255 bytes"));
+    assert!(refusal(quote!("g", name = "h")).contains("nothing to set besides the name"));
+    assert!(refusal(quote!(5)).contains("string literal"));
+}
+
+#[test]
+fn a_name_can_stand_by_itself() {
+    let named = |options: TokenStream| {
+        let item = quote!(
+            fn f() {}
+        );
+        expand(options, item).to_string()
+    };
+    assert_eq!(named(quote!("text.parse")), named(quote!(name = "text.parse")));
+    assert_eq!(named(quote!("text.parse",)), named(quote!(name = "text.parse")));
 }
 
 #[test]

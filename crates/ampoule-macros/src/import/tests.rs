@@ -102,23 +102,3 @@ fn visibility_and_attributes_are_kept() {
     assert!(expansion.contains("pub (crate) fn get (key : & str) -> u8 {"), "{expansion}");
     assert!(expansion.contains("\"store.get\""), "{expansion}");
 }
-
-#[test]
-fn only_a_result_lets_the_caller_handle_failure() {
-    let panics = |item| expand(TokenStream::new(), item).to_string().contains("required");
-    assert!(panics(quote!(
-        fn f() -> u8;
-    )));
-    assert!(panics(quote!(
-        fn f();
-    )));
-    assert!(panics(quote!(
-        fn f() -> Option<Result<u8, E>>;
-    )));
-    assert!(!panics(quote!(
-        fn f() -> Result<u8, E>;
-    )));
-    assert!(!panics(quote!(
-        fn f() -> io::Result<u8>;
-    )));
-}

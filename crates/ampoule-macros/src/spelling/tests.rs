@@ -8,7 +8,7 @@ fn written(text: &str) -> String {
         let texts = pieces.iter().map(|piece| match piece {
             Piece::Text(text) => text.clone(),
             Piece::Length(length) => length.to_token_stream().to_string(),
-            Piece::Type { written, .. } => write(written),
+            Piece::Type { written, .. } | Piece::Return { written, .. } => write(written),
         });
         texts.collect()
     }

@@ -4,13 +4,14 @@
 //! decoded, where a panic does no harm; in the second its host functions run, where a panic leaves a guest that waits for an
 //! answer.
 
-use ampoule_abi::codec::{Decoder, EncodeError, Encoder};
-use ampoule_abi::layout::{PanicRecord, ReturnStatus};
+use ampoule_abi::codec::{DecodeError, Decoder, ERR, EncodeError, Encoder, OK, fails_with_text};
+use ampoule_abi::layout::{DESCRIBE_ARGUMENTS, DESCRIBE_RESULT, PanicRecord, ReturnStatus};
+use ampoule_abi::schema::DataType;
 use serde::de::DeserializeOwned;
 
 use super::Conversation;
 use super::imports::Imports;
-use super::mailbox::ProtocolViolation;
+use super::mailbox::{PayloadSource, ProtocolViolation};
 use super::run::Pause;
 use crate::arguments::Arguments;
 use crate::error::{CallError, Payload};
@@ -24,25 +25,56 @@ use crate::termination::Termination;
 pub(crate) struct Request<'image> {
     function: &'image Function,
     length: usize,
+    /// Whether the guest is to describe the result.
+    asks: bool,
 }
 
-/// A function that is done, and whose result is in the mailbox.
+/// A function that is done, and whose result or error is in the mailbox.
 #[derive(Debug)]
 pub(crate) struct Reply<'image> {
     function: &'image Function,
-    length: usize,
+    answer: Answer,
+}
+
+impl Reply<'_> {
+    /// What the result shows of its type, if the guest was asked for it.
+    pub(crate) fn shown(&self) -> Option<&[DataType]> {
+        match &self.answer {
+            Answer::Result { shown, .. } => shown.as_deref().filter(|types| !types.is_empty()),
+            Answer::Error { .. } => None,
+        }
+    }
+}
+
+#[derive(Debug)]
+enum Answer {
+    /// The bytes of the result.
+    Result { length: usize, shown: Option<Vec<DataType>> },
+    /// The error's text with its bytes, and the bytes of the error's value behind it, of which there are none where the guest
+    /// gave only the text.
+    Error { message: String, text: usize, value: usize },
+}
+
+/// What the caller of a function takes for its result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Returns {
+    /// What the function returns, or the value of the `Result` that it returns: its error is an error of the call.
+    Value,
+    /// The `Result` that the function returns.
+    Outcome,
 }
 
 impl Conversation {
-    /// Writes the arguments of a call.
+    /// Writes the arguments of a call. `asks` says whether the guest is to describe the result.
     pub(crate) fn request<'image>(
         &mut self,
         function: &'image Function,
         arguments: &impl Arguments,
+        asks: bool,
     ) -> Result<Request<'image>, CallError> {
         let mut encoder = Encoder::new(self.mailbox.inbound());
         match arguments.encode(&mut encoder).and_then(|()| encoder.finish()) {
-            Ok(length) => Ok(Request { function, length }),
+            Ok(length) => Ok(Request { function, length, asks }),
             Err(EncodeError::TooLarge { needed, .. }) => {
                 Err(self.too_large(function, Payload::Arguments, needed as u64))
             }
@@ -53,7 +85,7 @@ impl Conversation {
     /// Runs the guest until the function is done.
     pub(crate) fn exchange<'image>(
         &mut self,
-        Request { function, length }: Request<'image>,
+        Request { function, length, asks }: Request<'image>,
         imports: &mut Imports,
         limits: Limits,
     ) -> Result<Reply<'image>, CallError> {
@@ -62,29 +94,72 @@ impl Conversation {
         let guard = self.machine.begin_call(limits).map_err(|LimitsUnwatched { reason }| {
             CallError::LimitsUnwatched { function: function.name().to_owned(), reason }
         })?;
-        self.mailbox.send_call(function.number(), length);
+        let described = if asks { DESCRIBE_RESULT } else { 0 } | if imports.asks() { DESCRIBE_ARGUMENTS } else { 0 };
+        self.mailbox.send_call(function.number(), length, described);
         let pause = self.run_to_pause(imports);
         match self.machine.end_call(guard, pause) {
-            Ok(Pause::Returned { status: ReturnStatus::Done, length, .. }) => Ok(Reply { function, length }),
+            Ok(Pause::Returned { status: ReturnStatus::Done, length, needed }) => {
+                let shown = if asks { self.shown(length, needed) } else { Ok(Vec::new()) };
+                let shown = shown.map_err(|violation| self.terminated(function, violation.into()))?.pop();
+                Ok(Reply { function, answer: Answer::Result { length, shown } })
+            }
+            Ok(Pause::Returned { status: ReturnStatus::Failed, length, needed }) => {
+                let answer =
+                    self.error(length, needed).map_err(|violation| self.terminated(function, violation.into()))?;
+                Ok(Reply { function, answer })
+            }
             Ok(Pause::Returned { status, length, needed }) => Err(self.unsuccessful(function, status, length, needed)),
-            Ok(Pause::Ready) => Err(self.terminated(function, ProtocolViolation::ReadyTwice.into())),
+            Ok(Pause::Ready { .. }) => Err(self.terminated(function, ProtocolViolation::ReadyTwice.into())),
             Err(cause) => Err(self.terminated(function, cause)),
         }
     }
 
     /// Reads the result of a call.
-    pub(crate) fn result<R: DeserializeOwned>(&self, Reply { function, length }: &Reply<'_>) -> Result<R, CallError> {
-        let mut decoder = Decoder::new(self.mailbox.payload(*length));
-        let decoded = decoder.value().and_then(|value| decoder.finish().map(|()| value));
+    pub(crate) fn result<R: DeserializeOwned>(&self, reply: Reply<'_>, returns: Returns) -> Result<R, CallError> {
+        let Reply { function, answer } = reply;
+        let decoded = match (answer, returns) {
+            (Answer::Result { length, .. }, Returns::Value) => self.read(length, |decoder| decoder.value()),
+            (Answer::Result { length, .. }, Returns::Outcome) => self.read(length, |decoder| decoder.content(OK)),
+            (Answer::Error { text, value: 0, .. }, Returns::Outcome) if fails_with_text::<R>() => {
+                self.read(text, |decoder| decoder.content(ERR))
+            }
+            (Answer::Error { text, value: value @ 1.., .. }, Returns::Outcome) => self.read(text + value, |decoder| {
+                decoder.value::<String>()?;
+                decoder.content(ERR)
+            }),
+            (Answer::Error { message, .. }, _) => {
+                return Err(CallError::Function { function: function.name().to_owned(), message });
+            }
+        };
         decoded.map_err(|reason| CallError::Decode { function: function.name().to_owned(), reason })
     }
 
-    /// What a return with a status other than `Done` means to the caller.
+    /// Reads a payload of this length, all of it.
+    fn read<R>(
+        &self,
+        length: usize,
+        read: impl FnOnce(&mut Decoder<PayloadSource<'_>>) -> Result<R, DecodeError>,
+    ) -> Result<R, DecodeError> {
+        let mut decoder = Decoder::new(self.mailbox.payload(length));
+        let value = read(&mut decoder)?;
+        decoder.finish()?;
+        Ok(value)
+    }
+
+    /// An error of the function's own, of whose value the guest gives the size.
+    fn error(&self, text: usize, value: u64) -> Result<Answer, ProtocolViolation> {
+        let left = self.mailbox.capacity() - text;
+        match usize::try_from(value).ok().filter(|value| *value <= left) {
+            Some(value) => Ok(Answer::Error { message: self.mailbox.payload(text).whole()?, text, value }),
+            None => Err(ProtocolViolation::ExtraLength { length: value, left }),
+        }
+    }
+
+    /// What a return means to the caller that is neither a result nor an error of the function's own.
     fn unsuccessful(&self, function: &Function, status: ReturnStatus, length: usize, needed: u64) -> CallError {
         let name = function.name().to_owned();
         let payload = self.mailbox.payload(length);
         let understood = match status {
-            ReturnStatus::Failed => payload.whole().map(|message| CallError::Function { function: name, message }),
             ReturnStatus::BadArguments => {
                 payload.whole().map(|message| CallError::ArgumentsRefused { function: name, message })
             }
@@ -92,7 +167,7 @@ impl Conversation {
                 .whole::<PanicRecord<String>>()
                 .map(|record| CallError::Panicked { function: name, panic: record.into() }),
             ReturnStatus::TooLarge => Ok(self.too_large(function, Payload::Result, needed)),
-            ReturnStatus::UnknownFunction | ReturnStatus::Done => Err(ProtocolViolation::Text),
+            ReturnStatus::UnknownFunction | ReturnStatus::Done | ReturnStatus::Failed => Err(ProtocolViolation::Text),
         };
         understood.unwrap_or_else(|violation| self.terminated(function, violation.into()))
     }

@@ -1,7 +1,10 @@
 //! The host functions of one sandbox, matched with what its image imports.
 
-use crate::error::{BuildError, HostFunctionSetting};
-use crate::host_function::HostFunctionEntry;
+use ampoule_abi::schema::{DataType, Observed, Tracer, UNKNOWN, difference, untransferable};
+
+use super::mailbox::{PayloadArea, PayloadSource};
+use crate::error::{BuildError, FunctionValue, HostFunctionSetting};
+use crate::host_function::{HostFunctionEntry, HostFunctionFailure, ResultCheck};
 use crate::image::Image;
 use crate::nearest::nearest;
 
@@ -9,13 +12,51 @@ use crate::nearest::nearest;
 #[derive(Debug)]
 pub(crate) struct Imports {
     entries: Vec<HostFunctionEntry>,
-    /// Function number and index of its entry, in ascending order. An import that a guest declares in several places
-    /// has several numbers.
-    numbers: Vec<(u32, usize)>,
+    /// In ascending order of the function numbers. An import that a guest declares in several places has several numbers.
+    numbers: Vec<Import>,
     /// Whether code of the application has panicked while the guest waited for it: a host function, or the writer of an
     /// output. Its own data may be half changed since then, whatever state the guest
     /// is restored to.
     has_panicked: bool,
+    /// Whether the types were compared with what the guest says of its own.
+    are_compared: bool,
+    /// Whether the guest is to describe what it passes to host functions.
+    asks: bool,
+}
+
+#[derive(Debug)]
+struct Import {
+    number: u32,
+    /// Index of the host function.
+    entry: usize,
+    /// Whether the guest declares the errors of the host function as the type that they have.
+    takes_errors: bool,
+    /// How its results are compared with the guest's types, where the guest describes these.
+    check: Option<ResultCheck>,
+    /// What was seen of each argument whose type the guest only writes, until that is all.
+    observed: Vec<Option<Observed>>,
+}
+
+/// A host function that the guest calls.
+pub(super) struct CalledImport<'a> {
+    entry: &'a mut HostFunctionEntry,
+    import: &'a mut Import,
+}
+
+impl CalledImport<'_> {
+    /// Calls it: the length of its result.
+    pub(super) fn call(
+        &mut self,
+        arguments: PayloadSource<'_>,
+        result: PayloadArea<'_>,
+    ) -> Result<usize, HostFunctionFailure> {
+        self.entry.call(arguments, result, self.import.check.as_mut())
+    }
+
+    /// Whether the guest takes its errors as values.
+    pub(super) fn takes_errors(&self) -> bool {
+        self.import.takes_errors
+    }
 }
 
 impl Imports {
@@ -50,10 +91,92 @@ impl Imports {
                     given: entries[index].signature.clone(),
                 });
             }
-            numbers.push((import.number(), index));
+            let given = &entries[index];
+            let takes_errors =
+                given.gives_errors && given.signature.error().is_some_and(|error| import.signature().fails_with(error));
+            numbers.push(Import {
+                number: import.number(),
+                entry: index,
+                takes_errors,
+                check: None,
+                observed: Vec::new(),
+            });
         }
-        numbers.sort_unstable();
-        Ok(Self { entries, numbers, has_panicked: false })
+        numbers.sort_unstable_by_key(|import| import.number);
+        let mut imports = Self { entries, numbers, has_panicked: false, are_compared: false, asks: false };
+        imports.compare_types(image)?;
+        Ok(imports)
+    }
+
+    /// Compares what the types of the host functions are made of with what the guest says of its own, once it has said so.
+    pub(crate) fn compare_types(&mut self, image: &Image) -> Result<(), BuildError> {
+        let Some(all) = image.described().filter(|_| !self.are_compared) else { return Ok(()) };
+        self.are_compared = true;
+        for import in &mut self.numbers {
+            let Some(function) = all.function(import.number) else { continue };
+            let entry = &self.entries[import.entry];
+            let mut tracer = Tracer::new();
+            let hosts = (entry.trace_parameters)(&mut tracer);
+            let types = tracer.finish();
+            let name = || entry.name.clone();
+            let parameters = function.parameters.iter().zip(hosts.iter().copied()).enumerate();
+            let guests = parameters.clone().map(|(index, (guest, _))| (FunctionValue::Argument(index), *guest));
+            for (value, guest) in guests.chain([(FunctionValue::Result, function.result)]) {
+                if let Some(path) = untransferable(all.types(), guest) {
+                    return Err(BuildError::Untransferable { function: name(), value, path });
+                }
+            }
+            for (index, (guest, host)) in parameters {
+                let value = FunctionValue::Argument(index);
+                if let Some(path) = untransferable(&types, host) {
+                    return Err(BuildError::Untransferable { function: name(), value, path });
+                }
+                if let Some(difference) = difference((all.types(), *guest), (&types, host)) {
+                    return Err(BuildError::DifferentTypes { function: name(), value, difference });
+                }
+            }
+            let unknown = function.parameters.iter().zip(&hosts).map(|(guest, host)| {
+                let observed = (*guest == UNKNOWN).then(|| Observed::new(types.clone(), *host));
+                observed.filter(Observed::is_needed)
+            });
+            import.observed = unknown.collect();
+            self.asks |= import.observed.iter().any(Option::is_some);
+            import.takes_errors &= function.error != UNKNOWN;
+            import.check = Some(ResultCheck::new(image.clone(), import.number));
+        }
+        Ok(())
+    }
+
+    /// Whether the guest is to describe what it passes to host functions.
+    pub(super) fn asks(&self) -> bool {
+        self.asks
+    }
+
+    /// Compares what the arguments of a host call show of their types, one after another, with what the host reads.
+    pub(super) fn compare_arguments(
+        &mut self,
+        number: u32,
+        shown: &[Vec<DataType>],
+    ) -> Result<(), HostFunctionFailure> {
+        let Ok(found) = self.numbers.binary_search_by_key(&number, |import| import.number) else { return Ok(()) };
+        let mut has_changed = false;
+        for (index, (types, observed)) in shown.iter().zip(&mut self.numbers[found].observed).enumerate() {
+            let (Some(known), false) = (observed.as_mut(), types.is_empty()) else { continue };
+            match known.compare(types, types.len() as u32 - 1) {
+                Ok(is_complete) => {
+                    has_changed |= is_complete;
+                    observed.take_if(|_| is_complete);
+                }
+                Err(difference) => {
+                    let difference = Box::new(difference);
+                    return Err(HostFunctionFailure::ArgumentTypes { index, difference });
+                }
+            }
+        }
+        if has_changed {
+            self.asks = self.numbers.iter().any(|import| import.observed.iter().any(Option::is_some));
+        }
+        Ok(())
     }
 
     /// Whether code of the application has panicked while the guest waited for it.
@@ -66,8 +189,9 @@ impl Imports {
     }
 
     /// The host function that the guest calls by this number.
-    pub(super) fn by_number(&mut self, number: u32) -> Option<&mut HostFunctionEntry> {
-        let found = self.numbers.binary_search_by_key(&number, |(number, _)| *number).ok()?;
-        Some(&mut self.entries[self.numbers[found].1])
+    pub(super) fn by_number(&mut self, number: u32) -> Option<CalledImport<'_>> {
+        let found = self.numbers.binary_search_by_key(&number, |import| import.number).ok()?;
+        let import = &mut self.numbers[found];
+        Some(CalledImport { entry: &mut self.entries[import.entry], import })
     }
 }

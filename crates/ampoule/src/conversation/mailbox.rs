@@ -47,9 +47,9 @@ pub(crate) struct Mailbox {
 /// A guest's message, checked.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum GuestMessage {
-    Ready,
+    Ready { length: usize, needed: u64 },
     Return { status: ReturnStatus, length: usize, needed: u64 },
-    HostCall { function: u32, length: usize },
+    HostCall { function: u32, length: usize, needed: u64 },
 }
 
 impl Mailbox {
@@ -130,9 +130,22 @@ impl Mailbox {
         PayloadSource::new(&self.region, self.layout.outbound().start, length.min(self.capacity()))
     }
 
-    /// Tells the guest to run a function whose arguments are in the inbound area.
+    /// What stands behind the payload of the guest's last message, whose length [`receive`](Self::receive) has checked.
+    ///
+    /// # Errors
+    /// Where the guest claims more than the area has.
+    pub(crate) fn behind_payload(&self, length: usize, size: u64) -> Result<PayloadSource<'_>, ProtocolViolation> {
+        let left = self.capacity() - length.min(self.capacity());
+        match usize::try_from(size).ok().filter(|size| *size <= left) {
+            Some(size) => Ok(PayloadSource::new(&self.region, self.layout.outbound().start + length, size)),
+            None => Err(ProtocolViolation::ExtraLength { length: size, left }),
+        }
+    }
+
+    /// Tells the guest to run a function whose arguments are in the inbound area. `described` says what it is to describe:
+    /// [`DESCRIBE_RESULT`](ampoule_abi::layout::DESCRIBE_RESULT).
     #[inline]
-    pub(crate) fn send_call(&mut self, function: u32, length: usize) {
+    pub(crate) fn send_call(&mut self, function: u32, length: usize, described: u32) {
         self.calls += 1;
         self.phase = Phase::InCall;
         self.send(MessageLine {
@@ -140,6 +153,7 @@ impl Mailbox {
             kind: HostMessageKind::Call as u32,
             function,
             length: length as u32,
+            status: described,
             ..MessageLine::default()
         });
     }
@@ -150,6 +164,19 @@ impl Mailbox {
             sequence: self.host_calls,
             kind: HostMessageKind::Reply as u32,
             length: length as u32,
+            ..MessageLine::default()
+        });
+    }
+
+    /// Answers the last host call with the host function's own error, whose text stands in the outbound area, and behind it
+    /// the error's value, of this many bytes.
+    pub(crate) fn send_error(&mut self, text: usize, value: usize) {
+        self.send(MessageLine {
+            sequence: self.host_calls,
+            kind: HostMessageKind::Failure as u32,
+            length: text as u32,
+            status: FailureStatus::Failed as u32,
+            needed: value as u64,
             ..MessageLine::default()
         });
     }
@@ -190,7 +217,7 @@ impl Mailbox {
         match (GuestMessageKind::from_u32(line.kind), self.phase) {
             (Some(GuestMessageKind::Ready), Phase::Starting) => {
                 self.phase = Phase::Idle;
-                Ok(GuestMessage::Ready)
+                Ok(GuestMessage::Ready { length, needed: line.needed })
             }
             (Some(GuestMessageKind::Ready), _) => Err(ProtocolViolation::ReadyTwice),
             (Some(GuestMessageKind::Return), Phase::InCall) if line.sequence == self.calls => {
@@ -207,7 +234,7 @@ impl Mailbox {
             }
             (Some(GuestMessageKind::HostCall), _) if line.sequence == self.host_calls + 1 => {
                 self.host_calls += 1;
-                Ok(GuestMessage::HostCall { function: line.function, length })
+                Ok(GuestMessage::HostCall { function: line.function, length, needed: line.needed })
             }
             (Some(GuestMessageKind::HostCall), _) => {
                 Err(ProtocolViolation::WrongHostCall { sequence: line.sequence, expected: self.host_calls + 1 })

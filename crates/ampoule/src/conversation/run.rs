@@ -1,12 +1,14 @@
 //! Taking turns: the guest runs until it waits for a call again, and its host calls are served meanwhile.
 
-use ampoule_abi::codec::EncodeError;
+use ampoule_abi::codec::{EncodeError, decode};
 use ampoule_abi::layout::{FailureStatus, PanicRecord, ReturnStatus};
+use ampoule_abi::schema::{self, DataType, Schema};
 use tracing::Span;
 
 use super::Conversation;
 use super::imports::Imports;
 use super::mailbox::{GuestMessage, ProtocolViolation};
+use crate::error::FunctionValue;
 use crate::fault::{GuestPanic, Position};
 use crate::host_function::HostFunctionFailure;
 use crate::interrupt::LimitsUnwatched;
@@ -21,26 +23,33 @@ pub(crate) enum StartError {
     Unwatched(LimitsUnwatched),
     /// It has ended, and where it was if that was not its own doing.
     Ended(Termination, Option<Position>),
+    /// What it says of its types does not fit the mailbox.
+    SchemaTooLarge { needed: u64 },
 }
 
 /// What a guest waits for between two turns of the application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pause {
     /// It is ready for its first call.
-    Ready,
+    Ready { length: usize, needed: u64 },
     /// It has returned from a call, and is ready for the next.
     Returned { status: ReturnStatus, length: usize, needed: u64 },
 }
 
 impl Conversation {
-    /// Runs a new guest until it is ready for its first call. Where a host function or the writer of an output panics, the guest
-    /// never becomes ready.
-    pub(crate) fn await_ready(&mut self, imports: &mut Imports, limits: Limits) -> Result<(), StartError> {
+    /// Runs a new guest until it is ready for its first call: what it says of its types, if it does. Where a host function or
+    /// the writer of an output panics, the guest never becomes ready.
+    pub(crate) fn await_ready(&mut self, imports: &mut Imports, limits: Limits) -> Result<Option<Schema>, StartError> {
         let _span = self.span().entered();
         let guard = self.machine.begin_call(limits).map_err(StartError::Unwatched)?;
         let pause = self.run_to_pause(imports);
         let ended = match self.machine.end_call(guard, pause) {
-            Ok(Pause::Ready) => return Ok(()),
+            Ok(Pause::Ready { length: 0, needed: 0 }) => return Ok(None),
+            Ok(Pause::Ready { length: 0, needed }) => return Err(StartError::SchemaTooLarge { needed }),
+            Ok(Pause::Ready { length, .. }) => match self.schema(length) {
+                Some(schema) => return Ok(Some(schema)),
+                None => ProtocolViolation::Schema.into(),
+            },
             // The mailbox accepts no return before the first call.
             Ok(Pause::Returned { .. }) => ProtocolViolation::ReturnWithoutCall { sequence: 0 }.into(),
             Err(cause) => cause,
@@ -59,17 +68,37 @@ impl Conversation {
         )
     }
 
+    /// What the guest, which is ready, says of its types.
+    fn schema(&self, length: usize) -> Option<Schema> {
+        let payload = (length <= schema::MAX_LEN).then(|| self.mailbox.payload(length))?;
+        payload.whole::<Schema>().ok().filter(|schema| schema.check().is_ok())
+    }
+
+    /// What values show of their types, in a description of this size behind the payload; nothing where there is none.
+    pub(super) fn shown(&self, length: usize, size: u64) -> Result<Vec<Vec<DataType>>, ProtocolViolation> {
+        if size == 0 {
+            return Ok(Vec::new());
+        }
+        let payload = self.mailbox.behind_payload(length, size)?;
+        if size > schema::MAX_LEN as u64 {
+            return Err(ProtocolViolation::Schema);
+        }
+        let values: Vec<Vec<DataType>> = decode(payload).map_err(|_| ProtocolViolation::Schema)?;
+        let are_sound = values.iter().all(|types| schema::check(types).is_ok());
+        if are_sound { Ok(values) } else { Err(ProtocolViolation::Schema) }
+    }
+
     /// Runs the guest, serving its host calls, until it waits for the application.
     #[inline]
     pub(super) fn run_to_pause(&mut self, imports: &mut Imports) -> Result<Pause, Termination> {
         loop {
             match self.run_to_message()? {
-                GuestMessage::Ready => return Ok(Pause::Ready),
+                GuestMessage::Ready { length, needed } => return Ok(Pause::Ready { length, needed }),
                 GuestMessage::Return { status, length, needed } => {
                     return Ok(Pause::Returned { status, length, needed });
                 }
-                GuestMessage::HostCall { function, length } => {
-                    let served = self.serve_host_call(imports, function, length);
+                GuestMessage::HostCall { function, length, needed } => {
+                    let served = self.serve_host_call(imports, function, length, needed);
                     served.map_err(|termination| self.machine.ended(termination))?;
                 }
             }
@@ -123,13 +152,37 @@ impl Conversation {
         Ok(Some(record.whole::<PanicRecord<String>>()?.into()))
     }
 
-    fn serve_host_call(&mut self, imports: &mut Imports, number: u32, length: usize) -> Result<(), Termination> {
+    fn serve_host_call(
+        &mut self,
+        imports: &mut Imports,
+        number: u32,
+        length: usize,
+        described: u64,
+    ) -> Result<(), Termination> {
+        let shown = if imports.asks() { self.shown(length, described)? } else { Vec::new() };
+        let different = imports.compare_arguments(number, &shown);
         let Self { machine, mailbox } = self;
-        let Some(function) = imports.by_number(number) else {
+        let Some(mut import) = imports.by_number(number) else {
             return Err(ProtocolViolation::UnknownImport { function: number }.into());
         };
-        match machine.host_call(|| function.call(mailbox.payload(length), mailbox.outbound()))? {
+        let called = machine.host_call(|| match different {
+            Ok(()) => import.call(mailbox.payload(length), mailbox.outbound()),
+            Err(failure) => Err(failure),
+        })?;
+        match called {
             Ok(length) => mailbox.send_reply(length),
+            Err(HostFunctionFailure::Error { text, value }) => {
+                mailbox.send_error(text, if import.takes_errors() { value } else { 0 });
+            }
+            Err(HostFunctionFailure::ArgumentTypes { index, difference }) => {
+                let value = FunctionValue::Argument(index);
+                let message = format!("{value} is of another type than the host reads: {difference}");
+                mailbox.send_failure(FailureStatus::BadArguments, 0, &message);
+            }
+            Err(HostFunctionFailure::Types(difference)) => {
+                let message = format!("its result is of another type than the guest reads: {difference}");
+                mailbox.send_failure(FailureStatus::Failed, 0, &message);
+            }
             Err(HostFunctionFailure::Function(message)) => mailbox.send_failure(FailureStatus::Failed, 0, &message),
             Err(HostFunctionFailure::Arguments(error)) => {
                 mailbox.send_failure(FailureStatus::BadArguments, 0, &error.to_string());

@@ -113,6 +113,13 @@ impl fmt::Debug for CallError {
             Self::WrongResult { function, expected, given } => {
                 error("WrongResult", &[("function", function), ("expected", expected), ("given", given)])
             }
+            Self::DifferentTypes { function, value, difference } => {
+                error("DifferentTypes", &[("function", function), ("value", value), ("difference", difference)])
+            }
+            Self::Untransferable { function, value, path } => error(
+                "Untransferable",
+                &[("function", function), ("value", value), ("path", &guest_text::quoted(path))],
+            ),
             Self::ForeignFunction { function } => error("ForeignFunction", &[("function", function)]),
             Self::PayloadTooLarge { function, what, needed, mailbox_size } => error(
                 "PayloadTooLarge",

@@ -1,6 +1,7 @@
 //! A guest that writes anything into its part of the mailbox, and a host that goes through all it may do.
 
 use ampoule_abi::layout::{FailureStatus, MESSAGE_LEN, PRINTED_OFFSET, PanicRecord};
+use ampoule_abi::schema::{DataType, Schema};
 use ampoule_vmm::TrackedRegion;
 use ampoule_vmm::address_map::MEMORY_BASE;
 
@@ -34,7 +35,7 @@ pub fn mailbox(steps: &[u8]) {
                 region.write(guests.offset + guests.len - OUTPUT_LEN, bytes).expect("it is the output area");
             }
             5 => region.write(line + 64, take(&mut rest, 64)).expect("it is the outbound area"),
-            6 => mailbox.send_call(step.into(), 0),
+            6 => mailbox.send_call(step.into(), 0, 0),
             7 => mailbox.send_reply(0),
             8 => mailbox.send_failure(FailureStatus::Failed, 0, &String::from_utf8_lossy(take(&mut rest, 200))),
             9..=11 => receive(&mut mailbox),
@@ -51,12 +52,20 @@ pub fn mailbox(steps: &[u8]) {
 
 fn receive(mailbox: &mut Mailbox) {
     match mailbox.receive() {
-        Ok(GuestMessage::Return { length, .. } | GuestMessage::HostCall { length, .. }) => {
+        Ok(GuestMessage::Return { length, needed, .. } | GuestMessage::HostCall { length, needed, .. }) => {
             assert!(length <= CAPACITY);
+            if let Ok(behind) = mailbox.behind_payload(length, needed) {
+                let _ = behind.whole::<Vec<Vec<DataType>>>();
+            }
             let _ = mailbox.payload(length).whole::<(String, Vec<Vec<u8>>)>();
             let _ = mailbox.payload(length).whole::<String>();
         }
-        Ok(GuestMessage::Ready) => {}
+        Ok(GuestMessage::Ready { length, .. }) => {
+            assert!(length <= CAPACITY);
+            if let Ok(schema) = mailbox.payload(length).whole::<Schema>() {
+                let _ = schema.check();
+            }
+        }
         Err(violation) => assert!(!violation.to_string().is_empty()),
     }
 }

@@ -6,6 +6,7 @@
 //! [guest ABI](https://github.com/ampoule-rs/ampoule/blob/main/docs/abi.md) that this host runs. Either is proof of
 //! its checks. What the program does is not checked: it is the sandbox that holds it.
 
+mod described;
 mod elf;
 mod embedded;
 mod error;
@@ -20,7 +21,7 @@ pub(crate) mod tests;
 use std::borrow::Cow;
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 pub use elf::{ElfPart, ForeignPlatform, NotExecutable};
 pub use embedded::EmbeddedImage;
@@ -29,12 +30,13 @@ pub use function::Function;
 pub use record::{AbiVersion, RecordProblem};
 pub use segment::SegmentProblem;
 
+pub(crate) use described::{Described, DescribedFunction};
 pub(crate) use executable::Executable;
 pub(crate) use segment::{Permissions, Segment};
 
 use ampoule_abi::text::printable_name;
 
-use function::Interface;
+use function::{Functions, Interface};
 
 /// A checked guest image. Clones share the image's bytes and what was read from them.
 ///
@@ -127,6 +129,24 @@ impl Image {
         self.0.interface.imports.iter()
     }
 
+    /// The function of this number, an export or an import.
+    pub(crate) fn function(&self, number: u32) -> Option<&Function> {
+        let Interface { exports, imports, .. } = &self.0.interface;
+        let of = |functions: &'_ Functions| functions.position(number);
+        of(exports).map(|at| exports.at(at)).or_else(|| of(imports).map(|at| imports.at(at)))
+    }
+
+    /// What the image's guest says of its types, once one was started that does.
+    pub(crate) fn described(&self) -> Option<&Described> {
+        self.0.described.get()
+    }
+
+    /// Remembers what a guest of the image said of its types. Where one has said so before, that stands: they are the same,
+    /// unless the guest lies.
+    pub(crate) fn describe(&self, described: Described) {
+        self.0.described.get_or_init(|| described);
+    }
+
     /// Whether both are clones of one image. Images that were read twice are not, whatever their bytes.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
@@ -144,7 +164,7 @@ impl Image {
                     imports = interface.imports.len(),
                     "checked a guest image"
                 );
-                Ok(Self(Arc::new(Checked { executable, interface })))
+                Ok(Self(Arc::new(Checked { executable, interface, described: OnceLock::new() })))
             }
             Err(problem) => Err(ImageError::new(executable.name().into(), problem)),
         }
@@ -163,4 +183,5 @@ impl fmt::Debug for Image {
 struct Checked {
     executable: Executable,
     interface: Interface,
+    described: OnceLock<Described>,
 }

@@ -13,10 +13,10 @@ use super::condition::Condition;
 use super::host_side::HostSide;
 use super::snapshot::Snapshot;
 use crate::clock::Clock;
-use crate::conversation::{Conversation, Imports};
+use crate::conversation::{Conversation, Imports, ProtocolViolation};
 use crate::error::{BuildError, HostFunctionSetting};
 use crate::host_function::{HostFunction, HostFunctionError};
-use crate::image::Image;
+use crate::image::{Described, Image};
 use crate::limits::Limits;
 use crate::machine::{MachineConfig, Shape};
 use crate::output::Output;
@@ -77,7 +77,9 @@ impl Builder {
 
     /// Lets the guest call a function of the host.
     ///
-    /// The closure takes up to 32 owned [`Deserialize`](serde::Deserialize) values and returns a [`Serialize`] one.
+    /// The closure takes up to 32 owned [`Deserialize`](serde::Deserialize) values and returns a [`Serialize`] one. Text and
+    /// bytes are copied out of the guest's memory, so it takes them as `String` and `Vec<u8>`; a function that takes `&str`
+    /// is called from a closure that lends it: `|text: String| log(&text)`.
     /// It runs on the thread that called into the sandbox, while the guest waits. It cannot call into the same sandbox,
     /// which is borrowed by the call that it serves:
     ///
@@ -89,7 +91,9 @@ impl Builder {
     /// # Ok(()) }
     /// ```
     ///
-    /// For a closure that can fail, use [`try_host_fn`](Self::try_host_fn).
+    /// A closure that returns a `Result` can fail. Its error implements [`Serialize`] and reaches the guest as a value, where
+    /// the guest's import has an error of the same type, and otherwise as a text that says no more than its type, unless it
+    /// is text itself. A closure whose errors have a text for the guest goes to [`try_host_fn`](Self::try_host_fn).
     pub fn host_fn<F, P, R>(mut self, name: impl Into<String>, function: F) -> Self
     where
         F: HostFunction<P, R>,
@@ -290,7 +294,13 @@ fn start(
     mut imports: Imports,
     limits: Limits,
 ) -> Result<Sandbox, BuildError> {
-    conversation.await_ready(&mut imports, limits)?;
+    let schema = conversation.await_ready(&mut imports, limits)?;
+    if let Some(schema) = schema.filter(|_| image.described().is_none()) {
+        let described = Described::new(&image, schema);
+        image.describe(described.ok_or_else(|| BuildError::Start(ProtocolViolation::Schema.into(), None))?);
+    }
+    // Another sandbox of the image may have been the first to describe it, in the meantime.
+    imports.compare_types(&image)?;
     let initial = Snapshot::take(&image, &backend, limits, &mut conversation).map_err(BuildError::Initial)?;
     let matching = initial.identity();
     let condition = Condition::Ready;

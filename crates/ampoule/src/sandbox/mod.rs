@@ -20,13 +20,13 @@ use ampoule_vmm::Backend;
 use serde::de::DeserializeOwned;
 
 use crate::arguments::{Arguments, Parameters};
+use crate::binding::Binding;
 use crate::conversation::{Conversation, Imports};
 use crate::error::CallError;
 use crate::image::{Function, Image};
 use crate::interrupt::InterruptHandle;
 use crate::limits::Limits;
 use crate::output::Output;
-use crate::signature::{self, Type};
 use condition::Condition;
 use snapshot::SnapshotIdentity;
 
@@ -65,8 +65,16 @@ pub struct Sandbox {
     /// A snapshot that was found to match this sandbox, so that another restore of it needs no check.
     matching: SnapshotIdentity,
     condition: Condition,
-    /// Function numbers with the Rust types (arguments and result) for which their signature was already checked.
-    checked: Vec<(u32, TypeId)>,
+    /// Functions whose signature was already checked.
+    checked: Vec<Checked>,
+}
+
+/// A function whose signature was checked.
+struct Checked {
+    number: u32,
+    /// The Rust types for which it was: arguments and result.
+    types: TypeId,
+    binding: Arc<Binding>,
 }
 
 impl Sandbox {
@@ -76,6 +84,17 @@ impl Sandbox {
     }
 
     /// Calls a guest function and waits for its result.
+    ///
+    /// A function that returns `Result<T, E>` can be asked for a `T`, where its error is a [`CallError::Function`] with the
+    /// error's text, or for a `Result<T, E>`, where its error is that value, if the guest can write it
+    /// (`E: serde::Serialize`):
+    ///
+    /// ```no_run
+    /// # #[derive(serde::Deserialize)] enum ShopError { SoldOut }
+    /// # fn main() -> Result<(), ampoule::CallError> { let mut sandbox: ampoule::Sandbox = todo!();
+    /// let price: Result<u64, ShopError> = sandbox.call("price", ("lamp",))?;
+    /// # Ok(()) }
+    /// ```
     ///
     /// The name is looked up on every call; the types are checked on the first one. [`typed_fn`](Self::typed_fn) does
     /// both once. The result owns what it holds: `String` instead of `&str`, of which the compiler would say that `Deserialize`
@@ -93,19 +112,20 @@ impl Sandbox {
     /// A [`CallError`]. Unless [`CallError::poisons`] says otherwise, the sandbox can be called again.
     pub fn call_with<R: DeserializeOwned, A: Arguments>(&mut self, call: Call<'_, A>) -> Result<R, CallError> {
         let image = self.image.clone();
-        let function = self.resolve::<A, R>(&image, call.name)?;
-        self.invoke(function, &call.arguments, call.limits)
+        let (function, binding) = self.resolve::<A, R>(&image, call.name)?;
+        self.invoke(function, &binding, &call.arguments, call.limits)
     }
 
     /// Resolves a guest function: its name and its types are checked here, once. Where a parameter is to borrow from
     /// something else in every call, its type is [`Borrowed`](crate::Borrowed).
     ///
     /// # Errors
-    /// [`CallError::UnknownFunction`], [`CallError::WrongArguments`], [`CallError::WrongResult`].
+    /// [`CallError::UnknownFunction`], [`CallError::WrongArguments`], [`CallError::WrongResult`], and, where the guest
+    /// describes its types, [`CallError::DifferentTypes`] for the result and [`CallError::Untransferable`].
     pub fn typed_fn<P: Parameters, R: DeserializeOwned>(&self, name: &str) -> Result<TypedFn<P, R>, CallError> {
         let function = export(&self.image, name)?;
-        check_types::<P::Values<'_>, R>(function)?;
-        Ok(TypedFn::new(self.image.clone(), function.number()))
+        let binding = Binding::of::<P::Values<'_>, R>(&self.image, function)?;
+        Ok(TypedFn::new(self.image.clone(), function.number(), binding))
     }
 
     /// The image that the sandbox runs.
@@ -143,20 +163,24 @@ impl Sandbox {
     fn invoke<R: DeserializeOwned>(
         &mut self,
         function: &Function,
+        binding: &Binding,
         arguments: &impl Arguments,
         limits: Limits,
     ) -> Result<R, CallError> {
         if let Some(poison) = self.condition.poison() {
             return Err(CallError::Poisoned { cause: poison.clone() });
         }
-        let request = self.conversation.request(function, arguments)?;
+        binding.check(&self.image, function, arguments)?;
+        let request = self.conversation.request(function, arguments, binding.asks())?;
         let running = self.condition.enter(&mut self.imports);
         let reply = self.conversation.exchange(request, running.imports, limits.or(self.limits));
         running.leave();
         if let Err(CallError::Terminated { cause, .. }) = &reply {
             self.condition = Condition::Poisoned(Poison::Ended(cause.clone()));
         }
-        self.conversation.result(&reply?)
+        let reply = reply?;
+        binding.observe(function, reply.shown())?;
+        self.conversation.result(reply, binding.returns())
     }
 
     /// Finds a function and checks its types, unless that was done before.
@@ -164,14 +188,19 @@ impl Sandbox {
         &mut self,
         image: &'image Image,
         name: &str,
-    ) -> Result<&'image Function, CallError> {
+    ) -> Result<(&'image Function, Arc<Binding>), CallError> {
         let function = export(image, name)?;
-        let key = (function.number(), typeid::of::<(A, R)>());
-        if !self.checked.contains(&key) {
-            check_types::<A, R>(function)?;
-            self.checked.push(key);
-        }
-        Ok(function)
+        let (number, types) = (function.number(), typeid::of::<(A, R)>());
+        let found = self.checked.iter().find(|checked| checked.number == number && checked.types == types);
+        let binding = match found {
+            Some(checked) => Arc::clone(&checked.binding),
+            None => {
+                let binding = Binding::of::<A, R>(image, function)?;
+                self.checked.push(Checked { number, types, binding: Arc::clone(&binding) });
+                binding
+            }
+        };
+        Ok((function, binding))
     }
 }
 
@@ -191,25 +220,4 @@ fn export<'image>(image: &'image Image, name: &str) -> Result<&'image Function, 
         function: name.to_owned(),
         exports: image.exports().map(|function| function.name().to_owned()).collect(),
     })
-}
-
-fn check_types<A: Arguments, R>(function: &Function) -> Result<(), CallError> {
-    let signature = function.signature();
-    let parameters = A::types();
-    if !signature.accepts_parameters(&parameters) {
-        return Err(CallError::WrongArguments {
-            function: function.name().to_owned(),
-            expected: signature.clone(),
-            given: signature::Parameters::new(parameters),
-        });
-    }
-    let result = Type::of::<R>();
-    if *signature.result() != result {
-        return Err(CallError::WrongResult {
-            function: function.name().to_owned(),
-            expected: signature.clone(),
-            given: result.to_string(),
-        });
-    }
-    Ok(())
 }

@@ -2,11 +2,13 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 
 use super::Sandbox;
 use crate::arguments::Parameters;
+use crate::binding::Binding;
 use crate::error::CallError;
 use crate::image::{Function, Image};
 use crate::limits::Limits;
@@ -18,14 +20,15 @@ pub struct TypedFn<P, R> {
     image: Image,
     /// Where it is among the image's exports.
     position: usize,
+    binding: Arc<Binding>,
     types: PhantomData<fn(P) -> R>,
 }
 
 impl<P: Parameters, R: DeserializeOwned> TypedFn<P, R> {
     /// The function of this number, which `image` exports.
-    pub(super) fn new(image: Image, number: u32) -> Self {
+    pub(super) fn new(image: Image, number: u32, binding: Arc<Binding>) -> Self {
         let position = image.export_position(number).expect("the function was found in this image");
-        Self { image, position, types: PhantomData }
+        Self { image, position, binding, types: PhantomData }
     }
 
     /// Calls the function in this sandbox and waits for its result.
@@ -44,7 +47,7 @@ impl<P: Parameters, R: DeserializeOwned> TypedFn<P, R> {
         if !self.image.is_same(&sandbox.image) {
             return Err(CallError::ForeignFunction { function: self.function().name().to_owned() });
         }
-        sandbox.invoke(self.function(), &arguments, limits)
+        sandbox.invoke(self.function(), &self.binding, &arguments, limits)
     }
 
     fn function(&self) -> &Function {
@@ -54,7 +57,12 @@ impl<P: Parameters, R: DeserializeOwned> TypedFn<P, R> {
 
 impl<P, R> Clone for TypedFn<P, R> {
     fn clone(&self) -> Self {
-        Self { image: self.image.clone(), position: self.position, types: PhantomData }
+        Self {
+            image: self.image.clone(),
+            position: self.position,
+            binding: Arc::clone(&self.binding),
+            types: PhantomData,
+        }
     }
 }
 

@@ -18,10 +18,12 @@ use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 use std::sync::Arc;
 
+use ampoule_abi::codec::is_result;
+
 pub use parse::{MAX_DEPTH, MAX_LEN, SignatureError};
 
 use parse::Syntax;
-use shape::{HIDDEN_ERROR, Shape};
+use shape::{HIDDEN, Shape};
 
 /// The type of a parameter or of a result.
 ///
@@ -53,6 +55,22 @@ impl Type {
     /// What decides whether two types are the same.
     fn shape(&self) -> &Shape {
         &self.0.shape
+    }
+
+    /// Whether this is a type whose name the guest's author did not write: what an alias of a `Result` hides.
+    #[must_use]
+    pub fn is_hidden(&self) -> bool {
+        matches!(self.shape(), Shape::Named { name, arguments } if name == HIDDEN && arguments.is_empty())
+    }
+
+    /// The types of the value and the error of `R`, if it is the standard library's `Result`.
+    pub(crate) fn outcome_of<R: ?Sized>() -> Option<(Self, Self)> {
+        if !is_result::<R>() {
+            return None;
+        }
+        let syntax = parse::type_text(std::any::type_name::<R>()).ok()?;
+        let (value, error) = syntax.as_fallible()?;
+        Some((Self::from(value), Self::from(error?)))
     }
 
     fn named(name: &str) -> Self {
@@ -134,7 +152,7 @@ impl Signature {
     }
 
     /// `E` of a function that returns `Result<T, E>`; `None` for a function that cannot fail. An alias such as
-    /// `io::Result<T>` hides its error, which is then the type `_`.
+    /// `io::Result<T>` hides its error, which is then the type `_`, and one of another name may hide the value too.
     #[must_use]
     pub fn error(&self) -> Option<&Type> {
         self.error.as_ref()
@@ -143,7 +161,19 @@ impl Signature {
     /// Whether the same values travel to and from both functions; whether and how they fail does not count.
     #[must_use]
     pub fn same_types(&self, other: &Self) -> bool {
-        self.parameters == other.parameters && self.result == other.result
+        self.parameters == other.parameters && self.gives(&other.result)
+    }
+
+    /// Whether the value that the function gives is of this type, as far as its name is known.
+    #[must_use]
+    pub fn gives(&self, value: &Type) -> bool {
+        self.result == *value || self.result.is_hidden()
+    }
+
+    /// Whether the function can fail with an error of this type, as far as its name is known.
+    #[must_use]
+    pub fn fails_with(&self, error: &Type) -> bool {
+        self.error.as_ref().is_some_and(|own| own == error || own.is_hidden())
     }
 
     /// Whether arguments of the types `arguments` fit the parameters.
@@ -160,9 +190,7 @@ impl FromStr for Signature {
     fn from_str(text: &str) -> Result<Self, SignatureError> {
         let (parameters, result) = parse::signature_text(text)?;
         let (result, error) = match result.as_fallible() {
-            Some((value, error)) => {
-                (Type::from(value), Some(error.map_or_else(|| Type::named(HIDDEN_ERROR), Type::from)))
-            }
+            Some((value, error)) => (Type::from(value), Some(error.map_or_else(|| Type::named(HIDDEN), Type::from))),
             None => (Type::from(&result), None),
         };
         let parameters: Box<[Type]> = parameters.iter().map(Type::from).collect();

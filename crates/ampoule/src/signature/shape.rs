@@ -101,7 +101,7 @@ impl Shape {
                 Self::Map(Box::new(Self::from(key)), Box::new(Self::from(value)))
             }
             ("Option", [value]) => Self::Option(Box::new(Self::from(value))),
-            ("Result", [value]) => Self::Result(Box::new(Self::from(value)), Box::new(Self::named(HIDDEN_ERROR))),
+            ("Result", [value]) => Self::Result(Box::new(Self::from(value)), Box::new(Self::named(HIDDEN))),
             ("Result", [value, error]) => Self::Result(Box::new(Self::from(value)), Box::new(Self::from(error))),
             _ => Self::Named { name: name.to_owned(), arguments: arguments.iter().map(Self::from).collect() },
         }
@@ -122,5 +122,5 @@ impl From<&Syntax> for Shape {
     }
 }
 
-/// The name of an error type that an alias such as `io::Result<T>` does not show.
-pub(super) const HIDDEN_ERROR: &str = "_";
+/// The name of a type that an alias such as `io::Result<T>` does not show.
+pub(super) const HIDDEN: &str = "_";

@@ -188,6 +188,11 @@ fn has_another_name() -> &'static str {
     "renamed"
 }
 
+#[export("renamed.shortly")]
+fn has_another_name_too() -> &'static str {
+    "renamed shortly"
+}
+
 fn prepare() {
     if let Ok(text) = std::env::var("PRINT_AT_START") {
         print!("{text}");

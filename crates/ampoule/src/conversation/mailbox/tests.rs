@@ -24,7 +24,7 @@ fn kind(kind: GuestMessageKind) -> MessageLine {
 fn ready_mailbox() -> Mailbox {
     let mut mailbox = mailbox(4096);
     guest_says(&mailbox, kind(GuestMessageKind::Ready));
-    assert_eq!(mailbox.receive(), Ok(GuestMessage::Ready));
+    assert_eq!(mailbox.receive(), Ok(GuestMessage::Ready { length: 0, needed: 0 }));
     mailbox
 }
 
@@ -35,7 +35,7 @@ fn a_return_is_taken_once_and_only_for_the_call_being_made() {
     guest_says(&mailbox, answer);
     assert_eq!(mailbox.receive(), Err(ProtocolViolation::ReturnWithoutCall { sequence: 1 }));
 
-    mailbox.send_call(0, 0);
+    mailbox.send_call(0, 0, 0);
     guest_says(&mailbox, MessageLine { sequence: 7, ..answer });
     assert_eq!(mailbox.receive(), Err(ProtocolViolation::WrongReturn { sequence: 7, expected: 1 }));
 
@@ -69,14 +69,14 @@ fn host_calls_come_in_sequence() {
     let mut mailbox = ready_mailbox();
     let call = |sequence| MessageLine { sequence, function: 8, length: 1, ..kind(GuestMessageKind::HostCall) };
     guest_says(&mailbox, call(1));
-    assert_eq!(mailbox.receive(), Ok(GuestMessage::HostCall { function: 8, length: 1 }));
+    assert_eq!(mailbox.receive(), Ok(GuestMessage::HostCall { function: 8, length: 1, needed: 0 }));
     assert_eq!(mailbox.receive(), Err(ProtocolViolation::WrongHostCall { sequence: 1, expected: 2 }));
 }
 
 #[test]
 fn lengths_kinds_and_statuses_are_checked() {
     let mut mailbox = ready_mailbox();
-    mailbox.send_call(0, 0);
+    mailbox.send_call(0, 0, 0);
     guest_says(&mailbox, MessageLine { sequence: 1, length: 4097, ..kind(GuestMessageKind::Return) });
     assert_eq!(mailbox.receive(), Err(ProtocolViolation::Length { length: 4097, capacity: 4096 }));
     guest_says(&mailbox, MessageLine { sequence: 1, status: 99, ..kind(GuestMessageKind::Return) });

@@ -26,6 +26,17 @@ pub enum ProtocolViolation {
         /// Bytes of the area.
         capacity: usize,
     },
+    /// The guest claimed an error's value, or a description, beyond its area.
+    #[error("{length} bytes behind a payload where {left} are left in the area")]
+    ExtraLength {
+        /// Bytes that the guest claimed.
+        length: u64,
+        /// Bytes of the area behind the payload.
+        left: usize,
+    },
+    /// The guest described its types in a way that cannot be understood.
+    #[error("a description of types that is malformed")]
+    Schema,
     /// The guest sent `ready` a second time.
     #[error("a second `ready`")]
     ReadyTwice,
