@@ -3,13 +3,13 @@
 use std::cell::Cell;
 use std::fs::File;
 use std::io::Read;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
-use ampoule_guest::{HostError, export, import};
-use shop_types::{Offer, Order};
+use ampoule_guest::{export, import};
+use shop_types::{Offer, Order, Refusal};
 
 #[import]
-fn list_price(item: &str) -> Result<u64, HostError>;
+fn list_price(item: &str) -> Result<u64, Refusal>;
 
 /// Greets by name.
 #[export]
@@ -25,12 +25,12 @@ fn sum(bytes: &[u8]) -> u64 {
 
 /// What an order costs, with the discount that is in force.
 #[export]
-fn offer(order: Order) -> Result<Offer, HostError> {
+fn offer(order: Order) -> Result<Offer, Refusal> {
     if order.pieces > 100 {
-        return Ok(Offer::TooMany { most: 100 });
+        return Err(Refusal::TooMany { most: 100 });
     }
     let cents = list_price(&order.item)? * u64::from(order.pieces);
-    Ok(Offer::Cents(cents - cents * PERCENT.get() / 100))
+    Ok(Offer { cents: cents - cents * PERCENT.get() / 100 })
 }
 
 thread_local! {
@@ -81,6 +81,12 @@ fn aborts() {
     std::process::abort();
 }
 
+/// Days since 1970.
+#[export]
+fn today() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs() / 86_400)
+}
+
 /// Never returns.
 #[export]
 fn spins() {
@@ -112,9 +118,9 @@ mod tests {
 
     #[test]
     fn a_discount_is_taken_off() {
-        let _list_price = testing::try_provide("list_price", |_: String| Ok::<u64, String>(250));
+        let _list_price = testing::provide("list_price", |_: String| Ok::<u64, Refusal>(250));
         set_discount(10);
         let order = Order { item: "lamp".to_owned(), pieces: 4 };
-        assert_eq!(offer(order).unwrap(), Offer::Cents(900));
+        assert_eq!(offer(order).unwrap(), Offer { cents: 900 });
     }
 }

@@ -11,14 +11,23 @@ pub struct Order {
     pub pieces: u32,
 }
 
-/// What the rules say about an order.
+/// What an order costs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Offer {
-    /// The order costs this much in all.
-    Cents(u64),
+pub struct Offer {
+    /// For all pieces together.
+    pub cents: u64,
+}
+
+/// Why there is no offer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Refusal {
     /// Nobody sells this many.
     TooMany {
         /// How many there can be.
         most: u32,
     },
+    /// Nobody sells the item.
+    Unknown(String),
+    /// The price is not known at the moment.
+    TryLater,
 }

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::time::Duration;
 
 use ampoule::Pool;
-use shop_types::{Offer, Order};
+use shop_types::{Offer, Order, Refusal};
 use tokio::runtime::{Builder, Runtime};
 
 use super::{list_price, ready};
@@ -16,12 +16,11 @@ fn runtime() -> Runtime {
 #[test]
 fn a_task_waits_for_a_sandbox_and_can_give_up() -> Result<(), Box<dyn Error>> {
     let snapshot = ready();
-    let pool =
-        Pool::builder(&snapshot).size(2).spawn_with(|spawn| spawn.try_host_fn("list_price", list_price)).build()?;
+    let pool = Pool::builder(&snapshot).size(2).spawn_with(|spawn| spawn.host_fn("list_price", list_price)).build()?;
     runtime().block_on(async {
         let order = Order { item: "lamp".to_owned(), pieces: 1 };
         let offer: Offer = pool.run(move |sandbox| sandbox.call("offer", (&order,))).await??;
-        assert_eq!(offer, Offer::Cents(250));
+        assert_eq!(offer, Offer { cents: 250 });
 
         let endless = pool.run(|sandbox| sandbox.call::<()>("spins", ()));
         let given_up = tokio::time::timeout(Duration::from_millis(50), endless).await;
@@ -31,7 +30,7 @@ fn a_task_waits_for_a_sandbox_and_can_give_up() -> Result<(), Box<dyn Error>> {
 }
 
 /// Where the shop keeps its prices; stands for a database.
-async fn look_up(item: String) -> Result<u64, String> {
+async fn look_up(item: String) -> Result<u64, Refusal> {
     tokio::time::sleep(Duration::from_millis(1)).await;
     list_price(item)
 }
@@ -45,16 +44,16 @@ fn a_host_function_waits_for_a_future() -> Result<(), Box<dyn Error>> {
         .size(2)
         .spawn_with(move |spawn| {
             let runtime = handle.clone();
-            spawn.try_host_fn("list_price", move |item: String| {
+            spawn.host_fn("list_price", move |item: String| {
                 runtime.block_on(async {
                     let answer = tokio::time::timeout(Duration::from_secs(60), look_up(item)).await;
-                    answer.unwrap_or_else(|_| Err("the prices are slow today".to_owned()))
+                    answer.unwrap_or(Err(Refusal::TryLater))
                 })
             })
         })
         .build()?;
     let order = Order { item: "lamp".to_owned(), pieces: 2 };
     let offer: Offer = runtime.block_on(pool.run(move |sandbox| sandbox.call("offer", (&order,))))??;
-    assert_eq!(offer, Offer::Cents(500));
+    assert_eq!(offer, Offer { cents: 500 });
     Ok(())
 }

@@ -15,6 +15,7 @@ mod snapshots;
 mod types;
 
 use ampoule::{Builder, Image, Sandbox, Snapshot};
+use shop_types::Refusal;
 
 fn image() -> Image {
     Image::embedded(ampoule::include_guest!("rules")).expect("the image of the guest `rules` is sound")
@@ -22,7 +23,7 @@ fn image() -> Image {
 
 /// Settings for the shop, with its list of prices.
 fn shop() -> Builder {
-    Sandbox::builder(&image()).try_host_fn("list_price", list_price)
+    Sandbox::builder(&image()).host_fn("list_price", list_price)
 }
 
 /// A shop that is ready for calls, to spawn others from.
@@ -30,9 +31,6 @@ fn ready() -> Snapshot {
     shop().build().expect("a sandbox").snapshot().expect("a snapshot")
 }
 
-fn list_price(item: String) -> Result<u64, String> {
-    match item.as_str() {
-        "lamp" => Ok(250),
-        _ => Err(format!("there is no {item}")),
-    }
+fn list_price(item: String) -> Result<u64, Refusal> {
+    if item == "lamp" { Ok(250) } else { Err(Refusal::Unknown(item)) }
 }

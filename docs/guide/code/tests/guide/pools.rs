@@ -17,7 +17,7 @@ fn threads_share_a_pool() -> Result<(), Box<dyn Error>> {
         .ready(1)
         .spawn_with(|spawn| {
             spawn
-                .try_host_fn("list_price", list_price)
+                .host_fn("list_price", list_price)
                 .stderr(Output::discard())
                 .limits(Limits::new().deadline(Duration::from_secs(60)))
         })
@@ -30,7 +30,7 @@ fn threads_share_a_pool() -> Result<(), Box<dyn Error>> {
             scope.spawn(|| {
                 let mut sandbox = pool.take_timeout(Duration::from_secs(60)).expect("a sandbox");
                 let offer: Offer = sandbox.call("offer", (&order,)).expect("an offer");
-                assert_eq!(offer, Offer::Cents(250));
+                assert_eq!(offer, Offer { cents: 250 });
                 sandbox.call::<()>("set_discount", (50u64,)).expect("a call");
             });
         }
