@@ -48,6 +48,18 @@ pub(crate) const USES: &[Use] = &[
         assert_eq!(*CELL, 7);
         Ok(())
     }),
+    ("sha2", "computes a digest", || {
+        use sha2::Digest;
+        assert_eq!(sha2::Sha256::digest(b"abc")[..4], [0xba, 0x78, 0x16, 0xbf]);
+        Ok(())
+    }),
+    ("thiserror", "derives an error", || {
+        #[derive(Debug, thiserror::Error)]
+        #[error("level {0} is too high")]
+        struct TooHigh(u32);
+        assert_eq!(TooHigh(7).to_string(), "level 7 is too high");
+        Ok(())
+    }),
     ("anyhow", "chains errors", || {
         let error = anyhow::Error::msg("inner").context("outer");
         assert_eq!(format!("{error:#}"), "outer: inner");

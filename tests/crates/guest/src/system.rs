@@ -1,5 +1,6 @@
-//! What asks the operating system for something: time, threads, files, sockets, libraries.
+//! What asks the operating system for something: time, threads, memory, files, sockets.
 
+use std::alloc::{GlobalAlloc, Layout};
 use std::time::Duration;
 
 use crate::Use;
@@ -27,6 +28,17 @@ pub(crate) const USES: &[Use] = &[
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         runtime.block_on(async { tokio::time::sleep(Duration::from_millis(1)).await });
         Ok(())
+    }),
+    ("tokio (all)", "waits for a socket of a pair, with `new_current_thread` and `enable_all`", || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let (here, there) = tokio::net::UnixStream::pair()?;
+            there.try_write(b"hello")?;
+            here.readable().await?;
+            let mut text = [0; 5];
+            assert_eq!((here.try_read(&mut text)?, &text), (5, b"hello"));
+            Ok(())
+        })
     }),
     ("crossbeam", "sends through a channel", || {
         let (sender, receiver) = crossbeam::channel::bounded(1);
@@ -60,6 +72,17 @@ pub(crate) const USES: &[Use] = &[
     }),
     ("tracing-subscriber", "writes an event to standard output", || {
         tracing::subscriber::with_default(tracing_subscriber::fmt().finish(), || tracing::info!("event"));
+        Ok(())
+    }),
+    ("mimalloc", "allocates, with an allocator written in C", || {
+        let layout = Layout::new::<[u64; 100]>();
+        // SAFETY: the size is not zero, and what is written is within it.
+        unsafe {
+            let memory = mimalloc::MiMalloc.alloc_zeroed(layout).cast::<u64>();
+            memory.add(99).write(7);
+            assert_eq!((memory.read(), memory.add(99).read()), (0, 7));
+            mimalloc::MiMalloc.dealloc(memory.cast(), layout);
+        }
         Ok(())
     }),
     ("memmap2", "maps anonymous memory", || {
