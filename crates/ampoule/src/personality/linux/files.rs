@@ -174,13 +174,13 @@ pub(super) fn ioctl(
         FIONCLEX => descriptors.set_close_on_exec(number, false)?,
         FIONBIO if space.read_u32(GuestVirt(argument))? == 0 => file.flags &= !O_NONBLOCK,
         FIONBIO => file.flags |= O_NONBLOCK,
-        FIONREAD if let Object::PipeReader(pipe) | Object::PipeWriter(pipe) = file.object => {
-            let held = descriptors.pipe_mut(pipe).len() as u32;
-            space.write(GuestVirt(argument), &held.to_le_bytes())?;
-        }
-        FIONREAD if let Object::Socket(end) = file.object => {
-            let held = descriptors.sockets_mut(end.pair).held(end.side) as u32;
-            space.write(GuestVirt(argument), &held.to_le_bytes())?;
+        FIONREAD => {
+            let held = match file.object {
+                Object::PipeReader(pipe) | Object::PipeWriter(pipe) => descriptors.pipe_mut(pipe).len(),
+                Object::Socket(end) => descriptors.sockets_mut(end.pair).held(end.side),
+                _ => return Err(Errno::ENOTTY),
+            };
+            space.write(GuestVirt(argument), &(held as u32).to_le_bytes())?;
         }
         _ => return Err(Errno::ENOTTY),
     }
