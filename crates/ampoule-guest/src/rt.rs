@@ -2,6 +2,7 @@
 
 mod call;
 mod fallible;
+mod held_text;
 mod host_call;
 mod mailbox;
 mod output;

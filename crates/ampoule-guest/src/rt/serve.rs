@@ -9,6 +9,7 @@ use ampoule_abi::codec::{self, EncodeError};
 use ampoule_abi::layout::{ABI_MAJOR, AT_AMPOULE, GuestMessageKind, INFO_MAGIC, InfoPage, MessageLine};
 
 use super::call::{Call, Return};
+use super::held_text::HeldText;
 use super::mailbox::{Mailbox, Session};
 use super::output;
 use super::panics;
@@ -60,12 +61,13 @@ pub unsafe fn serve(page: *const InfoPage, init: impl FnOnce()) -> UnexpectedMes
         process::abort();
     }
     let exports = Exports::of_this_program();
-    output::flush();
+    let held = HeldText::examine();
+    output::flush(&held);
     // SAFETY: the caller promises a page, and every version has this field.
     let mut message = ready(calls.mailbox(), unsafe { (*page).abi_minor });
     loop {
         message = match calls.next(message) {
-            Ok(incoming) => answer(&exports, &mut watch, &Call::new(incoming)),
+            Ok(incoming) => answer(&exports, &mut watch, &held, &Call::new(incoming)),
             Err(message) => return UnexpectedMessage { message },
         };
     }
@@ -99,12 +101,12 @@ impl Display for UnexpectedMessage {
     }
 }
 
-fn answer(exports: &Exports, watch: &mut Watch, call: &Call<'_>) -> MessageLine {
+fn answer(exports: &Exports, watch: &mut Watch, held: &HeldText, call: &Call<'_>) -> MessageLine {
     let answer = match exports.find(call.function()) {
         Some(shim) => respond(shim, watch, call),
         None => call.unknown_function(),
     };
-    output::flush();
+    output::flush(held);
     call.message(answer)
 }
 

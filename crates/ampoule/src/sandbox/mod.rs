@@ -91,7 +91,7 @@ impl Sandbox {
     ///
     /// ```no_run
     /// # #[derive(serde::Deserialize)] enum ShopError { SoldOut }
-    /// # fn main() -> Result<(), ampoule::CallError> { let mut sandbox: ampoule::Sandbox = todo!();
+    /// # fn buy(sandbox: &mut ampoule::Sandbox) -> Result<(), ampoule::CallError> {
     /// let price: Result<u64, ShopError> = sandbox.call("price", ("lamp",))?;
     /// # Ok(()) }
     /// ```
