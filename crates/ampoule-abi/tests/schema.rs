@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ampoule_abi::codec;
 use ampoule_abi::schema::{
-    Checker, Content, Coverage, DataType, Observed, Schema, SchemaError, Tracer, UNKNOWN, difference, shown,
+    Checker, Content, Coverage, DataType, Observed, Schema, SchemaError, Tracer, UNKNOWN, Variant, difference, shown,
     untransferable,
 };
 use serde::de::DeserializeOwned;
@@ -199,6 +199,32 @@ fn a_type_has_been_seen_when_all_of_its_variants_and_options_were() {
     let all = [cart(note(), Method::Get), cart(None, post()), cart(None, Method::Put(1))];
     assert_eq!(differs_from::<Cart, _>(&all), Ok(true));
     assert_eq!(differs_from::<Vec<Order>, Vec<Order>>(&[vec![]]), Ok(false));
+}
+
+#[test]
+fn what_was_seen_in_a_refused_value_counts_when_the_next_one_is_looked_at() {
+    let (types, root) = traced::<Vec<guest::Method>>();
+    let mut coverage = Coverage::new();
+    let all = || vec![changed::Longer::Get, changed::Longer::Put(1), changed::Longer::Post { body: String::new() }];
+    let mut refused = all();
+    refused.push(changed::Longer::Delete);
+    assert!(Checker::new(&types, &mut coverage).value(root, &refused).is_err());
+    let mut checker = Checker::new(&types, &mut coverage);
+    assert_eq!(checker.value(root, &all()), Ok(()));
+    checker.finish();
+    assert!(coverage.is_complete());
+}
+
+#[test]
+fn variants_that_only_the_guest_knows_are_not_remembered() {
+    let unit = |name: usize| Variant { name: name.to_string(), content: Content::Unnamed(vec![]) };
+    let one_of =
+        |count: usize| vec![DataType::Enum { name: "Method".to_owned(), variants: (0..count).map(unit).collect() }];
+    let mut observed = Observed::new(one_of(2), 0);
+    assert_eq!(observed.compare(&one_of(1), 0), Ok(false));
+    let before = format!("{observed:?}").len();
+    assert_eq!(observed.compare(&one_of(10_000), 0), Ok(true));
+    assert!(format!("{observed:?}").len() < before + 20, "one more variant is known");
 }
 
 #[test]

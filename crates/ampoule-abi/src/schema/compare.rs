@@ -1,14 +1,14 @@
 //! Compares a type of the guest with one of the host.
 //!
-//! Types can have themselves in them, and a guest's may be any graph: each pair of types is compared once, without recursion,
-//! and the work is bounded.
+//! Types can have themselves in them, and a guest's may be any graph: each pair of types is compared once, without
+//! recursion, and the work is bounded.
 
 use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use super::path::{Difference, Step, described, path};
+use super::path::{Difference, Step, described, named_field, named_variant, path};
 use super::{Content, DataType, Field, Variant};
 use crate::text::printable_name;
 
@@ -64,13 +64,18 @@ impl Observed {
 
     fn is_complete(&self) -> bool {
         reachable(&self.types, self.root).into_iter().all(|place| {
-            let parts = match &self.types[place as usize] {
-                DataType::Enum { variants, .. } => variants.len(),
-                DataType::Option(_) | DataType::Sequence(_) | DataType::Map(..) => 1,
-                _ => 0,
-            };
+            let parts = shown_parts(&self.types[place as usize]);
             (0..parts).all(|part| self.seen.contains(&(place, part as u32)))
         })
+    }
+}
+
+/// How many parts a type has that not every value shows: variants, or what an option, a sequence or a map holds.
+fn shown_parts(data_type: &DataType) -> usize {
+    match data_type {
+        DataType::Enum { variants, .. } => variants.len(),
+        DataType::Option(_) | DataType::Sequence(_) | DataType::Map(..) => 1,
+        _ => 0,
     }
 }
 
@@ -170,20 +175,22 @@ impl Comparison<'_> {
         }
     }
 
-    /// Notes what the guest's type shows of the host's.
+    /// Notes what the guest's type shows of the host's, and nothing that the host's does not have: what is known is kept.
     fn note(&mut self, pair: usize) {
         let Pair { guest, host, .. } = self.pairs[pair];
         let is_known = |part: u32| self.guest[part as usize] != DataType::Unknown;
+        let wanted = shown_parts(&self.host[host as usize]);
         match &self.guest[guest as usize] {
             DataType::Enum { variants, .. } => {
-                let known = variants.iter().enumerate().filter(|(_, variant)| variant.content != Content::Unknown);
+                let known = variants.iter().take(wanted).enumerate();
+                let known = known.filter(|(_, variant)| variant.content != Content::Unknown);
                 self.known.extend(known.map(|(index, _)| (host, index as u32)));
             }
             DataType::Option(part) | DataType::Sequence(part) | DataType::Map(part, _) if is_known(*part) => {
-                self.known.insert((host, 0));
+                self.known.extend((wanted > 0).then_some((host, 0)));
             }
             DataType::Bytes => {
-                self.known.insert((host, 0));
+                self.known.extend((wanted > 0).then_some((host, 0)));
             }
             _ => {}
         }
@@ -208,10 +215,14 @@ impl Comparison<'_> {
                 (Some(guest), Some(host)) if same_name(&guest.name, &host.name) => {
                     self.part(pair, guest.data_type, host.data_type, step);
                 }
-                (Some(guest), Some(host)) => return Some(self.names(pair, step, field(guest), field(host))),
-                (Some(guest), None) => return Some(self.names(pair, step, field(guest), MISSING_FIELD.to_string())),
+                (Some(guest), Some(host)) => {
+                    return Some(self.names(pair, step, named_field(&guest.name), named_field(&host.name)));
+                }
+                (Some(guest), None) => {
+                    return Some(self.names(pair, step, named_field(&guest.name), MISSING_FIELD.to_string()));
+                }
                 (None, host) => {
-                    let host = host.map(field).unwrap_or_default();
+                    let host = host.map(|host| named_field(&host.name)).unwrap_or_default();
                     return Some(self.names(pair, step, MISSING_FIELD.to_string(), host));
                 }
             }
@@ -225,8 +236,8 @@ impl Comparison<'_> {
                 let path = self.path(pair, None);
                 return Some(Difference {
                     path,
-                    guest: format!("an enum whose variant {index} is `{}`", printable_name(&guest.name)),
-                    host: format!("one whose variant {index} is `{}`", printable_name(&host.name)),
+                    guest: named_variant("an enum", index, &guest.name),
+                    host: named_variant("one", index, &host.name),
                 });
             }
             let difference = match (&guest.content, &host.content) {
@@ -293,10 +304,6 @@ pub(super) fn is_empty(data_type: &DataType) -> bool {
 
 pub(super) fn same_name(guest: &str, host: &str) -> bool {
     guest == host || guest.is_empty() || host.is_empty()
-}
-
-fn field(field: &Field) -> String {
-    format!("the field `{}`", printable_name(&field.name))
 }
 
 pub(super) fn content(content: &Content) -> String {

@@ -12,6 +12,8 @@ pub struct Coverage {
     /// A type of the guest's, and the type whose values are written in its place.
     pub(super) places: BTreeMap<(u32, TypeId), usize>,
     pub(super) seen: Vec<Seen>,
+    /// Whether something was seen since the types were found that were seen as a whole.
+    has_new: bool,
     /// Whether all that there is was seen.
     pub(super) is_complete: bool,
 }
@@ -19,10 +21,10 @@ pub struct Coverage {
 #[derive(Debug)]
 pub(super) struct Seen {
     /// The variants that were; for other types there is one.
-    pub(super) variants: BTreeSet<u32>,
+    variants: BTreeSet<u32>,
     /// How many there are.
     wanted: usize,
-    pub(super) parts: BTreeSet<usize>,
+    parts: BTreeSet<usize>,
     /// Whether it and all of its parts were seen as a whole.
     pub(super) is_done: bool,
 }
@@ -51,8 +53,21 @@ impl Coverage {
         })
     }
 
+    /// A value in this place had one of that place in it.
+    pub(super) fn add_part(&mut self, place: usize, part: usize) {
+        self.has_new |= self.seen[place].parts.insert(part);
+    }
+
+    /// A value in this place was of this variant.
+    pub(super) fn add_variant(&mut self, place: usize, variant: u32) {
+        self.has_new |= self.seen[place].variants.insert(variant);
+    }
+
     /// Finds the types that were seen as a whole: those of which nothing is missing in any part, themselves included.
     pub(super) fn find_done(&mut self) {
+        if !core::mem::take(&mut self.has_new) {
+            return;
+        }
         for seen in &mut self.seen {
             seen.is_done = seen.variants.len() >= seen.wanted;
         }

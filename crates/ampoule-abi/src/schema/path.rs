@@ -142,6 +142,16 @@ pub(super) fn segment(from: &DataType, step: Step) -> String {
     }
 }
 
+/// A field in a sentence.
+pub(super) fn named_field(name: &str) -> String {
+    format!("the field `{}`", printable_name(name))
+}
+
+/// An enum in a sentence, by one of its variants.
+pub(super) fn named_variant(it: &str, index: usize, name: &str) -> String {
+    format!("{it} whose variant {index} is `{}`", printable_name(name))
+}
+
 /// A type in a sentence.
 pub(super) fn described(data_type: &DataType) -> String {
     match data_type {
