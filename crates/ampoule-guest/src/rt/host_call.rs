@@ -59,10 +59,12 @@ pub struct Outgoing<'a, 'm> {
 impl Outgoing<'_, '_> {
     /// Writes the next argument.
     pub fn put<T: Serialize + ?Sized>(&mut self, argument: &T) -> Result<(), EncodeError> {
+        self.encoder.value(argument)?;
+        // It has an encoding, so it is not nested without a bound.
         if let Some(values) = &mut self.shown {
             values.push(shown(argument));
         }
-        self.encoder.value(argument)
+        Ok(())
     }
 }
 

@@ -14,7 +14,6 @@ use std::slice;
 
 use ampoule_abi::codec::{self, Sink};
 use ampoule_abi::layout::{GuestMessageKind, HostMessageKind, InfoPage, MESSAGE_LEN, MessageLine};
-
 use ampoule_abi::schema::DataType;
 
 use super::output::OutputArea;

@@ -30,6 +30,8 @@ pub(crate) struct FakeHost {
     memory: &'static Memory,
     guest: JoinHandle<String>,
     calls: u64,
+    /// What calls ask the guest to describe.
+    asked: u32,
     _last_turn: LastTurn,
 }
 
@@ -56,7 +58,7 @@ impl FakeHost {
             // in the doorbell.
             unsafe { rt::serve(memory.info_page(), init) }.to_string()
         });
-        let host = Self { memory, guest, calls: 0, _last_turn: LastTurn(memory) };
+        let host = Self { memory, guest, calls: 0, asked: 0, _last_turn: LastTurn(memory) };
         host.wait();
         let MessageLine { length, .. } = host.guest_line();
         let ready = MessageLine { kind: GuestMessageKind::Ready as u32, length, ..MessageLine::default() };
@@ -68,6 +70,11 @@ impl FakeHost {
     pub(crate) fn schema(&self) -> Option<Schema> {
         let MessageLine { length, .. } = self.guest_line();
         (length > 0).then(|| codec::decode(&self.outbound(length)[..]).expect("a schema"))
+    }
+
+    /// Has the calls from now on ask the guest to describe this.
+    pub(crate) fn ask(&mut self, what: u32) {
+        self.asked = what;
     }
 
     /// Calls an export by its name and returns what it answers.
@@ -93,6 +100,7 @@ impl FakeHost {
             kind: HostMessageKind::Call as u32,
             function,
             length: arguments.len() as u32,
+            status: self.asked,
             ..MessageLine::default()
         });
     }

@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use ampoule_abi::layout::{InfoPage, RecordKind};
+use ampoule_abi::layout::{DESCRIBE_ARGUMENTS, InfoPage, RecordKind};
 use ampoule_abi::schema::{DataType, FunctionTypes, Schema, UNKNOWN};
-use ampoule_guest::{export, import};
+use ampoule_guest::{HostError, export, import};
 use serde::{Deserialize, Serialize};
 
 use crate::fake_host::{FakeHost, function_number};
@@ -33,6 +33,15 @@ struct Refusal {
     code: u16,
 }
 
+/// It has itself in it, and no end.
+struct Endless;
+
+impl Serialize for Endless {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_newtype_struct("Endless", self)
+    }
+}
+
 type Answer<T> = Result<T, Refusal>;
 
 #[export("types.total")]
@@ -55,6 +64,14 @@ fn plain(bytes: &[u8], text: Option<String>) -> Result<u64, String> {
 
 #[import("types.stock")]
 fn stock(order: &Order<'_>, orders: &[Refusal]) -> Answer<Vec<Refusal>>;
+
+#[import("types.take")]
+fn take(value: &Endless) -> Result<(), HostError>;
+
+#[export("types.pass")]
+fn pass() -> String {
+    take(&Endless).unwrap_err().to_string()
+}
 
 fn function<'s>(schema: &'s Schema, kind: RecordKind, name: &str) -> Option<&'s FunctionTypes> {
     schema.function(function_number(kind, name))
@@ -100,4 +117,14 @@ fn a_function_is_not_described_without_types_of_its_own_or_where_they_panic() {
 fn a_host_of_an_older_version_is_told_no_types() {
     let host = FakeHost::start_as(InfoPage::SCHEMA_MINOR - 1, || {});
     assert_eq!(host.schema(), None);
+}
+
+#[test]
+fn an_argument_that_is_nested_too_deeply_is_refused_even_when_the_host_asks_for_its_type() {
+    let mut host = FakeHost::start();
+    for asked in [0, DESCRIBE_ARGUMENTS] {
+        host.ask(asked);
+        let reason: String = host.call("types.pass", |_| {}).result();
+        assert!(reason.contains("the arguments have no encoding"), "{reason}");
+    }
 }
