@@ -28,9 +28,9 @@ pub(crate) struct DescribedFunction {
 }
 
 impl Described {
-    /// Takes a schema for an image. `None` where it has functions that the image does not have.
+    /// Takes a schema for an image. `None` where it has functions that the image does not have, or one of them twice.
     pub(crate) fn new(image: &Image, Schema { mut types, functions }: Schema) -> Option<Self> {
-        let mut described = HashMap::with_capacity(functions.len());
+        let mut described = HashMap::new();
         for FunctionTypes { function: number, parameters, result, error } in functions {
             let parameters = parameters.into_boxed_slice();
             if image.function(number)?.signature().parameters().len() != parameters.len() {
@@ -45,7 +45,9 @@ impl Described {
                 variants: vec![variant("Ok", result), variant("Err", error)],
             });
             let outcome = types.len() as u32 - 1;
-            described.insert(number, DescribedFunction { parameters, result, error, outcome });
+            if described.insert(number, DescribedFunction { parameters, result, error, outcome }).is_some() {
+                return None;
+            }
         }
         Some(Self { types, functions: described, bindings: Mutex::default() })
     }
