@@ -1,8 +1,9 @@
 //! What the tests share: the images of their guests, sandboxes with the host functions that these import, a model of
-//! snapshots, and the log.
+//! snapshots, child processes, and the log.
 //!
 //! The tests are in `tests/`, their guests in `guests/`.
 
+pub mod child;
 pub mod log;
 pub mod snapshot_model;
 

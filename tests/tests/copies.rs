@@ -5,13 +5,13 @@
 
 use std::ffi::{CStr, CString, c_void};
 use std::os::unix::ffi::OsStrExt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::{env, fs, mem, process, thread};
 
 use ampoule::{CallError, KillOutcome, Sandbox, Termination};
+use ampoule_tests::child::in_child;
 use ampoule_tests::{calls_image, calls_sandbox};
 
 #[test]
@@ -150,23 +150,4 @@ unsafe fn symbol(object: *mut c_void, name: &CStr) -> *mut c_void {
 /// Cargo puts the shared object beside the tests that depend on it.
 fn built() -> PathBuf {
     env::current_exe().unwrap().with_file_name("libampoule_test_plugin.so")
-}
-
-/// The wait status of a child process that runs `body` and exits with status 0 unless it panics.
-fn in_child(body: impl FnOnce()) -> libc::c_int {
-    // SAFETY: the child's only thread runs `body`, which uses nothing that another thread may have locked but for the C
-    // library's memory, which can be used in a child, and never returns into the test harness. It ends after two minutes at the
-    // latest.
-    unsafe {
-        let child = libc::fork();
-        assert!(child >= 0);
-        if child == 0 {
-            libc::alarm(120);
-            let status = catch_unwind(AssertUnwindSafe(body)).is_err();
-            libc::_exit(status.into());
-        }
-        let mut status = 0;
-        assert_eq!(libc::waitpid(child, &raw mut status, 0), child);
-        status
-    }
 }

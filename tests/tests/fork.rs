@@ -1,6 +1,5 @@
 //! A process that is forked while it has sandboxes: they are its own, and the child makes others.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -8,6 +7,7 @@ use ampoule::{
     Blame, Call, CallError, InterruptHandle, KillOutcome, Pool, PoolError, RestoreError, Sandbox, SnapshotError,
     Termination,
 };
+use ampoule_tests::child::in_child;
 use ampoule_tests::{calls_image, calls_sandbox, calls_spawn};
 use ampoule_vmm::HypervisorError;
 
@@ -184,23 +184,4 @@ fn with_notify(mut notify: impl FnMut(&InterruptHandle) + Send + 'static) -> San
         .unwrap();
     send.send(sandbox.interrupt_handle()).unwrap();
     sandbox
-}
-
-/// The wait status of a child process that runs `body` and exits with status 0 unless it panics.
-fn in_child(body: impl FnOnce()) -> libc::c_int {
-    // SAFETY: the child's only thread runs `body`, which uses nothing that another thread may have locked except the C
-    // library's allocator, which can be used in a child, and never returns into the test harness. It ends after two minutes
-    // at the latest.
-    unsafe {
-        let child = libc::fork();
-        assert!(child >= 0);
-        if child == 0 {
-            libc::alarm(120);
-            let status = catch_unwind(AssertUnwindSafe(body)).is_err();
-            libc::_exit(status.into());
-        }
-        let mut status = 0;
-        assert_eq!(libc::waitpid(child, &raw mut status, 0), child);
-        status
-    }
 }

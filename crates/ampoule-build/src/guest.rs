@@ -5,6 +5,7 @@ use std::process;
 use std::time::Instant;
 
 use crate::announced::announce;
+use crate::artifact::write_to;
 use crate::cargo::{self, Package, Workspace};
 use crate::inputs::Inputs;
 use crate::script::{BuildScript, PREBUILT_GUESTS, SAVE_GUESTS};
@@ -191,7 +192,7 @@ impl Guest {
                 let bytes =
                     fs::read(&image.path).map_err(|reason| BuildError::Read { path: image.path.clone(), reason })?;
                 if let Some(dir) = &script.save_guests {
-                    inputs.add(&prebuilt::save(&image.bin, &bytes, dir)?);
+                    inputs.add(&write_to(dir, &image.bin, &bytes)?);
                 }
                 Artifact::write(&image.bin, &bytes, &script.out_dir)
             })

@@ -73,14 +73,6 @@ fn copy(script: &BuildScript, name: &str, path: PathBuf, inputs: &mut Inputs) ->
     }
 }
 
-/// Writes an image to a directory from which it can be taken, and returns its path.
-pub(crate) fn save(bin: &str, image: &[u8], dir: &Path) -> Result<PathBuf, BuildError> {
-    let path = dir.join(bin);
-    fs::create_dir_all(dir).map_err(|reason| BuildError::Write { path: dir.to_owned(), reason })?;
-    fs::write(&path, image).map_err(|reason| BuildError::Write { path: path.clone(), reason })?;
-    Ok(path)
-}
-
 /// The names of the images in a directory of prebuilt guests; none if there is no such directory.
 pub(crate) fn names_in(dir: &Path) -> Vec<String> {
     let entries = dir.read_dir().into_iter().flatten().flatten();

@@ -74,6 +74,28 @@ fn who_builds_a_host_can_hand_in_the_images() {
 }
 
 #[test]
+fn a_guest_that_is_saved_in_every_build_is_not_built_again_in_every_build() {
+    let project = Project::new("saved");
+    project.host("ampoule_build::guest(\"../guest\").build();", &["guest"]);
+    project.guest("guest", "guest", "fn main() {}");
+    let check = || {
+        let mut cargo = project.command("host", "check -v");
+        cargo.env("AMPOULE_SAVE_GUESTS", project.path("images"));
+        let output = cargo.output().unwrap();
+        success(&output);
+        stderr(&output)
+    };
+    assert!(check().contains("Compiling saved v0.1.0"));
+    // To cargo the copy is newer than the start of the build script that has made it.
+    check();
+    let third = check();
+    assert!(third.contains("Fresh saved v0.1.0"), "{third}");
+    fs::remove_file(project.path("images/guest")).unwrap();
+    check();
+    assert!(project.path("images/guest").exists());
+}
+
+#[test]
 fn a_user_who_wants_to_sees_that_a_guest_is_built_and_how_long_it_took() {
     let project = Project::new("visible");
     project.host("ampoule_build::guest(\"../guest\").build();", &["guest"]);
@@ -258,6 +280,7 @@ impl Project {
         command.arg("--target-dir").arg(target_dir());
         for variable in [
             "AMPOULE_PREBUILT_GUESTS",
+            "AMPOULE_SAVE_GUESTS",
             "CARGO_ENCODED_RUSTFLAGS",
             "RUSTFLAGS",
             "RUSTC_WRAPPER",

@@ -28,16 +28,6 @@ fn interleave(one: u64, other: u64, pages: u64, touch: bool) {
     }
 }
 
-/// Maps a run of twice as many pages as there are to be holes, and unmaps every other one: the memory behind the holes is
-/// free, one page at a time.
-#[export]
-fn punch_holes(at: u64, holes: u64) {
-    map(at, 2 * holes, libc::PROT_READ | libc::PROT_WRITE);
-    for hole in 0..holes {
-        unmap(at + 2 * hole * PAGE, 1);
-    }
-}
-
 /// Maps a page, writes to it, reads it and unmaps it, at this many places one after another, each of which takes page tables
 /// of its own.
 #[export]
