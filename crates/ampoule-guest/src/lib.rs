@@ -37,8 +37,8 @@
 //!
 //! [`export`] and [`import`] describe what can travel, and how functions are named. In short: every type with serde's
 //! derives whose form does not depend on its value, strings and bytes without a copy where they are taken by reference, and
-//! the host checks the types of both sides before the first call, down to the names and the order of fields and variants. Functions of the guest's library crates count as well, as long as the guest uses
-//! something of that crate (`use my_library as _;` is enough).
+//! the host checks the types of both sides before the first call, down to the names and the order of fields and variants.
+//! Functions of the guest's library crates count as well, as long as the guest uses something of that crate (`use my_library as _;` is enough).
 //!
 //! There is one call at a time. State that is to last from one call to the next lives in statics and thread-locals, and
 //! [`main!`] can prepare it before the first call.

@@ -35,8 +35,8 @@ use crate::restore;
 
 /// Has a closure answer calls of the import `name`, on this thread, until the guard is dropped.
 ///
-/// The closure has up to 32 parameters, which own what they hold: an import's `&str` is a closure's `String`. It takes the place of the one that the import had before, which gets it back
-/// afterwards. A closure that returns a `Result` can fail, and the import gets its error as a value.
+/// The closure has up to 32 parameters, which own what they hold: an import's `&str` is a closure's `String`. It takes the
+/// place of the one that the import had before, which gets it back afterwards. A closure that returns a `Result` can fail, and the import gets its error as a value.
 ///
 /// ```
 /// # use ampoule_guest::{import, testing};

@@ -75,9 +75,9 @@ use proc_macro::TokenStream;
 /// The host checks types before it calls: by their names, and by the names, order and types of their fields and variants. To
 /// this end the guest reads made-up values of its own types when it starts, which takes no attribute; a type whose
 /// `Deserialize` does more than to read a value should be ready for that. A result that implements no `serde::Deserialize` is
-/// compared by what its values show, when they are returned; an error, by its name. These cannot travel, and the host refuses to call a function with them:
-/// `flatten`, `untagged` and internally tagged enums, and dynamic types such as `serde_json::Value`. A field that was left out
-/// because of its value (`skip_serializing_if`) is an error when that happens.
+/// compared by what its values show, when they are returned; an error, by its name. These cannot travel, and the host
+/// refuses to call a function with them: `flatten`, `untagged` and internally tagged enums, and dynamic types such as
+/// `serde_json::Value`. A field that was left out because of its value (`skip_serializing_if`) is an error when that happens.
 ///
 /// # Types by another name
 ///
