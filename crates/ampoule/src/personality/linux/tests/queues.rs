@@ -186,6 +186,35 @@ fn many_ways_to_one_file_cost_no_more_than_one() {
     }
 }
 
+/// Each instance waits for the next one by many numbers of it, but by all of them except the last for what never happens. So
+/// it looks at the next one again and again, which is ready each time.
+#[test]
+fn many_ways_to_a_file_that_is_ready_cost_no_more_than_one() {
+    let mut guest = Guest::new();
+    let counter = guest.ok(nr::EVENTFD2, [1, 0]);
+    let instances: Vec<u64> = (0..5).map(|_| guest.ok(nr::EPOLL_CREATE1, [0])).collect();
+    let chain = [&[counter], instances.as_slice()].concat();
+    let event = |guest: &mut Guest, events: i32| guest.put(DATA, &[events as u8, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0]);
+    let last = OPEN_MAX as u64 - 1;
+    for pair in chain.windows(2) {
+        let (watched, own) = (pair[0], pair[1]);
+        for number in 10..=last {
+            guest.ok(nr::DUP2, [watched, number]);
+            let operation = libc::EPOLL_CTL_ADD as u64;
+            let event = event(&mut guest, libc::EPOLLIN);
+            guest.ok(nr::EPOLL_CTL, [own, operation, number, event]);
+        }
+        let event = event(&mut guest, libc::EPOLLPRI);
+        for number in 10..last {
+            guest.ok(nr::EPOLL_CTL, [own, libc::EPOLL_CTL_MOD as u64, number, event]);
+        }
+    }
+    let events = u64::from(libc::POLLIN as u16) << 32;
+    let entry = guest.put_words(DATA, &[instances[4] | events]);
+    assert_eq!(guest.ok(nr::POLL, [entry, 1, 0]), 1);
+    assert_eq!(guest.ok(nr::EPOLL_WAIT, [instances[4], DATA + 64, 60, 0]), 1);
+}
+
 #[test]
 fn watches_are_bounded() {
     let mut guest = Guest::new();
