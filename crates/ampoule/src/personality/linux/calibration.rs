@@ -132,7 +132,7 @@ impl Moment {
 
 /// The latest time, but for the offset of a clock, that a guest can have read from a page when the counter stands at
 /// `counter`.
-fn latest(page: &TimePage, counter: u64) -> u64 {
+pub(super) fn latest(page: &TimePage, counter: u64) -> u64 {
     let ticks = counter.saturating_sub(page.counter).min(page.ticks);
     page.base.saturating_add(nanoseconds(ticks, page.multiplier)).max(page.floor)
 }
