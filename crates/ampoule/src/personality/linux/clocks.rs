@@ -11,7 +11,7 @@
 use std::time::{Duration, SystemTime};
 
 use ampoule_vmm::GuestVirt;
-use ampoule_vmm::vdso::{CLOCKS, TIME_OF_DAY, TimePage};
+use ampoule_vmm::vdso::{CLOCKS, TIME_OF_DAY, TimePage, counter};
 use linux_raw_sys::general::{
     CLOCK_BOOTTIME, CLOCK_MONOTONIC, CLOCK_MONOTONIC_COARSE, CLOCK_REALTIME, CLOCK_REALTIME_COARSE, CLOCK_TAI,
 };
@@ -20,7 +20,7 @@ use crate::address_space::AddressSpace;
 use crate::clock::Clock;
 use crate::personality::Outcome;
 
-use super::calibration::Calibration;
+use super::calibration::{self, Calibration};
 use super::host::{self, HostClock};
 
 /// What a process is told about its clocks.
@@ -85,7 +85,7 @@ impl Clocks {
 
     /// The clocks as they are now, to be [resumed](Self::resume) later.
     pub(super) fn suspended(&self) -> Self {
-        let page = self.page.map(|page| Page { is_written: false, ..page });
+        let page = self.page.map(|page| page.with_floor(page.latest()));
         Self { time: self.time.clone(), processor: ProcessorTime::Suspended { at: self.processor_time() }, page }
     }
 
@@ -93,8 +93,10 @@ impl Clocks {
     pub(super) fn restore(&mut self, suspended: &Self) {
         let before = std::mem::replace(self, suspended.clone());
         if let (Time::Host(_), Time::Host(_)) = (&before.time, &self.time) {
+            let floor = self.page.map_or(0, |page| page.content.floor);
             self.time = before.time;
-            self.page = before.page.map(Page::for_another_life);
+            // Its own floor may be the end of a sleep, which the guest has not begun yet.
+            self.page = before.page.map(|page| page.with_floor(floor));
         }
     }
 
@@ -222,9 +224,14 @@ impl Clocks {
 }
 
 impl Page {
-    /// The page for a guest that has read nothing yet. The one before may have been about to find a time far from now.
-    fn for_another_life(self) -> Self {
-        Self { content: TimePage { floor: 0, ..self.content }, is_written: false, ..self }
+    /// The latest time, but for the offset of a clock, that can have been read so far.
+    fn latest(&self) -> u64 {
+        calibration::latest(&self.content, counter())
+    }
+
+    /// The page for a guest that has read no time later than this one.
+    fn with_floor(self, floor: u64) -> Self {
+        Self { content: TimePage { floor, ..self.content }, is_written: false, ..self }
     }
 }
 
@@ -256,3 +263,25 @@ const START: Duration = Duration::from_secs(1);
 const LATEST: Duration = Duration::from_nanos(i64::MAX as u64);
 
 const _: () = assert!(CLOCK_REALTIME as usize == TIME_OF_DAY && (CLOCK_TAI as usize) < CLOCKS);
+
+#[cfg(test)]
+mod tests {
+    use ampoule_vmm::address_map::SHARED_BASE;
+
+    use super::*;
+
+    #[test]
+    fn what_was_read_before_a_snapshot_is_the_least_that_is_read_after_it() {
+        let config = ClockConfig { clock: Clock::Real, page: Some(SHARED_BASE), shares_counter: true };
+        let mut clocks = Clocks::new(config);
+        // As after a pace that was too fast, by far more than any is.
+        let ahead = clocks.now(HostClock::Monotonic) + Duration::from_secs(60);
+        clocks.page.as_mut().unwrap().content.base = to_nanos(ahead);
+        let suspended = clocks.suspended();
+        for mut another in [Clocks::new(config), suspended.suspended()] {
+            another.now(HostClock::Monotonic);
+            another.restore(&suspended);
+            assert!(another.now(HostClock::Monotonic) >= ahead);
+        }
+    }
+}

@@ -35,6 +35,13 @@ pub(super) struct FileId(usize);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub(super) struct FileSet(u64);
 
+/// Instances of `epoll` that were looked at, and those of them that were found ready.
+#[derive(Debug, Default)]
+struct Seen {
+    instances: FileSet,
+    ready: FileSet,
+}
+
 /// Which of the pipes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct PipeId(usize);
@@ -194,12 +201,12 @@ impl Descriptors {
 
     /// What an open file is ready for.
     pub(super) fn readiness(&self, file: FileId) -> u32 {
-        self.readiness_except(file, &mut FileSet::default())
+        self.readiness_given(file, &mut Seen::default())
     }
 
-    /// The same, given instances of `epoll` that are ready for nothing. No instance waits for itself, but one may be waited for
-    /// in many ways, and is looked at once.
-    fn readiness_except(&self, file: FileId, idle: &mut FileSet) -> u32 {
+    /// The same, given what was seen so far. No instance of `epoll` waits for itself, but one may be waited for in many ways,
+    /// and is looked at once.
+    fn readiness_given(&self, file: FileId, seen: &mut Seen) -> u32 {
         match self.file(file).object {
             Object::Input => EPOLLHUP | EPOLLIN | EPOLLRDNORM,
             Object::Output(_) => EPOLLOUT | EPOLLWRNORM,
@@ -209,13 +216,14 @@ impl Descriptors {
             Object::PipeWriter(pipe) => self.pipes[&pipe].writer_events(),
             Object::EventCounter => self.counters[&file].events(),
             Object::Socket(end) => self.sockets[&end.pair].events(end.side),
-            Object::Epoll if idle.has(file) => 0,
-            Object::Epoll if self.epolls[&file].has_events(|file| self.readiness_except(file, idle)) => {
-                EPOLLIN | EPOLLRDNORM
-            }
             Object::Epoll => {
-                *idle = idle.with([file].into_iter().collect());
-                0
+                if !seen.instances.has(file) {
+                    if self.epolls[&file].has_events(|file| self.readiness_given(file, seen)) {
+                        seen.ready.insert(file);
+                    }
+                    seen.instances.insert(file);
+                }
+                if seen.ready.has(file) { EPOLLIN | EPOLLRDNORM } else { 0 }
             }
         }
     }
@@ -227,7 +235,7 @@ impl Descriptors {
         while let Some(instance) = pending.pop() {
             // To whoever waits for an instance it makes no difference how often it is woken.
             if !done.has(instance) {
-                done = done.with([instance].into_iter().collect());
+                done.insert(instance);
                 pending.extend(self.woken(instance, EPOLLIN));
             }
         }
@@ -337,6 +345,10 @@ impl Descriptors {
 impl FileSet {
     pub(super) fn has(self, FileId(file): FileId) -> bool {
         self.0 >> file & 1 != 0
+    }
+
+    fn insert(&mut self, FileId(file): FileId) {
+        self.0 |= 1 << file;
     }
 
     pub(super) fn with(self, others: Self) -> Self {

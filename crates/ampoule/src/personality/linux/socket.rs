@@ -308,7 +308,7 @@ impl SocketPair {
             (own.input_ended && own.output_ended, EPOLLHUP),
             (own.input_ended, EPOLLRDHUP | EPOLLIN | EPOLLRDNORM),
             (!own.received.is_empty(), EPOLLIN | EPOLLRDNORM),
-            (peer.is_closed || peer.received.len() < CAPACITY, EPOLLOUT | EPOLLWRNORM | EPOLLWRBAND),
+            (peer.is_closed || peer.has_room(), EPOLLOUT | EPOLLWRNORM | EPOLLWRBAND),
         ];
         events.into_iter().filter(|(is_so, _)| *is_so).fold(0, |all, (_, events)| all | events)
     }
@@ -341,12 +341,16 @@ impl SocketPair {
 impl Socket {
     /// Adds what the other one sends, as much as there is room for.
     fn put(&mut self, bytes: &[u8]) -> usize {
-        let done = bytes.len().min(CAPACITY - self.received.len());
+        let done = if self.has_room() { bytes.len().min(CAPACITY - self.received.len()) } else { 0 };
         if done > 0 {
             Arc::make_mut(&mut self.received).extend(&bytes[..done]);
             self.parts.push_back(done);
         }
         done
+    }
+
+    fn has_room(&self) -> bool {
+        self.received.len() < CAPACITY && self.parts.len() < MOST_PARTS
     }
 
     /// Takes bytes away, and says whether a whole write was read.
@@ -366,6 +370,10 @@ impl Socket {
         is_whole
     }
 }
+
+/// How many writes a socket holds, however small. By default Linux gives a socket 212,992 bytes for what it has sent
+/// (`net/core/sock.c`, `SK_WMEM_MAX`), of which a small write takes 768, and the last one may go beyond.
+const MOST_PARTS: usize = 278;
 
 /// The bits of a socket's type that are none of its flags (Linux's `include/linux/net.h`).
 const SOCKET_TYPE: u32 = 0xf;

@@ -1,5 +1,6 @@
 //! System calls as a guest would make them, without a virtual machine.
 
+mod clocks;
 mod files;
 mod memory;
 mod paths;

@@ -148,6 +148,26 @@ fn sockets_are_asked_and_told_as_on_linux() {
     assert_eq!(guest.errno(nr::RECVFROM, [9, DATA, 1, 0, 0, 0]), libc::EBADF);
 }
 
+/// Linux counts what it takes to remember a write, so that a socket is full of single bytes sooner than of large writes. With
+/// its usual settings it takes as many as here.
+#[test]
+fn a_socket_takes_so_many_small_writes_and_no_more() {
+    let mut guest = Guest::new();
+    let kind = (libc::SOCK_STREAM | libc::SOCK_NONBLOCK) as u64;
+    guest.ok(nr::SOCKETPAIR, [libc::AF_UNIX as u64, kind, 0, DATA]);
+    let (one, other) = (u64::from(guest.half(DATA)), u64::from(guest.half(DATA + 4)));
+    for _ in 0..278 {
+        assert_eq!(guest.ok(nr::WRITE, [one, DATA, 1]), 1);
+    }
+    let entry = guest.put_words(DATA, &[one | u64::from(libc::POLLOUT as u16) << 32]);
+    assert_eq!(guest.errno(nr::WRITE, [one, DATA, 1]), libc::EAGAIN);
+    assert_eq!(guest.ok(nr::POLL, [entry, 1, 0]), 0);
+    assert_eq!(guest.ok(nr::READ, [other, DATA + 64, 1]), 1);
+    assert_eq!(guest.ok(nr::POLL, [entry, 1, 0]), 1);
+    assert_eq!(guest.ok(nr::WRITE, [one, DATA, 1]), 1);
+    assert_eq!(guest.errno(nr::WRITE, [one, DATA, 1]), libc::EAGAIN);
+}
+
 #[test]
 fn instances_that_wait_for_each_other_are_refused() {
     let mut guest = Guest::new();
@@ -184,6 +204,35 @@ fn many_ways_to_one_file_cost_no_more_than_one() {
         guest.ok(nr::READ, [counter, DATA + 128, 8]);
         assert_eq!(guest.ok(nr::EPOLL_WAIT, [layers[0][0], DATA + 128, 20, 0]), 0);
     }
+}
+
+/// Each instance waits for the next one by many numbers of it, but by all of them except the last for what never happens. So
+/// it looks at the next one again and again, which is ready each time.
+#[test]
+fn many_ways_to_a_file_that_is_ready_cost_no_more_than_one() {
+    let mut guest = Guest::new();
+    let counter = guest.ok(nr::EVENTFD2, [1, 0]);
+    let instances: Vec<u64> = (0..5).map(|_| guest.ok(nr::EPOLL_CREATE1, [0])).collect();
+    let chain = [&[counter], instances.as_slice()].concat();
+    let event = |guest: &mut Guest, events: i32| guest.put(DATA, &[events as u8, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0]);
+    let last = OPEN_MAX as u64 - 1;
+    for pair in chain.windows(2) {
+        let (watched, own) = (pair[0], pair[1]);
+        for number in 10..=last {
+            guest.ok(nr::DUP2, [watched, number]);
+            let operation = libc::EPOLL_CTL_ADD as u64;
+            let event = event(&mut guest, libc::EPOLLIN);
+            guest.ok(nr::EPOLL_CTL, [own, operation, number, event]);
+        }
+        let event = event(&mut guest, libc::EPOLLPRI);
+        for number in 10..last {
+            guest.ok(nr::EPOLL_CTL, [own, libc::EPOLL_CTL_MOD as u64, number, event]);
+        }
+    }
+    let events = u64::from(libc::POLLIN as u16) << 32;
+    let entry = guest.put_words(DATA, &[instances[4] | events]);
+    assert_eq!(guest.ok(nr::POLL, [entry, 1, 0]), 1);
+    assert_eq!(guest.ok(nr::EPOLL_WAIT, [instances[4], DATA + 64, 60, 0]), 1);
 }
 
 #[test]
