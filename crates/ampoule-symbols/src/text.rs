@@ -11,8 +11,9 @@ pub(super) fn function_name(symbol: &[u8]) -> String {
     let symbol = String::from_utf8_lossy(&symbol[..symbol.len().min(MAX_SYMBOL)]);
     let mut name = Text::default();
     match rustc_demangle::try_demangle(&symbol) {
-        Ok(demangled) => name.append(format_args!("{demangled:#}")),
-        Err(_) => match cpp_name::demangle(&symbol, MAX_LENGTH) {
+        // ELF's mangled names begin with an underscore. Without it, the name is another platform's, or nobody's mangling.
+        Ok(demangled) if symbol.starts_with('_') => name.append(format_args!("{demangled:#}")),
+        _ => match cpp_name::demangle(&symbol, MAX_LENGTH) {
             Some(demangled) => name.append(format_args!("{demangled}")),
             None => name.append(format_args!("{symbol}")),
         },
@@ -80,6 +81,9 @@ mod tests {
     fn other_names_stay_as_they_are() {
         assert_eq!(function_name(b"memcpy"), "memcpy");
         assert_eq!(function_name(b"_Zebra"), "_Zebra");
+        // As other platforms spell what is `_RNvC1a3foo` and `_ZN1a3fooE` here.
+        assert_eq!(function_name(b"RNvC1a3foo"), "RNvC1a3foo");
+        assert_eq!(function_name(b"ZN1a3fooE"), "ZN1a3fooE");
     }
 
     #[test]
