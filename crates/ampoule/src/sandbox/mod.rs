@@ -161,6 +161,7 @@ impl Sandbox {
 
     /// What functions are looked up in, and what they are called in. They are borrowed apart, so that a call need not count a
     /// reference to the image: sandboxes on other threads share that count.
+    #[inline]
     fn parts(&mut self) -> (&Image, &mut Vec<Checked>, Callee<'_>) {
         let Self { image, conversation, imports, limits, condition, checked, .. } = self;
         (image, checked, Callee { conversation, imports, limits: *limits, condition })
@@ -177,6 +178,7 @@ struct Callee<'sandbox> {
 
 impl Callee<'_> {
     /// Calls a function of the sandbox's image whose types are known to be right.
+    #[inline]
     fn invoke<R: DeserializeOwned>(
         self,
         (image, function): (&Image, &Function),
