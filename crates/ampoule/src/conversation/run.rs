@@ -159,13 +159,13 @@ impl Conversation {
         length: usize,
         described: u64,
     ) -> Result<(), Termination> {
-        let shown = if imports.asks() { self.shown(length, described)? } else { Vec::new() };
-        let different = imports.compare_arguments(number, &shown);
+        let compared =
+            if imports.asks() { imports.compare_arguments(number, &self.shown(length, described)?) } else { Ok(()) };
         let Self { machine, mailbox } = self;
         let Some(mut import) = imports.by_number(number) else {
             return Err(ProtocolViolation::UnknownImport { function: number }.into());
         };
-        let called = machine.host_call(|| match different {
+        let called = machine.host_call(|| match compared {
             Ok(()) => import.call(mailbox.payload(length), mailbox.outbound()),
             Err(failure) => Err(failure),
         })?;

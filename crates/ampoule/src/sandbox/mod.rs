@@ -111,9 +111,9 @@ impl Sandbox {
     /// # Errors
     /// A [`CallError`]. Unless [`CallError::poisons`] says otherwise, the sandbox can be called again.
     pub fn call_with<R: DeserializeOwned, A: Arguments>(&mut self, call: Call<'_, A>) -> Result<R, CallError> {
-        let image = self.image.clone();
-        let (function, binding) = self.resolve::<A, R>(&image, call.name)?;
-        self.invoke(function, &binding, &call.arguments, call.limits)
+        let (image, checked, callee) = self.parts();
+        let (function, binding) = resolve::<A, R>(image, checked, call.name)?;
+        callee.invoke((image, function), binding, &call.arguments, call.limits)
     }
 
     /// Resolves a guest function: its name and its types are checked here, once. Where a parameter is to borrow from
@@ -159,49 +159,68 @@ impl Sandbox {
         self.conversation.machine_mut().streams_mut().set_stderr(output);
     }
 
-    /// Calls a function whose types are known to be right.
+    /// What functions are looked up in, and what they are called in. They are borrowed apart, so that a call need not count a
+    /// reference to the image: sandboxes on other threads share that count.
+    #[inline]
+    fn parts(&mut self) -> (&Image, &mut Vec<Checked>, Callee<'_>) {
+        let Self { image, conversation, imports, limits, condition, checked, .. } = self;
+        (image, checked, Callee { conversation, imports, limits: *limits, condition })
+    }
+}
+
+/// What of a sandbox takes part in a call.
+struct Callee<'sandbox> {
+    conversation: &'sandbox mut Conversation,
+    imports: &'sandbox mut Imports,
+    limits: Limits,
+    condition: &'sandbox mut Condition,
+}
+
+impl Callee<'_> {
+    /// Calls a function of the sandbox's image whose types are known to be right.
+    #[inline]
     fn invoke<R: DeserializeOwned>(
-        &mut self,
-        function: &Function,
+        self,
+        (image, function): (&Image, &Function),
         binding: &Binding,
         arguments: &impl Arguments,
         limits: Limits,
     ) -> Result<R, CallError> {
-        if let Some(poison) = self.condition.poison() {
+        let Self { conversation, imports, limits: default, condition } = self;
+        if let Some(poison) = condition.poison() {
             return Err(CallError::Poisoned { cause: poison.clone() });
         }
-        binding.check(&self.image, function, arguments)?;
-        let request = self.conversation.request(function, arguments, binding.asks())?;
-        let running = self.condition.enter(&mut self.imports);
-        let reply = self.conversation.exchange(request, running.imports, limits.or(self.limits));
+        binding.check(image, function, arguments)?;
+        let request = conversation.request(function, arguments, binding.asks())?;
+        let running = condition.enter(imports);
+        let reply = conversation.exchange(request, running.imports, limits.or(default));
         running.leave();
         if let Err(CallError::Terminated { cause, .. }) = &reply {
-            self.condition = Condition::Poisoned(Poison::Ended(cause.clone()));
+            *condition = Condition::Poisoned(Poison::Ended(cause.clone()));
         }
         let reply = reply?;
         binding.observe(function, reply.shown())?;
-        self.conversation.result(reply, binding.returns())
+        conversation.result(reply, binding.returns())
     }
+}
 
-    /// Finds a function and checks its types, unless that was done before.
-    fn resolve<'image, A: Arguments, R: DeserializeOwned>(
-        &mut self,
-        image: &'image Image,
-        name: &str,
-    ) -> Result<(&'image Function, Arc<Binding>), CallError> {
-        let function = export(image, name)?;
-        let (number, types) = (function.number(), typeid::of::<(A, R)>());
-        let found = self.checked.iter().find(|checked| checked.number == number && checked.types == types);
-        let binding = match found {
-            Some(checked) => Arc::clone(&checked.binding),
-            None => {
-                let binding = Binding::of::<A, R>(image, function)?;
-                self.checked.push(Checked { number, types, binding: Arc::clone(&binding) });
-                binding
-            }
-        };
-        Ok((function, binding))
-    }
+/// Finds a function and checks its types, unless that was done before.
+fn resolve<'sandbox, A: Arguments, R: DeserializeOwned>(
+    image: &'sandbox Image,
+    checked: &'sandbox mut Vec<Checked>,
+    name: &str,
+) -> Result<(&'sandbox Function, &'sandbox Binding), CallError> {
+    let function = export(image, name)?;
+    let (number, types) = (function.number(), typeid::of::<(A, R)>());
+    let found = checked.iter().position(|checked| checked.number == number && checked.types == types);
+    let index = match found {
+        Some(index) => index,
+        None => {
+            checked.push(Checked { number, types, binding: Binding::of::<A, R>(image, function)? });
+            checked.len() - 1
+        }
+    };
+    Ok((function, &checked[index].binding))
 }
 
 impl fmt::Debug for Sandbox {

@@ -110,12 +110,8 @@ impl Sandbox {
             self.check_match(snapshot)?;
             self.matching = snapshot.identity();
         }
-        let result = self.conversation.restore(snapshot.checkpoint()).map_err(RestoreError::from);
-        self.condition = match &result {
-            Ok(()) => Condition::Ready,
-            Err(error) => Condition::Poisoned(Poison::RestoreFailed(error.clone())),
-        };
-        result
+        let result = self.conversation.restore(snapshot.checkpoint());
+        self.note_restored(result)
     }
 
     /// Goes back to the state in which the sandbox was built or spawned. A poisoned sandbox can be called again. See
@@ -124,8 +120,23 @@ impl Sandbox {
     /// # Errors
     /// A [`RestoreError`]; the sandbox is then no longer usable, and refuses calls.
     pub fn reset(&mut self) -> Result<(), RestoreError> {
-        let initial = self.initial.clone();
-        self.restore(&initial)
+        if !self.matching.is_of(&self.initial) {
+            let initial = self.initial.clone();
+            return self.restore(&initial);
+        }
+        // As a rule no reference has to be counted, a count that sandboxes on other threads share.
+        let result = self.conversation.restore(self.initial.checkpoint());
+        self.note_restored(result)
+    }
+
+    /// Takes note of how a restore has ended.
+    fn note_restored(&mut self, result: Result<(), RestoreMachineError>) -> Result<(), RestoreError> {
+        let result = result.map_err(RestoreError::from);
+        self.condition = match &result {
+            Ok(()) => Condition::Ready,
+            Err(error) => Condition::Poisoned(Poison::RestoreFailed(error.clone())),
+        };
+        result
     }
 
     /// Whether the sandbox can go back to a snapshot.

@@ -47,7 +47,8 @@ impl<P: Parameters, R: DeserializeOwned> TypedFn<P, R> {
         if !self.image.is_same(&sandbox.image) {
             return Err(CallError::ForeignFunction { function: self.function().name().to_owned() });
         }
-        sandbox.invoke(self.function(), &self.binding, &arguments, limits)
+        let (image, _, callee) = sandbox.parts();
+        callee.invoke((image, self.function()), &self.binding, &arguments, limits)
     }
 
     fn function(&self) -> &Function {
