@@ -289,8 +289,11 @@ fn a_spawned_sandbox_compares_types_as_the_first_one_does() {
 
 #[test]
 fn a_mailbox_that_the_guests_types_do_not_fit_is_too_small() {
-    let small = shop().host_fn("discount", |order: Order| order).mailbox_size(4096).build();
-    if let Err(error) = small {
-        assert!(matches!(error, BuildError::SchemaTooLarge { .. }), "{error}");
-    }
+    let sized = |size| shop().host_fn("discount", |order: Order| order).mailbox_size(size).build();
+    let needed = match sized(4096).unwrap_err() {
+        BuildError::SchemaTooLarge { needed } => needed as usize,
+        error => panic!("{error}"),
+    };
+    assert!(matches!(sized(needed - 1), Err(BuildError::SchemaTooLarge { .. })));
+    sized(needed).unwrap();
 }

@@ -1,9 +1,11 @@
 //! Functions with types of the guest's own.
 
 use std::collections::HashMap;
+use std::fmt;
 
 use ampoule_guest::{export, import};
-use serde::{Deserialize, Serialize};
+use serde::de::{Error, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 #[derive(Serialize, Deserialize)]
 struct Order {
@@ -89,6 +91,34 @@ fn pay(payment: Payment) -> String {
 fn count_items(shelf: Shelf) -> usize {
     shelf.items.len() + shelf.shelves.into_iter().map(count_items).sum::<usize>()
 }
+
+/// The name of its field alone nearly fills the smallest mailbox.
+struct Verbose(#[expect(dead_code, reason = "nobody reads it")] u32);
+
+impl<'de> Deserialize<'de> for Verbose {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        const NAME: &str = match str::from_utf8(&[b'V'; 4000]) {
+            Ok(name) => name,
+            Err(_) => panic!("ASCII is UTF-8"),
+        };
+        struct Fields;
+        impl<'de> Visitor<'de> for Fields {
+            type Value = Verbose;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut fields: A) -> Result<Verbose, A::Error> {
+                fields.next_element()?.map(Verbose).ok_or_else(|| Error::invalid_length(0, &self))
+            }
+        }
+        deserializer.deserialize_struct("Verbose", &[NAME], Fields)
+    }
+}
+
+#[export]
+fn verbose(_verbose: Verbose) {}
 
 #[export]
 fn extended(_extended: Extended) {}
