@@ -5,6 +5,7 @@ use std::process::Command;
 
 fn main() {
     ampoule_build::guest("guests/calls").build();
+    ampoule_build::guest("guests/crash").profile("dev").rustflag("-Cdebuginfo=2").build();
     ampoule_build::guest("guests/hostile").build();
     ampoule_build::guest("guests/memory").build();
     ampoule_build::guest("guests/shop").build();

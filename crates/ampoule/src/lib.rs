@@ -52,6 +52,7 @@ mod binding;
 mod blame;
 mod clock;
 mod conversation;
+mod core_dump;
 mod error;
 #[cfg(test)]
 mod error_tests;
@@ -86,6 +87,7 @@ pub use arguments::{Arguments, Borrowed, Parameter, Parameters};
 pub use blame::Blame;
 pub use clock::Clock;
 pub use conversation::ProtocolViolation;
+pub use core_dump::{CoreDump, CoreDumpError, CoreDumps};
 pub use error::{BuildError, CallError, FunctionValue, HostFunctionSetting, Payload};
 pub use fault::{EndlessWait, Fault, FaultAccess, FaultKind, FaultTarget, GuestPanic, Position};
 pub use host_function::{HostFunction, HostFunctionError};

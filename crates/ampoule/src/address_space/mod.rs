@@ -19,6 +19,7 @@
 mod access;
 mod change;
 mod checkpoint;
+mod dump;
 mod error;
 mod frames;
 mod heap;
@@ -47,6 +48,7 @@ use self::range_map::RangeMap;
 use self::stack::Stack;
 
 pub(crate) use self::checkpoint::SpaceCheckpoint;
+pub(crate) use self::dump::{Purpose, Run};
 pub(crate) use self::error::{BadAddress, MapError, StringError};
 pub(crate) use self::mapping::{MappingKind, Protection};
 pub(crate) use self::stack::FaultResolution;

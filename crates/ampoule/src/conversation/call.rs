@@ -184,6 +184,7 @@ impl Conversation {
             sandbox,
             cause,
             position: self.machine.ended_at(),
+            core_dump: None,
         }
     }
 }

@@ -267,6 +267,22 @@ impl GuestMemory {
         Ok(self.guest_written.union(&self.host_written).count())
     }
 
+    /// Pages that may hold anything but zeros, except for those that are the host's alone. The memory is that of `guest`, which
+    /// is not running.
+    ///
+    /// # Errors
+    ///
+    /// What the hypervisor reports.
+    pub(crate) fn touched_pages(&mut self, guest: &mut dyn WrittenPages) -> Result<PageSet, HypervisorError> {
+        guest.collect_written(&mut self.guest_written)?;
+        self.collect_host_writes();
+        let mut touched = PageSet::new(self.pages());
+        touched.insert_all(&self.guest_written);
+        touched.insert_all(&self.host_written);
+        self.current.stored_in(0..self.pages()).for_each(|page| touched.insert(page));
+        Ok(touched)
+    }
+
     /// Pages that have memory of their own, instead of sharing it or having none.
     pub(crate) fn owned_pages(&mut self) -> usize {
         self.collect_host_writes();
