@@ -47,9 +47,6 @@ impl Directory {
 
 impl Drop for Directory {
     fn drop(&mut self) {
-        if std::env::var_os("KEEP").is_some() {
-            return;
-        }
         fs::remove_dir_all(&self.0).unwrap();
     }
 }
@@ -204,10 +201,9 @@ fn gdb_finds_the_auxiliary_vector_the_mappings_and_the_files() {
         shown.lines().filter(|line| line.ends_with(IMAGE) && line.trim().starts_with("0x")).collect();
     assert!(parts.len() >= 3 && parts[0].contains("0x400000") && parts[0].contains(" 0x0 /"), "{shown}");
     // The system's library for clocks is memory, too.
-    assert_contains(
-        &gdb(&core, &["info symbol __vdso_clock_gettime", "p __vdso_clock_gettime"]),
-        &["__vdso_clock_gettime"],
-    );
+    let vdso =
+        shown.split("System-supplied DSO's ELF header ").nth(1).and_then(|rest| rest.lines().next()).expect(&shown);
+    assert_contains(&gdb(&core, &[&format!("x/wx {vdso}")]), &[":\t0x464c457f"]);
 
     let notes = Command::new("readelf").arg("-n").arg(&core).output();
     let notes = notes.unwrap_or_else(|error| panic!("this test needs readelf, of binutils: {error}"));
@@ -439,8 +435,7 @@ fn memory_that_a_guest_has_reserved_or_scattered_is_bounded_and_read_right() {
 
     let mut sandbox = builder().memory_limit(512 << 20).core_dumps(dumps).build().unwrap();
     let start: u64 = sandbox.call("scatter", (30_000_u64,)).unwrap();
-    let hidden: u64 = sandbox.call("hide_code", ()).unwrap();
-    assert!(hidden > 10, "{hidden}");
+    sandbox.call::<()>("hide_constants", ()).unwrap();
     let (core, _) = ended(sandbox.call::<u64>("crash", ("null", 0u32)));
     assert!(fs::metadata(&core).unwrap().len() < 72 << 20);
     let page = |index: u64| format!("x/gx {:#x}", start + 2 * 4096 * index);
