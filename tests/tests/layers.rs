@@ -159,6 +159,12 @@ const RULES: &[Rule] = &[
         forbidden: &["machine", "sandbox", "conversation", "pool", "interrupt", "Processor", "Backend"],
     },
     Rule {
+        why: "a core dump is written of a process, whatever runs it and whoever asks for it",
+        within: &["crates/ampoule/src/core_dump"],
+        except: &[],
+        forbidden: &["machine", "sandbox", "conversation", "pool", "interrupt", "Processor", "Backend", "PageMap"],
+    },
+    Rule {
         why: "a kill and a limit reach no further than the processor's interrupter",
         within: &["crates/ampoule/src/interrupt"],
         except: &[],
