@@ -219,6 +219,15 @@ impl TrackedRegion {
         contents.is_in(&self.region, page)
     }
 
+    /// Like [`Region::populate`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`Region::populate`].
+    pub fn populate(&self, pages: Range<usize>) -> io::Result<Vec<Range<usize>>> {
+        self.region.populate(pages)
+    }
+
     /// Like [`Region::release`].
     ///
     /// # Errors
