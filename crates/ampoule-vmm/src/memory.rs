@@ -44,6 +44,9 @@ pub struct Region {
 }
 
 impl Region {
+    /// How many pages make a huge page. The first of each is a multiple of this.
+    pub const HUGE_PAGE: usize = mapping::HUGE_PAGE / PAGE_SIZE;
+
     /// Reserves `len` bytes, which must be a positive multiple of [`PAGE_SIZE`]. The region begins on a page, and from
     /// 2 MiB on at a multiple of 2 MiB, so that the host can back it with huge pages.
     ///
@@ -64,9 +67,6 @@ impl Region {
         let mapping = Mapping::new(contents.pages() * PAGE_SIZE, extents)?;
         Ok(Arc::new(Region { mapping, shown: RwLock::new(extents.to_vec()) }))
     }
-
-    /// How many pages make a huge page. The first of each is a multiple of this.
-    pub const HUGE_PAGE: usize = mapping::HUGE_PAGE / PAGE_SIZE;
 
     /// The size in bytes.
     #[expect(clippy::len_without_is_empty, reason = "a region is never empty")]

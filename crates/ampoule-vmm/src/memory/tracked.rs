@@ -36,6 +36,9 @@ pub struct HostOnly {
 }
 
 impl TrackedRegion {
+    /// How many pages make a huge page, as for [`Region::HUGE_PAGE`].
+    pub const HUGE_PAGE: usize = Region::HUGE_PAGE;
+
     /// Reserves `len` bytes, like [`Region::anonymous`].
     ///
     /// # Errors

@@ -12,7 +12,7 @@
 
 use std::ops::Range;
 
-use ampoule_vmm::{HypervisorError, PageSet, Region, WrittenPages};
+use ampoule_vmm::{HypervisorError, PageSet, TrackedRegion, WrittenPages};
 
 use super::GuestMemory;
 use crate::page::Frame;
@@ -34,10 +34,10 @@ impl GuestMemory {
         self.guest_written.insert_all(&recent);
         let frames = self.reserved;
         for run in runs(&recent).filter(|run| run.len() >= LEAST && run.end >= frames) {
-            let first = run.end.next_multiple_of(Region::HUGE_PAGE);
+            let first = run.end.next_multiple_of(HUGE_PAGE);
             let asked = frames + next_free(Frame((first - frames) as u64)).0 as usize;
-            let end = (run.end + run.len().min(MOST)).next_multiple_of(Region::HUGE_PAGE).min(asked);
-            let ahead = first..end - end % Region::HUGE_PAGE;
+            let end = (run.end + run.len().min(MOST)).next_multiple_of(HUGE_PAGE).min(asked);
+            let ahead = first..end - end % HUGE_PAGE;
             if ahead.is_empty() {
                 continue;
             }
@@ -63,8 +63,10 @@ pub(super) fn runs(pages: &PageSet) -> impl Iterator<Item = Range<usize>> {
     })
 }
 
+const HUGE_PAGE: usize = TrackedRegion::HUGE_PAGE;
+
 /// A shorter run does not show that the guest will go on.
-const LEAST: usize = Region::HUGE_PAGE / 2;
+const LEAST: usize = HUGE_PAGE / 2;
 
 /// The most pages that are given memory for one run: 8 MiB, which takes a millisecond or two.
-const MOST: usize = 4 * Region::HUGE_PAGE;
+const MOST: usize = 4 * HUGE_PAGE;

@@ -76,5 +76,5 @@ fn with(written: &Range<usize>, ahead: Range<usize>) -> Vec<Range<usize>> {
     runs(&pages).collect()
 }
 
-const HUGE: usize = ampoule_vmm::Region::HUGE_PAGE;
+const HUGE: usize = TrackedRegion::HUGE_PAGE;
 const PAGES: usize = 30 * HUGE;
