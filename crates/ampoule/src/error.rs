@@ -25,6 +25,7 @@ use crate::machine::MachineError;
 use crate::sandbox::{Poison, SnapshotError};
 use crate::signature::{Parameters, Signature};
 use crate::termination::Termination;
+pub(crate) use text::{fmt_details, fmt_position};
 use text::{fmt_start, fmt_terminated, instead, more_room, provided};
 
 /// Why a sandbox could not be built.

@@ -18,7 +18,7 @@ use crate::error::{BuildError, HostFunctionSetting};
 use crate::host_function::{HostFunction, HostFunctionError, HostFunctionWith};
 use crate::image::{Described, Image};
 use crate::limits::Limits;
-use crate::machine::{MachineConfig, Shape};
+use crate::machine::{MachineConfig, OutOfRange, Shape};
 use crate::output::Output;
 
 /// Settings of a new [`Sandbox`]; made by [`Sandbox::builder`].
@@ -278,7 +278,12 @@ impl Builder {
     /// # Errors
     /// A [`BuildError`]. Settings and host functions are checked before a virtual machine is created.
     pub fn build(self) -> Result<Sandbox, BuildError> {
-        self.check_settings()?;
+        self.check_settings().map_err(|OutOfRange { setting, given, least, most }| BuildError::Setting {
+            setting,
+            given,
+            least,
+            most,
+        })?;
         let (imports, streams, limits) = self.host.resolve(&self.image)?;
         let hypervisor = match self.hypervisor {
             Some(hypervisor) => hypervisor,
@@ -290,18 +295,9 @@ impl Builder {
         start(self.image, backend, conversation, imports, limits)
     }
 
-    fn check_settings(&self) -> Result<(), BuildError> {
-        let Shape { memory_limit, stack_size, .. } = self.machine.shape;
-        for (setting, given, least, most) in [
-            ("memory_limit", memory_limit, 1 << 20, 32 << 30),
-            ("mailbox_size", self.mailbox_size, PAGE_SIZE, LARGEST_MAILBOX),
-            ("stack_size", stack_size, 64 << 10, 1 << 30),
-        ] {
-            if !(least..=most).contains(&given) {
-                return Err(BuildError::Setting { setting, given, least, most });
-            }
-        }
-        Ok(())
+    fn check_settings(&self) -> Result<(), OutOfRange> {
+        self.machine.shape.check()?;
+        OutOfRange::check("mailbox_size", self.mailbox_size, [PAGE_SIZE, LARGEST_MAILBOX])
     }
 }
 
