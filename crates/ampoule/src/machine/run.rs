@@ -65,6 +65,7 @@ impl Machine {
                 Event::Doorbell => return Ok(Stop::Doorbell),
                 Event::SystemCall(call) => return Ok(Stop::SystemCall(call)),
                 Event::Interrupted => {}
+                Event::ManyWritten => self.space.populate_ahead(&mut *self.processor)?,
                 Event::PageFault(fault) => self.page_fault(fault)?,
                 event => return Err(self.fault(fault_kind(event))),
             }
