@@ -153,6 +153,23 @@ const RULES: &[Rule] = &[
         forbidden: &["sandbox", "pool", "personality", "address_space", "loader", "Processor"],
     },
     Rule {
+        why: "a value without a Rust type is bytes and a guest's types, whoever sends it",
+        within: &["crates/ampoule/src/dynamic"],
+        except: &["crates/ampoule/src/dynamic/mod.rs"],
+        forbidden: &[
+            "machine",
+            "sandbox",
+            "conversation",
+            "pool",
+            "personality",
+            "address_space",
+            "loader",
+            "interrupt",
+            "Processor",
+            "Backend",
+        ],
+    },
+    Rule {
         why: "what is loaded does not depend on what runs it",
         within: &["crates/ampoule/src/image", "crates/ampoule/src/loader", "crates/ampoule/src/signature"],
         except: &[],

@@ -241,6 +241,19 @@ pub enum CallError {
         /// Where in it that type is.
         path: String,
     },
+    /// Nothing is known of a type but its name: the guest does not describe it. The guest has run where it is that of the
+    /// result.
+    #[error(
+        "guest function `{function}`, {signature}: the guest does not say what {value} is made of; call it with Rust types"
+    )]
+    Undescribed {
+        /// Name of the function.
+        function: String,
+        /// The function's signature.
+        signature: Signature,
+        /// Which value it is.
+        value: FunctionValue,
+    },
     /// A typed function was resolved for another image than the sandbox runs.
     #[error(
         "guest function `{function}` was resolved for another image than this sandbox runs; resolve it with this sandbox"
@@ -344,6 +357,7 @@ impl CallError {
             | Self::WrongResult { .. }
             | Self::DifferentTypes { .. }
             | Self::Untransferable { .. }
+            | Self::Undescribed { .. }
             | Self::ForeignFunction { .. }
             | Self::Encode { .. }
             | Self::LimitsUnwatched { .. }

@@ -110,6 +110,11 @@ fn errors_of_a_call_say_everything_once() {
             value: FunctionValue::Error,
             path: "Order.extra".to_owned(),
         },
+        CallError::Undescribed { .. } => CallError::Undescribed {
+            function: function(),
+            signature: signature(),
+            value: FunctionValue::Result,
+        },
         CallError::ForeignFunction { .. } => CallError::ForeignFunction { function: function() },
         CallError::PayloadTooLarge { .. } => CallError::PayloadTooLarge {
             function: function(),

@@ -52,6 +52,7 @@ mod binding;
 mod blame;
 mod clock;
 mod conversation;
+pub mod dynamic;
 mod error;
 #[cfg(test)]
 mod error_tests;

@@ -120,6 +120,9 @@ impl fmt::Debug for CallError {
                 "Untransferable",
                 &[("function", function), ("value", value), ("path", &guest_text::quoted(path))],
             ),
+            Self::Undescribed { function, signature, value } => {
+                error("Undescribed", &[("function", function), ("signature", signature), ("value", value)])
+            }
             Self::ForeignFunction { function } => error("ForeignFunction", &[("function", function)]),
             Self::PayloadTooLarge { function, what, needed, mailbox_size } => error(
                 "PayloadTooLarge",

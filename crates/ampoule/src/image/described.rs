@@ -11,7 +11,7 @@ use crate::binding::Binding;
 
 /// The types of an image's functions, in a schema that passes its checks.
 pub(crate) struct Described {
-    types: Vec<DataType>,
+    types: Arc<[DataType]>,
     functions: HashMap<u32, DescribedFunction>,
     /// By function numbers with the Rust types of arguments and result.
     bindings: Mutex<HashMap<(u32, TypeId), Arc<Binding>>>,
@@ -49,11 +49,16 @@ impl Described {
                 return None;
             }
         }
-        Some(Self { types, functions: described, bindings: Mutex::default() })
+        Some(Self { types: types.into(), functions: described, bindings: Mutex::default() })
     }
 
     pub(crate) fn types(&self) -> &[DataType] {
         &self.types
+    }
+
+    /// The types, to be kept by what outlives the image.
+    pub(crate) fn shared_types(&self) -> Arc<[DataType]> {
+        Arc::clone(&self.types)
     }
 
     pub(crate) fn function(&self, number: u32) -> Option<&DescribedFunction> {

@@ -90,6 +90,12 @@ impl Image {
         self.0.executable.name()
     }
 
+    /// The bytes of the image's file. What of them was not needed to check it may be anything.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        self.0.executable.file()
+    }
+
     /// What of the image is loaded and run.
     pub(crate) fn executable(&self) -> &Executable {
         &self.0.executable

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::conversation::Imports;
+use crate::dynamic::{HostCall, Value};
 use crate::error::{BuildError, HostFunctionSetting};
 use crate::host_function::{HostFunction, HostFunctionEntry};
 use crate::image::Image;
@@ -53,6 +54,15 @@ impl HostSide {
         E: fmt::Display,
     {
         self.functions.push(HostFunctionEntry::fallible(name, function));
+    }
+
+    pub(super) fn add_dynamic_function(
+        &mut self,
+        name: String,
+        image: &Image,
+        function: impl FnMut(&HostCall) -> Result<Value, String> + Send + 'static,
+    ) {
+        self.functions.push(HostFunctionEntry::dynamic(name, image, function));
     }
 
     /// Sets limits; those that are not set here stay as they are.

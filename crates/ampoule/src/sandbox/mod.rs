@@ -3,6 +3,7 @@
 mod builder;
 mod clock;
 mod condition;
+mod dynamic;
 mod host_side;
 pub(crate) mod recycle;
 mod restore;
@@ -21,7 +22,7 @@ use serde::de::DeserializeOwned;
 
 use crate::arguments::{Arguments, Parameters};
 use crate::binding::Binding;
-use crate::conversation::{Conversation, Imports};
+use crate::conversation::{Conversation, Imports, Reply, Request};
 use crate::error::CallError;
 use crate::image::{Function, Image};
 use crate::interrupt::InterruptHandle;
@@ -34,6 +35,7 @@ pub use builder::Builder;
 pub(crate) use builder::LARGEST_MAILBOX;
 pub use clock::ClockError;
 pub use condition::Poison;
+pub use dynamic::{DynamicCall, DynamicFn};
 pub use restore::{RestoreError, Setting};
 pub use settings::Call;
 pub use snapshot::{Snapshot, SnapshotError};
@@ -128,6 +130,15 @@ impl Sandbox {
         Ok(TypedFn::new(self.image.clone(), function.number(), binding))
     }
 
+    /// Resolves a guest function whose types are known only at run time: arguments are read from any [`serde`] format, and
+    /// the result is written to any. See [`dynamic`](crate::dynamic).
+    ///
+    /// # Errors
+    /// [`CallError::UnknownFunction`], [`CallError::Untransferable`].
+    pub fn dynamic_fn(&self, name: &str) -> Result<DynamicFn, CallError> {
+        DynamicFn::new(self.image.clone(), export(&self.image, name)?.number())
+    }
+
     /// The image that the sandbox runs.
     pub fn image(&self) -> &Image {
         &self.image
@@ -192,16 +203,28 @@ impl Callee<'_> {
         }
         binding.check(image, function, arguments)?;
         let request = conversation.request(function, arguments, binding.asks())?;
-        let running = condition.enter(imports);
-        let reply = conversation.exchange(request, running.imports, limits.or(default));
-        running.leave();
-        if let Err(CallError::Terminated { cause, .. }) = &reply {
-            *condition = Condition::Poisoned(Poison::Ended(cause.clone()));
-        }
-        let reply = reply?;
+        let reply = exchange(conversation, imports, condition, request, limits.or(default))?;
         binding.observe(function, reply.shown())?;
         conversation.result(reply, binding.returns())
     }
+}
+
+/// Runs the guest, and notes where it has ended.
+#[inline]
+fn exchange<'image>(
+    conversation: &mut Conversation,
+    imports: &mut Imports,
+    condition: &mut Condition,
+    request: Request<'image>,
+    limits: Limits,
+) -> Result<Reply<'image>, CallError> {
+    let running = condition.enter(imports);
+    let reply = conversation.exchange(request, running.imports, limits);
+    running.leave();
+    if let Err(CallError::Terminated { cause, .. }) = &reply {
+        *condition = Condition::Poisoned(Poison::Ended(cause.clone()));
+    }
+    reply
 }
 
 /// Finds a function and checks its types, unless that was done before.
