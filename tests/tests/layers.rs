@@ -226,6 +226,16 @@ const RULES: &[Rule] = &[
         forbidden: &["ampoule_vmm", "ampoule", "libc"],
     },
     Rule {
+        why: "the command line is an application like any other; what examines the machine asks the hypervisor",
+        within: &["crates/ampoule-cli/src"],
+        except: &[
+            "crates/ampoule-cli/src/arguments.rs",
+            "crates/ampoule-cli/src/doctor/machine.rs",
+            "crates/ampoule-cli/src/doctor/trial.rs",
+        ],
+        forbidden: &["ampoule_vmm", "Hypervisor"],
+    },
+    Rule {
         why: "a guest knows nothing of its host but the ABI",
         within: &["crates/ampoule-guest/src"],
         except: &[],

@@ -2,8 +2,8 @@
 //!
 //! A host that learns only at run time which functions there are (a command line, a gateway, a test bench) has no Rust types
 //! for them. Images list signatures, and guests describe the types that a signature only names; together they say how a value
-//! is written. So an argument is read from a [`Deserializer`](serde::Deserializer) and a result is a [`Serialize`] value, and
-//! it is up to the application which formats these are:
+//! is written. So an argument is read from a [`Deserializer`](serde::Deserializer), a result is a value that can be
+//! [serialized](serde::Serialize), and it is up to the application which formats these are:
 //!
 //! ```no_run
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
