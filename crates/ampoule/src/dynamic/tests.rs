@@ -22,7 +22,7 @@ struct Order {
     lines: Vec<Line>,
     payment: Payment,
     labels: BTreeMap<u16, char>,
-    shape: (u8, [f64; 2], ()),
+    shape: (u8, [f64; 2], f32, ()),
     nothing: Nothing,
     marker: Marker,
     digest: Vec<u8>,
@@ -155,8 +155,8 @@ fn an_error_of_an_argument_names_the_place_and_what_is_expected_there() {
             "argument 2, .payment::Split: invalid length 1, expected 2 values at line 1 column 23",
         ),
         (
-            r#"{"shape":[1,[1,2],null,4]}"#,
-            "argument 2, .shape: invalid length 4, expected 3 values at line 1 column 25",
+            r#"{"shape":[1,[1,2],3,null,5]}"#,
+            "argument 2, .shape: invalid length 5, expected 4 values at line 1 column 27",
         ),
         (
             r#"{"labels":{"1":"ab"}}"#,
@@ -426,10 +426,18 @@ impl Serializer for EverySecond {
 fn order() -> impl Strategy<Value = Order> {
     let pieces = (any::<String>(), any::<u64>(), any::<Option<i8>>(), prop::collection::vec(line(), 0..4), payment());
     let labels = prop::collection::btree_map(any::<u16>(), any::<char>(), 0..4);
-    let rest = (labels, any::<u8>(), any::<[i32; 2]>(), any::<Vec<u8>>(), any::<(i128, u128)>(), any::<bool>());
+    let rest = (
+        labels,
+        any::<u8>(),
+        (finite(), finite()),
+        any::<f32>(),
+        any::<Vec<u8>>(),
+        any::<(i128, u128)>(),
+        any::<bool>(),
+    );
     (pieces, rest).prop_map(
-        |((item, price, discount, lines, payment), (labels, byte, numbers, digest, wide, is_open))| {
-            let numbers = numbers.map(|number| f64::from(number) / 8.0);
+        |((item, price, discount, lines, payment), (labels, byte, numbers, small, digest, wide, is_open))| {
+            let (numbers, small) = (<[f64; 2]>::from(numbers), if small.is_finite() { small } else { 0.0 });
             Order {
                 item,
                 price,
@@ -437,7 +445,7 @@ fn order() -> impl Strategy<Value = Order> {
                 lines,
                 payment,
                 labels,
-                shape: (byte, numbers, ()),
+                shape: (byte, numbers, small, ()),
                 nothing: Nothing {},
                 marker: Marker,
                 digest,
@@ -446,6 +454,11 @@ fn order() -> impl Strategy<Value = Order> {
             }
         },
     )
+}
+
+/// A number that JSON has.
+fn finite() -> impl Strategy<Value = f64> {
+    any::<f64>().prop_map(|number| if number.is_finite() { number } else { 0.0 })
 }
 
 fn line() -> impl Strategy<Value = Line> {
@@ -474,7 +487,7 @@ fn any_types() -> impl Strategy<Value = Vec<DataType>> {
 
 fn any_type(place: Range<u32>) -> impl Strategy<Value = DataType> {
     let name = prop_oneof![Just(""), Just("a"), Just("b")];
-    let field = (name.clone(), place.clone()).prop_map(|(name, data_type)| Field { name: name.to_owned(), data_type });
+    let field = (name, place.clone()).prop_map(|(name, data_type)| Field { name: name.to_owned(), data_type });
     let fields = prop::collection::vec(field, 0..3);
     let places = prop::collection::vec(place.clone(), 0..3);
     let content = prop_oneof![
@@ -482,7 +495,12 @@ fn any_type(place: Range<u32>) -> impl Strategy<Value = DataType> {
         places.clone().prop_map(Content::Unnamed),
         fields.clone().prop_map(Content::Named),
     ];
-    let variant = (name, content).prop_map(|(name, content)| Variant { name: name.to_owned(), content });
+    let variants = prop::collection::vec((any::<bool>(), content), 0..3).prop_map(|variants| {
+        // Of two variants with one name only the first could be read.
+        let name = |index: usize, is_named| if is_named { format!("v{index}") } else { String::new() };
+        let variants = variants.into_iter().enumerate();
+        variants.map(|(index, (is_named, content))| Variant { name: name(index, is_named), content }).collect()
+    });
     prop_oneof![
         4 => prop::sample::select(LEAVES.to_vec()),
         1 => place.clone().prop_map(DataType::Option),
@@ -491,8 +509,7 @@ fn any_type(place: Range<u32>) -> impl Strategy<Value = DataType> {
         1 => places.prop_map(DataType::Tuple),
         1 => (place, 0..3u32).prop_map(|(element, count)| DataType::Array(element, count)),
         1 => fields.prop_map(|fields| DataType::Struct { name: "S".to_owned(), fields }),
-        1 => prop::collection::vec(variant, 0..3)
-            .prop_map(|variants| DataType::Enum { name: "E".to_owned(), variants }),
+        1 => variants.prop_map(|variants| DataType::Enum { name: "E".to_owned(), variants }),
     ]
 }
 
