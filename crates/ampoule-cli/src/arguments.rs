@@ -105,6 +105,11 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
+    /// Bytes that a result may have in its binary form.
+    pub(crate) fn mailbox(&self) -> usize {
+        self.mailbox
+    }
+
     /// Sets them all.
     pub(crate) fn apply(&self, mut builder: Builder) -> Builder {
         let mut limits = Limits::new().output(self.output_limit);

@@ -1,7 +1,7 @@
 //! `ampoule call`
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 
 use ampoule::dynamic::{ArgumentError, DynamicCall, Value};
 use ampoule::{CallError, Image, Output, Sandbox, dynamic};
@@ -16,12 +16,13 @@ use crate::text::GuestText;
 
 pub(crate) fn run(arguments: &CallArguments) -> Result<Status, Failure> {
     let done = call(arguments);
+    let limit = arguments.settings.mailbox().saturating_mul(JSON_PER_BYTE);
     if arguments.json {
-        return print_report(&done);
+        return print_report(&done, limit);
     }
     let failure = match done {
         Ok(Ok(value)) if value.is_unit() => return Ok(Status::Done),
-        Ok(Ok(value)) => return print(&json_line(&value)?),
+        Ok(Ok(value)) => return print(&json_line(&value, limit)?),
         Ok(Err(error)) => failure_of(arguments, &error),
         Err(failure) if arguments.verbose => failure.in_full(),
         Err(failure) => failure,
@@ -103,11 +104,40 @@ fn failure_of(arguments: &CallArguments, error: &dynamic::Failure) -> Failure {
     Failure::new(Status::Failed, format!("`{}` failed: {error}", arguments.function))
 }
 
-fn json_line(value: &impl Serialize) -> Result<Vec<u8>, Failure> {
-    let mut text = serde_json::to_vec(value)
-        .map_err(|error| Failure::new(Status::Host, format!("the result cannot be written as JSON: {error}")))?;
-    text.push(b'\n');
-    Ok(text)
+/// A line of at most `limit` bytes: the names in a value are the guest's, and may make it much longer than its message was.
+fn json_line(value: &impl Serialize, limit: usize) -> Result<Vec<u8>, Failure> {
+    let mut line = Bounded { bytes: Vec::new(), limit };
+    match serde_json::to_writer(&mut line, value) {
+        Ok(()) => {
+            line.bytes.push(b'\n');
+            Ok(line.bytes)
+        }
+        Err(error) if error.is_io() => Err(Failure::new(
+            Status::Ended,
+            format!("the result is longer than {limit} bytes as JSON: raise `--mailbox`, of which it is a multiple"),
+        )),
+        Err(error) => Err(Failure::new(Status::Host, format!("the result cannot be written as JSON: {error}"))),
+    }
+}
+
+/// Bytes that end where there are too many of them.
+struct Bounded {
+    bytes: Vec<u8>,
+    limit: usize,
+}
+
+impl Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if bytes.len() > self.limit - self.bytes.len() {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// What `--json` writes.
@@ -125,7 +155,7 @@ enum JsonError<'a> {
     Other(Report<'a>),
 }
 
-fn print_report(done: &Result<Answer, Failure>) -> Result<Status, Failure> {
+fn print_report(done: &Result<Answer, Failure>, limit: usize) -> Result<Status, Failure> {
     let (report, status) = match done {
         Ok(Ok(value)) => (JsonReport::Result(value), Status::Done),
         Ok(Err(error)) => {
@@ -134,6 +164,21 @@ fn print_report(done: &Result<Answer, Failure>) -> Result<Status, Failure> {
         }
         Err(failure) => (JsonReport::Error(JsonError::Other(failure.report())), failure.status()),
     };
-    print(&json_line(&report)?)?;
+    print(&json_line(&report, limit)?)?;
     Ok(status)
+}
+
+/// How many bytes of JSON a byte of the mailbox may become. A `bool` in a field with a name of a dozen characters takes some 20.
+const JSON_PER_BYTE: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_json_has_a_bound() {
+        let value = ["a".repeat(10), "a".repeat(10)];
+        assert_eq!(json_line(&value, 27).unwrap(), b"[\"aaaaaaaaaa\",\"aaaaaaaaaa\"]\n");
+        assert_eq!(json_line(&value, 26).unwrap_err().status(), Status::Ended);
+    }
 }

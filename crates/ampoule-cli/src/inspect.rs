@@ -7,7 +7,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use ampoule::image::Function;
-use ampoule::{Image, Limits, Output, Sandbox};
+use ampoule::{Image, Limits, Output, Sandbox, dynamic};
 use ampoule_abi::text::printable_name;
 use serde::Serialize;
 
@@ -109,24 +109,12 @@ impl<'a> FunctionReport<'a> {
     }
 }
 
-/// The definitions of the types of all exports, of which the guest says what they are made of once it has started.
+/// The definitions of the types of which the guest says what they are made of once it has started.
 fn types(image: &Image) -> Result<Vec<String>, Failure> {
     let limits = Limits::new().deadline(START_TIME);
     let builder = Sandbox::builder(image).stdout(Output::discard()).stderr(Output::discard()).limits(limits);
-    let sandbox = host_functions::refuse_all(image, builder).build()?;
-    let mut definitions = Vec::new();
-    for function in image.exports() {
-        // One whose types cannot travel says so when it is called.
-        let Ok(function) = sandbox.dynamic_fn(function.name()) else { continue };
-        for of in function.parameters().chain([function.result()]).chain(function.error()) {
-            for definition in of.definitions().filter_map(|data_type| data_type.definition()) {
-                if !definitions.contains(&definition) {
-                    definitions.push(definition);
-                }
-            }
-        }
-    }
-    Ok(definitions)
+    host_functions::refuse_all(image, builder).build()?;
+    Ok(image.described_types().iter().filter_map(dynamic::Type::definition).collect())
 }
 
 /// How long a guest may take to start.

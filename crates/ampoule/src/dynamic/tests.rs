@@ -244,13 +244,14 @@ fn a_type_is_displayed_as_rust_writes_it_and_defined_as_far_as_anybody_reads() {
     let all = Type::new(&types, place);
     assert_eq!(all.to_string(), "(Vec<Option<Order>>, HashMap<u8, [char; 3]>, (u8,), ())");
     assert_eq!(all.definition(), None);
-    let definitions: Vec<String> = all.definitions().filter_map(|one| one.definition()).collect();
+    let definitions = Type::definitions(&types, types.len());
+    let definitions: Vec<String> = definitions.iter().filter_map(Type::definition).collect();
     assert_eq!(
         definitions[1..],
         [
+            "struct Line { pieces: u32, note: Option<Line> }",
             "enum Payment { Cash, Card { number: String, holder: Option<String> }, Voucher(u32), Split(f32, Vec<Payment>) }",
             "struct Nothing { }",
-            "struct Line { pieces: u32, note: Option<Line> }",
         ]
     );
 

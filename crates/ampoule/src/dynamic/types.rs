@@ -43,31 +43,24 @@ impl FunctionTypes {
         Self { types: types.into(), parameters, result, error }
     }
 
-    /// Whether the result has a part of which nothing is known, so that the guest is to describe it.
-    pub(crate) fn asks_for_result(&self) -> bool {
-        has_unknown(&self.types, self.result)
+    /// Whether the result has a part of which nothing is known, so that the guest is to describe each.
+    pub(crate) fn is_result_unknown(&self) -> bool {
+        let mut seen = HashSet::from([self.result]);
+        let mut ahead = vec![self.result];
+        while let Some(place) = ahead.pop() {
+            let data_type = &self.types[place as usize];
+            match data_type {
+                DataType::Unknown => return true,
+                DataType::Enum { variants, .. }
+                    if variants.iter().any(|variant| variant.content == Content::Unknown) =>
+                {
+                    return true;
+                }
+                _ => ahead.extend(data_type.parts().into_iter().filter(|part| seen.insert(*part))),
+            }
+        }
+        false
     }
-}
-
-/// Whether there is a type within `root` of which nothing is known.
-fn has_unknown(types: &[DataType], root: u32) -> bool {
-    reachable(types, root).into_iter().any(|place| match &types[place as usize] {
-        DataType::Unknown => true,
-        DataType::Enum { variants, .. } => variants.iter().any(|variant| variant.content == Content::Unknown),
-        _ => false,
-    })
-}
-
-/// All types that values of a type have in them, and the type itself, each once.
-fn reachable(types: &[DataType], root: u32) -> Vec<u32> {
-    let mut seen = HashSet::from([root]);
-    let mut found = vec![root];
-    let mut next = 0;
-    while let Some(place) = found.get(next).copied() {
-        next += 1;
-        found.extend(types[place as usize].parts().into_iter().filter(|part| seen.insert(*part)));
-    }
-    found
 }
 
 /// A type of a guest's. It is displayed like Rust's: `Vec<Order>`, `_` where nothing is known of it.
@@ -82,11 +75,11 @@ impl Type {
         Self { types: Arc::clone(types), place }
     }
 
-    /// The structs and enums among the types that its values have in them, and itself, each once.
-    pub fn definitions(&self) -> impl Iterator<Item = Type> {
-        let is_defined =
-            |place: &u32| matches!(self.types[*place as usize], DataType::Struct { .. } | DataType::Enum { .. });
-        reachable(&self.types, self.place).into_iter().filter(is_defined).map(|place| Self::new(&self.types, place))
+    /// The structs and enums among the first so many types.
+    pub(crate) fn definitions(types: &Arc<[DataType]>, count: usize) -> Vec<Self> {
+        let is_defined = |data_type: &DataType| matches!(data_type, DataType::Struct { .. } | DataType::Enum { .. });
+        let places = types.iter().take(count).enumerate().filter(|(_, data_type)| is_defined(data_type));
+        places.map(|(place, _)| Self::new(types, place as u32)).collect()
     }
 
     /// Its definition as Rust would write it, if it is a struct or an enum: `struct Order { quantity: u64, price: u64 }`. One

@@ -13,6 +13,10 @@ use crate::guest_text;
 
 /// A value of a guest's type that the host knows only at run time: a result, an argument of a host function, or an answer to it.
 /// It is a [`Serialize`] value, whatever the format.
+///
+/// It is as long as the guest's message, and may be much longer where it is shown: the names of fields and variants are the
+/// guest's, have up to 4 KiB each, and come with every value. Whoever writes what an untrusted guest returns bounds what is
+/// written.
 #[derive(Clone)]
 pub struct Value {
     types: Arc<[DataType]>,

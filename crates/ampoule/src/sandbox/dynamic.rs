@@ -11,6 +11,7 @@ use crate::binding::refuse_untransferable;
 use crate::conversation::Copied;
 use crate::dynamic::{ArgumentError, Failure, FunctionTypes, ReadError, Type, Value, Writer};
 use crate::error::{CallError, FunctionValue};
+use crate::host_function::CallData;
 use crate::image::{Function, Image};
 use crate::limits::Limits;
 use crate::signature::{Parameters, Signature};
@@ -24,6 +25,8 @@ pub struct DynamicFn {
     /// Where it is among the image's exports.
     position: usize,
     types: Arc<FunctionTypes>,
+    /// Whether the guest is to describe the results.
+    asks: bool,
 }
 
 impl DynamicFn {
@@ -33,7 +36,8 @@ impl DynamicFn {
         let function = image.export_at(position);
         let types = FunctionTypes::of(&image, function);
         refuse_untransferable(function, &types.types, &types.parameters, types.result)?;
-        Ok(Self { image, position, types: Arc::new(types) })
+        let asks = types.is_result_unknown();
+        Ok(Self { image, position, types: Arc::new(types), asks })
     }
 
     /// Its name.
@@ -152,6 +156,26 @@ impl DynamicCall {
     /// the sandbox runs another image, [`CallError::Undescribed`] where there is a result and its type is not known. It is
     /// never [`CallError::Function`].
     pub fn make(&self, sandbox: &mut Sandbox) -> Result<Result<Value, Failure>, CallError> {
+        self.carry_out(sandbox, None)
+    }
+
+    /// Like [`make`](Self::make), with data for the host functions of this call: see [`Call::data`](crate::Call::data).
+    ///
+    /// # Errors
+    /// As for [`make`](Self::make).
+    pub fn make_with_data<T: 'static>(
+        &self,
+        sandbox: &mut Sandbox,
+        data: &mut T,
+    ) -> Result<Result<Value, Failure>, CallError> {
+        self.carry_out(sandbox, Some(CallData::new(data)))
+    }
+
+    fn carry_out(
+        &self,
+        sandbox: &mut Sandbox,
+        data: Option<CallData<'_>>,
+    ) -> Result<Result<Value, Failure>, CallError> {
         let function = &self.function;
         if !function.image.is_same(&sandbox.image) {
             return Err(CallError::ForeignFunction { function: function.name().to_owned() });
@@ -165,7 +189,7 @@ impl DynamicCall {
             });
         }
         let (_, _, callee) = sandbox.parts();
-        function.understand(callee.invoke_dynamic(function, &self.arguments, self.limits)?)
+        function.understand(callee.invoke_dynamic(function, &self.arguments, self.limits, data)?)
     }
 }
 
@@ -182,13 +206,20 @@ impl fmt::Debug for DynamicCall {
 
 impl Callee<'_> {
     /// Calls a function with arguments that are encoded already: what it answers, which is not checked.
-    fn invoke_dynamic(self, function: &DynamicFn, arguments: &[u8], limits: Limits) -> Result<Copied, CallError> {
+    fn invoke_dynamic(
+        self,
+        function: &DynamicFn,
+        arguments: &[u8],
+        limits: Limits,
+        data: Option<CallData<'_>>,
+    ) -> Result<Copied, CallError> {
         let Self { conversation, imports, limits: default, condition } = self;
         if let Some(poison) = condition.poison() {
             return Err(CallError::Poisoned { cause: poison.clone() });
         }
-        let request = conversation.request_encoded(function.function(), arguments, function.types.asks_for_result())?;
-        let reply = exchange(conversation, imports, condition, request, limits.or(default))?;
+        imports.check_data(function.name(), data.as_ref())?;
+        let request = conversation.request_encoded(function.function(), arguments, function.asks)?;
+        let reply = exchange(conversation, imports, condition, request, limits.or(default), data)?;
         Ok(conversation.copied(reply))
     }
 }
