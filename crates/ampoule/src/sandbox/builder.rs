@@ -16,6 +16,7 @@ use super::snapshot::Snapshot;
 use crate::clock::Clock;
 use crate::conversation::{Conversation, Imports, ProtocolViolation, StartError};
 use crate::core_dump::CoreDumps;
+use crate::dynamic::{HostCall, Value};
 use crate::error::{BuildError, HostFunctionSetting};
 use crate::host_function::{HostFunction, HostFunctionError, HostFunctionWith};
 use crate::image::{Described, Image};
@@ -182,6 +183,29 @@ impl Builder {
         E: HostFunctionError,
     {
         self.host.add_fallible_function(name.into(), function);
+        self
+    }
+
+    /// Lets the guest call a function of the host whose types are known only at run time: they are those of the guest's
+    /// import of this name. The closure makes its answer with [`HostCall::answer`], or gives an error's text.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let image = ampoule::Image::from_file("guest")?;
+    /// let answer = "\"Monday\"";
+    /// let sandbox = ampoule::Sandbox::builder(&image)
+    ///     .dynamic_host_fn("weekday", move |call| {
+    ///         call.answer(&mut serde_json::Deserializer::from_str(answer)).map_err(|error| error.to_string())
+    ///     })
+    ///     .build()?;
+    /// # Ok(()) }
+    /// ```
+    pub fn dynamic_host_fn(
+        mut self,
+        name: impl Into<String>,
+        function: impl FnMut(&HostCall) -> Result<Value, String> + Send + 'static,
+    ) -> Self {
+        self.host.add_dynamic_function(name.into(), &self.image, function);
         self
     }
 

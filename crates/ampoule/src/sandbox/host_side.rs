@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::conversation::Imports;
 use crate::core_dump::CoreDumps;
+use crate::dynamic::{HostCall, Value};
 use crate::error::{BuildError, HostFunctionSetting};
 use crate::host_function::{HostFunction, HostFunctionEntry, HostFunctionWith};
 use crate::image::Image;
@@ -63,6 +64,15 @@ impl HostSide {
         E: fmt::Display,
     {
         self.functions.push(HostFunctionEntry::fallible(name, function));
+    }
+
+    pub(super) fn add_dynamic_function(
+        &mut self,
+        name: String,
+        image: &Image,
+        function: impl FnMut(&HostCall) -> Result<Value, String> + Send + 'static,
+    ) {
+        self.functions.push(HostFunctionEntry::dynamic(name, image, function));
     }
 
     pub(super) fn add_function_with<T, F, P, R>(&mut self, name: String, function: F)
