@@ -1,14 +1,18 @@
-//! The guest's standard output and standard error.
+//! The guest's standard output, standard error and log.
+
+use ampoule_abi::layout::{LogLevel, LogRecord};
 
 use super::budget::Budget;
+use crate::guest_log::GuestLog;
 use crate::output::{Origin, Output, Stream};
 use crate::personality::{OutputLimitReached, Streams};
 
-/// Where the two streams go.
+/// Where the two streams and the log records go.
 #[derive(Debug)]
 pub(crate) struct GuestStreams {
     stdout: Output,
     stderr: Output,
+    log: GuestLog,
     origin: Origin,
     stderr_of_call: Tail,
 }
@@ -29,8 +33,8 @@ pub(super) struct BudgetedStreams<'machine> {
 }
 
 impl GuestStreams {
-    pub(crate) fn new(stdout: Output, stderr: Output, origin: Origin) -> Self {
-        Self { stdout, stderr, origin, stderr_of_call: Tail::default() }
+    pub(crate) fn new(stdout: Output, stderr: Output, log: GuestLog, origin: Origin) -> Self {
+        Self { stdout, stderr, log, origin, stderr_of_call: Tail::default() }
     }
 
     /// What the log calls the guest.
@@ -58,6 +62,21 @@ impl GuestStreams {
     pub(crate) fn set_stderr(&mut self, output: Output) {
         self.stderr.flush(&self.origin, Stream::Stderr);
         self.stderr = output;
+    }
+
+    pub(crate) fn log_mut(&mut self) -> &mut GuestLog {
+        &mut self.log
+    }
+
+    /// The greatest level of log records that are wanted at present, as the guest is told.
+    #[inline]
+    pub(super) fn log_level(&self) -> u32 {
+        self.log.level()
+    }
+
+    /// Passes on a log record.
+    pub(super) fn log(&mut self, level: LogLevel, record: &LogRecord<'_>) {
+        self.log.pass_on(&self.origin, level, record);
     }
 
     /// Begins a call, or the guest's start.
@@ -94,7 +113,7 @@ impl GuestStreams {
 impl Streams for BudgetedStreams<'_> {
     fn write(&mut self, stream: Stream, bytes: &[u8]) -> Result<(), OutputLimitReached> {
         self.budget.print(bytes.len()).map_err(|_| OutputLimitReached)?;
-        let GuestStreams { stdout, stderr, origin, stderr_of_call } = &mut *self.streams;
+        let GuestStreams { stdout, stderr, origin, stderr_of_call, .. } = &mut *self.streams;
         match stream {
             Stream::Stdout => stdout.write(origin, stream, bytes),
             Stream::Stderr => {

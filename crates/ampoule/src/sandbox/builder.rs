@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use ampoule_vmm::{Backend, Hypervisor, PAGE_SIZE, VirtualMachines};
 use serde::Serialize;
+use tracing::level_filters::LevelFilter;
 
 use super::Sandbox;
 use super::condition::Condition;
@@ -228,6 +229,28 @@ impl Builder {
     /// Where the guest's standard error goes. Default: [`Output::log`].
     pub fn stderr(mut self, output: Output) -> Self {
         self.host.stderr = output;
+        self
+    }
+
+    /// Up to which level the guest's log records are made, and become events of the `tracing` log. A level says nothing of what
+    /// the application's subscriber shows; nothing is made that it wants at no target.
+    ///
+    /// An event has the record's level, module, file and line, the target `ampoule::guest::` with the record's behind it, and as
+    /// fields those of the record, `spans`, the names of those in which it was made, `image`, `sandbox` and `function`. Records
+    /// count to what a call may print ([`Limits::output`](crate::Limits::output)), each as 64 bytes at least.
+    ///
+    /// Default: what the environment variable `RUST_LOG` says of `ampoule::guest`, or else of `ampoule`, or else in general;
+    /// where it says nothing, `ERROR`. A directive for a target below, such as `ampoule::guest::parser=debug`, raises the level
+    /// to its own. The variable is read once.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let image = ampoule::Image::from_file("guest")?;
+    /// let sandbox = ampoule::Sandbox::builder(&image).log_level(tracing::Level::DEBUG).build()?;
+    /// # Ok(()) }
+    /// ```
+    pub fn log_level(mut self, level: impl Into<LevelFilter>) -> Self {
+        self.host.log_level = Some(level.into());
         self
     }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::Serialize;
+use tracing::level_filters::LevelFilter;
 
 use super::Sandbox;
 use super::condition::Condition;
@@ -94,6 +95,13 @@ impl Spawn {
     /// Where the guest's standard error goes. Default: [`Output::log`].
     pub fn stderr(mut self, output: Output) -> Self {
         self.host.stderr = output;
+        self
+    }
+
+    /// Up to which level the guest's log records are made; see [`Builder::log_level`](crate::Builder::log_level), also for the
+    /// default. The level of the snapshot's sandbox does not count.
+    pub fn log_level(mut self, level: impl Into<LevelFilter>) -> Self {
+        self.host.log_level = Some(level.into());
         self
     }
 
