@@ -4,6 +4,7 @@
 
 use std::fmt::{self, Write as _};
 use std::io::Write;
+use std::process::Command;
 use std::sync::{Arc, LazyLock, Mutex};
 use std::thread;
 
@@ -237,6 +238,38 @@ fn a_spawned_sandbox_has_a_level_and_a_name_of_its_own() {
 }
 
 #[test]
+fn the_environment_sets_the_level_of_a_sandbox_for_which_nobody_else_does() {
+    const TEST: &str = "the_environment_sets_the_level_of_a_sandbox_for_which_nobody_else_does";
+    const LEVELS: &str = "LEVELS_BY_DEFAULT";
+    if let Ok(levels) = std::env::var(LEVELS) {
+        LazyLock::force(&SUBSCRIBER);
+        let mut sandbox = Sandbox::builder(&logger_image()).name("child").host_fn("look", || ()).build().unwrap();
+        sandbox.call::<()>("log_at_all_levels", ()).unwrap();
+        let log = Log { sandbox: "child", everything: Everything::default() };
+        assert_eq!(log.messages().len().to_string(), levels);
+        let (mut sandbox, log) = Log::of("set", |builder| builder.log_level(Level::WARN));
+        sandbox.call::<()>("log_at_all_levels", ()).unwrap();
+        assert_eq!(log.messages().len(), 4);
+        return;
+    }
+    for (directives, levels) in [
+        ("trace,ampoule::guest=warn,ampoule=info", "4"),
+        ("off,ampoule=info", "6"),
+        ("debug", "8"),
+        ("another=debug", "2"),
+        ("off", "0"),
+    ] {
+        let child = Command::new(std::env::current_exe().unwrap())
+            .args([TEST, "--exact"])
+            .env(LEVELS, levels)
+            .env("RUST_LOG", directives)
+            .output()
+            .unwrap();
+        assert!(child.status.success(), "{directives}: {}", String::from_utf8_lossy(&child.stdout));
+    }
+}
+
+#[test]
 fn fields_arrive_with_their_types_and_forge_none_of_the_hosts() {
     let (mut sandbox, log) = Log::of("fields", |builder| builder);
     sandbox.call::<()>("log_fields", ()).unwrap();
@@ -430,7 +463,7 @@ fn a_record_has_an_end_and_a_bounded_number_of_fields_whatever_the_program_logs(
     assert_eq!((field.message.as_str(), field.own_fields().len()), ("short", 1));
     assert!(field.field("endless").is_some_and(is_cut), "{field:?}");
 
-    for (fields, arrive) in [(0, 0), (24, 24), (25, 24), (1000, 24)] {
+    for (fields, arrive) in [(0u32, 0), (24, 24), (25, 24), (1000, 24)] {
         sandbox.call::<()>("log_fields_of_number", (fields,)).unwrap();
         let events = log.take();
         let expected: Vec<_> = (0..arrive).map(|number| (format!("field_{number}"), number.to_string())).collect();
