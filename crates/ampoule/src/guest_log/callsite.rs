@@ -101,7 +101,7 @@ impl GuestCallsite {
             let &Place { target, module, file, line, .. } = place;
             let target = if target.is_empty() { TARGET.to_owned() } else { format!("{TARGET}::{target}") };
             let own = place.fields.iter().map(|name| leaked(&field_name(name)));
-            let names: Vec<&'static str> = own.chain(OWN_FIELDS).collect();
+            let names: Vec<&'static str> = [MESSAGE].into_iter().chain(own).chain(HOST_FIELDS).collect();
             let fields = FieldSet::new(Vec::leak(names), Identifier(callsite));
             let known = |text: &str| (!text.is_empty()).then(|| leaked(text));
             let metadata = Metadata::new(
@@ -133,7 +133,7 @@ impl GuestCallsite {
         &self.description().0
     }
 
-    /// The fields of the place's records in order, and behind them [`OWN_FIELDS`].
+    /// The message, the fields of the place's records in order, and behind them [`HOST_FIELDS`].
     pub(super) fn fields(&self) -> &[Field] {
         &self.description().1
     }
@@ -170,7 +170,11 @@ impl fmt::Debug for GuestCallsite {
 fn field_name(name: &str) -> String {
     let name = printable_name(name);
     let name = name.to_string();
-    if OWN_FIELDS.contains(&name.as_str()) || name.starts_with("guest.") { format!("guest.{name}") } else { name }
+    if name == MESSAGE || HOST_FIELDS.contains(&name.as_str()) || name.starts_with("guest.") {
+        format!("guest.{name}")
+    } else {
+        name
+    }
 }
 
 /// The text, printable and for ever.
@@ -178,8 +182,11 @@ fn leaked(text: &str) -> &'static str {
     printable_name(text).to_string().leak()
 }
 
-/// The fields that every event has besides those of the guest.
-pub(super) const OWN_FIELDS: [&str; 5] = ["message", "spans", "image", "sandbox", "function"];
+/// The field with a record's text, before all others, as `tracing`'s macros have it.
+const MESSAGE: &str = "message";
+
+/// The fields that every event has behind those of the guest.
+pub(super) const HOST_FIELDS: [&str; 4] = ["spans", "image", "sandbox", "function"];
 
 /// How many callsites there are for all guests. With all that belongs to them they take some megabytes at most.
 pub(super) const MOST: usize = 2048;

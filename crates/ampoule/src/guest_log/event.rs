@@ -7,7 +7,7 @@ use ampoule_abi::text::{printable_line, printable_name};
 use tracing::field::{DisplayValue, display};
 use tracing::{Event, Level, Value};
 
-use super::callsite::{GuestCallsite, OWN_FIELDS};
+use super::callsite::{GuestCallsite, HOST_FIELDS};
 use super::level;
 use crate::output::Origin;
 
@@ -20,18 +20,18 @@ pub(super) fn log(callsite: &'static GuestCallsite, origin: &Origin, record: &Lo
     let message = display(printable_line(record.message));
     let spans = display(Spans(&record.spans));
     let (image, sandbox, function) = (display(origin.image()), display(origin.sandbox()), origin.function());
-    // In the order of `OWN_FIELDS`.
-    let own: [Option<&dyn Value>; OWN_FIELDS.len()] = [
-        (!record.message.is_empty()).then_some(&message),
+    // In the order of `HOST_FIELDS`.
+    let hosts: [Option<&dyn Value>; HOST_FIELDS.len()] = [
         (!record.spans.is_empty()).then_some(&spans),
         Some(&image),
         Some(&sandbox),
         function.as_ref().map(|function| function as &dyn Value),
     ];
-    let values = guests.iter().map(|given| Some(given.value())).chain(own);
+    let message = (!record.message.is_empty()).then_some(&message as &dyn Value);
+    let values = [message].into_iter().chain(guests.iter().map(|given| Some(given.value()))).chain(hosts);
     let fields = callsite.fields();
     // Those that are left over have no value, which is no entry.
-    let mut entries = [(&fields[0], None); MAX_LOG_FIELDS + OWN_FIELDS.len()];
+    let mut entries = [(&fields[0], None); 1 + MAX_LOG_FIELDS + HOST_FIELDS.len()];
     for (entry, given) in entries.iter_mut().zip(fields.iter().zip(values)) {
         *entry = given;
     }

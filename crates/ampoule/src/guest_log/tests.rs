@@ -104,7 +104,7 @@ fn an_event_says_what_the_record_says_and_who_has_made_it() {
         module: Some("shop::orders"),
         file: Some("src/orders.rs"),
         line: Some(7),
-        fields: format!("item=\"lamp\";left=-1;message=sold out;spans=order:check;{}", host_fields(&origin)),
+        fields: format!("message=sold out;item=\"lamp\";left=-1;spans=order:check;{}", host_fields(&origin)),
     };
     assert_eq!(events, [expected]);
 }
@@ -160,7 +160,7 @@ fn a_guests_field_is_not_taken_for_the_hosts() {
     let fields = ["message", "sandbox", "guest.sandbox"].map(|name| LogField { name, value: LogValue::Bool(true) });
     let record = LogRecord { fields: fields.to_vec(), spans: vec![], ..record() };
     let events = logged("ampoule::guest", || log().pass_on(&origin, LogLevel::Info, &record));
-    let own = "guest.message=true;guest.sandbox=true;guest.guest.sandbox=true;message=sold out;";
+    let own = "message=sold out;guest.message=true;guest.sandbox=true;guest.guest.sandbox=true;";
     assert_eq!(events[0].fields, format!("{own}{}", host_fields(&origin)));
 }
 

@@ -104,13 +104,17 @@ fn log_between_lines() {
     println!("line 3");
 }
 
+fn print(text: &str) {
+    print!("{text}");
+}
+
 /// Logs values that print, log and leave for the host while they are formatted.
 #[export]
 fn log_while_logging() {
     struct Busy;
     impl fmt::Display for Busy {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            println!("printed within");
+            print("printed within\n");
             log::info!("logged within");
             look();
             f.write_str("busy")
