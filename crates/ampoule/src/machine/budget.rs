@@ -43,9 +43,9 @@ impl Budget {
     }
 
     /// Counts a log record of so many bytes as printed, unless that is too much. A short one counts as more than it has, so that
-    /// the limit bounds the number of records too.
-    pub(super) fn log(&mut self, bytes: usize) -> Result<(), ExceededLimit> {
-        self.print(bytes.max(LOG_RECORD_LEAST))
+    /// the limit bounds the number of events that records cause too.
+    pub(super) fn log(&mut self, bytes: usize, events: usize) -> Result<(), ExceededLimit> {
+        self.print(bytes.max(events * LOG_EVENT_LEAST))
     }
 
     /// What an interruption of the call means.
@@ -71,5 +71,5 @@ fn within(used: u64, allowed: Option<u64>, exceeded: fn(u64) -> ExceededLimit) -
     }
 }
 
-/// What a log record counts at least, in bytes.
-const LOG_RECORD_LEAST: usize = 64;
+/// What an event counts at least, in bytes.
+const LOG_EVENT_LEAST: usize = 64;

@@ -121,7 +121,8 @@ impl Machine {
 
     /// Passes on a log record that takes this many bytes. It counts as printed text.
     pub(crate) fn log(&mut self, level: LogLevel, record: &LogRecord<'_>, len: usize) -> Result<(), Termination> {
-        self.budget.log(len)?;
+        // That records were lost is an event of its own.
+        self.budget.log(len, if record.lost > 0 { 2 } else { 1 })?;
         self.streams.log(level, record);
         Ok(())
     }

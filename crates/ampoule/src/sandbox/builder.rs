@@ -232,8 +232,8 @@ impl Builder {
         self
     }
 
-    /// Up to which level the guest's log records are made, and become events of the `tracing` log. A level says nothing of what
-    /// the application's subscriber shows; nothing is made that it wants at no target.
+    /// Up to which level the guest's log records are made, and become events of the `tracing` log. Those of a level that no
+    /// subscriber of the application takes are not made either; which of the others are shown is up to the subscriber.
     ///
     /// An event has the record's level, module, file and line, the target `ampoule::guest::` with the record's behind it, and as
     /// fields those of the record, `spans`, the names of those in which it was made, `image`, `sandbox` and `function`. Records
