@@ -32,7 +32,7 @@ pub(crate) fn level_of_environment() -> LevelFilter {
 /// cannot be told apart by level in the guest, and so makes all guests log as much as it asks for.
 pub(super) fn level_of(directives: &str) -> LevelFilter {
     let (mut guests, mut library, mut general, mut some_guest) = (None, None, None, LevelFilter::OFF);
-    for directive in split(directives).filter_map(Directive::parse) {
+    for directive in split(directives).into_iter().filter_map(Directive::parse) {
         match directive.target {
             None => general = Some(directive.level),
             Some(TARGET) => guests = Some(directive.level),
@@ -50,7 +50,7 @@ fn is_below(target: &str) -> bool {
 }
 
 /// The texts between commas outside of brackets, up to the filter of `env_logger` for messages, which follows a slash.
-fn split(directives: &str) -> impl Iterator<Item = &str> {
+fn split(directives: &str) -> Vec<&str> {
     let (mut depth, mut is_quoted) = (0_usize, false);
     let mut is_outside = move |character| {
         match character {
@@ -61,9 +61,8 @@ fn split(directives: &str) -> impl Iterator<Item = &str> {
         }
         depth == 0
     };
-    let mut parts = vec![];
-    let mut start = 0;
-    let mut end = directives.len();
+    let mut parts = Vec::new();
+    let (mut start, mut end) = (0, directives.len());
     for (at, character) in directives.char_indices() {
         if !is_outside(character) {
             continue;
@@ -81,7 +80,7 @@ fn split(directives: &str) -> impl Iterator<Item = &str> {
         }
     }
     parts.push(&directives[start..end]);
-    parts.into_iter().map(str::trim)
+    parts
 }
 
 /// What is wanted of a target, or of all.
@@ -92,6 +91,7 @@ struct Directive<'text> {
 
 impl<'text> Directive<'text> {
     fn parse(text: &'text str) -> Option<Self> {
+        let text = text.trim();
         let (target, level) = match text.split_once('[') {
             Some((target, rest)) => {
                 let (_, after) = rest.rsplit_once(']')?;
