@@ -272,6 +272,9 @@ pub enum Event {
     },
     /// It was [interrupted](Processor::interrupter).
     Interrupted,
+    /// It has written more pages than the hypervisor can list, which has made room for others. None is lost:
+    /// [`collect_written`](WrittenPages::collect_written) has all of them.
+    ManyWritten,
     /// It cannot continue.
     Ended(End),
 }

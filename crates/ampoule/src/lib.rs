@@ -53,6 +53,7 @@ mod blame;
 mod clock;
 mod conversation;
 mod core_dump;
+pub mod dynamic;
 mod error;
 #[cfg(test)]
 mod error_tests;
@@ -60,6 +61,7 @@ mod fault;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
+mod guest_log;
 mod guest_memory;
 mod guest_text;
 mod host_function;

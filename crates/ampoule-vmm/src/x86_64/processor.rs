@@ -310,13 +310,14 @@ impl VmProcessor {
         self.stop = Stop::User;
         let port = match self.vcpu.run()? {
             Exit::IoOut { port, .. } => port,
-            Exit::Interrupted => {
+            exit @ (Exit::Interrupted | Exit::ManyWritten) => {
+                let event = if exit == Exit::Interrupted { Event::Interrupted } else { Event::ManyWritten };
                 let rip = self.vcpu.regs().rip;
                 self.stop = Stop::interrupted_at(rip);
                 if resumed && is_in_resume_stub(rip) {
                     self.resume_again();
                 }
-                return Ok(Event::Interrupted);
+                return Ok(event);
             }
             Exit::IoIn { port, .. } => {
                 self.stop = Stop::Forged;

@@ -9,8 +9,10 @@
 //!    next fault at least ten times as much.
 //! 3. The set has a bound. From [`LARGE_SET`] pages on, those that did not change in [`WINDOW`] restores in a row are
 //!    forgotten, and their memory is given back to the host where it can be.
-//! 4. A restore to contents that share little with the present ones maps them afresh instead of copying ([`REMAP_FROM`]).
+//! 4. A page may have memory before it is written ([`populate_ahead`](GuestMemory::populate_ahead)). It is not dirty then.
+//! 5. A restore to contents that share little with the present ones maps them afresh instead of copying ([`REMAP_FROM`]).
 
+mod ahead;
 mod quiet;
 mod shared;
 #[cfg(test)]
