@@ -1,15 +1,18 @@
-//! The guest's standard output, standard error and log.
+//! The guest's standard streams, and its log.
 
 use ampoule_abi::layout::{LogLevel, LogRecord};
+use tracing::level_filters::LevelFilter;
 
 use super::budget::Budget;
 use crate::guest_log::GuestLog;
+use crate::input::Input;
 use crate::output::{Origin, Output, Stream};
-use crate::personality::{OutputLimitReached, Streams};
+use crate::personality::{OutputLimitReached, Streams, Taken};
 
-/// Where the two streams and the log records go.
+/// Where input comes from, and where the two output streams and the log records go.
 #[derive(Debug)]
 pub(crate) struct GuestStreams {
+    stdin: Input,
     stdout: Output,
     stderr: Output,
     log: GuestLog,
@@ -26,15 +29,30 @@ struct Tail {
     len: u64,
 }
 
-/// The two streams within what a call may print.
+/// The streams within what a call may print.
 pub(super) struct BudgetedStreams<'machine> {
     streams: &'machine mut GuestStreams,
     budget: &'machine mut Budget,
 }
 
 impl GuestStreams {
-    pub(crate) fn new(stdout: Output, stderr: Output, log: GuestLog, origin: Origin) -> Self {
-        Self { stdout, stderr, log, origin, stderr_of_call: Tail::default() }
+    pub(crate) fn new(stdout: Output, stderr: Output, origin: Origin) -> Self {
+        let log = GuestLog::new(LevelFilter::OFF);
+        Self { stdin: Input::empty(), stdout, stderr, log, origin, stderr_of_call: Tail::default() }
+    }
+
+    /// The same with standard input, which is empty otherwise.
+    pub(crate) fn with_stdin(self, stdin: Input) -> Self {
+        Self { stdin, ..self }
+    }
+
+    /// The same with log records, of which none is wanted otherwise.
+    pub(crate) fn with_log(self, log: GuestLog) -> Self {
+        Self { log, ..self }
+    }
+
+    pub(super) fn stdin_mut(&mut self) -> &mut Input {
+        &mut self.stdin
     }
 
     /// What the log calls the guest.
@@ -111,6 +129,10 @@ impl GuestStreams {
 }
 
 impl Streams for BudgetedStreams<'_> {
+    fn read(&mut self, into: &mut [u8]) -> Taken {
+        self.streams.stdin.take(into)
+    }
+
     fn write(&mut self, stream: Stream, bytes: &[u8]) -> Result<(), OutputLimitReached> {
         self.budget.print(bytes.len()).map_err(|_| OutputLimitReached)?;
         let GuestStreams { stdout, stderr, origin, stderr_of_call, .. } = &mut *self.streams;

@@ -6,6 +6,7 @@ use serde::Serialize;
 use tracing::level_filters::LevelFilter;
 
 use crate::conversation::Imports;
+use crate::core_dump::CoreDumps;
 use crate::error::{BuildError, HostFunctionSetting};
 use crate::guest_log::{self, GuestLog};
 use crate::host_function::{HostFunction, HostFunctionEntry, HostFunctionWith};
@@ -20,6 +21,7 @@ pub(crate) struct HostSide {
     pub(super) stdout: Output,
     pub(super) stderr: Output,
     pub(super) log_level: Option<LevelFilter>,
+    pub(super) core_dumps: Option<CoreDumps>,
     limits: Limits,
     name: Option<String>,
     /// What sets the functions.
@@ -34,6 +36,7 @@ impl HostSide {
             stdout: Output::log(),
             stderr: Output::log(),
             log_level: None,
+            core_dumps: None,
             limits,
             name: None,
             setting,
@@ -99,7 +102,7 @@ impl HostSide {
         let imports = Imports::resolve(image, self.functions, self.setting)?;
         let origin = Origin::new(image.executable(), self.name);
         let log = GuestLog::new(self.log_level.unwrap_or_else(guest_log::level_of_environment));
-        Ok((imports, GuestStreams::new(self.stdout, self.stderr, log, origin), self.limits))
+        Ok((imports, GuestStreams::new(self.stdout, self.stderr, origin).with_log(log), self.limits))
     }
 }
 

@@ -10,6 +10,7 @@ mod host_data;
 mod limits;
 mod logs;
 mod pools;
+mod programs;
 mod readme;
 mod reload;
 mod snapshots;
