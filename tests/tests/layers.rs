@@ -165,6 +165,23 @@ const RULES: &[Rule] = &[
         forbidden: &["sandbox", "pool", "personality", "address_space", "loader", "Processor"],
     },
     Rule {
+        why: "a value without a Rust type is bytes and a guest's types, whoever sends it",
+        within: &["crates/ampoule/src/dynamic"],
+        except: &["crates/ampoule/src/dynamic/mod.rs"],
+        forbidden: &[
+            "machine",
+            "sandbox",
+            "conversation",
+            "pool",
+            "personality",
+            "address_space",
+            "loader",
+            "interrupt",
+            "Processor",
+            "Backend",
+        ],
+    },
+    Rule {
         why: "what is loaded does not depend on what runs it",
         within: &["crates/ampoule/src/image", "crates/ampoule/src/loader", "crates/ampoule/src/signature"],
         except: &[],
@@ -225,6 +242,16 @@ const RULES: &[Rule] = &[
         within: &["crates/ampoule-abi/src", "crates/ampoule-symbols/src"],
         except: &[],
         forbidden: &["ampoule_vmm", "ampoule", "libc"],
+    },
+    Rule {
+        why: "the command line is an application like any other; what examines the machine asks the hypervisor",
+        within: &["crates/ampoule-cli/src"],
+        except: &[
+            "crates/ampoule-cli/src/arguments.rs",
+            "crates/ampoule-cli/src/doctor/machine.rs",
+            "crates/ampoule-cli/src/doctor/trial.rs",
+        ],
+        forbidden: &["ampoule_vmm", "Hypervisor"],
     },
     Rule {
         why: "a guest knows nothing of its host but the ABI",

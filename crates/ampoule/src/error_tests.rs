@@ -141,6 +141,11 @@ fn errors_of_a_call_say_everything_once() {
             value: FunctionValue::Error,
             path: "Order.extra".to_owned(),
         },
+        CallError::Undescribed { .. } => CallError::Undescribed {
+            function: function(),
+            signature: signature(),
+            value: FunctionValue::Result,
+        },
         CallError::WrongData { .. } => CallError::WrongData {
             function: function(),
             host_function: "price".to_owned(),

@@ -53,6 +53,7 @@ mod blame;
 mod clock;
 mod conversation;
 mod core_dump;
+pub mod dynamic;
 mod error;
 #[cfg(test)]
 mod error_tests;

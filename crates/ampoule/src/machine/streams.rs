@@ -1,7 +1,6 @@
-//! The guest's standard streams, and its log.
+//! The guest's standard streams and its log.
 
 use ampoule_abi::layout::{LogLevel, LogRecord};
-use tracing::level_filters::LevelFilter;
 
 use super::budget::Budget;
 use crate::guest_log::GuestLog;
@@ -36,19 +35,13 @@ pub(super) struct BudgetedStreams<'machine> {
 }
 
 impl GuestStreams {
-    pub(crate) fn new(stdout: Output, stderr: Output, origin: Origin) -> Self {
-        let log = GuestLog::new(LevelFilter::OFF);
+    pub(crate) fn new(stdout: Output, stderr: Output, log: GuestLog, origin: Origin) -> Self {
         Self { stdin: Input::empty(), stdout, stderr, log, origin, stderr_of_call: Tail::default() }
     }
 
     /// The same with standard input, which is empty otherwise.
     pub(crate) fn with_stdin(self, stdin: Input) -> Self {
         Self { stdin, ..self }
-    }
-
-    /// The same with log records, of which none is wanted otherwise.
-    pub(crate) fn with_log(self, log: GuestLog) -> Self {
-        Self { log, ..self }
     }
 
     pub(super) fn stdin_mut(&mut self) -> &mut Input {

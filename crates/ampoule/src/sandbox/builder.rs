@@ -17,6 +17,7 @@ use super::snapshot::Snapshot;
 use crate::clock::Clock;
 use crate::conversation::{Conversation, Imports, ProtocolViolation, StartError};
 use crate::core_dump::CoreDumps;
+use crate::dynamic::{HostCall, Value};
 use crate::error::{BuildError, HostFunctionSetting};
 use crate::host_function::{HostFunction, HostFunctionError, HostFunctionWith};
 use crate::image::{Described, Image};
@@ -186,6 +187,29 @@ impl Builder {
         self
     }
 
+    /// Lets the guest call a function of the host whose types are known only at run time: they are those of the guest's
+    /// import of this name. The closure makes its answer with [`HostCall::answer`], or gives an error's text.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let image = ampoule::Image::from_file("guest")?;
+    /// let answer = "\"Monday\"";
+    /// let sandbox = ampoule::Sandbox::builder(&image)
+    ///     .dynamic_host_fn("weekday", move |call| {
+    ///         call.answer(&mut serde_json::Deserializer::from_str(answer)).map_err(|error| error.to_string())
+    ///     })
+    ///     .build()?;
+    /// # Ok(()) }
+    /// ```
+    pub fn dynamic_host_fn(
+        mut self,
+        name: impl Into<String>,
+        function: impl FnMut(&HostCall) -> Result<Value, String> + Send + 'static,
+    ) -> Self {
+        self.host.add_dynamic_function(name.into(), &self.image, function);
+        self
+    }
+
     /// Lets the guest call a function of the host that works with [data of the call](crate::Call::data): its first parameter is
     /// `&mut T`, with the type written out, and the others are as for [`host_fn`](Self::host_fn).
     ///
@@ -234,6 +258,12 @@ impl Builder {
         self
     }
 
+    /// Where core dumps go of a guest that ends, in a call or before its first one. Default: there are none.
+    pub fn core_dumps(mut self, dumps: CoreDumps) -> Self {
+        self.host.core_dumps = Some(dumps);
+        self
+    }
+
     /// Up to which level the guest's log records are made, and become events of the `tracing` log. Those of a level that no
     /// subscriber of the application takes are not made either; which of the others are shown is up to the subscriber.
     ///
@@ -253,12 +283,6 @@ impl Builder {
     /// ```
     pub fn log_level(mut self, level: impl Into<LevelFilter>) -> Self {
         self.host.log_level = Some(level.into());
-        self
-    }
-
-    /// Where core dumps go of a guest that ends, in a call or before its first one. Default: there are none.
-    pub fn core_dumps(mut self, dumps: CoreDumps) -> Self {
-        self.host.core_dumps = Some(dumps);
         self
     }
 

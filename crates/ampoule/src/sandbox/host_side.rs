@@ -7,6 +7,7 @@ use tracing::level_filters::LevelFilter;
 
 use crate::conversation::Imports;
 use crate::core_dump::CoreDumps;
+use crate::dynamic::{HostCall, Value};
 use crate::error::{BuildError, HostFunctionSetting};
 use crate::guest_log::{self, GuestLog};
 use crate::host_function::{HostFunction, HostFunctionEntry, HostFunctionWith};
@@ -20,8 +21,8 @@ pub(crate) struct HostSide {
     functions: Vec<HostFunctionEntry>,
     pub(super) stdout: Output,
     pub(super) stderr: Output,
-    pub(super) log_level: Option<LevelFilter>,
     pub(super) core_dumps: Option<CoreDumps>,
+    pub(super) log_level: Option<LevelFilter>,
     limits: Limits,
     name: Option<String>,
     /// What sets the functions.
@@ -35,8 +36,8 @@ impl HostSide {
             functions: Vec::new(),
             stdout: Output::log(),
             stderr: Output::log(),
-            log_level: None,
             core_dumps: None,
+            log_level: None,
             limits,
             name: None,
             setting,
@@ -67,6 +68,15 @@ impl HostSide {
         E: fmt::Display,
     {
         self.functions.push(HostFunctionEntry::fallible(name, function));
+    }
+
+    pub(super) fn add_dynamic_function(
+        &mut self,
+        name: String,
+        image: &Image,
+        function: impl FnMut(&HostCall) -> Result<Value, String> + Send + 'static,
+    ) {
+        self.functions.push(HostFunctionEntry::dynamic(name, image, function));
     }
 
     pub(super) fn add_function_with<T, F, P, R>(&mut self, name: String, function: F)
@@ -102,7 +112,7 @@ impl HostSide {
         let imports = Imports::resolve(image, self.functions, self.setting)?;
         let origin = Origin::new(image.executable(), self.name);
         let log = GuestLog::new(self.log_level.unwrap_or_else(guest_log::level_of_environment));
-        Ok((imports, GuestStreams::new(self.stdout, self.stderr, origin).with_log(log), self.limits))
+        Ok((imports, GuestStreams::new(self.stdout, self.stderr, log, origin), self.limits))
     }
 }
 

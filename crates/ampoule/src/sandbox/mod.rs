@@ -4,6 +4,7 @@ mod builder;
 mod clock;
 mod condition;
 mod core_dump;
+mod dynamic;
 mod host_side;
 pub(crate) mod recycle;
 mod restore;
@@ -23,7 +24,7 @@ use tracing::level_filters::LevelFilter;
 
 use crate::arguments::{Arguments, Parameters};
 use crate::binding::Binding;
-use crate::conversation::{Conversation, Imports};
+use crate::conversation::{Conversation, Imports, Reply, Request};
 use crate::core_dump::CoreDumps;
 use crate::error::CallError;
 use crate::host_function::CallData;
@@ -39,6 +40,7 @@ pub use builder::Builder;
 pub(crate) use builder::LARGEST_MAILBOX;
 pub use clock::ClockError;
 pub use condition::Poison;
+pub use dynamic::{DynamicCall, DynamicFn};
 pub use restore::{RestoreError, Setting};
 pub use settings::Call;
 pub use snapshot::{Snapshot, SnapshotError};
@@ -134,6 +136,15 @@ impl Sandbox {
         Ok(TypedFn::new(self.image.clone(), function.number(), binding))
     }
 
+    /// Resolves a guest function whose types are known only at run time: arguments are read from any [`serde`] format, and
+    /// the result is written to any. See [`dynamic`](crate::dynamic).
+    ///
+    /// # Errors
+    /// [`CallError::UnknownFunction`], [`CallError::Untransferable`].
+    pub fn dynamic_fn(&self, name: &str) -> Result<DynamicFn, CallError> {
+        DynamicFn::new(self.image.clone(), export(&self.image, name)?.number())
+    }
+
     /// The image that the sandbox runs.
     pub fn image(&self) -> &Image {
         &self.image
@@ -193,30 +204,46 @@ impl Callee<'_> {
     /// Calls a function of the sandbox's image whose types are known to be right.
     #[inline]
     fn invoke<R: DeserializeOwned>(
-        self,
+        mut self,
         (image, function): (&Image, &Function),
         binding: &Binding,
         arguments: &impl Arguments,
         limits: Limits,
         data: Option<CallData<'_>>,
     ) -> Result<R, CallError> {
-        let Self { conversation, imports, limits: default, core_dumps, condition } = self;
-        if let Some(poison) = condition.poison() {
-            return Err(CallError::Poisoned { cause: poison.clone() });
-        }
-        imports.check_data(function.name(), data.as_ref())?;
+        self.check(function.name(), data.as_ref())?;
         binding.check(image, function, arguments)?;
-        let request = conversation.request(function, arguments, binding.asks())?;
-        let running = condition.enter(imports);
-        let mut reply = conversation.exchange(request, running.imports, limits.or(default), data);
+        let request = self.conversation.request(function, arguments, binding.asks())?;
+        let reply = self.exchange(request, limits, data)?;
+        binding.observe(function, reply.shown())?;
+        self.conversation.result(reply, binding.returns())
+    }
+
+    /// Refuses a call of this function that cannot be made, whatever its arguments are.
+    #[inline]
+    fn check(&self, function: &str, data: Option<&CallData<'_>>) -> Result<(), CallError> {
+        match self.condition.poison() {
+            Some(poison) => Err(CallError::Poisoned { cause: poison.clone() }),
+            None => self.imports.check_data(function, data),
+        }
+    }
+
+    /// Runs the guest, and notes where it has ended.
+    #[inline]
+    fn exchange<'image>(
+        &mut self,
+        request: Request<'image>,
+        limits: Limits,
+        data: Option<CallData<'_>>,
+    ) -> Result<Reply<'image>, CallError> {
+        let running = self.condition.enter(self.imports);
+        let mut reply = self.conversation.exchange(request, running.imports, limits.or(self.limits), data);
         running.leave();
         if let Err(CallError::Terminated { cause, core_dump, .. }) = &mut reply {
-            *core_dump = of_ended(core_dumps, conversation, cause);
-            *condition = Condition::Poisoned(Poison::Ended(cause.clone()));
+            *core_dump = of_ended(self.core_dumps, self.conversation, cause);
+            *self.condition = Condition::Poisoned(Poison::Ended(cause.clone()));
         }
-        let reply = reply?;
-        binding.observe(function, reply.shown())?;
-        conversation.result(reply, binding.returns())
+        reply
     }
 }
 
