@@ -52,6 +52,8 @@ mod binding;
 mod blame;
 mod clock;
 mod conversation;
+#[cfg(feature = "gdb")]
+mod debugger;
 mod error;
 #[cfg(test)]
 mod error_tests;
@@ -86,6 +88,8 @@ pub use arguments::{Arguments, Borrowed, Parameter, Parameters};
 pub use blame::Blame;
 pub use clock::Clock;
 pub use conversation::ProtocolViolation;
+#[cfg(feature = "gdb")]
+pub use debugger::{AddressError, DebuggerAddress, GdbServer, ListenError};
 pub use error::{BuildError, CallError, FunctionValue, HostFunctionSetting, Payload};
 pub use fault::{EndlessWait, Fault, FaultAccess, FaultKind, FaultTarget, GuestPanic, Position};
 pub use host_function::{HostFunction, HostFunctionError};

@@ -4,6 +4,7 @@
 //! what it was doing; whose special registers the vCPU has; and whether it goes on from that state, not having run since.
 
 mod context;
+pub(crate) mod debugger;
 
 use std::sync::Arc;
 

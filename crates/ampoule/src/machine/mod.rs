@@ -9,6 +9,7 @@ mod run;
 mod streams;
 #[cfg(test)]
 mod tests;
+mod tracer;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -35,6 +36,9 @@ pub(crate) use checkpoint::{Checkpoint, CheckpointError, RestoreMachineError};
 pub(crate) use error::MachineError;
 pub(crate) use run::{Served, Stop};
 pub(crate) use streams::GuestStreams;
+pub(crate) use tracer::Tracer;
+#[cfg(feature = "gdb")]
+pub(crate) use tracer::{Subject, Tracee};
 
 /// What a machine is made for.
 #[derive(Debug)]
@@ -65,6 +69,8 @@ pub(crate) struct Machine {
     space: AddressSpace,
     process: LinuxProcess,
     streams: GuestStreams,
+    /// What runs the guest, unless the machine does.
+    tracer: Option<Box<dyn Tracer>>,
     /// Where the guest was when the last call was ended.
     ended_at: Option<Position>,
     restores: u64,
@@ -164,6 +170,7 @@ impl Machine {
             space,
             process,
             streams,
+            tracer: None,
             ended_at: None,
             restores: 0,
             pages_restored: 0,

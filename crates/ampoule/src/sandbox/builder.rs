@@ -14,6 +14,8 @@ use super::host_side::HostSide;
 use super::snapshot::Snapshot;
 use crate::clock::Clock;
 use crate::conversation::{Conversation, Imports, ProtocolViolation};
+#[cfg(feature = "gdb")]
+use crate::debugger::GdbServer;
 use crate::error::{BuildError, HostFunctionSetting};
 use crate::host_function::{HostFunction, HostFunctionError};
 use crate::image::{Described, Image};
@@ -245,12 +247,32 @@ impl Builder {
         self
     }
 
+    /// Lets a debugger attach to the guest, by which it can be stopped, looked at and changed. Unless the server says
+    /// otherwise ([`GdbServer::wait`]), the guest does not execute its first instruction before a debugger lets it, and
+    /// [`build`](Self::build) takes so long.
+    ///
+    /// ```no_run
+    /// use ampoule::{GdbServer, Sandbox};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let image = ampoule::Image::from_file("guest")?;
+    /// let server = GdbServer::listen(&"unix:guest.sock".parse()?)?;
+    /// let sandbox = Sandbox::builder(&image).gdb(server).build()?; // now: gdb -ex 'target remote guest.sock'
+    /// # Ok(()) }
+    /// ```
+    #[cfg(feature = "gdb")]
+    pub fn gdb(mut self, server: GdbServer) -> Self {
+        self.host.tracer = Some(server.into_tracer());
+        self
+    }
+
     /// Builds the sandbox: creates the virtual machine, loads the image, and runs the guest until it is ready for calls.
     ///
     /// # Errors
     /// A [`BuildError`]. Settings and host functions are checked before a virtual machine is created.
-    pub fn build(self) -> Result<Sandbox, BuildError> {
+    pub fn build(mut self) -> Result<Sandbox, BuildError> {
         self.check_settings()?;
+        let tracer = self.host.tracer.take();
         let (imports, streams, limits) = self.host.resolve(&self.image)?;
         let hypervisor = match self.hypervisor {
             Some(hypervisor) => hypervisor,
@@ -258,7 +280,10 @@ impl Builder {
         };
         let backend: Arc<dyn Backend> = Arc::new(VirtualMachines::new(hypervisor));
         let executable = self.image.executable();
-        let conversation = Conversation::new(&*backend, executable, self.machine, self.mailbox_size, streams)?;
+        let mut conversation = Conversation::new(&*backend, executable, self.machine, self.mailbox_size, streams)?;
+        if let Some(tracer) = tracer {
+            conversation.machine_mut().trace(tracer, backend.behaviour());
+        }
         start(self.image, backend, conversation, imports, limits)
     }
 

@@ -9,7 +9,7 @@ use crate::error::{BuildError, HostFunctionSetting};
 use crate::host_function::{HostFunction, HostFunctionEntry};
 use crate::image::Image;
 use crate::limits::Limits;
-use crate::machine::GuestStreams;
+use crate::machine::{GuestStreams, Tracer};
 use crate::output::{Origin, Output};
 
 /// Settings of the host's side of a new sandbox.
@@ -19,6 +19,8 @@ pub(crate) struct HostSide {
     pub(super) stderr: Output,
     limits: Limits,
     name: Option<String>,
+    /// What runs the guest, unless its machine does.
+    pub(super) tracer: Option<Box<dyn Tracer>>,
     /// What sets the functions.
     setting: HostFunctionSetting,
 }
@@ -26,7 +28,8 @@ pub(crate) struct HostSide {
 impl HostSide {
     /// No functions, outputs to the log, and these limits.
     pub(super) fn new(limits: Limits, setting: HostFunctionSetting) -> Self {
-        Self { functions: Vec::new(), stdout: Output::log(), stderr: Output::log(), limits, name: None, setting }
+        let (stdout, stderr) = (Output::log(), Output::log());
+        Self { functions: Vec::new(), stdout, stderr, limits, name: None, tracer: None, setting }
     }
 
     pub(super) fn set_name(&mut self, name: String) {

@@ -74,6 +74,8 @@ use self::stat::Status;
 
 pub(crate) use self::clocks::ClockConfig;
 pub(crate) use self::process::USER_ID;
+#[cfg(feature = "gdb")]
+pub(crate) use self::signals::signal_of_exception;
 
 /// What a process can learn about itself.
 #[derive(Clone, Copy, Debug)]
