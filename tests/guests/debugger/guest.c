@@ -104,7 +104,7 @@ static uint64_t trap(uint64_t number) {
     return number + 1;
 }
 
-static uint64_t divide(uint64_t by) { return 1 / by; }
+static uint64_t divide(uint64_t by) { return 100 / by; }
 
 static uint64_t end(uint64_t status) { _exit((int)status); }
 

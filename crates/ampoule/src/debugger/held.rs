@@ -3,6 +3,7 @@
 use ampoule_vmm::{BadRegister, Behaviour, Context, GuestVirt};
 
 use super::breakpoints::Breakpoints;
+use super::watchpoints::Watchpoints;
 use crate::machine::Tracee;
 
 /// A guest that does not run, all of whose registers are in its context.
@@ -11,6 +12,7 @@ pub(super) struct Held<'a, 'machine> {
     pub(super) context: Context,
     pub(super) behaviour: Behaviour,
     pub(super) breakpoints: &'a mut Breakpoints,
+    pub(super) watchpoints: &'a mut Watchpoints,
 }
 
 impl Held<'_, '_> {
@@ -42,5 +44,19 @@ impl Held<'_, '_> {
 
     pub(super) fn remove_breakpoint(&mut self, at: u64) -> bool {
         self.breakpoints.remove(at)
+    }
+
+    pub(super) fn add_watchpoint(&mut self, at: u64, len: u64) -> bool {
+        self.watchpoints.add(at, len)
+    }
+
+    pub(super) fn remove_watchpoint(&mut self, at: u64, len: u64) -> bool {
+        self.watchpoints.remove(at, len)
+    }
+
+    /// Forgets what another debugger has set.
+    pub(super) fn forget(&mut self) {
+        self.breakpoints.clear();
+        self.watchpoints.clear();
     }
 }

@@ -81,10 +81,8 @@ pub(super) struct Wishes {
 pub(super) enum Turn {
     /// Answer this.
     Answer(Request),
-    /// Continue.
+    /// Continue, as the debugger says or because it has gone.
     Resume(Resumption),
-    /// Continue: the debugger has gone.
-    Abandoned,
     /// End.
     Kill,
     /// Look again whether the call may continue.
@@ -105,6 +103,32 @@ impl Link {
     fn wake(&self) {
         // Where there is no room the server has something to read, and looks here then.
         let _ = (&self.wake).write(&[0]);
+    }
+}
+
+impl State {
+    /// Whether a guest that is held has something to do.
+    fn has_turn(&self, waits: bool) -> bool {
+        let continues = match self.client {
+            Client::Absent => !waits,
+            Client::Stopped => false,
+            Client::Running => true,
+        };
+        self.kill || self.request.is_some() || continues
+    }
+
+    fn take_turn(&mut self, waits: bool) -> Turn {
+        if std::mem::take(&mut self.kill) {
+            return Turn::Kill;
+        }
+        if let Some(request) = self.request.take() {
+            return Turn::Answer(request);
+        }
+        match self.client {
+            Client::Running => Turn::Resume(self.resumption.take().unwrap_or_default()),
+            Client::Absent if !waits => Turn::Resume(Resumption::default()),
+            Client::Absent | Client::Stopped => Turn::Wait,
+        }
     }
 }
 
@@ -237,26 +261,14 @@ impl Link {
         }
     }
 
-    /// What the guest, which is held, is to do next. Waits a moment for it. A guest may be held before there is a debugger
-    /// if it `waits` for one.
-    pub(super) fn next_turn(&self, waits: bool) -> Turn {
+    /// What the guest, which is held, is to do next, and which client says so. Waits a moment for it. A guest that `waits` is
+    /// held even while there is no debugger.
+    pub(super) fn next_turn(&self, waits: bool) -> (u64, Turn) {
         let mut state = self.state();
-        for is_last in [false, true] {
-            if std::mem::take(&mut state.kill) {
-                return Turn::Kill;
-            }
-            if let Some(request) = state.request.take() {
-                return Turn::Answer(request);
-            }
-            match state.client {
-                Client::Running => return Turn::Resume(state.resumption.take().unwrap_or_default()),
-                Client::Absent if !waits => return Turn::Abandoned,
-                Client::Absent | Client::Stopped if is_last => break,
-                Client::Absent | Client::Stopped => {}
-            }
+        if !state.has_turn(waits) {
             (state, _) = self.changed.wait_timeout(state, A_MOMENT).unwrap_or_else(PoisonError::into_inner);
         }
-        Turn::Wait
+        (state.session, state.take_turn(waits))
     }
 
     /// The guest has ended.

@@ -24,6 +24,7 @@ mod server;
 mod session;
 mod target;
 mod tracer;
+mod watchpoints;
 
 pub use address::{AddressError, DebuggerAddress};
 pub use listener::ListenError;

@@ -67,11 +67,14 @@ impl<'a> Session<'a> {
                     interrupt.interrupt_handled(&mut self.target, None::<StopReason>).map_err(text)?
                 }
                 GdbStubStateMachine::Disconnected(mut disconnected) => {
-                    disconnected.borrow_conn().flush().map_err(text)?;
-                    if disconnected.get_reason() == DisconnectReason::Kill {
+                    let is_killed = disconnected.get_reason() == DisconnectReason::Kill;
+                    let output = disconnected.borrow_conn();
+                    if is_killed {
                         self.link.kill();
+                        // `gdbstub` does not answer, and gdb waits for it where it has named the process.
+                        output.write_all(OK_PACKET).map_err(text)?;
                     }
-                    return Ok(());
+                    return output.flush().map_err(text);
                 }
             };
         }
@@ -134,5 +137,8 @@ fn text(error: impl ToString) -> String {
 
 /// The longest packet that a debugger may send, in bytes. It asks for no more of the executable at once.
 const PACKET: usize = 64 << 10;
+
+/// "OK" with its checksum.
+const OK_PACKET: &[u8] = b"$OK#9a";
 
 const RECEIVED: usize = 4096;

@@ -11,7 +11,10 @@ use gdbstub::target::ext::base::singlethread::{
     SingleThreadBase, SingleThreadRangeStepping, SingleThreadRangeSteppingOps, SingleThreadResume,
     SingleThreadResumeOps, SingleThreadSingleStep, SingleThreadSingleStepOps,
 };
-use gdbstub::target::ext::breakpoints::{Breakpoints, BreakpointsOps, SwBreakpoint, SwBreakpointOps};
+use gdbstub::target::ext::breakpoints::{
+    Breakpoints, BreakpointsOps, HwBreakpoint, HwBreakpointOps, HwWatchpoint, HwWatchpointOps, SwBreakpoint,
+    SwBreakpointOps, WatchKind,
+};
 use gdbstub::target::ext::exec_file::{ExecFile, ExecFileOps};
 use gdbstub::target::ext::host_io::{
     FsKind, HostIo, HostIoClose, HostIoCloseOps, HostIoErrno, HostIoError, HostIoFstat, HostIoFstatOps, HostIoOpen,
@@ -58,6 +61,11 @@ impl<'a> GuestTarget<'a> {
         question: impl FnOnce(&mut Held<'_, '_>) -> R + Send + 'static,
     ) -> TargetResult<R, Self> {
         self.link.ask(question).ok_or(TargetError::NonFatal)
+    }
+
+    /// Sets or removes a breakpoint. A guest that has ended takes all: gdb then has it continue, and learns of its end.
+    fn set(&self, change: impl FnOnce(&mut Held<'_, '_>) -> bool + Send + 'static) -> TargetResult<bool, Self> {
+        Ok(self.link.ask(change).unwrap_or(true))
     }
 }
 
@@ -156,15 +164,45 @@ impl Breakpoints for GuestTarget<'_> {
     fn support_sw_breakpoint(&mut self) -> Option<SwBreakpointOps<'_, Self>> {
         Some(self)
     }
+
+    fn support_hw_breakpoint(&mut self) -> Option<HwBreakpointOps<'_, Self>> {
+        Some(self)
+    }
+
+    fn support_hw_watchpoint(&mut self) -> Option<HwWatchpointOps<'_, Self>> {
+        Some(self)
+    }
 }
 
 impl SwBreakpoint for GuestTarget<'_> {
     fn add_sw_breakpoint(&mut self, at: u64, _kind: usize) -> TargetResult<bool, Self> {
-        self.ask(move |held| held.add_breakpoint(at))
+        self.set(move |held| held.add_breakpoint(at))
     }
 
     fn remove_sw_breakpoint(&mut self, at: u64, _kind: usize) -> TargetResult<bool, Self> {
-        self.ask(move |held| held.remove_breakpoint(at))
+        self.set(move |held| held.remove_breakpoint(at))
+    }
+}
+
+/// Where a debugger asks for the processor's own breakpoints, it gets the same as otherwise.
+impl HwBreakpoint for GuestTarget<'_> {
+    fn add_hw_breakpoint(&mut self, at: u64, kind: usize) -> TargetResult<bool, Self> {
+        self.add_sw_breakpoint(at, kind)
+    }
+
+    fn remove_hw_breakpoint(&mut self, at: u64, kind: usize) -> TargetResult<bool, Self> {
+        self.remove_sw_breakpoint(at, kind)
+    }
+}
+
+/// Only changes are noticed, not reads.
+impl HwWatchpoint for GuestTarget<'_> {
+    fn add_hw_watchpoint(&mut self, at: u64, len: u64, kind: WatchKind) -> TargetResult<bool, Self> {
+        self.set(move |held| kind == WatchKind::Write && held.add_watchpoint(at, len))
+    }
+
+    fn remove_hw_watchpoint(&mut self, at: u64, len: u64, kind: WatchKind) -> TargetResult<bool, Self> {
+        self.set(move |held| kind == WatchKind::Write && held.remove_watchpoint(at, len))
     }
 }
 

@@ -4,11 +4,13 @@ use std::ops::Range;
 
 use ampoule_vmm::{BREAKPOINT_INSTRUCTION, Event, GuestVirt};
 use gdbstub::common::Signal;
+use gdbstub::target::ext::breakpoints::WatchKind;
 
 use super::breakpoints::Breakpoints;
 use super::held::Held;
-use super::link::{Client, Resumption, StopReason, Turn};
+use super::link::{Client, StopReason, Turn};
 use super::server::Server;
+use super::watchpoints::Watchpoints;
 use crate::fault::FaultKind;
 use crate::machine::{Subject, Tracee, Tracer};
 use crate::personality::linux::signal_of_exception;
@@ -22,6 +24,7 @@ pub(super) struct GdbTracer {
     /// The debugger to which all that follows belongs.
     session: u64,
     breakpoints: Breakpoints,
+    watchpoints: Watchpoints,
     /// Within which addresses the guest executes one instruction after another, if it does.
     steps: Option<Range<u64>>,
     /// What has happened in a step and makes its end no event of the processor's.
@@ -46,6 +49,7 @@ impl GdbTracer {
             waits,
             session: 0,
             breakpoints: Breakpoints::default(),
+            watchpoints: Watchpoints::default(),
             steps: None,
             served: None,
             pending: None,
@@ -61,15 +65,21 @@ impl GdbTracer {
     fn forget(&mut self, guest: &mut Tracee<'_>) -> Result<(), Termination> {
         self.pending = None;
         self.served = None;
-        if self.breakpoints.is_empty() && self.steps.is_none() {
+        if self.breakpoints.is_empty() && !self.is_stepping() {
             return Ok(());
         }
         self.breakpoints.clear();
+        self.watchpoints.clear();
         self.steps = None;
         let context = guest.processor.save()?;
         guest.processor.set_single_step(false)?;
         guest.processor.load(&context)?;
         Ok(())
+    }
+
+    /// Whether the guest is to stop after each instruction, in whatever interest.
+    fn is_stepping(&self) -> bool {
+        self.steps.is_some() || !self.watchpoints.is_empty()
     }
 
     /// Holds the guest until the debugger lets it continue. Returns the signal that it is given.
@@ -78,29 +88,39 @@ impl GdbTracer {
         let context = guest.processor.save()?;
         let (link, waits) = (&self.server.link, self.waits);
         link.hold(reason);
-        let breakpoints = &mut self.breakpoints;
+        let (breakpoints, watchpoints, served) = (&mut self.breakpoints, &mut self.watchpoints, &mut self.session);
         let (resumption, context) = guest.without_deadline(|guest| {
-            let mut held = Held { guest, context, behaviour, breakpoints };
+            let mut held = Held { guest, context, behaviour, breakpoints, watchpoints };
             loop {
                 held.guest.check()?;
-                match link.next_turn(waits) {
+                let (session, turn) = link.next_turn(waits);
+                if *served != session {
+                    *served = session;
+                    held.forget();
+                }
+                match turn {
                     Turn::Answer(request) => request(&mut held),
                     Turn::Resume(resumption) => return Ok((resumption, held.context)),
-                    Turn::Abandoned => return Ok((Resumption::default(), held.context)),
                     Turn::Kill => return Err(Termination::Killed),
                     Turn::Wait => {}
                 }
             }
         })?;
         self.waits = false;
-        guest.processor.set_single_step(resumption.steps.is_some())?;
         self.steps = resumption.steps;
+        // Changes of the debugger's own are none.
+        self.watchpoints.look(guest.space);
+        guest.processor.set_single_step(self.is_stepping())?;
         guest.processor.load(&context)?;
         Ok(resumption.signal)
     }
 
-    /// The guest has executed an instruction of a step.
+    /// The guest has executed an instruction, or the host has on its behalf.
     fn stepped(&mut self, guest: &Tracee<'_>) {
+        if let Some(addr) = self.watchpoints.look(guest.space) {
+            self.pending = Some(StopReason::Watch { tid: (), kind: WatchKind::Write, addr });
+            return;
+        }
         let at = guest.processor.registers().instruction_pointer();
         if self.steps.as_ref().is_some_and(|within| !within.contains(&at)) {
             self.pending = Some(StopReason::DoneStep);
@@ -125,8 +145,8 @@ impl GdbTracer {
                 self.stepped(guest);
                 return Ok(Event::Interrupted);
             }
-            Event::SystemCall(_) | Event::Doorbell if self.steps.is_some() => self.served = Some(Served::Instruction),
-            Event::PageFault(_) if self.steps.is_some() => {
+            Event::SystemCall(_) | Event::Doorbell if self.is_stepping() => self.served = Some(Served::Instruction),
+            Event::PageFault(_) if self.is_stepping() => {
                 self.served = Some(Served::PageFault { at: guest.processor.registers().instruction_pointer() });
             }
             Event::Exception(exception) if exception.is_breakpoint() => {

@@ -132,11 +132,17 @@ impl Feature {
         }
     }
 
-    /// How the contents of a vector register can be looked at.
+    /// The types of registers that gdb does not know by itself.
     fn types(self) -> String {
-        if self != Feature::Sse {
-            return String::new();
+        match self {
+            Feature::Core => flags("i386_eflags", &FLAGS),
+            Feature::Sse => Self::vector_types() + &flags("i386_mxcsr", &MXCSR_FLAGS),
+            Feature::Linux | Feature::Segments | Feature::Avx => String::new(),
         }
+    }
+
+    /// How the contents of a vector register can be looked at.
+    fn vector_types() -> String {
         let views = [
             ("v4_float", "v4f", "ieee_single", 4),
             ("v2_double", "v2d", "ieee_double", 2),
@@ -167,7 +173,8 @@ impl Feature {
                 registers.extend(named(&["rbp", "rsp"], Kind::DataPointer));
                 registers.extend((8..16).map(|index| (format!("r{index}"), Kind::Int64)));
                 registers.extend(named(&["rip"], Kind::CodePointer));
-                registers.extend(named(&["eflags", "cs", "ss", "ds", "es", "fs", "gs"], Kind::Int32));
+                registers.extend(named(&["eflags"], Kind::Flags));
+                registers.extend(named(&["cs", "ss", "ds", "es", "fs", "gs"], Kind::Int32));
                 registers.extend(numbered("st", "", 8, Kind::X87));
                 let control = ["fctrl", "fstat", "ftag", "fiseg", "fioff", "foseg", "fooff", "fop"];
                 registers.extend(named(&control, Kind::Int32));
@@ -175,7 +182,7 @@ impl Feature {
             }
             Feature::Sse => {
                 let vectors = numbered("xmm", "", 16, Kind::Vector);
-                vectors.chain([("mxcsr".to_owned(), Kind::Int32)]).collect()
+                vectors.chain([("mxcsr".to_owned(), Kind::Mxcsr)]).collect()
             }
             Feature::Linux => named(&["orig_rax"], Kind::Int64),
             Feature::Segments => named(&["fs_base", "gs_base"], Kind::Int64),
@@ -184,9 +191,20 @@ impl Feature {
     }
 }
 
+/// A type of 32 flags, of which these have names.
+fn flags(id: &str, names: &[(&str, u8)]) -> String {
+    let mut text = format!("<flags id=\"{id}\" size=\"4\">\n");
+    for (name, bit) in names {
+        writeln!(text, "<field name=\"{name}\" start=\"{bit}\" end=\"{bit}\"/>").expect(INFALLIBLE);
+    }
+    text + "</flags>\n"
+}
+
 /// What a register holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
+    Flags,
+    Mxcsr,
     Int32,
     Int64,
     DataPointer,
@@ -199,7 +217,7 @@ enum Kind {
 impl Kind {
     fn bytes(self) -> usize {
         match self {
-            Kind::Int32 => 4,
+            Kind::Flags | Kind::Mxcsr | Kind::Int32 => 4,
             Kind::Int64 | Kind::DataPointer | Kind::CodePointer => 8,
             Kind::X87 => 10,
             Kind::Vector | Kind::Uint128 => 16,
@@ -208,6 +226,8 @@ impl Kind {
 
     fn gdb_name(self) -> &'static str {
         match self {
+            Kind::Flags => "i386_eflags",
+            Kind::Mxcsr => "i386_mxcsr",
             Kind::Int32 => "int32",
             Kind::Int64 => "int64",
             Kind::DataPointer => "data_ptr",
@@ -357,6 +377,43 @@ impl Reader<'_> {
         *first
     }
 }
+
+/// The flags of RFLAGS by their bits (AMD64 Architecture Programmer's Manual, volume 2, section 3.1.6).
+const FLAGS: [(&str, u8); 15] = [
+    ("CF", 0),
+    ("PF", 2),
+    ("AF", 4),
+    ("ZF", 6),
+    ("SF", 7),
+    ("TF", 8),
+    ("IF", 9),
+    ("DF", 10),
+    ("OF", 11),
+    ("NT", 14),
+    ("RF", 16),
+    ("AC", 18),
+    ("VIF", 19),
+    ("VIP", 20),
+    ("ID", 21),
+];
+
+/// The flags of MXCSR by their bits (AMD64 Architecture Programmer's Manual, volume 1, section 4.2.2).
+const MXCSR_FLAGS: [(&str, u8); 14] = [
+    ("IE", 0),
+    ("DE", 1),
+    ("ZE", 2),
+    ("OE", 3),
+    ("UE", 4),
+    ("PE", 5),
+    ("DAZ", 6),
+    ("IM", 7),
+    ("DM", 8),
+    ("ZM", 9),
+    ("OM", 10),
+    ("UM", 11),
+    ("PM", 12),
+    ("FZ", 15),
+];
 
 // Tags of x87 registers.
 const TAG: u32 = 0b11;
