@@ -38,6 +38,7 @@ EXPORT(wait_forever);
 EXPORT(vectors);
 EXPORT(own_code);
 EXPORT(steps);
+EXPORT(place);
 
 extern const char __start_ampoule_fns[];
 
@@ -162,6 +163,13 @@ __asm__(".text\n"
         ".globl steps_end\n"
         ".size steps, . - steps\n");
 uint64_t steps(uint64_t number);
+extern const char steps_end[];
+
+/* Where things are, for debuggers that read no executable. */
+static uint64_t place(uint64_t number) {
+    const uint64_t places[] = {(uint64_t)&go, (uint64_t)steps, (uint64_t)steps_end, (uint64_t)add, (uint64_t)&sum};
+    return places[number];
+}
 
 static const struct {
     const struct record *record;
@@ -171,6 +179,7 @@ static const struct {
     {&export_trap, trap},         {&export_divide, divide},   {&export_end, end},
     {&export_give_up, give_up},   {&export_wait_forever, wait_forever},
     {&export_vectors, vectors},   {&export_own_code, own_code}, {&export_steps, steps},
+    {&export_place, place},
 };
 
 static void ring(uint32_t kind, uint64_t sequence, uint32_t function, uint32_t length) {

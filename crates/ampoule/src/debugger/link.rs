@@ -185,7 +185,7 @@ impl Link {
         let mut state = self.state();
         state.client = Client::Running;
         state.resumption = Some(resumption);
-        self.hand_over(state);
+        self.changed.notify_all();
     }
 
     /// What happened since the guest was resumed, if it has stopped or ended.
