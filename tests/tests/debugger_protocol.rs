@@ -208,9 +208,8 @@ fn steps_go_through_system_calls_and_page_faults_by_one_instruction() {
     let (attached, is_attached) = mpsc::channel();
     let client = thread::spawn(move || {
         let mut client = Client::attach(address);
-        client.send("?");
+        client.ask("?");
         attached.send(()).unwrap();
-        client.receive().unwrap();
         assert_eq!(client.ask(&format!("Z0,{steps:x},1")), "OK");
         client.send("vCont;c");
         assert!(client.receive().unwrap().contains("swbreak"));
@@ -251,6 +250,7 @@ fn a_watchpoint_stops_behind_the_instruction_that_changes_what_it_is_about() {
     let (attached, is_attached) = mpsc::channel();
     let client = thread::spawn(move || {
         let mut client = Client::attach(address);
+        client.ask("?");
         attached.send(()).unwrap();
         for (packet, at) in [("Z0", add), ("Z2", sum), ("Z3", sum), ("Z4", sum)] {
             let expected = if packet < "Z3" { "OK" } else { "E16" };
