@@ -170,16 +170,8 @@ fn lines_are_stepped_into_and_over_and_functions_finished() {
 
 #[test]
 fn locals_structures_and_strings_are_printed() {
-    let commands = [
-        &set,
-        "continue",
-        "print order",
-        "x/s order.name",
-        "print number",
-        "up",
-        "info locals",
-        "detach",
-    ];
+    let set = format!("break {}", line("return order.id"));
+    let commands = [&set, "continue", "print order", "x/s order.name", "print number", "up", "info locals", "detach"];
     let (result, printed) = debug_call("total", 2, &commands);
     assert_eq!(result.unwrap(), 3);
     assert_in_order(
