@@ -372,6 +372,26 @@ fn a_client_learns_that_the_sandbox_is_gone() {
 }
 
 #[test]
+fn an_end_is_reported_even_when_the_guest_is_restored_at_once() {
+    let (mut sandbox, address) = sandbox();
+    let handle = sandbox.interrupt_handle();
+    let client = thread::spawn(move || {
+        wait_until_running(&handle);
+        let mut client = Client::attach(address);
+        client.ask("?");
+        client.register(RIP);
+        client.send("vCont;c");
+        thread::sleep(Duration::from_millis(50));
+        handle.kill();
+        client.receive()
+    });
+    sandbox.call::<u64>("spin", (1u64,)).unwrap_err();
+    sandbox.reset().unwrap();
+    assert_eq!(sandbox.call::<u64>("total", (4u64,)).unwrap(), 10);
+    assert_eq!(client.join().unwrap().unwrap(), "X09");
+}
+
+#[test]
 fn a_client_that_stands_at_its_prompt_is_no_reason_to_wait_when_the_sandbox_goes() {
     let (sandbox, address) = sandbox();
     let mut client = Client::attach(address);

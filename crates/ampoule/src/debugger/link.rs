@@ -39,7 +39,7 @@ struct State {
     request: Option<Request>,
     /// What the client is to be told.
     report: Option<StopReason>,
-    /// How the guest has ended, until it runs again.
+    /// How the guest has ended, until it runs again or the client is told.
     end: Option<StopReason>,
     break_in: bool,
     kill: bool,
@@ -271,19 +271,27 @@ impl Link {
         (state.session, state.take_turn(waits))
     }
 
-    /// The guest has ended.
+    /// The guest has ended. A debugger that waits for it learns that, even if the guest is restored and runs again before; one
+    /// that has it stopped learns it when it lets the guest continue.
     pub(super) fn ended(&self, how: StopReason) {
         let mut state = self.state();
-        state.end = Some(how);
         (state.request, state.kill) = (None, false);
-        self.wake();
+        if state.client == Client::Running {
+            state.client = Client::Absent;
+            state.report = Some(how);
+            self.wake();
+        } else {
+            state.end = Some(how);
+        }
     }
 
     /// The sandbox is gone.
     pub(super) fn finish(&self) {
         let mut state = self.state();
         state.is_over = true;
-        state.end.get_or_insert(StopReason::Exited(0));
+        if state.client == Client::Running && state.report.is_none() {
+            state.report = state.end.or(Some(StopReason::Exited(0)));
+        }
         state.request = None;
         self.changed.notify_all();
         self.wake();

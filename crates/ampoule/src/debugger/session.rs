@@ -56,6 +56,7 @@ impl<'a> Session<'a> {
                 },
                 GdbStubStateMachine::Running(mut running) => match self.link.take_report() {
                     Some(reason) => running.report_stop(&mut self.target, reason).map_err(text)?,
+                    None if self.link.is_over() => return Ok(()),
                     None => match self.next(running.borrow_conn()).map_err(text)? {
                         Next::Byte(byte) => running.incoming_data(&mut self.target, byte).map_err(text)?,
                         Next::Woken => running.into(),
@@ -115,13 +116,13 @@ impl Connection for Output<'_> {
     type Error = io::Error;
 
     fn write(&mut self, byte: u8) -> io::Result<()> {
-        self.bytes.push(byte);
-        Ok(())
+        self.write_all(&[byte])
     }
 
+    /// An answer can be as large as the guest's memory.
     fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.bytes.extend_from_slice(bytes);
-        Ok(())
+        if self.bytes.len() < PACKET { Ok(()) } else { self.flush() }
     }
 
     fn flush(&mut self) -> io::Result<()> {
