@@ -16,6 +16,21 @@ fn main() {
     for (name, kind) in [("debugger-fixed", "-static"), ("debugger-pie", "-static-pie")] {
         build_c_guest(name, "guests/debugger/guest.c", &["-O0", "-g", kind]);
     }
+    build_program();
+}
+
+/// Compiles a program that is no guest. Its path is in `PROGRAM`, while the tests are compiled.
+fn build_program() {
+    const SOURCE: &str = "guests/c/program.c";
+    println!("cargo:rerun-if-changed={SOURCE}");
+    let program = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join("program");
+    let status =
+        Command::new("cc").args(["-O2", "-Wall", "-static", "-o"]).arg(&program).args([SOURCE, "-lm"]).status();
+    match status {
+        Ok(status) if status.success() => {}
+        other => panic!("`cc` could not build {SOURCE}: {other:?}"),
+    }
+    println!("cargo:rustc-env=PROGRAM={}", program.display());
 }
 
 /// Compiles a guest in C.

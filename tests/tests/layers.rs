@@ -70,7 +70,7 @@ const RULES: &[Rule] = &[
     Rule {
         why: "a hypervisor is chosen by whoever builds a sandbox; everything else has a `Backend`",
         within: &["crates/ampoule/src"],
-        except: &["crates/ampoule/src/sandbox/builder.rs"],
+        except: &["crates/ampoule/src/sandbox/builder.rs", "crates/ampoule/src/program/mod.rs"],
         forbidden: &["Hypervisor", "VirtualMachines", "default_hypervisor"],
     },
     Rule {
@@ -145,6 +145,12 @@ const RULES: &[Rule] = &[
             "signature",
             "arguments",
         ],
+    },
+    Rule {
+        why: "a program is a process that runs to its end: nobody calls it",
+        within: &["crates/ampoule/src/program", "crates/ampoule/src/input.rs"],
+        except: &[],
+        forbidden: &["sandbox", "conversation", "pool", "host_function", "signature", "arguments", "Processor"],
     },
     Rule {
         why: "a conversation is about one call at a time, whoever makes it and whatever becomes of the guest then",

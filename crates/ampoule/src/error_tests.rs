@@ -23,9 +23,9 @@ use crate::signature::{Parameters, Signature, SignatureError};
 #[cfg(feature = "gdb")]
 use crate::{AddressError, DebuggerAddress, ListenError};
 use crate::{
-    BuildError, CallError, ClockError, Difference, FunctionValue, GuestPanic, HostFunctionSetting,
-    InterruptSignalError, LoadError, Payload, Poison, PoolError, RestoreError, Setting, SnapshotError, StartText,
-    Termination, image,
+    BuildError, CallError, ClockError, Difference, Executable, FunctionValue, GuestPanic, HostFunctionSetting,
+    InterruptSignalError, LoadError, OutOfRange, Payload, Poison, PoolError, Printed, ProgramError, RestoreError,
+    Setting, SnapshotError, StartText, Termination, image,
 };
 use ampoule_symbols::Symbols;
 
@@ -43,6 +43,10 @@ fn errors_of_a_build_say_everything_once() {
         BuildError::HostFunctionMismatch { .. } =>
             BuildError::HostFunctionMismatch { function: function(), expected: signature(), given: signature() },
         BuildError::DuplicateHostFunction { .. } => BuildError::DuplicateHostFunction { function: function() },
+        BuildError::DifferentData { .. } => BuildError::DifferentData {
+            functions: [function(), "log".to_owned()],
+            types: ["app::Request", "app::Budget"],
+        },
         BuildError::DifferentTypes { .. } => BuildError::DifferentTypes {
             function: function(),
             value: FunctionValue::Argument(0),
@@ -89,6 +93,32 @@ fn errors_of_a_build_say_everything_once() {
 }
 
 #[test]
+fn errors_of_a_program_say_everything_once() {
+    let range = OutOfRange { setting: "stack_size", given: 1, least: 2, most: 3 };
+    each_variant!(ProgramError {
+        ProgramError::Image(_) => Executable::from_bytes(b"text".as_slice()).expect_err("it is no executable").into(),
+        ProgramError::Setting(_) => ProgramError::Setting(range),
+        ProgramError::Open(_) => OpenError::Failed { explanation: REASON.to_owned(), reason: refusal() }.into(),
+        ProgramError::Hypervisor(_) => ProgramError::Hypervisor(refused()),
+        ProgramError::Memory { .. } => ProgramError::Memory { what: "page tables", bytes: 1, reason: refusal() },
+        ProgramError::Random(_) => ProgramError::Random(refusal()),
+        ProgramError::Load(_) => LoadError::Memory(refusal()).into(),
+        ProgramError::Signal(_) => InterruptSignalError::Refused { signal: 40, reason: refusal() }.into(),
+        ProgramError::LimitsUnwatched(_) => ProgramError::LimitsUnwatched(refusal()),
+        ProgramError::Terminated { .. } => ProgramError::Terminated {
+            program: "sort-1".to_owned(),
+            cause: Termination::Hypervisor(refused()),
+            position: None,
+            printed: Printed::default(),
+        },
+    });
+    for (cause, position) in [(fault(), None), (Termination::Killed, Some(position()))] {
+        let (program, printed) = ("sort-1".to_owned(), Printed::default());
+        check(&ProgramError::Terminated { program, cause, position, printed });
+    }
+}
+
+#[test]
 fn errors_of_a_call_say_everything_once() {
     let function = || "greet".to_owned();
     let panic = || GuestPanic { message: "no".to_owned(), file: "main.rs".to_owned(), line: 1, column: 2 };
@@ -111,6 +141,12 @@ fn errors_of_a_call_say_everything_once() {
             function: function(),
             value: FunctionValue::Error,
             path: "Order.extra".to_owned(),
+        },
+        CallError::WrongData { .. } => CallError::WrongData {
+            function: function(),
+            host_function: "price".to_owned(),
+            expected: "app::Request",
+            given: Some("app::Budget"),
         },
         CallError::ForeignFunction { .. } => CallError::ForeignFunction { function: function() },
         CallError::PayloadTooLarge { .. } => CallError::PayloadTooLarge {

@@ -15,6 +15,7 @@ use super::mailbox::{PayloadSource, ProtocolViolation};
 use super::run::Pause;
 use crate::arguments::Arguments;
 use crate::error::{CallError, Payload};
+use crate::host_function::CallData;
 use crate::image::Function;
 use crate::interrupt::LimitsUnwatched;
 use crate::limits::Limits;
@@ -88,6 +89,7 @@ impl Conversation {
         Request { function, length, asks }: Request<'image>,
         imports: &mut Imports,
         limits: Limits,
+        data: Option<CallData<'_>>,
     ) -> Result<Reply<'image>, CallError> {
         self.machine.streams_mut().origin_mut().calls(function.name());
         let _span = self.span().entered();
@@ -96,7 +98,7 @@ impl Conversation {
         })?;
         let described = if asks { DESCRIBE_RESULT } else { 0 } | if imports.asks() { DESCRIBE_ARGUMENTS } else { 0 };
         self.mailbox.send_call(function.number(), length, described);
-        let pause = self.run_to_pause(imports);
+        let pause = self.run_to_pause(imports, data);
         match self.machine.end_call(guard, pause) {
             Ok(Pause::Returned { status: ReturnStatus::Done, length, needed }) => {
                 let shown = if asks { self.shown(length, needed) } else { Ok(Vec::new()) };

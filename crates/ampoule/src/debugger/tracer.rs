@@ -13,7 +13,7 @@ use super::server::Server;
 use super::watchpoints::Watchpoints;
 use crate::fault::FaultKind;
 use crate::machine::{Subject, Tracee, Tracer};
-use crate::personality::linux::signal_of_exception;
+use crate::personality::linux;
 use crate::termination::Termination;
 
 /// See the [module](self).
@@ -235,7 +235,7 @@ fn signal_of(kind: &FaultKind) -> Option<(Signal, bool)> {
         FaultKind::Panicked(_) | FaultKind::OutOfMemory { .. } => (libc::SIGABRT, true),
         FaultKind::Deadlocked(_) => (libc::SIGSTOP, true),
         FaultKind::ForgedExit { .. } => (libc::SIGSEGV, false),
-        kind => (signal_of_exception(kind.vector()?)?, false),
+        kind => (linux::signal_of(kind.vector()?)? as i32, false),
     };
     Some((gdb_signal(signal), is_over))
 }

@@ -75,7 +75,7 @@ pub(super) fn fmt_start(cause: &Termination, position: &Option<Position>, f: &mu
     fmt_details(cause, position, f)
 }
 
-fn fmt_position(position: &Option<Position>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+pub(crate) fn fmt_position(position: &Option<Position>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     match position {
         Some(position) if position.is_known() => write!(f, ", while the guest was in {position}"),
         // A guest that was about to begin is in code of the host's.
@@ -84,7 +84,7 @@ fn fmt_position(position: &Option<Position>, f: &mut fmt::Formatter<'_>) -> fmt:
 }
 
 /// The lines that `{:#}` adds.
-fn fmt_details(cause: &Termination, position: &Option<Position>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+pub(crate) fn fmt_details(cause: &Termination, position: &Option<Position>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     match (cause, position) {
         (Termination::Fault(fault), _) if f.alternate() => write!(f, "{}", fault.details()),
         (_, Some(position)) if f.alternate() => write!(f, "\n{position:#}"),
@@ -119,6 +119,10 @@ impl fmt::Debug for CallError {
             Self::Untransferable { function, value, path } => error(
                 "Untransferable",
                 &[("function", function), ("value", value), ("path", &guest_text::quoted(path))],
+            ),
+            Self::WrongData { function, host_function, expected, given } => error(
+                "WrongData",
+                &[("function", function), ("host_function", host_function), ("expected", expected), ("given", given)],
             ),
             Self::ForeignFunction { function } => error("ForeignFunction", &[("function", function)]),
             Self::PayloadTooLarge { function, what, needed, mailbox_size } => error(

@@ -22,6 +22,7 @@ mod watchdog;
 mod word;
 
 pub(crate) use call::{CallGuard, Interruptor, LimitsUnwatched, TimeLimits, why_unwatched};
+pub(crate) use linux::readable::is_readable;
 #[cfg(feature = "gdb")]
 pub(crate) use linux::signal::block_all;
 pub use linux::signal::{InterruptSignal, InterruptSignalError};

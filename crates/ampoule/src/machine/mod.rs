@@ -59,6 +59,19 @@ pub(crate) struct Shape {
     pub(crate) shared: Option<SharedMemory>,
 }
 
+/// A size that a guest cannot have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutOfRange {
+    /// The builder's method that sets it.
+    pub setting: &'static str,
+    /// What was asked for, in bytes.
+    pub given: usize,
+    /// The least that works.
+    pub least: usize,
+    /// The most that works.
+    pub most: usize,
+}
+
 /// A processor with a guest on it.
 pub(crate) struct Machine {
     budget: Budget,
@@ -121,7 +134,10 @@ impl Machine {
                 arguments: &config.arguments,
                 environment: &config.environment,
                 random: random_bytes()?,
-                info_page: shape.shared.map(|shared| GuestVirt(SHARED_BASE.0 + shared.description as u64)),
+                info_page: shape
+                    .shared
+                    .and_then(|shared| shared.description)
+                    .map(|at| GuestVirt(SHARED_BASE.0 + at as u64)),
                 time_page,
                 stack_size: shape.stack_size,
                 hardware: backend.behaviour().hardware_capabilities(),
@@ -231,7 +247,20 @@ impl Machine {
     }
 }
 
+impl OutOfRange {
+    /// Refuses a size that is out of its range.
+    pub(crate) fn check(setting: &'static str, given: usize, [least, most]: [usize; 2]) -> Result<(), Self> {
+        if (least..=most).contains(&given) { Ok(()) } else { Err(Self { setting, given, least, most }) }
+    }
+}
+
 impl Shape {
+    /// Refuses sizes that are out of range.
+    pub(crate) fn check(&self) -> Result<(), OutOfRange> {
+        OutOfRange::check("memory_limit", self.memory_limit, [1 << 20, 32 << 30])?;
+        OutOfRange::check("stack_size", self.stack_size, [64 << 10, 1 << 30])
+    }
+
     /// Memory that is shared with the host and, behind it, the guest's own pages.
     fn region(&self) -> Result<Arc<TrackedRegion>, MachineError> {
         let len = self.shared_pages() * PAGE_SIZE + self.memory_limit.next_multiple_of(PAGE_SIZE);
@@ -256,7 +285,7 @@ impl Shape {
 
     /// How the guest sees the memory that it shares with the host.
     fn windows(&self, region: &Arc<TrackedRegion>) -> Vec<Window> {
-        let areas = self.shared.iter().flat_map(|shared| shared.areas);
+        let areas = self.shared.iter().flat_map(|shared| shared.areas).filter(|area| area.len > 0);
         let window = |area: SharedArea| Window {
             at: GuestVirt(SHARED_BASE.0 + area.offset as u64),
             to: GuestPhys(MEMORY_BASE.0 + area.offset as u64),

@@ -17,10 +17,10 @@ use crate::conversation::{Conversation, Imports, ProtocolViolation};
 #[cfg(feature = "gdb")]
 use crate::debugger::GdbServer;
 use crate::error::{BuildError, HostFunctionSetting};
-use crate::host_function::{HostFunction, HostFunctionError};
+use crate::host_function::{HostFunction, HostFunctionError, HostFunctionWith};
 use crate::image::{Described, Image};
 use crate::limits::Limits;
-use crate::machine::{MachineConfig, Shape};
+use crate::machine::{MachineConfig, OutOfRange, Shape};
 use crate::output::Output;
 
 /// Settings of a new [`Sandbox`]; made by [`Sandbox::builder`].
@@ -185,6 +185,34 @@ impl Builder {
         self
     }
 
+    /// Lets the guest call a function of the host that works with [data of the call](crate::Call::data): its first parameter is
+    /// `&mut T`, with the type written out, and the others are as for [`host_fn`](Self::host_fn).
+    ///
+    /// All such functions of a sandbox work with one type, and every call brings a value of it. While the guest starts there is
+    /// none: a guest that calls such a function then gets an error.
+    pub fn host_fn_with<T, F, P, R>(mut self, name: impl Into<String>, function: F) -> Self
+    where
+        T: 'static,
+        F: HostFunctionWith<T, P, R>,
+        R: Serialize,
+    {
+        self.host.add_function_with(name.into(), function);
+        self
+    }
+
+    /// Lets the guest call a function of the host that can fail, as for [`try_host_fn`](Self::try_host_fn), and works with data
+    /// of the call, as for [`host_fn_with`](Self::host_fn_with).
+    pub fn try_host_fn_with<T, F, P, R, E>(mut self, name: impl Into<String>, function: F) -> Self
+    where
+        T: 'static,
+        F: HostFunctionWith<T, P, Result<R, E>>,
+        R: Serialize,
+        E: HostFunctionError,
+    {
+        self.host.add_fallible_function_with(name.into(), function);
+        self
+    }
+
     /// What messages and the log call the sandbox.
     ///
     /// Default: the last part of the image's [name](Image::name), and a number that no other sandbox of the process has.
@@ -271,7 +299,12 @@ impl Builder {
     /// # Errors
     /// A [`BuildError`]. Settings and host functions are checked before a virtual machine is created.
     pub fn build(mut self) -> Result<Sandbox, BuildError> {
-        self.check_settings()?;
+        self.check_settings().map_err(|OutOfRange { setting, given, least, most }| BuildError::Setting {
+            setting,
+            given,
+            least,
+            most,
+        })?;
         let tracer = self.host.tracer.take();
         let (imports, streams, limits) = self.host.resolve(&self.image)?;
         let hypervisor = match self.hypervisor {
@@ -287,18 +320,9 @@ impl Builder {
         start(self.image, backend, conversation, imports, limits)
     }
 
-    fn check_settings(&self) -> Result<(), BuildError> {
-        let Shape { memory_limit, stack_size, .. } = self.machine.shape;
-        for (setting, given, least, most) in [
-            ("memory_limit", memory_limit, 1 << 20, 32 << 30),
-            ("mailbox_size", self.mailbox_size, PAGE_SIZE, LARGEST_MAILBOX),
-            ("stack_size", stack_size, 64 << 10, 1 << 30),
-        ] {
-            if !(least..=most).contains(&given) {
-                return Err(BuildError::Setting { setting, given, least, most });
-            }
-        }
-        Ok(())
+    fn check_settings(&self) -> Result<(), OutOfRange> {
+        self.machine.shape.check()?;
+        OutOfRange::check("mailbox_size", self.mailbox_size, [PAGE_SIZE, LARGEST_MAILBOX])
     }
 }
 

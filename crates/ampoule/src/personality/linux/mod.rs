@@ -5,7 +5,7 @@
 //! Everything else, and whatever would reach beyond the guest, is refused with Linux's own error numbers:
 //!
 //! - The only files are a handful of devices and the list of the process's mappings, all made here: every other path is
-//!   `ENOENT`. Standard input is at its end.
+//!   `ENOENT`. Standard input is what the host gives, and its end.
 //! - Threads, processes and sockets, but for pairs of these, are not implemented: `ENOSYS`, which Rust shows as
 //!   `ErrorKind::Unsupported`. For threads this is what lets Rayon continue with the one thread that there is; `EAGAIN`,
 //!   which lets C++'s `std::async` do so, makes Rayon panic.
@@ -74,8 +74,7 @@ use self::stat::Status;
 
 pub(crate) use self::clocks::ClockConfig;
 pub(crate) use self::process::USER_ID;
-#[cfg(feature = "gdb")]
-pub(crate) use self::signals::signal_of_exception;
+pub(crate) use self::signals::signal_of;
 
 /// What a process can learn about itself.
 #[derive(Clone, Copy, Debug)]
@@ -215,10 +214,10 @@ impl State {
         let [a, b, c, d, ..] = call.arguments;
         match call.number {
             nr::EXIT | nr::EXIT_GROUP => Ok(Outcome::Exit { code: int(a) & 0xff }),
-            nr::READ => files::read(&mut self.descriptors, space, a, &[Place { at: b, len: c }]),
+            nr::READ => files::read(&mut self.descriptors, space, streams, a, &[Place { at: b, len: c }]),
             nr::READV => {
                 let places = files::places(space, b, c)?;
-                files::read(&mut self.descriptors, space, a, &places)
+                files::read(&mut self.descriptors, space, streams, a, &places)
             }
             nr::WRITE => {
                 let place = Place { at: b, len: c };
