@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use ampoule::{
     Call, CallError, DebuggerAddress, ExceededLimit, Fault, FaultKind, GdbServer, Image, Limits, ListenError, Output,
-    Sandbox, Termination,
+    Program, ProgramStatus, Sandbox, Termination,
 };
 
 fn images() -> [Image; 2] {
@@ -461,6 +461,17 @@ fn a_spawned_sandbox_waits_at_the_beginning_of_its_first_call() {
     let gdb = thread::spawn(move || Gdb::start(&socket, &["backtrace", "break add", "continue", "detach"]).finish());
     assert_eq!(sandbox.call::<u64>("total", (4u64,)).unwrap(), 10);
     assert_in_order(&gdb.join().unwrap(), &["main ()", "Breakpoint 1, add (number=1)"]);
+}
+
+#[test]
+fn a_program_that_knows_nothing_of_ampoule_is_debugged_from_its_first_instruction() {
+    let socket = socket();
+    let server = GdbServer::listen(&DebuggerAddress::Unix(socket.clone())).unwrap();
+    let gdb = Gdb::start(&socket, &["break main", "continue", "print $rdi", "continue"]);
+    let output = Program::new(env!("PROGRAM")).args(["one", "two"]).gdb(server).run().unwrap();
+    let printed = gdb.finish();
+    assert_in_order(&printed, &["in _start ()", "Breakpoint 1, ", "$1 = 3", "[Inferior 1 (process 1) exited"]);
+    assert!(matches!(output.status, ProgramStatus::Exited(_)), "{:?}", output.status);
 }
 
 #[test]
