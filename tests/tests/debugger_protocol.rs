@@ -63,7 +63,9 @@ impl Client {
                 byte => packet.push(byte),
             }
         }
-        (self.byte()?, self.byte()?);
+        for _digit in 0..2 {
+            self.byte()?;
+        }
         self.0.write_all(b"+").ok()?;
         Some(String::from_utf8(packet).unwrap())
     }
