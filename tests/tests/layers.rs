@@ -182,6 +182,25 @@ const RULES: &[Rule] = &[
         ],
     },
     Rule {
+        why: "a debugger knows a machine's guest, and neither calls nor who makes them",
+        within: &["crates/ampoule/src/debugger"],
+        except: &[],
+        forbidden: &["sandbox", "conversation", "pool", "host_function", "signature", "arguments", "Backend"],
+    },
+    Rule {
+        why: "a guest that is not debugged knows of no debugger: the machine has a tracer",
+        within: &[
+            "crates/ampoule/src/machine",
+            "crates/ampoule/src/conversation",
+            "crates/ampoule/src/address_space",
+            "crates/ampoule/src/interrupt",
+            "crates/ampoule/src/personality",
+            "crates/ampoule/src/loader",
+        ],
+        except: &[],
+        forbidden: &["debugger", "gdbstub"],
+    },
+    Rule {
         why: "what is loaded does not depend on what runs it",
         within: &["crates/ampoule/src/image", "crates/ampoule/src/loader", "crates/ampoule/src/signature"],
         except: &[],

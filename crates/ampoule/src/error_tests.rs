@@ -21,6 +21,8 @@ use crate::interrupt::LimitsUnwatched;
 use crate::limits::ExceededLimit;
 use crate::machine::{CheckpointError, RestoreMachineError};
 use crate::signature::{Parameters, Signature, SignatureError};
+#[cfg(feature = "gdb")]
+use crate::{AddressError, DebuggerAddress, ListenError};
 use crate::{
     BuildError, CallError, ClockError, CoreDumpError, Difference, Executable, FunctionValue, GuestPanic,
     HostFunctionSetting, InterruptSignalError, LoadError, OutOfRange, Payload, Poison, PoolError, Printed,
@@ -339,6 +341,17 @@ fn errors_of_images_say_everything_once() {
         RecordProblem::NameCharacter { .. } => RecordProblem::NameCharacter { character: '\n' },
         RecordProblem::SignatureEncoding => RecordProblem::SignatureEncoding,
         RecordProblem::Padding => RecordProblem::Padding,
+    });
+}
+
+#[cfg(feature = "gdb")]
+#[test]
+fn errors_of_debuggers_say_everything_once() {
+    let address: DebuggerAddress = "tcp:1234".parse().expect("it is an address");
+    check(&AddressError { text: "tcp:\n".to_owned() });
+    each_variant!(ListenError {
+        ListenError::Address { .. } => ListenError::Address { address: address.clone(), reason: refusal() },
+        ListenError::Thread { .. } => ListenError::Thread { reason: refusal() },
     });
 }
 

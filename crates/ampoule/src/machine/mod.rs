@@ -10,6 +10,7 @@ mod run;
 mod streams;
 #[cfg(test)]
 mod tests;
+mod tracer;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -36,6 +37,9 @@ pub(crate) use checkpoint::{Checkpoint, CheckpointError, RestoreMachineError};
 pub(crate) use error::MachineError;
 pub(crate) use run::{Served, Stop};
 pub(crate) use streams::GuestStreams;
+pub(crate) use tracer::Tracer;
+#[cfg(feature = "gdb")]
+pub(crate) use tracer::{Subject, Tracee};
 
 /// What a machine is made for.
 #[derive(Debug)]
@@ -80,6 +84,8 @@ pub(crate) struct Machine {
     process: LinuxProcess,
     started: Arc<StartRecord>,
     streams: GuestStreams,
+    /// What runs the guest, unless the machine does.
+    tracer: Option<Box<dyn Tracer>>,
     /// Where the guest was when the last call was ended.
     ended_at: Option<Position>,
     restores: u64,
@@ -184,6 +190,7 @@ impl Machine {
             process,
             started,
             streams,
+            tracer: None,
             ended_at: None,
             restores: 0,
             pages_restored: 0,

@@ -61,13 +61,24 @@ impl Machine {
                 self.processor.flush_translations()?;
                 self.space.mark_flushed();
             }
-            match self.processor.run()? {
+            let event = match self.tracer {
+                None => self.processor.run()?,
+                Some(_) => self.run_traced()?,
+            };
+            match event {
                 Event::Doorbell => return Ok(Stop::Doorbell),
                 Event::SystemCall(call) => return Ok(Stop::SystemCall(call)),
                 Event::Interrupted => {}
                 Event::ManyWritten => self.space.populate_ahead(&mut *self.processor)?,
-                Event::PageFault(fault) => self.page_fault(fault)?,
-                event => return Err(self.fault(fault_kind(event))),
+                Event::PageFault(fault) => {
+                    if let Err(termination) = self.page_fault(fault) {
+                        self.ends(termination)?;
+                    }
+                }
+                event => {
+                    let termination = self.fault(fault_kind(event));
+                    self.ends(termination)?;
+                }
             }
         }
     }
@@ -97,7 +108,10 @@ impl Machine {
             }
             Outcome::Exit { code } => return Err(self.fault(FaultKind::Exited { code })),
             Outcome::Abort { signal, handled } => return Ok(Served::Abort { signal, handled }),
-            Outcome::Deadlock(wait) => return Err(self.fault(FaultKind::Deadlocked(wait))),
+            Outcome::Deadlock(wait) => {
+                let deadlocked = self.fault(FaultKind::Deadlocked(wait));
+                return Err(self.ends(deadlocked.clone()).err().unwrap_or(deadlocked));
+            }
             Outcome::OutputLimit => return Err(self.budget.output_exceeded().into()),
             Outcome::AwaitInput => unreachable!("it was waited for"),
         };
@@ -155,6 +169,9 @@ impl Machine {
     /// Adds to the report of the guest's end what is known of the call in which it ended.
     pub(crate) fn ended(&mut self, mut termination: Termination) -> Termination {
         self.streams.flush();
+        if let Some(tracer) = &mut self.tracer {
+            tracer.ended(&termination);
+        }
         match &mut termination {
             Termination::Fault(fault) => {
                 let refused = self.space.ran_out_of_memory().then(|| self.space.memory_total());

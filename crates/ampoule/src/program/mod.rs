@@ -7,17 +7,19 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ampoule_vmm::{Hypervisor, VirtualMachines};
+use ampoule_vmm::{Backend, Hypervisor, VirtualMachines};
 use tracing::level_filters::LevelFilter;
 
 use crate::clock::Clock;
+#[cfg(feature = "gdb")]
+use crate::debugger::GdbServer;
 use crate::guest_log::GuestLog;
 use crate::guest_memory::SharedMemory;
 use crate::image::Executable;
 use crate::input::Input;
 use crate::interrupt::InterruptHandle;
 use crate::limits::Limits;
-use crate::machine::{GuestStreams, Machine, MachineConfig, Served, Shape, Stop};
+use crate::machine::{GuestStreams, Machine, MachineConfig, Served, Shape, Stop, Tracer};
 use crate::output::{Captured, Origin, Output};
 use crate::termination::Termination;
 
@@ -57,6 +59,8 @@ pub struct Program {
     stderr: Option<Output>,
     limits: Limits,
     name: Option<String>,
+    /// What runs the program, unless its machine does.
+    tracer: Option<Box<dyn Tracer>>,
 }
 
 /// Where the executable is.
@@ -99,6 +103,7 @@ impl Program {
             stderr: None,
             limits: Limits::new().output(16 << 20),
             name: None,
+            tracer: None,
         }
     }
 
@@ -193,6 +198,14 @@ impl Program {
         self
     }
 
+    /// Lets a debugger attach to the program, which waits for it before its first instruction; see
+    /// [`Builder::gdb`](crate::Builder::gdb).
+    #[cfg(feature = "gdb")]
+    pub fn gdb(mut self, server: GdbServer) -> Self {
+        self.tracer = Some(server.into_tracer());
+        self
+    }
+
     /// Runs the program to its end, on the calling thread.
     ///
     /// # Errors
@@ -226,7 +239,11 @@ impl Program {
         let ((stdout, out), (stderr, err)) = (captured(self.stdout), captured(self.stderr));
         let origin = Origin::new(&executable, self.name);
         let streams = GuestStreams::new(stdout, stderr, GuestLog::new(LevelFilter::OFF), origin).with_stdin(self.stdin);
-        let machine = Machine::new(&VirtualMachines::new(hypervisor), &executable, &self.config, streams)?;
+        let backend = VirtualMachines::new(hypervisor);
+        let mut machine = Machine::new(&backend, &executable, &self.config, streams)?;
+        if let Some(tracer) = self.tracer {
+            machine.trace(tracer, backend.behaviour());
+        }
         Ok(Process { machine, limits: self.limits, captured: [out, err] })
     }
 }

@@ -17,6 +17,8 @@ use super::snapshot::Snapshot;
 use crate::clock::Clock;
 use crate::conversation::{Conversation, Imports, ProtocolViolation, StartError};
 use crate::core_dump::CoreDumps;
+#[cfg(feature = "gdb")]
+use crate::debugger::GdbServer;
 use crate::dynamic::{HostCall, Value};
 use crate::error::{BuildError, HostFunctionSetting};
 use crate::host_function::{HostFunction, HostFunctionError, HostFunctionWith};
@@ -328,6 +330,25 @@ impl Builder {
         self
     }
 
+    /// Lets a debugger attach to the guest, by which it can be stopped, looked at and changed. Unless the server says
+    /// otherwise ([`GdbServer::wait`]), the guest does not execute its first instruction before a debugger lets it, and
+    /// [`build`](Self::build) takes so long.
+    ///
+    /// ```no_run
+    /// use ampoule::{GdbServer, Sandbox};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let image = ampoule::Image::from_file("guest")?;
+    /// let server = GdbServer::listen(&"unix:guest.sock".parse()?)?;
+    /// let sandbox = Sandbox::builder(&image).gdb(server).build()?; // now: gdb -ex 'target remote guest.sock'
+    /// # Ok(()) }
+    /// ```
+    #[cfg(feature = "gdb")]
+    pub fn gdb(mut self, server: GdbServer) -> Self {
+        self.host.tracer = Some(server.into_tracer());
+        self
+    }
+
     /// Builds the sandbox: creates the virtual machine, loads the image, and runs the guest until it is ready for calls.
     ///
     /// # Errors
@@ -340,6 +361,7 @@ impl Builder {
             most,
         })?;
         let core_dumps = self.host.core_dumps.take();
+        let tracer = self.host.tracer.take();
         let (imports, streams, limits) = self.host.resolve(&self.image)?;
         let hypervisor = match self.hypervisor {
             Some(hypervisor) => hypervisor,
@@ -347,7 +369,10 @@ impl Builder {
         };
         let backend: Arc<dyn Backend> = Arc::new(VirtualMachines::new(hypervisor));
         let executable = self.image.executable();
-        let conversation = Conversation::new(&*backend, executable, self.machine, self.mailbox_size, streams)?;
+        let mut conversation = Conversation::new(&*backend, executable, self.machine, self.mailbox_size, streams)?;
+        if let Some(tracer) = tracer {
+            conversation.machine_mut().trace(tracer, backend.behaviour());
+        }
         start(self.image, backend, conversation, (imports, limits, core_dumps))
     }
 

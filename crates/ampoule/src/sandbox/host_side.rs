@@ -13,7 +13,7 @@ use crate::guest_log::{self, GuestLog};
 use crate::host_function::{HostFunction, HostFunctionEntry, HostFunctionWith};
 use crate::image::Image;
 use crate::limits::Limits;
-use crate::machine::GuestStreams;
+use crate::machine::{GuestStreams, Tracer};
 use crate::output::{Origin, Output};
 
 /// Settings of the host's side of a new sandbox.
@@ -25,6 +25,8 @@ pub(crate) struct HostSide {
     pub(super) log_level: Option<LevelFilter>,
     limits: Limits,
     name: Option<String>,
+    /// What runs the guest, unless its machine does.
+    pub(super) tracer: Option<Box<dyn Tracer>>,
     /// What sets the functions.
     setting: HostFunctionSetting,
 }
@@ -40,6 +42,7 @@ impl HostSide {
             log_level: None,
             limits,
             name: None,
+            tracer: None,
             setting,
         }
     }

@@ -11,6 +11,8 @@ use super::host_side::HostSide;
 use super::snapshot::Snapshot;
 use crate::conversation::Conversation;
 use crate::core_dump::CoreDumps;
+#[cfg(feature = "gdb")]
+use crate::debugger::GdbServer;
 use crate::error::{BuildError, HostFunctionSetting};
 use crate::host_function::{HostFunction, HostFunctionError, HostFunctionWith};
 use crate::limits::Limits;
@@ -118,6 +120,14 @@ impl Spawn {
         self
     }
 
+    /// Lets a debugger attach to the guest, like [`Builder::gdb`](crate::Builder::gdb). The guest waits for the debugger at
+    /// the beginning of its first call.
+    #[cfg(feature = "gdb")]
+    pub fn gdb(mut self, server: GdbServer) -> Self {
+        self.host.tracer = Some(server.into_tracer());
+        self
+    }
+
     /// Makes messages say how a pool's sandboxes get what they lack.
     pub(crate) fn of_pool(mut self) -> Self {
         self.host.belong_to_pool();
@@ -131,13 +141,17 @@ impl Spawn {
     pub fn build(self) -> Result<Sandbox, BuildError> {
         let Self { snapshot, mut host } = self;
         let core_dumps = host.core_dumps.take();
+        let tracer = host.tracer.take();
         let (imports, streams, limits) = host.resolve(snapshot.image())?;
-        let conversation = Conversation::of_checkpoint(
+        let mut conversation = Conversation::of_checkpoint(
             &**snapshot.backend(),
             snapshot.image().executable(),
             snapshot.checkpoint(),
             streams,
         )?;
+        if let Some(tracer) = tracer {
+            conversation.machine_mut().trace(tracer, snapshot.backend().behaviour());
+        }
         Ok(Sandbox {
             image: snapshot.image().clone(),
             backend: snapshot.backend().clone(),
