@@ -165,6 +165,25 @@ const RULES: &[Rule] = &[
         forbidden: &["machine", "sandbox", "conversation", "pool", "personality", "loader", "Processor"],
     },
     Rule {
+        why: "metrics are told what happens, and look at nothing themselves",
+        within: &["crates/ampoule/src/metrics"],
+        except: &[],
+        forbidden: &[
+            "machine",
+            "Sandbox",
+            "Pool",
+            "conversation",
+            "host_function",
+            "personality",
+            "address_space",
+            "guest_memory",
+            "loader",
+            "image",
+            "Processor",
+            "Backend",
+        ],
+    },
+    Rule {
         why: "what is above the door of the hypervisor is the same for all of them",
         within: &[
             "crates/ampoule-vmm/src/x86_64",

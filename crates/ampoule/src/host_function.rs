@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 
 use crate::conversation::{PayloadArea, PayloadSource};
 use crate::image::Image;
+use crate::metrics::HostFunctionMeter;
 use crate::signature::{Signature, Type};
 
 pub use error::HostFunctionError;
@@ -46,6 +47,7 @@ pub(crate) struct HostFunctionEntry {
     pub(crate) gives_errors: bool,
     pub(crate) trace_parameters: fn(&mut Tracer) -> Vec<u32>,
     handler: Handler,
+    meter: HostFunctionMeter,
 }
 
 type Handler = Box<
@@ -122,7 +124,8 @@ impl HostFunctionEntry {
                 None => encode(&value, result),
             }
         });
-        Self { name, signature, gives_errors, trace_parameters: F::trace_parameters, handler }
+        let (trace_parameters, meter) = (F::trace_parameters, HostFunctionMeter::default());
+        Self { name, signature, gives_errors, trace_parameters, handler, meter }
     }
 
     pub(crate) fn fallible<F, P, R, E>(name: String, mut function: F) -> Self
@@ -141,7 +144,8 @@ impl HostFunctionEntry {
             }
         });
         let signature = Signature::new(F::parameter_types(), Type::of::<R>(), Some(Type::of::<E>()));
-        Self { name, signature, gives_errors: false, trace_parameters: F::trace_parameters, handler }
+        let (trace_parameters, meter) = (F::trace_parameters, HostFunctionMeter::default());
+        Self { name, signature, gives_errors: false, trace_parameters, handler, meter }
     }
 
     /// Decodes the arguments, calls the closure, encodes its result: the length of the result.
@@ -151,7 +155,10 @@ impl HostFunctionEntry {
         result: PayloadArea<'_>,
         check: Option<&mut ResultCheck>,
     ) -> Result<usize, HostFunctionFailure> {
-        (self.handler)(arguments, result, check)
+        let start = self.meter.start();
+        let called = (self.handler)(arguments, result, check);
+        self.meter.ended(&self.name, start, called.is_ok());
+        called
     }
 }
 

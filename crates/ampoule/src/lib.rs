@@ -67,6 +67,7 @@ mod interrupt;
 mod limits;
 mod loader;
 mod machine;
+mod metrics;
 mod nearest;
 mod output;
 mod page;
@@ -78,6 +79,8 @@ mod termination;
 #[cfg(test)]
 mod test_log;
 
+#[cfg(feature = "metrics")]
+pub use self::metrics::enable_metrics;
 pub use ampoule_abi::codec::{DecodeError, EncodeError};
 pub use ampoule_abi::schema::Difference;
 pub use ampoule_symbols::{Backtrace, Frame, ImagePlace, Omission};

@@ -37,6 +37,11 @@ pub(crate) struct Reply<'image> {
 }
 
 impl Reply<'_> {
+    /// Whether the function has returned an error of its own.
+    pub(crate) fn is_error(&self) -> bool {
+        matches!(self.answer, Answer::Error { .. })
+    }
+
     /// What the result shows of its type, if the guest was asked for it.
     pub(crate) fn shown(&self) -> Option<&[DataType]> {
         match &self.answer {

@@ -9,6 +9,7 @@ use thiserror::Error;
 use super::{Machine, Shape};
 use crate::address_space::SpaceCheckpoint;
 use crate::guest_memory::MemoryError;
+use crate::metrics;
 use crate::personality::linux::LinuxProcess;
 
 /// What a machine was while the guest waited.
@@ -76,6 +77,7 @@ impl Machine {
         self.streams.flush();
         self.restores += 1;
         self.pages_restored += restored.pages as u64;
+        metrics::pages_restored(restored.pages);
         Ok(())
     }
 }

@@ -46,6 +46,7 @@ impl Machine {
     #[inline]
     pub(crate) fn end_call<T>(&mut self, guard: CallGuard, outcome: Result<T, Termination>) -> Result<T, Termination> {
         self.streams.call_ended();
+        self.exits.publish();
         let outcome = outcome?;
         self.in_budget(guard.finish())?;
         Ok(outcome)
@@ -60,7 +61,9 @@ impl Machine {
                 self.processor.flush_translations()?;
                 self.space.mark_flushed();
             }
-            match self.processor.run()? {
+            let event = self.processor.run()?;
+            self.exits.count(&event);
+            match event {
                 Event::Doorbell => return Ok(Stop::Doorbell),
                 Event::SystemCall(call) => return Ok(Stop::SystemCall(call)),
                 Event::Interrupted => {}

@@ -18,6 +18,7 @@ use ampoule_vmm::hypervisor::Operation;
 use ampoule_vmm::{HypervisorError, Process};
 
 use crate::error::BuildError;
+use crate::metrics::{Level, PoolWait, Share, Taken};
 use crate::sandbox::Snapshot;
 use crate::sandbox::recycle::Recyclable;
 use lease::Lease;
@@ -120,7 +121,12 @@ impl Pool {
     /// [`PoolError::Exhausted`], and as for [`take`](Self::take).
     pub fn try_take(&self) -> Result<PooledSandbox, PoolError> {
         self.0.check()?;
-        self.hand_out(self.0.slots.try_take().ok_or(PoolError::Exhausted { size: self.0.settings.size })?)
+        let Some(slot) = self.0.slots.try_take() else {
+            Taken::exhausted();
+            return Err(PoolError::Exhausted { size: self.0.settings.size });
+        };
+        Taken::at_once();
+        self.hand_out(slot)
     }
 
     /// What the pool is doing, and has done.
@@ -139,8 +145,16 @@ impl Pool {
     /// A slot, for which is waited until then at most.
     fn wait(&self, until: Option<Instant>) -> Option<Slot<Box<Recyclable>>> {
         match self.0.slots.take_or_queue() {
-            Ok(slot) => Some(slot),
-            Err(turn) => turn.wait(until),
+            Ok(slot) => {
+                Taken::at_once();
+                Some(slot)
+            }
+            Err(turn) => {
+                let wait = PoolWait::begin();
+                let slot = turn.wait(until);
+                wait.ended(slot.is_some());
+                slot
+            }
         }
     }
 
@@ -168,6 +182,7 @@ struct Shared {
     replaced: AtomicU64,
     /// Whose sandboxes, waiting threads and upkeep these are.
     process: Process,
+    _size: Share,
 }
 
 impl Shared {
@@ -181,6 +196,7 @@ impl Shared {
         let idle = (0..ready).map(|_| settings.make()).collect::<Result<_, _>>()?;
         Ok(Self {
             slots: Slots::new(idle, settings.size - ready),
+            _size: Share::of(Level::PoolSize, settings.size),
             settings,
             upkeep: Upkeep::default(),
             recycled: AtomicU64::new(0),

@@ -19,6 +19,7 @@ use crate::host_function::{HostFunction, HostFunctionError};
 use crate::image::{Described, Image};
 use crate::limits::Limits;
 use crate::machine::{MachineConfig, Shape};
+use crate::metrics::{Operation, SandboxMeter, Stopwatch};
 use crate::output::Output;
 
 /// Settings of a new [`Sandbox`]; made by [`Sandbox::builder`].
@@ -250,6 +251,11 @@ impl Builder {
     /// # Errors
     /// A [`BuildError`]. Settings and host functions are checked before a virtual machine is created.
     pub fn build(self) -> Result<Sandbox, BuildError> {
+        let create = Stopwatch::start();
+        create.ended(Operation::Create, self.make())
+    }
+
+    fn make(self) -> Result<Sandbox, BuildError> {
         self.check_settings()?;
         let (imports, streams, limits) = self.host.resolve(&self.image)?;
         let hypervisor = match self.hypervisor {
@@ -304,7 +310,8 @@ fn start(
     let initial = Snapshot::take(&image, &backend, limits, &mut conversation).map_err(BuildError::Initial)?;
     let matching = initial.identity();
     let condition = Condition::Ready;
-    Ok(Sandbox { image, backend, conversation, imports, limits, initial, matching, condition, checked: Vec::new() })
+    let (checked, meter) = (Vec::new(), SandboxMeter::of(|| conversation.machine_mut().memory_pages()));
+    Ok(Sandbox { image, backend, conversation, imports, limits, initial, matching, condition, checked, meter })
 }
 
 impl fmt::Debug for Builder {

@@ -26,6 +26,7 @@ use crate::error::CallError;
 use crate::image::{Function, Image};
 use crate::interrupt::InterruptHandle;
 use crate::limits::Limits;
+use crate::metrics::{CallMeter, SandboxMeter};
 use crate::output::Output;
 use condition::Condition;
 use snapshot::SnapshotIdentity;
@@ -67,6 +68,7 @@ pub struct Sandbox {
     condition: Condition,
     /// Functions whose signature was already checked.
     checked: Vec<Checked>,
+    meter: SandboxMeter,
 }
 
 /// A function whose signature was checked.
@@ -112,7 +114,7 @@ impl Sandbox {
     /// A [`CallError`]. Unless [`CallError::poisons`] says otherwise, the sandbox can be called again.
     pub fn call_with<R: DeserializeOwned, A: Arguments>(&mut self, call: Call<'_, A>) -> Result<R, CallError> {
         let (image, checked, callee) = self.parts();
-        let (function, binding) = resolve::<A, R>(image, checked, call.name)?;
+        let (function, binding) = resolve::<A, R>(image, checked, call.name).inspect_err(CallMeter::refused)?;
         callee.invoke((image, function), binding, &call.arguments, call.limits)
     }
 
@@ -163,8 +165,8 @@ impl Sandbox {
     /// reference to the image: sandboxes on other threads share that count.
     #[inline]
     fn parts(&mut self) -> (&Image, &mut Vec<Checked>, Callee<'_>) {
-        let Self { image, conversation, imports, limits, condition, checked, .. } = self;
-        (image, checked, Callee { conversation, imports, limits: *limits, condition })
+        let Self { image, conversation, imports, limits, condition, checked, meter, .. } = self;
+        (image, checked, Callee { conversation, imports, limits: *limits, condition, meter })
     }
 }
 
@@ -174,31 +176,51 @@ struct Callee<'sandbox> {
     imports: &'sandbox mut Imports,
     limits: Limits,
     condition: &'sandbox mut Condition,
+    meter: &'sandbox mut SandboxMeter,
 }
 
 impl Callee<'_> {
     /// Calls a function of the sandbox's image whose types are known to be right.
     #[inline]
     fn invoke<R: DeserializeOwned>(
-        self,
-        (image, function): (&Image, &Function),
+        mut self,
+        function: (&Image, &Function),
         binding: &Binding,
         arguments: &impl Arguments,
         limits: Limits,
     ) -> Result<R, CallError> {
-        let Self { conversation, imports, limits: default, condition } = self;
+        let mut call = CallMeter::begin();
+        let result = self.attempt(function, binding, arguments, limits, &mut call);
+        call.ended(&result);
+        self.meter.sample(|| self.conversation.machine_mut().memory_pages());
+        result
+    }
+
+    #[inline]
+    fn attempt<R: DeserializeOwned>(
+        &mut self,
+        (image, function): (&Image, &Function),
+        binding: &Binding,
+        arguments: &impl Arguments,
+        limits: Limits,
+        call: &mut CallMeter,
+    ) -> Result<R, CallError> {
+        let Self { conversation, imports, limits: default, condition, .. } = self;
         if let Some(poison) = condition.poison() {
             return Err(CallError::Poisoned { cause: poison.clone() });
         }
         binding.check(image, function, arguments)?;
         let request = conversation.request(function, arguments, binding.asks())?;
         let running = condition.enter(imports);
-        let reply = conversation.exchange(request, running.imports, limits.or(default));
+        let reply = conversation.exchange(request, running.imports, limits.or(*default));
         running.leave();
         if let Err(CallError::Terminated { cause, .. }) = &reply {
-            *condition = Condition::Poisoned(Poison::Ended(cause.clone()));
+            **condition = Condition::Poisoned(Poison::Ended(cause.clone()));
         }
         let reply = reply?;
+        if reply.is_error() {
+            call.function_failed();
+        }
         binding.observe(function, reply.shown())?;
         conversation.result(reply, binding.returns())
     }

@@ -12,6 +12,7 @@ use super::Sandbox;
 use super::condition::{Condition, Poison};
 use super::snapshot::Snapshot;
 use crate::machine::RestoreMachineError;
+use crate::metrics::{Operation, Stopwatch};
 
 /// Why a sandbox could not go back to a snapshot.
 ///
@@ -110,7 +111,8 @@ impl Sandbox {
             self.check_match(snapshot)?;
             self.matching = snapshot.identity();
         }
-        let result = self.conversation.restore(snapshot.checkpoint());
+        let restore = Stopwatch::start();
+        let result = restore.ended(Operation::Restore, self.conversation.restore(snapshot.checkpoint()));
         self.note_restored(result)
     }
 
@@ -124,8 +126,9 @@ impl Sandbox {
             let initial = self.initial.clone();
             return self.restore(&initial);
         }
+        let restore = Stopwatch::start();
         // As a rule no reference has to be counted, a count that sandboxes on other threads share.
-        let result = self.conversation.restore(self.initial.checkpoint());
+        let result = restore.ended(Operation::Restore, self.conversation.restore(self.initial.checkpoint()));
         self.note_restored(result)
     }
 

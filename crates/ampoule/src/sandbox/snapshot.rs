@@ -15,6 +15,7 @@ use crate::error::BuildError;
 use crate::image::Image;
 use crate::limits::Limits;
 use crate::machine::CheckpointError;
+use crate::metrics::{Operation, Stopwatch};
 
 /// What a sandbox was between two calls: to [go back to](Sandbox::restore), and to [make others from](Self::spawn).
 ///
@@ -100,12 +101,9 @@ impl Snapshot {
         limits: Limits,
         conversation: &mut Conversation,
     ) -> Result<Self, SnapshotError> {
-        Ok(Self(Arc::new(State {
-            image: image.clone(),
-            backend: Arc::clone(backend),
-            limits,
-            checkpoint: conversation.checkpoint()?,
-        })))
+        let snapshot = Stopwatch::start();
+        let checkpoint = snapshot.ended(Operation::Snapshot, conversation.checkpoint())?;
+        Ok(Self(Arc::new(State { image: image.clone(), backend: Arc::clone(backend), limits, checkpoint })))
     }
 
     /// A new sandbox in the state of the snapshot. It shares all pages with the snapshot, and with the other sandboxes that

@@ -12,6 +12,7 @@ use crate::conversation::Conversation;
 use crate::error::{BuildError, HostFunctionSetting};
 use crate::host_function::{HostFunction, HostFunctionError};
 use crate::limits::Limits;
+use crate::metrics::{Operation, SandboxMeter, Stopwatch};
 use crate::output::Output;
 
 /// Settings of a new [`Sandbox`] that is made from a [`Snapshot`]; made by [`Snapshot::builder`].
@@ -89,14 +90,20 @@ impl Spawn {
     /// # Errors
     /// A [`BuildError`]; [`BuildError::MissingHostFunction`] when a host function that the guest imports is missing.
     pub fn build(self) -> Result<Sandbox, BuildError> {
+        let spawn = Stopwatch::start();
+        spawn.ended(Operation::Spawn, self.make())
+    }
+
+    fn make(self) -> Result<Sandbox, BuildError> {
         let Self { snapshot, host } = self;
         let (imports, streams, limits) = host.resolve(snapshot.image())?;
-        let conversation = Conversation::of_checkpoint(
+        let mut conversation = Conversation::of_checkpoint(
             &**snapshot.backend(),
             snapshot.image().executable(),
             snapshot.checkpoint(),
             streams,
         )?;
+        let meter = SandboxMeter::of(|| conversation.machine_mut().memory_pages());
         Ok(Sandbox {
             image: snapshot.image().clone(),
             backend: snapshot.backend().clone(),
@@ -107,6 +114,7 @@ impl Spawn {
             initial: snapshot,
             condition: Condition::Ready,
             checked: Vec::new(),
+            meter,
         })
     }
 }
