@@ -184,6 +184,12 @@ const RULES: &[Rule] = &[
         ],
     },
     Rule {
+        why: "a trace is lines that somebody else has made",
+        within: &["crates/ampoule/src/trace.rs"],
+        except: &[],
+        forbidden: &["machine", "sandbox", "conversation", "pool", "personality", "address_space", "interrupt"],
+    },
+    Rule {
         why: "what is above the door of the hypervisor is the same for all of them",
         within: &[
             "crates/ampoule-vmm/src/x86_64",

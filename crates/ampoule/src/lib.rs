@@ -78,6 +78,7 @@ pub mod signature;
 mod termination;
 #[cfg(test)]
 mod test_log;
+mod trace;
 
 #[cfg(feature = "metrics")]
 pub use self::metrics::enable_metrics;
@@ -102,6 +103,7 @@ pub use sandbox::{
     Builder, Call, ClockError, Poison, RestoreError, Sandbox, Setting, Snapshot, SnapshotError, Spawn, Stats, TypedFn,
 };
 pub use termination::Termination;
+pub use trace::Trace;
 
 /// Embeds the image of a guest that the build script has built with `ampoule-build`, by the name of its binary.
 ///

@@ -53,6 +53,12 @@ impl CalledImport<'_> {
         self.entry.call(arguments, result, self.import.check.as_mut())
     }
 
+    /// Its name and its types, and how much it is given.
+    pub(super) fn shown(&self, length: usize) -> String {
+        let signature = self.entry.signature.to_string();
+        format!("{}{}, {length} bytes", self.entry.name, signature.strip_prefix("fn").unwrap_or(&signature))
+    }
+
     /// Whether the guest takes its errors as values.
     pub(super) fn takes_errors(&self) -> bool {
         self.import.takes_errors

@@ -165,10 +165,13 @@ impl Conversation {
         let Some(mut import) = imports.by_number(number) else {
             return Err(ProtocolViolation::UnknownImport { function: number }.into());
         };
+        let traced = machine.trace_host_call(|| import.shown(length));
         let called = machine.host_call(|| match compared {
             Ok(()) => import.call(mailbox.payload(length), mailbox.outbound()),
             Err(failure) => Err(failure),
-        })?;
+        });
+        machine.trace_host_result(traced, || shown(&called));
+        let called = called?;
         match called {
             Ok(length) => mailbox.send_reply(length),
             Err(HostFunctionFailure::Error { text, value }) => {
@@ -195,5 +198,20 @@ impl Conversation {
             }
         }
         Ok(())
+    }
+}
+
+/// What a host function gave, if the guest goes on.
+fn shown(called: &Result<Result<usize, HostFunctionFailure>, Termination>) -> String {
+    match called {
+        Ok(Ok(length)) => format!("{length} bytes"),
+        Ok(Err(HostFunctionFailure::Error { .. } | HostFunctionFailure::Function(_))) => "error".to_owned(),
+        Ok(Err(HostFunctionFailure::Arguments(_) | HostFunctionFailure::ArgumentTypes { .. })) => {
+            "the arguments could not be read".to_owned()
+        }
+        Ok(Err(HostFunctionFailure::Result(_) | HostFunctionFailure::Types(_))) => {
+            "the result could not be sent".to_owned()
+        }
+        Err(_) => "?".to_owned(),
     }
 }

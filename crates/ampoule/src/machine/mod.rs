@@ -9,6 +9,7 @@ mod run;
 mod streams;
 #[cfg(test)]
 mod tests;
+mod trace;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -23,8 +23,8 @@ pub(crate) enum Stop {
 /// What has become of a system call.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Served {
-    /// It is answered.
-    Answered,
+    /// It is answered, with this result.
+    Answered { result: u64 },
     /// The guest has ended itself, with a signal for which it may have installed a handler: see [`Machine::aborted`].
     Abort { signal: i32, handled: bool },
 }
@@ -73,8 +73,8 @@ impl Machine {
         }
     }
 
-    /// Serves the system call for which the guest has stopped.
-    pub(crate) fn serve(&mut self, call: &SystemCall) -> Result<Served, Termination> {
+    /// Answers the system call for which the guest has stopped.
+    pub(super) fn answer(&mut self, call: &SystemCall) -> Result<Served, Termination> {
         self.budget.system_call()?;
         let mut streams = self.streams.within(&mut self.budget);
         let mut space = self.space.watched(self.interruptor.watch());
@@ -97,7 +97,7 @@ impl Machine {
         };
         let finished = self.processor.finish_system_call(result);
         finished.map_err(|BadReturn { address }| self.fault(FaultKind::SystemCallReturn { address: address.0 }))?;
-        Ok(Served::Answered)
+        Ok(Served::Answered { result })
     }
 
     /// Runs a function of the application's that the guest has called.
@@ -137,6 +137,7 @@ impl Machine {
             // What the hypervisor says of a guest on which it has failed is not to be trusted.
             Termination::Hypervisor(_) => {}
         }
+        self.trace_end(&termination);
         termination
     }
 

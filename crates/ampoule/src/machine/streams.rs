@@ -1,14 +1,16 @@
-//! The guest's standard output and standard error.
+//! The guest's standard output and standard error, and its trace.
 
 use super::budget::Budget;
 use crate::output::{Origin, Output, Stream};
 use crate::personality::{OutputLimitReached, Streams};
+use crate::trace::Trace;
 
-/// Where the two streams go.
+/// Where the two streams go, and the trace.
 #[derive(Debug)]
 pub(crate) struct GuestStreams {
     stdout: Output,
     stderr: Output,
+    trace: Trace,
     origin: Origin,
     stderr_of_call: Tail,
 }
@@ -30,7 +32,17 @@ pub(super) struct BudgetedStreams<'machine> {
 
 impl GuestStreams {
     pub(crate) fn new(stdout: Output, stderr: Output, origin: Origin) -> Self {
-        Self { stdout, stderr, origin, stderr_of_call: Tail::default() }
+        Self { stdout, stderr, trace: Trace::log(), origin, stderr_of_call: Tail::default() }
+    }
+
+    /// Where lines go about what the guest asks for.
+    #[inline]
+    pub(crate) fn trace(&self) -> &Trace {
+        &self.trace
+    }
+
+    pub(crate) fn set_trace(&mut self, trace: Trace) {
+        self.trace = trace;
     }
 
     /// What the log calls the guest.
@@ -94,7 +106,7 @@ impl GuestStreams {
 impl Streams for BudgetedStreams<'_> {
     fn write(&mut self, stream: Stream, bytes: &[u8]) -> Result<(), OutputLimitReached> {
         self.budget.print(bytes.len()).map_err(|_| OutputLimitReached)?;
-        let GuestStreams { stdout, stderr, origin, stderr_of_call } = &mut *self.streams;
+        let GuestStreams { stdout, stderr, origin, stderr_of_call, .. } = &mut *self.streams;
         match stream {
             Stream::Stdout => stdout.write(origin, stream, bytes),
             Stream::Stderr => {

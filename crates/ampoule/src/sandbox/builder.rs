@@ -21,6 +21,7 @@ use crate::limits::Limits;
 use crate::machine::{MachineConfig, Shape};
 use crate::metrics::{Operation, SandboxMeter, Stopwatch};
 use crate::output::Output;
+use crate::trace::Trace;
 
 /// Settings of a new [`Sandbox`]; made by [`Sandbox::builder`].
 #[must_use = "a builder makes a sandbox only when `build` is called"]
@@ -201,6 +202,12 @@ impl Builder {
     /// Where the guest's standard error goes. Default: [`Output::log`].
     pub fn stderr(mut self, output: Output) -> Self {
         self.host.stderr = output;
+        self
+    }
+
+    /// Where lines go that show what the guest asks of its host. Default: [`Trace::log`].
+    pub fn trace(mut self, trace: Trace) -> Self {
+        self.host.trace = trace;
         self
     }
 

@@ -11,12 +11,14 @@ use crate::image::Image;
 use crate::limits::Limits;
 use crate::machine::GuestStreams;
 use crate::output::{Origin, Output};
+use crate::trace::Trace;
 
 /// Settings of the host's side of a new sandbox.
 pub(crate) struct HostSide {
     functions: Vec<HostFunctionEntry>,
     pub(super) stdout: Output,
     pub(super) stderr: Output,
+    pub(super) trace: Trace,
     limits: Limits,
     name: Option<String>,
     /// What sets the functions.
@@ -26,7 +28,8 @@ pub(crate) struct HostSide {
 impl HostSide {
     /// No functions, outputs to the log, and these limits.
     pub(super) fn new(limits: Limits, setting: HostFunctionSetting) -> Self {
-        Self { functions: Vec::new(), stdout: Output::log(), stderr: Output::log(), limits, name: None, setting }
+        let (stdout, stderr, trace) = (Output::log(), Output::log(), Trace::log());
+        Self { functions: Vec::new(), stdout, stderr, trace, limits, name: None, setting }
     }
 
     pub(super) fn set_name(&mut self, name: String) {
@@ -67,7 +70,9 @@ impl HostSide {
     pub(super) fn resolve(self, image: &Image) -> Result<(Imports, GuestStreams, Limits), BuildError> {
         let imports = Imports::resolve(image, self.functions, self.setting)?;
         let origin = Origin::new(image.executable(), self.name);
-        Ok((imports, GuestStreams::new(self.stdout, self.stderr, origin), self.limits))
+        let mut streams = GuestStreams::new(self.stdout, self.stderr, origin);
+        streams.set_trace(self.trace);
+        Ok((imports, streams, self.limits))
     }
 }
 

@@ -28,6 +28,7 @@ use crate::interrupt::InterruptHandle;
 use crate::limits::Limits;
 use crate::metrics::{CallMeter, SandboxMeter};
 use crate::output::Output;
+use crate::trace::Trace;
 use condition::Condition;
 use snapshot::SnapshotIdentity;
 
@@ -159,6 +160,11 @@ impl Sandbox {
     /// Where the guest's standard error goes from now on; like [`set_stdout`](Self::set_stdout).
     pub fn set_stderr(&mut self, output: Output) {
         self.conversation.machine_mut().streams_mut().set_stderr(output);
+    }
+
+    /// Where lines go from now on that show what the guest asks of its host.
+    pub fn set_trace(&mut self, trace: Trace) {
+        self.conversation.machine_mut().streams_mut().set_trace(trace);
     }
 
     /// What functions are looked up in, and what they are called in. They are borrowed apart, so that a call need not count a

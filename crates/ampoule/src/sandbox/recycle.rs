@@ -9,6 +9,7 @@ use super::spawn::Spawn;
 use super::{Poison, Sandbox};
 use crate::error::BuildError;
 use crate::output::{Output, SharedOutput};
+use crate::trace::Trace;
 
 /// A sandbox, and what every tenant finds in it.
 #[derive(Debug)]
@@ -17,6 +18,7 @@ pub(crate) struct Recyclable {
     snapshot: Snapshot,
     stdout: SharedOutput,
     stderr: SharedOutput,
+    trace: Trace,
 }
 
 impl Recyclable {
@@ -24,8 +26,9 @@ impl Recyclable {
     pub(crate) fn spawn(mut settings: Spawn) -> Result<Self, BuildError> {
         let stdout = share(&mut settings.host.stdout);
         let stderr = share(&mut settings.host.stderr);
+        let trace = settings.host.trace.clone();
         let sandbox = settings.build()?;
-        Ok(Self { snapshot: sandbox.initial.clone(), sandbox, stdout, stderr })
+        Ok(Self { snapshot: sandbox.initial.clone(), sandbox, stdout, stderr, trace })
     }
 
     /// Returns the sandbox to its state before its first tenant. Nothing of this tenant stays: no state of the guest, no
@@ -39,6 +42,9 @@ impl Recyclable {
         }
         if !streams.stderr().is(&self.stderr) {
             streams.set_stderr(Output::shared(&self.stderr));
+        }
+        if !streams.trace().is(&self.trace) {
+            streams.set_trace(self.trace.clone());
         }
         self.sandbox.restore(&self.snapshot)
     }
@@ -59,6 +65,7 @@ impl Recyclable {
     pub(crate) fn renew_host_side(&mut self, mut settings: Spawn) -> Result<(), BuildError> {
         self.stdout = share(&mut settings.host.stdout);
         self.stderr = share(&mut settings.host.stderr);
+        self.trace = settings.host.trace.clone();
         let Spawn { snapshot, host } = settings;
         // The outputs are shared ones, which are set when the sandbox is recycled.
         let (imports, _, limits) = host.resolve(&self.sandbox.image)?;

@@ -14,6 +14,7 @@ use crate::host_function::{HostFunction, HostFunctionError};
 use crate::limits::Limits;
 use crate::metrics::{Operation, SandboxMeter, Stopwatch};
 use crate::output::Output;
+use crate::trace::Trace;
 
 /// Settings of a new [`Sandbox`] that is made from a [`Snapshot`]; made by [`Snapshot::builder`].
 ///
@@ -70,6 +71,12 @@ impl Spawn {
     /// Where the guest's standard error goes. Default: [`Output::log`].
     pub fn stderr(mut self, output: Output) -> Self {
         self.host.stderr = output;
+        self
+    }
+
+    /// Where lines go that show what the guest asks of its host. Default: [`Trace::log`].
+    pub fn trace(mut self, trace: Trace) -> Self {
+        self.host.trace = trace;
         self
     }
 
