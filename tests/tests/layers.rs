@@ -184,8 +184,8 @@ const RULES: &[Rule] = &[
         ],
     },
     Rule {
-        why: "a trace is lines that somebody else has made",
-        within: &["crates/ampoule/src/trace.rs"],
+        why: "a trace is lines that somebody else has made, and a span is what it is given",
+        within: &["crates/ampoule/src/trace.rs", "crates/ampoule/src/spans.rs"],
         except: &[],
         forbidden: &["machine", "sandbox", "conversation", "pool", "personality", "address_space", "interrupt"],
     },

@@ -75,6 +75,7 @@ mod personality;
 mod pool;
 mod sandbox;
 pub mod signature;
+mod spans;
 mod termination;
 #[cfg(test)]
 mod test_log;

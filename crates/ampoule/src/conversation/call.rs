@@ -18,6 +18,7 @@ use crate::error::{CallError, Payload};
 use crate::image::Function;
 use crate::interrupt::LimitsUnwatched;
 use crate::limits::Limits;
+use crate::spans;
 use crate::termination::Termination;
 
 /// A function whose arguments are in the mailbox.
@@ -90,12 +91,25 @@ impl Conversation {
     /// Runs the guest until the function is done.
     pub(crate) fn exchange<'image>(
         &mut self,
+        request: Request<'image>,
+        imports: &mut Imports,
+        limits: Limits,
+    ) -> Result<Reply<'image>, CallError> {
+        self.machine.streams_mut().origin_mut().calls(request.function.name());
+        let span = spans::call(self.machine.origin(), request.length).entered();
+        let reply = self.turns(request, imports, limits);
+        spans::failed(&span, &reply);
+        reply
+    }
+
+    /// What [`exchange`](Self::exchange) does within its span.
+    #[inline]
+    fn turns<'image>(
+        &mut self,
         Request { function, length, asks }: Request<'image>,
         imports: &mut Imports,
         limits: Limits,
     ) -> Result<Reply<'image>, CallError> {
-        self.machine.streams_mut().origin_mut().calls(function.name());
-        let _span = self.span().entered();
         let guard = self.machine.begin_call(limits).map_err(|LimitsUnwatched { reason }| {
             CallError::LimitsUnwatched { function: function.name().to_owned(), reason }
         })?;

@@ -67,8 +67,9 @@ impl Machine {
         })
     }
 
-    /// Restores a state of this machine, or of one of the same shape, whatever the guest was doing.
-    pub(crate) fn restore(&mut self, checkpoint: &Checkpoint) -> Result<(), RestoreMachineError> {
+    /// Restores a state of this machine, or of one of the same shape, whatever the guest was doing: how many pages that has
+    /// written back.
+    pub(crate) fn restore(&mut self, checkpoint: &Checkpoint) -> Result<usize, RestoreMachineError> {
         debug_assert_eq!(self.shape, checkpoint.shape);
         self.processor.restore(&checkpoint.waiting)?;
         self.space.tables_mut().restore(&checkpoint.pages);
@@ -78,7 +79,7 @@ impl Machine {
         self.restores += 1;
         self.pages_restored += restored.pages as u64;
         metrics::pages_restored(restored.pages);
-        Ok(())
+        Ok(restored.pages)
     }
 }
 

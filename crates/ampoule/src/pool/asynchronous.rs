@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::task::{self, JoinError};
+use tracing::Instrument;
 
 use super::lease::Lease;
 use super::{Pool, PoolError, PooledSandbox};
@@ -86,7 +87,7 @@ impl Pool {
             }
             Err(turn) => {
                 let wait = PoolWait::begin();
-                let slot = turn.await;
+                let slot = turn.instrument(self.0.wait_span()).await;
                 wait.ended(true);
                 slot
             }

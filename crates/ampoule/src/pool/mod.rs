@@ -16,11 +16,13 @@ use std::time::{Duration, Instant};
 
 use ampoule_vmm::hypervisor::Operation;
 use ampoule_vmm::{HypervisorError, Process};
+use tracing::Span;
 
 use crate::error::BuildError;
 use crate::metrics::{Level, PoolWait, Share, Taken};
 use crate::sandbox::Snapshot;
 use crate::sandbox::recycle::Recyclable;
+use crate::spans;
 use lease::Lease;
 use slots::{Counts, Slot, Slots};
 use upkeep::Upkeep;
@@ -150,6 +152,7 @@ impl Pool {
                 Some(slot)
             }
             Err(turn) => {
+                let _span = self.0.wait_span().entered();
                 let wait = PoolWait::begin();
                 let slot = turn.wait(until);
                 wait.ended(slot.is_some());
@@ -203,6 +206,11 @@ impl Shared {
             replaced: AtomicU64::new(0),
             process,
         })
+    }
+
+    /// The span of a wait for a sandbox.
+    fn wait_span(&self) -> Span {
+        spans::pool_wait(self.settings.image_name(), self.settings.size)
     }
 
     /// Makes sure that this process is the one that made the pool. In one that was forked from it nobody gives back what is

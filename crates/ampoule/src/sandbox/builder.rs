@@ -21,6 +21,7 @@ use crate::limits::Limits;
 use crate::machine::{MachineConfig, Shape};
 use crate::metrics::{Operation, SandboxMeter, Stopwatch};
 use crate::output::Output;
+use crate::spans;
 use crate::trace::Trace;
 
 /// Settings of a new [`Sandbox`]; made by [`Sandbox::builder`].
@@ -258,8 +259,11 @@ impl Builder {
     /// # Errors
     /// A [`BuildError`]. Settings and host functions are checked before a virtual machine is created.
     pub fn build(self) -> Result<Sandbox, BuildError> {
+        let span = spans::create(self.image.name(), self.machine.shape.memory_limit).entered();
         let create = Stopwatch::start();
-        create.ended(Operation::Create, self.make())
+        let built = create.ended(Operation::Create, self.make());
+        spans::failed(&span, &built);
+        built
     }
 
     fn make(self) -> Result<Sandbox, BuildError> {

@@ -16,6 +16,7 @@ use crate::image::Image;
 use crate::limits::Limits;
 use crate::machine::CheckpointError;
 use crate::metrics::{Operation, Stopwatch};
+use crate::spans;
 
 /// What a sandbox was between two calls: to [go back to](Sandbox::restore), and to [make others from](Self::spawn).
 ///
@@ -101,8 +102,12 @@ impl Snapshot {
         limits: Limits,
         conversation: &mut Conversation,
     ) -> Result<Self, SnapshotError> {
+        let span = spans::snapshot(conversation.machine().origin()).entered();
         let snapshot = Stopwatch::start();
-        let checkpoint = snapshot.ended(Operation::Snapshot, conversation.checkpoint())?;
+        let checkpoint = snapshot.ended(Operation::Snapshot, conversation.checkpoint()).map_err(SnapshotError::from);
+        spans::failed(&span, &checkpoint);
+        let checkpoint = checkpoint?;
+        span.record("stored_pages", checkpoint.stored_pages());
         Ok(Self(Arc::new(State { image: image.clone(), backend: Arc::clone(backend), limits, checkpoint })))
     }
 

@@ -14,6 +14,7 @@ use crate::host_function::{HostFunction, HostFunctionError};
 use crate::limits::Limits;
 use crate::metrics::{Operation, SandboxMeter, Stopwatch};
 use crate::output::Output;
+use crate::spans;
 use crate::trace::Trace;
 
 /// Settings of a new [`Sandbox`] that is made from a [`Snapshot`]; made by [`Snapshot::builder`].
@@ -97,8 +98,11 @@ impl Spawn {
     /// # Errors
     /// A [`BuildError`]; [`BuildError::MissingHostFunction`] when a host function that the guest imports is missing.
     pub fn build(self) -> Result<Sandbox, BuildError> {
+        let span = spans::spawn(self.snapshot.image().name()).entered();
         let spawn = Stopwatch::start();
-        spawn.ended(Operation::Spawn, self.make())
+        let spawned = spawn.ended(Operation::Spawn, self.make());
+        spans::failed(&span, &spawned);
+        spawned
     }
 
     fn make(self) -> Result<Sandbox, BuildError> {
