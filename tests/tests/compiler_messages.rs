@@ -31,6 +31,11 @@ const MISTAKES: &[(&str, &str, &[&str])] = &[
         &["cannot be a host function", "and implement `serde::Deserialize`"],
     ),
     (
+        "host_function_without_data",
+        "builder.host_fn_with::<u32, _, _, ()>(\"take\", |value: u32| ());",
+        &["cannot be a host function that works with the data of a call", "its first parameter is the data, `&mut T`"],
+    ),
+    (
         "host_function_that_cannot_be_sent",
         "let shared = std::rc::Rc::new(1u32); builder.host_fn(\"count\", move || *shared);",
         &["`Rc<u32>` cannot be sent between threads safely", "to implement `HostFunction<(), u32>`"],

@@ -97,6 +97,18 @@ pub enum BuildError {
         /// Name of the function.
         function: String,
     },
+    /// Two host functions work with data of different types, and a call brings one.
+    #[error(
+        "host function `{}` works with data of the type `{}`, and `{}` with `{}`, but a call brings one value: put both into \
+         one type",
+        printable_name(&functions[0]), types[0], printable_name(&functions[1]), types[1]
+    )]
+    DifferentData {
+        /// Names of the functions.
+        functions: [String; 2],
+        /// Names of the types, in the same order.
+        types: [&'static str; 2],
+    },
     /// A type of a host function has the name that the guest's has, and is made of something else.
     #[error(
         "host function `{}`: {value} has another type in the guest: {difference}; build both from one definition",
@@ -241,6 +253,23 @@ pub enum CallError {
         /// Where in it that type is.
         path: String,
     },
+    /// The call does not bring the data that the sandbox's host functions work with. The guest has not run.
+    #[error(
+        "guest function `{function}` was called {}, but host function `{}` works with `{expected}`: give the call a value of \
+         that type with `Call::data` or `TypedFn::call_with_data`",
+        given.map_or("without data".to_owned(), |given| format!("with data of the type `{given}`")),
+        printable_name(host_function)
+    )]
+    WrongData {
+        /// Name of the function.
+        function: String,
+        /// Name of a host function that works with data.
+        host_function: String,
+        /// Name of the data's type.
+        expected: &'static str,
+        /// Name of the type that was given, if any was.
+        given: Option<&'static str>,
+    },
     /// A typed function was resolved for another image than the sandbox runs.
     #[error(
         "guest function `{function}` was resolved for another image than this sandbox runs; resolve it with this sandbox"
@@ -344,6 +373,7 @@ impl CallError {
             | Self::WrongResult { .. }
             | Self::DifferentTypes { .. }
             | Self::Untransferable { .. }
+            | Self::WrongData { .. }
             | Self::ForeignFunction { .. }
             | Self::Encode { .. }
             | Self::LimitsUnwatched { .. }

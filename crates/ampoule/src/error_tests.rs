@@ -41,6 +41,10 @@ fn errors_of_a_build_say_everything_once() {
         BuildError::HostFunctionMismatch { .. } =>
             BuildError::HostFunctionMismatch { function: function(), expected: signature(), given: signature() },
         BuildError::DuplicateHostFunction { .. } => BuildError::DuplicateHostFunction { function: function() },
+        BuildError::DifferentData { .. } => BuildError::DifferentData {
+            functions: [function(), "log".to_owned()],
+            types: ["app::Request", "app::Budget"],
+        },
         BuildError::DifferentTypes { .. } => BuildError::DifferentTypes {
             function: function(),
             value: FunctionValue::Argument(0),
@@ -109,6 +113,12 @@ fn errors_of_a_call_say_everything_once() {
             function: function(),
             value: FunctionValue::Error,
             path: "Order.extra".to_owned(),
+        },
+        CallError::WrongData { .. } => CallError::WrongData {
+            function: function(),
+            host_function: "price".to_owned(),
+            expected: "app::Request",
+            given: Some("app::Budget"),
         },
         CallError::ForeignFunction { .. } => CallError::ForeignFunction { function: function() },
         CallError::PayloadTooLarge { .. } => CallError::PayloadTooLarge {

@@ -1,5 +1,6 @@
 //! Host functions: closures of the application that a guest may call.
 
+mod data;
 mod error;
 
 use std::fmt;
@@ -14,6 +15,7 @@ use crate::image::Image;
 use crate::metrics::HostFunctionMeter;
 use crate::signature::{Signature, Type};
 
+pub(crate) use data::{CallData, CallDataType};
 pub use error::HostFunctionError;
 
 /// A closure that can be a host function: up to 32 owned [`DeserializeOwned`] parameters, a [`Serialize`] result.
@@ -39,10 +41,34 @@ pub trait HostFunction<Parameters, R>: sealed::Sealed<Parameters, R> + Send + 's
     fn call<'de>(&mut self, arguments: impl Source<'de>) -> Result<R, DecodeError>;
 }
 
+/// A closure that can be a host function and works with data of the call: a [`HostFunction`] with a `&mut T` in front of its
+/// parameters.
+///
+/// `T` is what the closure says it is; `Parameters` is only there to tell closures of different arities apart.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be a host function that works with the data of a call",
+    note = "its first parameter is the data, `&mut T` with the type written out; as for every host function, it is \
+            `Send + 'static` and has at most 32 further parameters, which own what they hold (`String`, not `&str`) and \
+            implement `serde::Deserialize`"
+)]
+pub trait HostFunctionWith<T: 'static, Parameters, R>: sealed::SealedWith<T, Parameters, R> + Send + 'static {
+    #[doc(hidden)]
+    fn parameter_types() -> Vec<Type>;
+
+    /// Traces the types of the parameters.
+    #[doc(hidden)]
+    fn trace_parameters(tracer: &mut Tracer) -> Vec<u32>;
+
+    #[doc(hidden)]
+    fn call<'de>(&mut self, data: &mut T, arguments: impl Source<'de>) -> Result<R, DecodeError>;
+}
+
 /// A registered host function with its types erased.
 pub(crate) struct HostFunctionEntry {
     pub(crate) name: String,
     pub(crate) signature: Signature,
+    /// The data of the call with which it works, if it does.
+    pub(crate) data: Option<CallDataType>,
     /// Whether its errors are values and not only text.
     pub(crate) gives_errors: bool,
     pub(crate) trace_parameters: fn(&mut Tracer) -> Vec<u32>,
@@ -51,7 +77,12 @@ pub(crate) struct HostFunctionEntry {
 }
 
 type Handler = Box<
-    dyn FnMut(PayloadSource<'_>, PayloadArea<'_>, Option<&mut ResultCheck>) -> Result<usize, HostFunctionFailure>
+    dyn FnMut(
+            PayloadSource<'_>,
+            PayloadArea<'_>,
+            Option<&mut ResultCheck>,
+            Option<&mut CallData<'_>>,
+        ) -> Result<usize, HostFunctionFailure>
         + Send,
 >;
 
@@ -109,43 +140,109 @@ impl HostFunctionEntry {
         F: HostFunction<P, R>,
         R: Serialize,
     {
-        let (result, error) = match Type::outcome_of::<R>() {
-            Some((value, error)) => (value, Some(error)),
-            None => (Type::of::<R>(), None),
-        };
-        let text = error.as_ref().map(|error| format!("it returned an error of the type `{error}`"));
-        let gives_errors = error.is_some();
-        let signature = Signature::new(F::parameter_types(), result, error);
-        let handler: Handler = Box::new(move |arguments, result, check| {
-            let value = function.call(arguments).map_err(HostFunctionFailure::Arguments)?;
-            check.map_or(Ok(()), |check| check.check(&value, text.is_some()))?;
-            match &text {
-                Some(text) => encode_outcome(&value, text, result),
-                None => encode(&value, result),
-            }
-        });
-        let (trace_parameters, meter) = (F::trace_parameters, HostFunctionMeter::default());
-        Self { name, signature, gives_errors, trace_parameters, handler, meter }
+        Self::of_values(name, F::parameter_types(), F::trace_parameters, move |arguments, _| {
+            function.call(arguments).map_err(HostFunctionFailure::Arguments)
+        })
     }
 
+    /// The same with a closure that works with data of the call.
+    pub(crate) fn new_with<T, F, P, R>(name: String, mut function: F) -> Self
+    where
+        T: 'static,
+        F: HostFunctionWith<T, P, R>,
+        R: Serialize,
+    {
+        let entry = Self::of_values(name, F::parameter_types(), F::trace_parameters, move |arguments, data| {
+            function.call(data::of_call(data)?, arguments).map_err(HostFunctionFailure::Arguments)
+        });
+        Self { data: Some(CallDataType::of::<T>()), ..entry }
+    }
+
+    /// The error of the closure travels as text.
     pub(crate) fn fallible<F, P, R, E>(name: String, mut function: F) -> Self
     where
         F: HostFunction<P, Result<R, E>>,
         R: Serialize,
         E: fmt::Display,
     {
-        let handler: Handler = Box::new(move |arguments, result, check| {
-            match function.call(arguments).map_err(HostFunctionFailure::Arguments)? {
-                Ok(value) => {
-                    check.map_or(Ok(()), |check| check.check(&value, false))?;
-                    encode(&value, result)
-                }
-                Err(error) => Err(HostFunctionFailure::Function(format!("{error:#}"))),
+        Self::of_texts(name, F::parameter_types(), F::trace_parameters, move |arguments, _| {
+            function.call(arguments).map_err(HostFunctionFailure::Arguments)
+        })
+    }
+
+    /// The same with a closure that works with data of the call.
+    pub(crate) fn fallible_with<T, F, P, R, E>(name: String, mut function: F) -> Self
+    where
+        T: 'static,
+        F: HostFunctionWith<T, P, Result<R, E>>,
+        R: Serialize,
+        E: fmt::Display,
+    {
+        let entry = Self::of_texts(name, F::parameter_types(), F::trace_parameters, move |arguments, data| {
+            function.call(data::of_call(data)?, arguments).map_err(HostFunctionFailure::Arguments)
+        });
+        Self { data: Some(CallDataType::of::<T>()), ..entry }
+    }
+
+    /// What `run` gives is a value, an error included.
+    fn of_values<R: Serialize>(
+        name: String,
+        parameters: Vec<Type>,
+        trace_parameters: fn(&mut Tracer) -> Vec<u32>,
+        mut run: impl FnMut(PayloadSource<'_>, Option<&mut CallData<'_>>) -> Result<R, HostFunctionFailure> + Send + 'static,
+    ) -> Self {
+        let (result, error) = match Type::outcome_of::<R>() {
+            Some((value, error)) => (value, Some(error)),
+            None => (Type::of::<R>(), None),
+        };
+        let text = error.as_ref().map(|error| format!("it returned an error of the type `{error}`"));
+        let gives_errors = error.is_some();
+        let signature = Signature::new(parameters, result, error);
+        let handler: Handler = Box::new(move |arguments, result, check, data| {
+            let value = run(arguments, data)?;
+            check.map_or(Ok(()), |check| check.check(&value, text.is_some()))?;
+            match &text {
+                Some(text) => encode_outcome(&value, text, result),
+                None => encode(&value, result),
             }
         });
-        let signature = Signature::new(F::parameter_types(), Type::of::<R>(), Some(Type::of::<E>()));
-        let (trace_parameters, meter) = (F::trace_parameters, HostFunctionMeter::default());
-        Self { name, signature, gives_errors: false, trace_parameters, handler, meter }
+        Self {
+            name,
+            signature,
+            data: None,
+            gives_errors,
+            trace_parameters,
+            handler,
+            meter: HostFunctionMeter::default(),
+        }
+    }
+
+    /// Where `run` gives an error, its text is what the guest gets.
+    fn of_texts<R: Serialize, E: fmt::Display>(
+        name: String,
+        parameters: Vec<Type>,
+        trace_parameters: fn(&mut Tracer) -> Vec<u32>,
+        mut run: impl FnMut(PayloadSource<'_>, Option<&mut CallData<'_>>) -> Result<Result<R, E>, HostFunctionFailure>
+        + Send
+        + 'static,
+    ) -> Self {
+        let handler: Handler = Box::new(move |arguments, result, check, data| match run(arguments, data)? {
+            Ok(value) => {
+                check.map_or(Ok(()), |check| check.check(&value, false))?;
+                encode(&value, result)
+            }
+            Err(error) => Err(HostFunctionFailure::Function(format!("{error:#}"))),
+        });
+        let signature = Signature::new(parameters, Type::of::<R>(), Some(Type::of::<E>()));
+        Self {
+            name,
+            signature,
+            data: None,
+            gives_errors: false,
+            trace_parameters,
+            handler,
+            meter: HostFunctionMeter::default(),
+        }
     }
 
     /// Decodes the arguments, calls the closure, encodes its result: the length of the result.
@@ -154,9 +251,10 @@ impl HostFunctionEntry {
         arguments: PayloadSource<'_>,
         result: PayloadArea<'_>,
         check: Option<&mut ResultCheck>,
+        data: Option<&mut CallData<'_>>,
     ) -> Result<usize, HostFunctionFailure> {
         let start = self.meter.start();
-        let called = (self.handler)(arguments, result, check);
+        let called = (self.handler)(arguments, result, check, data);
         self.meter.ended(&self.name, start, called.is_ok());
         called
     }
@@ -192,10 +290,40 @@ fn encode_outcome<R: Serialize>(outcome: &R, text: &str, area: PayloadArea<'_>) 
 
 mod sealed {
     pub trait Sealed<Parameters, R> {}
+    pub trait SealedWith<T, Parameters, R> {}
+}
+
+/// The parameters of a host function, as a tuple.
+trait OwnedParameters: Sized {
+    fn types() -> Vec<Type>;
+
+    fn trace(tracer: &mut Tracer) -> Vec<u32>;
+
+    fn decode<'de>(arguments: impl Source<'de>) -> Result<Self, DecodeError>;
 }
 
 macro_rules! host_function {
     ($($name:ident)*) => {
+        impl<$($name: DeserializeOwned),*> OwnedParameters for ($($name,)*) {
+            fn types() -> Vec<Type> {
+                vec![$(Type::of::<$name>()),*]
+            }
+
+            #[allow(unused_variables, reason = "there may be no parameters")]
+            fn trace(tracer: &mut Tracer) -> Vec<u32> {
+                vec![$(tracer.trace::<$name>()),*]
+            }
+
+            #[allow(unused_mut, reason = "without parameters nothing is decoded")]
+            #[allow(non_snake_case, reason = "a value is named like its type parameter; there may be none")]
+            fn decode<'de>(arguments: impl Source<'de>) -> Result<Self, DecodeError> {
+                let mut decoder = Decoder::new(arguments);
+                $(let $name = decoder.value::<$name>()?;)*
+                decoder.finish()?;
+                Ok(($($name,)*))
+            }
+        }
+
         impl<Function, Return, $($name),*> sealed::Sealed<($($name,)*), Return> for Function
         where
             Function: FnMut($($name),*) -> Return,
@@ -207,21 +335,43 @@ macro_rules! host_function {
             $($name: DeserializeOwned,)*
         {
             fn parameter_types() -> Vec<Type> {
-                vec![$(Type::of::<$name>()),*]
+                <($($name,)*) as OwnedParameters>::types()
             }
 
-            #[allow(unused_variables, reason = "there may be no parameters")]
             fn trace_parameters(tracer: &mut Tracer) -> Vec<u32> {
-                vec![$(tracer.trace::<$name>()),*]
+                <($($name,)*) as OwnedParameters>::trace(tracer)
             }
 
             #[allow(non_snake_case, reason = "a value is named like its type parameter; there may be none")]
             fn call<'de>(&mut self, arguments: impl Source<'de>) -> Result<Return, DecodeError> {
-                #[allow(unused_mut, reason = "without parameters nothing is decoded")]
-                let mut decoder = Decoder::new(arguments);
-                $(let $name = decoder.value::<$name>()?;)*
-                decoder.finish()?;
+                let ($($name,)*) = OwnedParameters::decode(arguments)?;
                 Ok(self($($name),*))
+            }
+        }
+
+        impl<Function, Data, Return, $($name),*> sealed::SealedWith<Data, ($($name,)*), Return> for Function
+        where
+            Function: FnMut(&mut Data, $($name),*) -> Return,
+        {}
+
+        impl<Function, Data, Return, $($name),*> HostFunctionWith<Data, ($($name,)*), Return> for Function
+        where
+            Function: FnMut(&mut Data, $($name),*) -> Return + Send + 'static,
+            Data: 'static,
+            $($name: DeserializeOwned,)*
+        {
+            fn parameter_types() -> Vec<Type> {
+                <($($name,)*) as OwnedParameters>::types()
+            }
+
+            fn trace_parameters(tracer: &mut Tracer) -> Vec<u32> {
+                <($($name,)*) as OwnedParameters>::trace(tracer)
+            }
+
+            #[allow(non_snake_case, reason = "a value is named like its type parameter; there may be none")]
+            fn call<'de>(&mut self, data: &mut Data, arguments: impl Source<'de>) -> Result<Return, DecodeError> {
+                let ($($name,)*) = OwnedParameters::decode(arguments)?;
+                Ok(self(data, $($name),*))
             }
         }
     };

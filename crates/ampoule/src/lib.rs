@@ -93,7 +93,7 @@ pub use clock::Clock;
 pub use conversation::ProtocolViolation;
 pub use error::{BuildError, CallError, FunctionValue, HostFunctionSetting, Payload};
 pub use fault::{EndlessWait, Fault, FaultAccess, FaultKind, FaultTarget, GuestPanic, Position};
-pub use host_function::{HostFunction, HostFunctionError};
+pub use host_function::{HostFunction, HostFunctionError, HostFunctionWith};
 pub use image::{EmbeddedImage, Image, ImageError};
 pub use interrupt::{InterruptHandle, InterruptSignal, InterruptSignalError, KillOutcome, RunningCall};
 pub use limits::{ExceededLimit, Limits};

@@ -1,7 +1,7 @@
 //! The spans of the `tracing` log: what takes time, from the application's point of view.
 //!
-//! All have level `DEBUG` and the target `ampoule`, so that nothing is done where the log does not want them but for the test of
-//! a number. `docs/tracing.md` has their names and fields.
+//! All have level `DEBUG` and the target `ampoule`, so that nothing is done where the log does not want them but for the
+//! test of a number. `docs/tracing.md` has their names and fields.
 
 use std::fmt::Display;
 

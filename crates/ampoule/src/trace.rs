@@ -18,9 +18,9 @@ use crate::output::Origin;
 /// --- the guest called exit(3) ---
 /// ```
 ///
-/// A line is written when the request has been answered, on the thread that makes the call, and has the seconds that this took.
-/// What a guest prints is no request, as long as it waits in the mailbox. Of each argument a bounded part is shown, escaped, but
-/// every request has its line: a trace that was asked for is whole, however long the guest makes it.
+/// A line is written when the request has been answered, on the thread that makes the call, and has the seconds that this
+/// took. What a guest prints is no request, as long as it waits in the mailbox. Of each argument a bounded part is shown,
+/// escaped, but every request has its line: a trace that was asked for is whole, however long the guest makes it.
 ///
 /// [`docs/tracing.md`](https://github.com/ampoule-rs/ampoule/blob/main/docs/tracing.md) describes the lines.
 ///
@@ -51,8 +51,8 @@ impl Trace {
         Self { kind: Kind::Off, has_names: false }
     }
 
-    /// To this writer, a line at a time. An error of the writer is logged once, and what follows is dropped; the guest does not
-    /// notice.
+    /// To this writer, a line at a time. An error of the writer is logged once, and what follows is dropped; the guest does
+    /// not notice.
     pub fn writer(writer: impl Write + Send + 'static) -> Self {
         Self { kind: Kind::Writer(Arc::new(Mutex::new(Some(Box::new(writer))))), has_names: false }
     }

@@ -15,6 +15,7 @@ use super::mailbox::{PayloadSource, ProtocolViolation};
 use super::run::Pause;
 use crate::arguments::Arguments;
 use crate::error::{CallError, Payload};
+use crate::host_function::CallData;
 use crate::image::Function;
 use crate::interrupt::LimitsUnwatched;
 use crate::limits::Limits;
@@ -94,10 +95,11 @@ impl Conversation {
         request: Request<'image>,
         imports: &mut Imports,
         limits: Limits,
+        data: Option<CallData<'_>>,
     ) -> Result<Reply<'image>, CallError> {
         self.machine.streams_mut().origin_mut().calls(request.function.name());
         let span = spans::call(self.machine.origin(), request.length).entered();
-        let reply = self.turns(request, imports, limits);
+        let reply = self.turns(request, imports, limits, data);
         spans::failed(&span, &reply);
         reply
     }
@@ -109,13 +111,14 @@ impl Conversation {
         Request { function, length, asks }: Request<'image>,
         imports: &mut Imports,
         limits: Limits,
+        data: Option<CallData<'_>>,
     ) -> Result<Reply<'image>, CallError> {
         let guard = self.machine.begin_call(limits).map_err(|LimitsUnwatched { reason }| {
             CallError::LimitsUnwatched { function: function.name().to_owned(), reason }
         })?;
         let described = if asks { DESCRIBE_RESULT } else { 0 } | if imports.asks() { DESCRIBE_ARGUMENTS } else { 0 };
         self.mailbox.send_call(function.number(), length, described);
-        let pause = self.run_to_pause(imports);
+        let pause = self.run_to_pause(imports, data);
         match self.machine.end_call(guard, pause) {
             Ok(Pause::Returned { status: ReturnStatus::Done, length, needed }) => {
                 let shown = if asks { self.shown(length, needed) } else { Ok(Vec::new()) };

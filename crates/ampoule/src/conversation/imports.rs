@@ -4,8 +4,8 @@ use ampoule_abi::schema::{DataType, Observed, Tracer, UNKNOWN, difference, untra
 use tracing::Span;
 
 use super::mailbox::{PayloadArea, PayloadSource};
-use crate::error::{BuildError, FunctionValue, HostFunctionSetting};
-use crate::host_function::{HostFunctionEntry, HostFunctionFailure, ResultCheck};
+use crate::error::{BuildError, CallError, FunctionValue, HostFunctionSetting};
+use crate::host_function::{CallData, CallDataType, HostFunctionEntry, HostFunctionFailure, ResultCheck};
 use crate::image::Image;
 use crate::nearest::nearest;
 use crate::spans;
@@ -24,6 +24,8 @@ pub(crate) struct Imports {
     are_compared: bool,
     /// Whether the guest is to describe what it passes to host functions.
     asks: bool,
+    /// The data that calls are to bring, and the first of the host functions that work with it.
+    data: Option<(usize, CallDataType)>,
 }
 
 #[derive(Debug)]
@@ -51,8 +53,9 @@ impl CalledImport<'_> {
         &mut self,
         arguments: PayloadSource<'_>,
         result: PayloadArea<'_>,
+        data: Option<&mut CallData<'_>>,
     ) -> Result<usize, HostFunctionFailure> {
-        self.entry.call(arguments, result, self.import.check.as_mut())
+        self.entry.call(arguments, result, self.import.check.as_mut(), data)
     }
 
     /// The span of a call of it that is given this many bytes.
@@ -116,7 +119,8 @@ impl Imports {
             });
         }
         numbers.sort_unstable_by_key(|import| import.number);
-        let mut imports = Self { entries, numbers, has_panicked: false, are_compared: false, asks: false };
+        let data = common_data(&entries, &numbers)?;
+        let mut imports = Self { entries, numbers, has_panicked: false, are_compared: false, asks: false, data };
         imports.compare_types(image)?;
         Ok(imports)
     }
@@ -158,6 +162,19 @@ impl Imports {
             import.check = Some(ResultCheck::new(image.clone(), import.number));
         }
         Ok(())
+    }
+
+    /// Refuses a call of this function without the data that host functions work with.
+    #[inline]
+    pub(crate) fn check_data(&self, function: &str, given: Option<&CallData<'_>>) -> Result<(), CallError> {
+        let Some((entry, expected)) = self.data else { return Ok(()) };
+        let given = match given {
+            Some(data) if data.is(expected) => return Ok(()),
+            Some(data) => Some(data.type_name()),
+            None => None,
+        };
+        let host_function = self.entries[entry].name.clone();
+        Err(CallError::WrongData { function: function.to_owned(), host_function, expected: expected.name, given })
     }
 
     /// Whether the guest is to describe what it passes to host functions.
@@ -207,4 +224,23 @@ impl Imports {
         let import = &mut self.numbers[found];
         Some(CalledImport { entry: &mut self.entries[import.entry], import })
     }
+}
+
+/// The data with which all of the imported host functions work that work with any, and one of these.
+fn common_data(entries: &[HostFunctionEntry], imports: &[Import]) -> Result<Option<(usize, CallDataType)>, BuildError> {
+    let mut common: Option<(usize, CallDataType)> = None;
+    for index in imports.iter().map(|import| import.entry) {
+        let Some(data) = entries[index].data else { continue };
+        match common {
+            Some((_, known)) if known == data => {}
+            Some((earlier, known)) => {
+                return Err(BuildError::DifferentData {
+                    functions: [entries[earlier].name.clone(), entries[index].name.clone()],
+                    types: [known.name, data.name],
+                });
+            }
+            None => common = Some((index, data)),
+        }
+    }
+    Ok(common)
 }

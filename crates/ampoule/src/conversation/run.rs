@@ -9,7 +9,7 @@ use super::imports::Imports;
 use super::mailbox::{GuestMessage, ProtocolViolation};
 use crate::error::FunctionValue;
 use crate::fault::{GuestPanic, Position};
-use crate::host_function::HostFunctionFailure;
+use crate::host_function::{CallData, HostFunctionFailure};
 use crate::interrupt::LimitsUnwatched;
 use crate::limits::Limits;
 use crate::machine::{Served, Stop};
@@ -42,7 +42,7 @@ impl Conversation {
     pub(crate) fn await_ready(&mut self, imports: &mut Imports, limits: Limits) -> Result<Option<Schema>, StartError> {
         let _span = spans::start(self.machine.origin()).entered();
         let guard = self.machine.begin_call(limits).map_err(StartError::Unwatched)?;
-        let pause = self.run_to_pause(imports);
+        let pause = self.run_to_pause(imports, None);
         let ended = match self.machine.end_call(guard, pause) {
             Ok(Pause::Ready { length: 0, needed: 0 }) => return Ok(None),
             Ok(Pause::Ready { length: 0, needed }) => return Err(StartError::SchemaTooLarge { needed }),
@@ -79,7 +79,11 @@ impl Conversation {
 
     /// Runs the guest, serving its host calls, until it waits for the application.
     #[inline]
-    pub(super) fn run_to_pause(&mut self, imports: &mut Imports) -> Result<Pause, Termination> {
+    pub(super) fn run_to_pause(
+        &mut self,
+        imports: &mut Imports,
+        mut data: Option<CallData<'_>>,
+    ) -> Result<Pause, Termination> {
         loop {
             match self.run_to_message()? {
                 GuestMessage::Ready { length, needed } => return Ok(Pause::Ready { length, needed }),
@@ -87,7 +91,7 @@ impl Conversation {
                     return Ok(Pause::Returned { status, length, needed });
                 }
                 GuestMessage::HostCall { function, length, needed } => {
-                    let served = self.serve_host_call(imports, function, length, needed);
+                    let served = self.serve_host_call(imports, data.as_mut(), (function, length, needed));
                     served.map_err(|termination| self.machine.ended(termination))?;
                 }
             }
@@ -144,9 +148,8 @@ impl Conversation {
     fn serve_host_call(
         &mut self,
         imports: &mut Imports,
-        number: u32,
-        length: usize,
-        described: u64,
+        data: Option<&mut CallData<'_>>,
+        (number, length, described): (u32, usize, u64),
     ) -> Result<(), Termination> {
         let compared =
             if imports.asks() { imports.compare_arguments(number, &self.shown(length, described)?) } else { Ok(()) };
@@ -157,7 +160,7 @@ impl Conversation {
         let traced = machine.trace_host_call(|| import.shown(length));
         let span = import.span(length).entered();
         let called = machine.host_call(|| match compared {
-            Ok(()) => import.call(mailbox.payload(length), mailbox.outbound()),
+            Ok(()) => import.call(mailbox.payload(length), mailbox.outbound(), data),
             Err(failure) => Err(failure),
         });
         drop(span);

@@ -120,6 +120,10 @@ impl fmt::Debug for CallError {
                 "Untransferable",
                 &[("function", function), ("value", value), ("path", &guest_text::quoted(path))],
             ),
+            Self::WrongData { function, host_function, expected, given } => error(
+                "WrongData",
+                &[("function", function), ("host_function", host_function), ("expected", expected), ("given", given)],
+            ),
             Self::ForeignFunction { function } => error("ForeignFunction", &[("function", function)]),
             Self::PayloadTooLarge { function, what, needed, mailbox_size } => error(
                 "PayloadTooLarge",

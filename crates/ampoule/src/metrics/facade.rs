@@ -13,9 +13,9 @@ use super::labels::{CallOutcome, ExitReason, FaultLabel, KillLabel, Level, Opera
 /// What they are is described in
 /// [`docs/metrics.md`](https://github.com/ampoule-rs/ampoule/blob/main/docs/metrics.md).
 ///
-/// To be called once, after the recorder has been installed, at any time: a sandbox and a pool that were made before take part
-/// from their next call on. Where no recorder is installed, metrics are lost. Later calls of this function have no effect, even
-/// when another recorder is installed by then.
+/// To be called once, after the recorder has been installed, at any time: a sandbox and a pool that were made before take
+/// part from their next call on. Where no recorder is installed, metrics are lost. Later calls of this function have no
+/// effect, even when another recorder is installed by then.
 ///
 /// ```
 /// // After `metrics::set_global_recorder`, or what the application's exporter has for it.
@@ -52,7 +52,8 @@ pub(super) struct Meters {
 }
 
 impl Meters {
-    /// Describes all metrics to the recorder, and makes all handles, so that what has never happened is a zero from the start.
+    /// Describes all metrics to the recorder, and makes all handles, so that what has never happened is a zero from the
+    /// start.
     fn register() -> Self {
         for (name, unit, text) in COUNTERS {
             metrics::describe_counter!(*name, *unit, *text);

@@ -143,6 +143,7 @@ impl From<&CallError> for CallOutcome {
             | CallError::WrongResult { .. }
             | CallError::DifferentTypes { .. }
             | CallError::Untransferable { .. }
+            | CallError::WrongData { .. }
             | CallError::ForeignFunction { .. } => Self::Types,
             CallError::PayloadTooLarge { .. } => Self::TooLarge,
             CallError::Encode { .. } | CallError::Decode { .. } | CallError::ArgumentsRefused { .. } => Self::Value,

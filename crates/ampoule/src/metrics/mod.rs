@@ -2,8 +2,8 @@
 //!
 //! This is what the rest of the library calls, a line at each place where something happens. Each of them asks first for the
 //! [`Meters`], which are there from the moment at which the application [enables](enable_metrics) metrics. Before that, and
-//! always without the feature `metrics`, there are none, and nothing is done: no clock is read, and nothing that threads share
-//! is written. `docs/metrics.md` has the names and what they mean.
+//! always without the feature `metrics`, there are none, and nothing is done: no clock is read, and nothing that threads
+//! share is written. `docs/metrics.md` has the names and what they mean.
 //!
 //! No text of a guest is the value of a label, and each label has a bounded number of values.
 

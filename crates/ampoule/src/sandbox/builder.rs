@@ -15,7 +15,7 @@ use super::snapshot::Snapshot;
 use crate::clock::Clock;
 use crate::conversation::{Conversation, Imports, ProtocolViolation};
 use crate::error::{BuildError, HostFunctionSetting};
-use crate::host_function::{HostFunction, HostFunctionError};
+use crate::host_function::{HostFunction, HostFunctionError, HostFunctionWith};
 use crate::image::{Described, Image};
 use crate::limits::Limits;
 use crate::machine::{MachineConfig, Shape};
@@ -183,6 +183,34 @@ impl Builder {
         E: HostFunctionError,
     {
         self.host.add_fallible_function(name.into(), function);
+        self
+    }
+
+    /// Lets the guest call a function of the host that works with [data of the call](crate::Call::data): its first parameter is
+    /// `&mut T`, with the type written out, and the others are as for [`host_fn`](Self::host_fn).
+    ///
+    /// All such functions of a sandbox work with one type, and every call brings a value of it. While the guest starts there is
+    /// none: a guest that calls such a function then gets an error.
+    pub fn host_fn_with<T, F, P, R>(mut self, name: impl Into<String>, function: F) -> Self
+    where
+        T: 'static,
+        F: HostFunctionWith<T, P, R>,
+        R: Serialize,
+    {
+        self.host.add_function_with(name.into(), function);
+        self
+    }
+
+    /// Lets the guest call a function of the host that can fail, as for [`try_host_fn`](Self::try_host_fn), and works with data
+    /// of the call, as for [`host_fn_with`](Self::host_fn_with).
+    pub fn try_host_fn_with<T, F, P, R, E>(mut self, name: impl Into<String>, function: F) -> Self
+    where
+        T: 'static,
+        F: HostFunctionWith<T, P, Result<R, E>>,
+        R: Serialize,
+        E: HostFunctionError,
+    {
+        self.host.add_fallible_function_with(name.into(), function);
         self
     }
 

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::conversation::Imports;
 use crate::error::{BuildError, HostFunctionSetting};
-use crate::host_function::{HostFunction, HostFunctionEntry};
+use crate::host_function::{HostFunction, HostFunctionEntry, HostFunctionWith};
 use crate::image::Image;
 use crate::limits::Limits;
 use crate::machine::GuestStreams;
@@ -58,6 +58,25 @@ impl HostSide {
         self.functions.push(HostFunctionEntry::fallible(name, function));
     }
 
+    pub(super) fn add_function_with<T, F, P, R>(&mut self, name: String, function: F)
+    where
+        T: 'static,
+        F: HostFunctionWith<T, P, R>,
+        R: Serialize,
+    {
+        self.functions.push(HostFunctionEntry::new_with(name, function));
+    }
+
+    pub(super) fn add_fallible_function_with<T, F, P, R, E>(&mut self, name: String, function: F)
+    where
+        T: 'static,
+        F: HostFunctionWith<T, P, Result<R, E>>,
+        R: Serialize,
+        E: fmt::Display,
+    {
+        self.functions.push(HostFunctionEntry::fallible_with(name, function));
+    }
+
     /// Sets limits; those that are not set here stay as they are.
     pub(super) fn set_limits(&mut self, limits: Limits) {
         self.limits = limits.or(self.limits);
@@ -66,7 +85,8 @@ impl HostSide {
     /// What a sandbox of this image is made with.
     ///
     /// # Errors
-    /// [`BuildError::DuplicateHostFunction`], [`BuildError::MissingHostFunction`], [`BuildError::HostFunctionMismatch`].
+    /// [`BuildError::DuplicateHostFunction`], [`BuildError::MissingHostFunction`], [`BuildError::HostFunctionMismatch`],
+    /// [`BuildError::DifferentData`].
     pub(super) fn resolve(self, image: &Image) -> Result<(Imports, GuestStreams, Limits), BuildError> {
         let imports = Imports::resolve(image, self.functions, self.setting)?;
         let origin = Origin::new(image.executable(), self.name);

@@ -23,6 +23,7 @@ use crate::arguments::{Arguments, Parameters};
 use crate::binding::Binding;
 use crate::conversation::{Conversation, Imports};
 use crate::error::CallError;
+use crate::host_function::CallData;
 use crate::image::{Function, Image};
 use crate::interrupt::InterruptHandle;
 use crate::limits::Limits;
@@ -109,14 +110,14 @@ impl Sandbox {
         self.call_with(Call::new(name, arguments))
     }
 
-    /// Like [`call`](Self::call), with limits for this call.
+    /// Like [`call`](Self::call), with limits for this call, or with data for its host functions.
     ///
     /// # Errors
     /// A [`CallError`]. Unless [`CallError::poisons`] says otherwise, the sandbox can be called again.
     pub fn call_with<R: DeserializeOwned, A: Arguments>(&mut self, call: Call<'_, A>) -> Result<R, CallError> {
         let (image, checked, callee) = self.parts();
         let (function, binding) = resolve::<A, R>(image, checked, call.name).inspect_err(CallMeter::refused)?;
-        callee.invoke((image, function), binding, &call.arguments, call.limits)
+        callee.invoke((image, function), binding, &call.arguments, call.limits, call.data)
     }
 
     /// Resolves a guest function: its name and its types are checked here, once. Where a parameter is to borrow from
@@ -194,9 +195,10 @@ impl Callee<'_> {
         binding: &Binding,
         arguments: &impl Arguments,
         limits: Limits,
+        data: Option<CallData<'_>>,
     ) -> Result<R, CallError> {
         let mut call = CallMeter::begin();
-        let result = self.attempt(function, binding, arguments, limits, &mut call);
+        let result = self.attempt(function, binding, arguments, (limits, data), &mut call);
         call.ended(&result);
         self.meter.sample(|| self.conversation.machine_mut().memory_pages());
         result
@@ -208,17 +210,18 @@ impl Callee<'_> {
         (image, function): (&Image, &Function),
         binding: &Binding,
         arguments: &impl Arguments,
-        limits: Limits,
+        (limits, data): (Limits, Option<CallData<'_>>),
         call: &mut CallMeter,
     ) -> Result<R, CallError> {
         let Self { conversation, imports, limits: default, condition, .. } = self;
         if let Some(poison) = condition.poison() {
             return Err(CallError::Poisoned { cause: poison.clone() });
         }
+        imports.check_data(function.name(), data.as_ref())?;
         binding.check(image, function, arguments)?;
         let request = conversation.request(function, arguments, binding.asks())?;
         let running = condition.enter(imports);
-        let reply = conversation.exchange(request, running.imports, limits.or(*default));
+        let reply = conversation.exchange(request, running.imports, limits.or(*default), data);
         running.leave();
         if let Err(CallError::Terminated { cause, .. }) = &reply {
             **condition = Condition::Poisoned(Poison::Ended(cause.clone()));

@@ -10,7 +10,7 @@ use super::host_side::HostSide;
 use super::snapshot::Snapshot;
 use crate::conversation::Conversation;
 use crate::error::{BuildError, HostFunctionSetting};
-use crate::host_function::{HostFunction, HostFunctionError};
+use crate::host_function::{HostFunction, HostFunctionError, HostFunctionWith};
 use crate::limits::Limits;
 use crate::metrics::{Operation, SandboxMeter, Stopwatch};
 use crate::output::Output;
@@ -52,6 +52,31 @@ impl Spawn {
         E: HostFunctionError,
     {
         self.host.add_fallible_function(name.into(), function);
+        self
+    }
+
+    /// Lets the guest call a function of the host that works with data of the call, like
+    /// [`Builder::host_fn_with`](crate::Builder::host_fn_with).
+    pub fn host_fn_with<T, F, P, R>(mut self, name: impl Into<String>, function: F) -> Self
+    where
+        T: 'static,
+        F: HostFunctionWith<T, P, R>,
+        R: Serialize,
+    {
+        self.host.add_function_with(name.into(), function);
+        self
+    }
+
+    /// Lets the guest call a function of the host that can fail and works with data of the call, like
+    /// [`Builder::try_host_fn_with`](crate::Builder::try_host_fn_with).
+    pub fn try_host_fn_with<T, F, P, R, E>(mut self, name: impl Into<String>, function: F) -> Self
+    where
+        T: 'static,
+        F: HostFunctionWith<T, P, Result<R, E>>,
+        R: Serialize,
+        E: HostFunctionError,
+    {
+        self.host.add_fallible_function_with(name.into(), function);
         self
     }
 

@@ -10,6 +10,7 @@ use super::Sandbox;
 use crate::arguments::Parameters;
 use crate::binding::Binding;
 use crate::error::CallError;
+use crate::host_function::CallData;
 use crate::image::{Function, Image};
 use crate::limits::Limits;
 use crate::metrics::CallMeter;
@@ -45,13 +46,39 @@ impl<P: Parameters, R: DeserializeOwned> TypedFn<P, R> {
     /// # Errors
     /// As for [`call`](Self::call).
     pub fn call_with(&self, sandbox: &mut Sandbox, arguments: P::Values<'_>, limits: Limits) -> Result<R, CallError> {
+        self.invoke(sandbox, arguments, limits, None)
+    }
+
+    /// Like [`call_with`](Self::call_with), with data for the host functions of this call: see
+    /// [`Call::data`](crate::Call::data).
+    ///
+    /// # Errors
+    /// As for [`call`](Self::call).
+    pub fn call_with_data<T: 'static>(
+        &self,
+        sandbox: &mut Sandbox,
+        arguments: P::Values<'_>,
+        limits: Limits,
+        data: &mut T,
+    ) -> Result<R, CallError> {
+        self.invoke(sandbox, arguments, limits, Some(CallData::new(data)))
+    }
+
+    #[inline]
+    fn invoke(
+        &self,
+        sandbox: &mut Sandbox,
+        arguments: P::Values<'_>,
+        limits: Limits,
+        data: Option<CallData<'_>>,
+    ) -> Result<R, CallError> {
         if !self.image.is_same(&sandbox.image) {
             let error = CallError::ForeignFunction { function: self.function().name().to_owned() };
             CallMeter::refused(&error);
             return Err(error);
         }
         let (image, _, callee) = sandbox.parts();
-        callee.invoke((image, self.function()), &self.binding, &arguments, limits)
+        callee.invoke((image, self.function()), &self.binding, &arguments, limits, data)
     }
 
     fn function(&self) -> &Function {

@@ -1,11 +1,10 @@
 //! What `docs/guide/pages/host-data.md` shows.
 
-use std::cell::RefCell;
 use std::error::Error;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use ampoule::{Pool, Sandbox};
+use ampoule::{Call, CallError, Pool, Sandbox};
 use shop_types::{Offer, Order, Refusal};
 
 use super::{image, ready, shop};
@@ -41,47 +40,32 @@ struct Request {
     lookups: u32,
 }
 
-thread_local! {
-    static REQUEST: RefCell<Option<Request>> = const { RefCell::new(None) };
-}
-
-/// Makes `request` the one that host functions on this thread work for, until `call` returns.
-fn with_request<R>(request: Request, call: impl FnOnce() -> R) -> (R, Request) {
-    REQUEST.set(Some(request));
-    let result = call();
-    let request = REQUEST.take().expect("the request stays until the call returns");
-    (result, request)
-}
-
-fn list_price_of_tenant(item: String) -> Result<u64, Refusal> {
-    REQUEST.with_borrow_mut(|request| {
-        let request = request.as_mut().ok_or(Refusal::TryLater)?;
-        request.lookups += 1;
-        match (request.tenant.as_str(), item.as_str()) {
-            ("north", "lamp") => Ok(200),
-            _ => Err(Refusal::Unknown(item)),
-        }
-    })
+fn list_price(request: &mut Request, item: String) -> Result<u64, Refusal> {
+    request.lookups += 1;
+    match (request.tenant.as_str(), item.as_str()) {
+        ("north", "lamp") => Ok(200),
+        _ => Err(Refusal::Unknown(item)),
+    }
 }
 
 #[test]
 fn a_pool_serves_requests_with_data_of_their_own() -> Result<(), Box<dyn Error>> {
     let snapshot = ready();
-    let pool = Pool::builder(&snapshot)
-        .size(2)
-        .spawn_with(|spawn| spawn.host_fn("list_price", list_price_of_tenant))
-        .build()?;
+    let pool =
+        Pool::builder(&snapshot).size(2).spawn_with(|spawn| spawn.host_fn_with("list_price", list_price)).build()?;
 
     let order = Order { item: "lamp".to_owned(), pieces: 2 };
     let mut sandbox = pool.take()?;
-    let request = Request { tenant: "north".to_owned(), lookups: 0 };
-    let (offer, request) = with_request(request, || sandbox.call::<Offer>("offer", (&order,)));
-    assert_eq!(offer?, Offer { cents: 400 });
-    assert_eq!(request.lookups, 1);
+    let mut request = Request { tenant: "north".to_owned(), lookups: 0 };
+    let offer: Offer = sandbox.call_with(Call::new("offer", (&order,)).data(&mut request))?;
+    assert_eq!((offer, request.lookups), (Offer { cents: 400 }, 1));
 
-    let request = Request { tenant: "south".to_owned(), lookups: 0 };
-    let (offer, _) = with_request(request, || sandbox.call::<Result<Offer, Refusal>>("offer", (&order,)));
-    assert_eq!(offer?, Err(Refusal::Unknown("lamp".to_owned())));
+    let mut request = Request { tenant: "south".to_owned(), lookups: 0 };
+    let offer: Result<Offer, Refusal> = sandbox.call_with(Call::new("offer", (&order,)).data(&mut request))?;
+    assert_eq!(offer, Err(Refusal::Unknown("lamp".to_owned())));
+
+    let forgotten = sandbox.call::<Offer>("offer", (&order,));
+    assert!(matches!(forgotten, Err(CallError::WrongData { given: None, .. })));
     Ok(())
 }
 

@@ -1,8 +1,8 @@
 //! System calls as people read them, in the way of `strace`: names of calls, flags and errors, and what pointers lead to.
 //!
 //! A line has two parts. What the guest gives is written before the call is served, up to the first argument that the call
-//! itself fills in; the rest afterwards. Memory of the guest is read as the guest itself could, and of each argument a bounded
-//! amount is shown, escaped; what cannot be read is shown as the number that it is.
+//! itself fills in; the rest afterwards. Memory of the guest is read as the guest itself could, and of each argument a
+//! bounded amount is shown, escaped; what cannot be read is shown as the number that it is.
 
 mod flags;
 mod table;
