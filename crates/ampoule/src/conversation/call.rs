@@ -206,6 +206,7 @@ impl Conversation {
             sandbox,
             cause,
             position: self.machine.ended_at(),
+            core_dump: None,
         }
     }
 }

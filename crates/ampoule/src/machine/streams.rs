@@ -1,13 +1,15 @@
-//! The guest's standard output and standard error, and its trace.
+//! The guest's standard streams, and its trace.
 
 use super::budget::Budget;
+use crate::input::Input;
 use crate::output::{Origin, Output, Stream};
-use crate::personality::{OutputLimitReached, Streams};
+use crate::personality::{OutputLimitReached, Streams, Taken};
 use crate::trace::Trace;
 
-/// Where the two streams go, and the trace.
+/// Where input comes from, and where the two output streams and the trace go.
 #[derive(Debug)]
 pub(crate) struct GuestStreams {
+    stdin: Input,
     stdout: Output,
     stderr: Output,
     trace: Trace,
@@ -24,7 +26,7 @@ struct Tail {
     len: u64,
 }
 
-/// The two streams within what a call may print.
+/// The streams within what a call may print.
 pub(super) struct BudgetedStreams<'machine> {
     streams: &'machine mut GuestStreams,
     budget: &'machine mut Budget,
@@ -32,7 +34,16 @@ pub(super) struct BudgetedStreams<'machine> {
 
 impl GuestStreams {
     pub(crate) fn new(stdout: Output, stderr: Output, origin: Origin) -> Self {
-        Self { stdout, stderr, trace: Trace::log(), origin, stderr_of_call: Tail::default() }
+        Self { stdin: Input::empty(), stdout, stderr, trace: Trace::log(), origin, stderr_of_call: Tail::default() }
+    }
+
+    /// The same with standard input, which is empty otherwise.
+    pub(crate) fn with_stdin(self, stdin: Input) -> Self {
+        Self { stdin, ..self }
+    }
+
+    pub(super) fn stdin_mut(&mut self) -> &mut Input {
+        &mut self.stdin
     }
 
     /// Where lines go about what the guest asks for.
@@ -104,6 +115,10 @@ impl GuestStreams {
 }
 
 impl Streams for BudgetedStreams<'_> {
+    fn read(&mut self, into: &mut [u8]) -> Taken {
+        self.streams.stdin.take(into)
+    }
+
     fn write(&mut self, stream: Stream, bytes: &[u8]) -> Result<(), OutputLimitReached> {
         self.budget.print(bytes.len()).map_err(|_| OutputLimitReached)?;
         let GuestStreams { stdout, stderr, origin, stderr_of_call, .. } = &mut *self.streams;

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::conversation::Imports;
+use crate::core_dump::CoreDumps;
 use crate::error::{BuildError, HostFunctionSetting};
 use crate::host_function::{HostFunction, HostFunctionEntry, HostFunctionWith};
 use crate::image::Image;
@@ -19,6 +20,7 @@ pub(crate) struct HostSide {
     pub(super) stdout: Output,
     pub(super) stderr: Output,
     pub(super) trace: Trace,
+    pub(super) core_dumps: Option<CoreDumps>,
     limits: Limits,
     name: Option<String>,
     /// What sets the functions.
@@ -28,8 +30,16 @@ pub(crate) struct HostSide {
 impl HostSide {
     /// No functions, outputs to the log, and these limits.
     pub(super) fn new(limits: Limits, setting: HostFunctionSetting) -> Self {
-        let (stdout, stderr, trace) = (Output::log(), Output::log(), Trace::log());
-        Self { functions: Vec::new(), stdout, stderr, trace, limits, name: None, setting }
+        Self {
+            functions: Vec::new(),
+            stdout: Output::log(),
+            stderr: Output::log(),
+            trace: Trace::log(),
+            core_dumps: None,
+            limits,
+            name: None,
+            setting,
+        }
     }
 
     pub(super) fn set_name(&mut self, name: String) {

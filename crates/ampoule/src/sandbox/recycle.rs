@@ -7,6 +7,7 @@ use super::restore::RestoreError;
 use super::snapshot::{Snapshot, SnapshotIdentity};
 use super::spawn::Spawn;
 use super::{Poison, Sandbox};
+use crate::core_dump::CoreDumps;
 use crate::error::BuildError;
 use crate::output::{Output, SharedOutput};
 use crate::trace::Trace;
@@ -19,6 +20,7 @@ pub(crate) struct Recyclable {
     stdout: SharedOutput,
     stderr: SharedOutput,
     trace: Trace,
+    core_dumps: Option<CoreDumps>,
 }
 
 impl Recyclable {
@@ -27,12 +29,13 @@ impl Recyclable {
         let stdout = share(&mut settings.host.stdout);
         let stderr = share(&mut settings.host.stderr);
         let trace = settings.host.trace.clone();
+        let core_dumps = settings.host.core_dumps.clone();
         let sandbox = settings.build()?;
-        Ok(Self { snapshot: sandbox.initial.clone(), sandbox, stdout, stderr, trace })
+        Ok(Self { snapshot: sandbox.initial.clone(), sandbox, stdout, stderr, trace, core_dumps })
     }
 
     /// Returns the sandbox to its state before its first tenant. Nothing of this tenant stays: no state of the guest, no
-    /// output that it has set, and no handle that reaches later calls.
+    /// output or core dumps that it has set, and no handle that reaches later calls.
     pub(crate) fn recycle(&mut self) -> Result<(), RestoreError> {
         let machine = self.sandbox.conversation.machine_mut();
         machine.interruptor_mut().renew();
@@ -46,6 +49,7 @@ impl Recyclable {
         if !streams.trace().is(&self.trace) {
             streams.set_trace(self.trace.clone());
         }
+        self.sandbox.core_dumps.clone_from(&self.core_dumps);
         self.sandbox.restore(&self.snapshot)
     }
 
@@ -66,7 +70,8 @@ impl Recyclable {
         self.stdout = share(&mut settings.host.stdout);
         self.stderr = share(&mut settings.host.stderr);
         self.trace = settings.host.trace.clone();
-        let Spawn { snapshot, host } = settings;
+        let Spawn { snapshot, mut host } = settings;
+        self.core_dumps = host.core_dumps.take();
         // The outputs are shared ones, which are set when the sandbox is recycled.
         let (imports, _, limits) = host.resolve(&self.sandbox.image)?;
         self.sandbox.imports = imports;

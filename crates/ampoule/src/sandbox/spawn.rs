@@ -9,6 +9,7 @@ use super::condition::Condition;
 use super::host_side::HostSide;
 use super::snapshot::Snapshot;
 use crate::conversation::Conversation;
+use crate::core_dump::CoreDumps;
 use crate::error::{BuildError, HostFunctionSetting};
 use crate::host_function::{HostFunction, HostFunctionError, HostFunctionWith};
 use crate::limits::Limits;
@@ -106,6 +107,12 @@ impl Spawn {
         self
     }
 
+    /// Where core dumps go of a guest that ends. Default: there are none.
+    pub fn core_dumps(mut self, dumps: CoreDumps) -> Self {
+        self.host.core_dumps = Some(dumps);
+        self
+    }
+
     /// Limits of every call. Where these set none, those of the snapshot's sandbox apply.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.host.set_limits(limits);
@@ -131,7 +138,8 @@ impl Spawn {
     }
 
     fn make(self) -> Result<Sandbox, BuildError> {
-        let Self { snapshot, host } = self;
+        let Self { snapshot, mut host } = self;
+        let core_dumps = host.core_dumps.take();
         let (imports, streams, limits) = host.resolve(snapshot.image())?;
         let mut conversation = Conversation::of_checkpoint(
             &**snapshot.backend(),
@@ -146,6 +154,7 @@ impl Spawn {
             conversation,
             imports,
             limits,
+            core_dumps,
             matching: snapshot.identity(),
             initial: snapshot,
             condition: Condition::Ready,
