@@ -219,6 +219,31 @@ const RULES: &[Rule] = &[
         forbidden: &["machine", "sandbox", "conversation", "pool", "personality", "loader", "Processor"],
     },
     Rule {
+        why: "metrics are told what happens, and look at nothing themselves",
+        within: &["crates/ampoule/src/metrics"],
+        except: &[],
+        forbidden: &[
+            "machine",
+            "Sandbox",
+            "Pool",
+            "conversation",
+            "host_function",
+            "personality",
+            "address_space",
+            "guest_memory",
+            "loader",
+            "image",
+            "Processor",
+            "Backend",
+        ],
+    },
+    Rule {
+        why: "a trace is lines that somebody else has made, and a span is what it is given",
+        within: &["crates/ampoule/src/trace.rs", "crates/ampoule/src/spans.rs"],
+        except: &[],
+        forbidden: &["machine", "sandbox", "conversation", "pool", "personality", "address_space", "interrupt"],
+    },
+    Rule {
         why: "what is above the door of the hypervisor is the same for all of them",
         within: &[
             "crates/ampoule-vmm/src/x86_64",

@@ -30,6 +30,7 @@ pub(crate) use nudge::Nudge;
 pub(crate) use state::Interruption;
 pub use state::KillOutcome;
 
+use crate::metrics::killed;
 use shared::Shared;
 use state::{CallNumber, Phase};
 
@@ -84,8 +85,8 @@ impl InterruptHandle {
     /// there is room or the guest has left by itself.
     pub fn kill(&self) -> KillOutcome {
         match self.0.running() {
-            Some((call, _)) => self.0.interrupt(call, Interruption::Killed),
-            None => KillOutcome::NotRunning,
+            Some((call, _)) => killed(self.0.interrupt(call, Interruption::Killed)),
+            None => killed(KillOutcome::NotRunning),
         }
     }
 
@@ -124,7 +125,7 @@ pub struct RunningCall {
 impl RunningCall {
     /// Ends the call, if it is still running. Like [`InterruptHandle::kill`] otherwise.
     pub fn kill(&self) -> KillOutcome {
-        self.shared.interrupt(self.number, Interruption::Killed)
+        killed(self.shared.interrupt(self.number, Interruption::Killed))
     }
 
     /// Whether the call is still running.

@@ -10,6 +10,7 @@ mod run;
 mod streams;
 #[cfg(test)]
 mod tests;
+mod trace;
 mod tracer;
 
 use std::collections::BTreeMap;
@@ -29,6 +30,7 @@ use crate::guest_memory::{GuestMemory, SharedArea, SharedMemory};
 use crate::image::Executable;
 use crate::interrupt::{InterruptHandle, Interruptor};
 use crate::loader::{self, StartInfo, StartRecord};
+use crate::metrics;
 use crate::output::Origin;
 use crate::personality::linux::{ClockConfig, LinuxProcess, ProcessConfig};
 use budget::Budget;
@@ -88,6 +90,7 @@ pub(crate) struct Machine {
     tracer: Option<Box<dyn Tracer>>,
     /// Where the guest was when the last call was ended.
     ended_at: Option<Position>,
+    exits: metrics::Exits,
     restores: u64,
     pages_restored: u64,
 }
@@ -192,6 +195,7 @@ impl Machine {
             streams,
             tracer: None,
             ended_at: None,
+            exits: metrics::Exits::default(),
             restores: 0,
             pages_restored: 0,
         })
@@ -235,6 +239,11 @@ impl Machine {
 
     pub(crate) fn streams_mut(&mut self) -> &mut GuestStreams {
         &mut self.streams
+    }
+
+    /// Pages that the guest owns and that it shares, for whoever does without them where the hypervisor fails.
+    pub(crate) fn memory_pages(&mut self) -> Option<[usize; 2]> {
+        self.memory_use().ok().map(|memory| [memory.owned_pages, memory.shared_pages])
     }
 
     /// What the guest's memory costs.

@@ -24,8 +24,8 @@ pub(crate) enum Stop {
 /// What has become of a system call.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Served {
-    /// It is answered.
-    Answered,
+    /// It is answered, with this result.
+    Answered { result: u64 },
     /// The guest has ended itself, with a signal for which it may have installed a handler: see [`Machine::aborted`].
     Abort { signal: i32, handled: bool },
 }
@@ -47,6 +47,7 @@ impl Machine {
     #[inline]
     pub(crate) fn end_call<T>(&mut self, guard: CallGuard, outcome: Result<T, Termination>) -> Result<T, Termination> {
         self.streams.call_ended();
+        self.exits.publish();
         let outcome = outcome?;
         self.in_budget(guard.finish())?;
         Ok(outcome)
@@ -65,6 +66,7 @@ impl Machine {
                 None => self.processor.run()?,
                 Some(_) => self.run_traced()?,
             };
+            self.exits.count(&event);
             match event {
                 Event::Doorbell => return Ok(Stop::Doorbell),
                 Event::SystemCall(call) => return Ok(Stop::SystemCall(call)),
@@ -83,8 +85,8 @@ impl Machine {
         }
     }
 
-    /// Serves the system call for which the guest has stopped.
-    pub(crate) fn serve(&mut self, call: &SystemCall) -> Result<Served, Termination> {
+    /// Answers the system call for which the guest has stopped.
+    pub(super) fn answer(&mut self, call: &SystemCall) -> Result<Served, Termination> {
         self.budget.system_call()?;
         let outcome = loop {
             let mut streams = self.streams.within(&mut self.budget);
@@ -117,7 +119,7 @@ impl Machine {
         };
         let finished = self.processor.finish_system_call(result);
         finished.map_err(|BadReturn { address }| self.fault(FaultKind::SystemCallReturn { address: address.0 }))?;
-        Ok(Served::Answered)
+        Ok(Served::Answered { result })
     }
 
     /// Waits until there may be something to read from standard input.
@@ -184,6 +186,7 @@ impl Machine {
             // What the hypervisor says of a guest on which it has failed is not to be trusted.
             Termination::Hypervisor(_) => {}
         }
+        self.trace_end(&termination);
         termination
     }
 
