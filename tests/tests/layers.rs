@@ -132,6 +132,12 @@ const RULES: &[Rule] = &[
         ],
     },
     Rule {
+        why: "a log record is text and an event, wherever it comes from",
+        within: &["crates/ampoule/src/guest_log"],
+        except: &[],
+        forbidden: &["machine", "sandbox", "conversation", "pool", "personality", "address_space", "Processor"],
+    },
+    Rule {
         why: "a machine runs a process, and knows nothing of calls: neither functions nor the messages about them",
         within: &["crates/ampoule/src/machine"],
         except: &[],
@@ -180,6 +186,12 @@ const RULES: &[Rule] = &[
         within: &["crates/ampoule/src/image", "crates/ampoule/src/loader", "crates/ampoule/src/signature"],
         except: &[],
         forbidden: &["machine", "sandbox", "conversation", "pool", "interrupt", "Processor", "Backend"],
+    },
+    Rule {
+        why: "a core dump is written of a process, whatever runs it and whoever asks for it",
+        within: &["crates/ampoule/src/core_dump"],
+        except: &[],
+        forbidden: &["machine", "sandbox", "conversation", "pool", "interrupt", "Processor", "Backend", "PageMap"],
     },
     Rule {
         why: "a kill and a limit reach no further than the processor's interrupter",

@@ -52,6 +52,7 @@ mod binding;
 mod blame;
 mod clock;
 mod conversation;
+mod core_dump;
 pub mod dynamic;
 mod error;
 #[cfg(test)]
@@ -60,6 +61,7 @@ mod fault;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
+mod guest_log;
 mod guest_memory;
 mod guest_text;
 mod host_function;
@@ -89,6 +91,7 @@ pub use arguments::{Arguments, Borrowed, Parameter, Parameters};
 pub use blame::Blame;
 pub use clock::Clock;
 pub use conversation::ProtocolViolation;
+pub use core_dump::{CoreDump, CoreDumpError, CoreDumps};
 pub use error::{BuildError, CallError, FunctionValue, HostFunctionSetting, Payload};
 pub use fault::{EndlessWait, Fault, FaultAccess, FaultKind, FaultTarget, GuestPanic, Position};
 pub use host_function::{HostFunction, HostFunctionError, HostFunctionWith};

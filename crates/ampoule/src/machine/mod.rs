@@ -3,6 +3,7 @@
 mod budget;
 mod call_by_address;
 mod checkpoint;
+mod core_dump;
 mod error;
 mod faults;
 mod run;
@@ -26,7 +27,7 @@ use crate::fault::Position;
 use crate::guest_memory::{GuestMemory, SharedArea, SharedMemory};
 use crate::image::Executable;
 use crate::interrupt::{InterruptHandle, Interruptor};
-use crate::loader::{self, StartInfo};
+use crate::loader::{self, StartInfo, StartRecord};
 use crate::output::Origin;
 use crate::personality::linux::{ClockConfig, LinuxProcess, ProcessConfig};
 use budget::Budget;
@@ -77,6 +78,7 @@ pub(crate) struct Machine {
     processor: Box<dyn Processor>,
     space: AddressSpace,
     process: LinuxProcess,
+    started: Arc<StartRecord>,
     streams: GuestStreams,
     /// Where the guest was when the last call was ended.
     ended_at: Option<Position>,
@@ -140,7 +142,7 @@ impl Machine {
 
         let entry = Entry { instruction: start.entry, stack_pointer: start.stack_pointer };
         let processor = processor.start(&region, entry)?;
-        Self::of_parts(executable, shape, processor, space, process, streams)
+        Self::of_parts(executable, shape, processor, space, (process, Arc::new(start.record)), streams)
     }
 
     /// A machine in the state that another had at a checkpoint. The two share the memory that neither has written since.
@@ -160,7 +162,8 @@ impl Machine {
         space.adopt_windows(shape.windows(&region));
 
         let processor = processor.resume(&region, &checkpoint.waiting)?;
-        Self::of_parts(executable, shape, processor, space, checkpoint.process.clone(), streams)
+        let process = (checkpoint.process.clone(), Arc::clone(&checkpoint.started));
+        Self::of_parts(executable, shape, processor, space, process, streams)
     }
 
     fn of_parts(
@@ -168,7 +171,7 @@ impl Machine {
         shape: Shape,
         processor: Box<dyn Processor>,
         space: AddressSpace,
-        process: LinuxProcess,
+        (process, started): (LinuxProcess, Arc<StartRecord>),
         streams: GuestStreams,
     ) -> Result<Self, MachineError> {
         Ok(Self {
@@ -179,6 +182,7 @@ impl Machine {
             processor,
             space,
             process,
+            started,
             streams,
             ended_at: None,
             restores: 0,

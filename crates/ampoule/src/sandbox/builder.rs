@@ -7,13 +7,16 @@ use std::sync::Arc;
 
 use ampoule_vmm::{Backend, Hypervisor, PAGE_SIZE, VirtualMachines};
 use serde::Serialize;
+use tracing::level_filters::LevelFilter;
 
 use super::Sandbox;
 use super::condition::Condition;
+use super::core_dump::of_ended;
 use super::host_side::HostSide;
 use super::snapshot::Snapshot;
 use crate::clock::Clock;
-use crate::conversation::{Conversation, Imports, ProtocolViolation};
+use crate::conversation::{Conversation, Imports, ProtocolViolation, StartError};
+use crate::core_dump::CoreDumps;
 use crate::dynamic::{HostCall, Value};
 use crate::error::{BuildError, HostFunctionSetting};
 use crate::host_function::{HostFunction, HostFunctionError, HostFunctionWith};
@@ -255,6 +258,34 @@ impl Builder {
         self
     }
 
+    /// Where core dumps go of a guest that ends, in a call or before its first one. Default: there are none.
+    pub fn core_dumps(mut self, dumps: CoreDumps) -> Self {
+        self.host.core_dumps = Some(dumps);
+        self
+    }
+
+    /// Up to which level the guest's log records are made, and become events of the `tracing` log. Those of a level that no
+    /// subscriber of the application takes are not made either; which of the others are shown is up to the subscriber.
+    ///
+    /// An event has the record's level, module, file and line, the target `ampoule::guest::` with the record's behind it, and as
+    /// fields those of the record, `spans`, the names of those in which it was made, `image`, `sandbox` and `function`. Records
+    /// count to what a call may print ([`Limits::output`](crate::Limits::output)), each as 64 bytes at least.
+    ///
+    /// Default: what the environment variable `RUST_LOG` says of `ampoule::guest`, or else of `ampoule`, or else in general;
+    /// where it says nothing, `ERROR`. A directive for a target below, such as `ampoule::guest::parser=debug`, raises the level
+    /// to its own. The variable is read once.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let image = ampoule::Image::from_file("guest")?;
+    /// let sandbox = ampoule::Sandbox::builder(&image).log_level(tracing::Level::DEBUG).build()?;
+    /// # Ok(()) }
+    /// ```
+    pub fn log_level(mut self, level: impl Into<LevelFilter>) -> Self {
+        self.host.log_level = Some(level.into());
+        self
+    }
+
     /// Limits of every call, and of the guest's start. A call can have limits of its own ([`Call`](crate::Call)).
     ///
     /// Default: only output is limited, to 16 MiB, and stays so unless these limits set another value.
@@ -301,13 +332,14 @@ impl Builder {
     ///
     /// # Errors
     /// A [`BuildError`]. Settings and host functions are checked before a virtual machine is created.
-    pub fn build(self) -> Result<Sandbox, BuildError> {
+    pub fn build(mut self) -> Result<Sandbox, BuildError> {
         self.check_settings().map_err(|OutOfRange { setting, given, least, most }| BuildError::Setting {
             setting,
             given,
             least,
             most,
         })?;
+        let core_dumps = self.host.core_dumps.take();
         let (imports, streams, limits) = self.host.resolve(&self.image)?;
         let hypervisor = match self.hypervisor {
             Some(hypervisor) => hypervisor,
@@ -316,7 +348,7 @@ impl Builder {
         let backend: Arc<dyn Backend> = Arc::new(VirtualMachines::new(hypervisor));
         let executable = self.image.executable();
         let conversation = Conversation::new(&*backend, executable, self.machine, self.mailbox_size, streams)?;
-        start(self.image, backend, conversation, imports, limits)
+        start(self.image, backend, conversation, (imports, limits, core_dumps))
     }
 
     fn check_settings(&self) -> Result<(), OutOfRange> {
@@ -339,20 +371,36 @@ fn start(
     image: Image,
     backend: Arc<dyn Backend>,
     mut conversation: Conversation,
-    mut imports: Imports,
-    limits: Limits,
+    (mut imports, limits, core_dumps): (Imports, Limits, Option<CoreDumps>),
 ) -> Result<Sandbox, BuildError> {
-    let schema = conversation.await_ready(&mut imports, limits)?;
+    let schema = match conversation.await_ready(&mut imports, limits) {
+        Err(StartError::Ended(cause, position)) => {
+            let core_dump = of_ended(core_dumps.as_ref(), &mut conversation, &cause);
+            return Err(BuildError::Start(cause, position, core_dump));
+        }
+        started => started?,
+    };
     if let Some(schema) = schema.filter(|_| image.described().is_none()) {
         let described = Described::new(&image, schema);
-        image.describe(described.ok_or_else(|| BuildError::Start(ProtocolViolation::Schema.into(), None))?);
+        image.describe(described.ok_or_else(|| BuildError::Start(ProtocolViolation::Schema.into(), None, None))?);
     }
     // Another sandbox of the image may have been the first to describe it, in the meantime.
     imports.compare_types(&image)?;
     let initial = Snapshot::take(&image, &backend, limits, &mut conversation).map_err(BuildError::Initial)?;
     let matching = initial.identity();
     let condition = Condition::Ready;
-    Ok(Sandbox { image, backend, conversation, imports, limits, initial, matching, condition, checked: Vec::new() })
+    Ok(Sandbox {
+        image,
+        backend,
+        conversation,
+        imports,
+        limits,
+        core_dumps,
+        initial,
+        matching,
+        condition,
+        checked: Vec::new(),
+    })
 }
 
 impl fmt::Debug for Builder {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ampoule_abi::schema::UNKNOWN;
 use serde::Deserializer;
 
-use super::{Callee, Sandbox, exchange};
+use super::{Callee, Sandbox};
 use crate::binding::refuse_untransferable;
 use crate::conversation::Copied;
 use crate::dynamic::{ArgumentError, Failure, FunctionTypes, ReadError, Type, Value, Writer};
@@ -207,19 +207,15 @@ impl fmt::Debug for DynamicCall {
 impl Callee<'_> {
     /// Calls a function with arguments that are encoded already: what it answers, which is not checked.
     fn invoke_dynamic(
-        self,
+        mut self,
         function: &DynamicFn,
         arguments: &[u8],
         limits: Limits,
         data: Option<CallData<'_>>,
     ) -> Result<Copied, CallError> {
-        let Self { conversation, imports, limits: default, condition } = self;
-        if let Some(poison) = condition.poison() {
-            return Err(CallError::Poisoned { cause: poison.clone() });
-        }
-        imports.check_data(function.name(), data.as_ref())?;
-        let request = conversation.request_encoded(function.function(), arguments, function.asks)?;
-        let reply = exchange(conversation, imports, condition, request, limits.or(default), data)?;
-        Ok(conversation.copied(reply))
+        self.check(function.name(), data.as_ref())?;
+        let request = self.conversation.request_encoded(function.function(), arguments, function.asks)?;
+        let reply = self.exchange(request, limits, data)?;
+        Ok(self.conversation.copied(reply))
     }
 }
