@@ -4,8 +4,8 @@
 //! cargo run --release -p ampoule-bench [PART ...]
 //! ```
 //!
-//! Parts are `calls`, `faults`, `snapshots`, `pool`, `mappings`, `payloads`, `share`, `clock` and `memory`; without any, all
-//! are measured.
+//! Parts are `calls`, `faults`, `snapshots`, `pool`, `mappings`, `payloads`, `share`, `clock`, `memory` and `profile`;
+//! without any, all are measured.
 //!
 //! Every row is measured in short turns that alternate with turns of the floor, so that both see the same machine; the
 //! ratio is that of their medians. Exits and vCPU ioctls are counted, and do not depend on the machine.
@@ -18,6 +18,7 @@ mod measure;
 mod memory;
 mod payloads;
 mod pool;
+mod profile;
 mod prompt;
 mod share;
 mod snapshots;
@@ -53,7 +54,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 type Measure = fn(&mut Bench, &Image) -> Result<(), Box<dyn Error>>;
 
 /// What can be measured, in this order.
-const PARTS: [(&str, Measure); 9] = [
+const PARTS: [(&str, Measure); 10] = [
     ("calls", calls),
     ("faults", faults::measure),
     ("snapshots", snapshots::measure),
@@ -63,6 +64,7 @@ const PARTS: [(&str, Measure); 9] = [
     ("share", |_, image| share::measure(image)),
     ("clock", |_, image| clock::measure(image)),
     ("memory", |_, image| memory::measure(image)),
+    ("profile", |_, _| profile::measure()),
 ];
 
 fn calls(bench: &mut Bench, image: &Image) -> Result<(), Box<dyn Error>> {

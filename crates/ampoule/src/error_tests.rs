@@ -22,8 +22,8 @@ use crate::machine::{CheckpointError, RestoreMachineError};
 use crate::signature::{Parameters, Signature, SignatureError};
 use crate::{
     BuildError, CallError, ClockError, Difference, FunctionValue, GuestPanic, HostFunctionSetting,
-    InterruptSignalError, LoadError, Payload, Poison, PoolError, RestoreError, Setting, SnapshotError, StartText,
-    Termination, image,
+    InterruptSignalError, LoadError, Payload, Poison, PoolError, ProfileError, RestoreError, Setting, SnapshotError,
+    StartText, Termination, image,
 };
 use ampoule_symbols::Symbols;
 
@@ -78,6 +78,10 @@ fn errors_of_a_build_say_everything_once() {
         LoadError::StartTextTooLong { .. } => LoadError::StartTextTooLong { needed: 2, limit: 1 },
         LoadError::StartText { .. } => LoadError::StartText { text: StartText::Argument { index: 1 }, character: '\0' },
         LoadError::UnnamedVariable => LoadError::UnnamedVariable,
+    });
+    each_variant!(ProfileError {
+        ProfileError::NoSignal => ProfileError::NoSignal,
+        ProfileError::Unwatched { .. } => ProfileError::Unwatched { reason: refusal() },
     });
     each_variant!(InterruptSignalError {
         InterruptSignalError::InUse { .. } => InterruptSignalError::InUse { signal: 40 },

@@ -72,6 +72,7 @@ mod output;
 mod page;
 mod personality;
 mod pool;
+mod profile;
 mod sandbox;
 pub mod signature;
 mod termination;
@@ -95,6 +96,7 @@ pub use limits::{ExceededLimit, Limits};
 pub use loader::{LoadError, StartText};
 pub use output::{Captured, Output};
 pub use pool::{Pool, PoolBuilder, PoolError, PoolStats, PooledSandbox};
+pub use profile::{Frequency, Profile, ProfileError};
 pub use sandbox::{
     Builder, Call, ClockError, Poison, RestoreError, Sandbox, Setting, Snapshot, SnapshotError, Spawn, Stats, TypedFn,
 };

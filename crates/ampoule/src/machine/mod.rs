@@ -6,6 +6,7 @@ mod checkpoint;
 mod error;
 mod faults;
 mod run;
+mod samples;
 mod streams;
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,7 @@ use crate::interrupt::{InterruptHandle, Interruptor};
 use crate::loader::{self, StartInfo};
 use crate::output::Origin;
 use crate::personality::linux::{ClockConfig, LinuxProcess, ProcessConfig};
+use crate::profile::Recorder;
 use budget::Budget;
 
 pub(crate) use checkpoint::{Checkpoint, CheckpointError, RestoreMachineError};
@@ -65,6 +67,8 @@ pub(crate) struct Machine {
     space: AddressSpace,
     process: LinuxProcess,
     streams: GuestStreams,
+    /// What takes note of the guest's samples, where it is profiled.
+    recorder: Option<Box<Recorder>>,
     /// Where the guest was when the last call was ended.
     ended_at: Option<Position>,
     restores: u64,
@@ -164,6 +168,7 @@ impl Machine {
             space,
             process,
             streams,
+            recorder: None,
             ended_at: None,
             restores: 0,
             pages_restored: 0,

@@ -8,7 +8,7 @@ use super::{Budget, Machine};
 use crate::fault::{FaultKind, Position};
 use crate::interrupt::{CallGuard, Interruption, LimitsUnwatched, TimeLimits};
 use crate::limits::Limits;
-use crate::personality::{Outcome, Personality, Streams};
+use crate::personality::{Outcome, OutputLimitReached, Personality, Streams};
 use crate::termination::Termination;
 
 /// Why a guest has stopped. It waits for an answer.
@@ -39,13 +39,15 @@ impl Machine {
         self.process.resume(&self.space);
         self.space.forget_refusals();
         self.streams.call_begins();
+        self.note_call_begins();
         self.interruptor.begin(TimeLimits { deadline: limits.deadline, cpu_time: limits.cpu_time })
     }
 
     /// Ends a call. If it was interrupted, its outcome does not count.
     #[inline]
     pub(crate) fn end_call<T>(&mut self, guard: CallGuard, outcome: Result<T, Termination>) -> Result<T, Termination> {
-        self.streams.call_ended();
+        self.interruptor.serving(|| self.streams.call_ended());
+        self.note_call_ended();
         let outcome = outcome?;
         self.in_budget(guard.finish())?;
         Ok(outcome)
@@ -63,7 +65,7 @@ impl Machine {
             match self.processor.run()? {
                 Event::Doorbell => return Ok(Stop::Doorbell),
                 Event::SystemCall(call) => return Ok(Stop::SystemCall(call)),
-                Event::Interrupted => {}
+                Event::Interrupted => self.interrupted(),
                 Event::PageFault(fault) => self.page_fault(fault)?,
                 event => return Err(self.fault(fault_kind(event))),
             }
@@ -75,7 +77,7 @@ impl Machine {
         self.budget.system_call()?;
         let mut streams = self.streams.within(&mut self.budget);
         let mut space = self.space.watched(self.interruptor.watch());
-        let outcome = self.process.system_call(call, &mut space, &mut streams);
+        let outcome = self.interruptor.serving(|| self.process.system_call(call, &mut space, &mut streams));
         drop(space);
         let result = match outcome {
             Outcome::Return(result) => result,
@@ -111,17 +113,14 @@ impl Machine {
 
     /// Prints a text as if the guest had written it to this descriptor, if that is one of its streams.
     pub(crate) fn print(&mut self, to: OutputStream, text: &[u8]) -> Result<(), Termination> {
-        if let Some(stream) = self.process.standard_stream(to)
-            && self.streams.within(&mut self.budget).write(stream, text).is_err()
-        {
-            return Err(self.budget.output_exceeded().into());
-        }
-        Ok(())
+        let Some(stream) = self.process.standard_stream(to) else { return Ok(()) };
+        let written = self.interruptor.serving(|| self.streams.within(&mut self.budget).write(stream, text));
+        written.map_err(|OutputLimitReached| self.budget.output_exceeded().into())
     }
 
     /// Adds to the report of the guest's end what is known of the call in which it ended.
     pub(crate) fn ended(&mut self, mut termination: Termination) -> Termination {
-        self.streams.flush();
+        self.interruptor.serving(|| self.streams.flush());
         match &mut termination {
             Termination::Fault(fault) => {
                 let refused = self.space.ran_out_of_memory().then(|| self.space.memory_total());

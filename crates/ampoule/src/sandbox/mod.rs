@@ -4,6 +4,7 @@ mod builder;
 mod clock;
 mod condition;
 mod host_side;
+mod profiled;
 pub(crate) mod recycle;
 mod restore;
 mod settings;

@@ -29,9 +29,10 @@ impl Recyclable {
     }
 
     /// Returns the sandbox to its state before its first tenant. Nothing of this tenant stays: no state of the guest, no
-    /// output that it has set, and no handle that reaches later calls.
+    /// output that it has set, no profile that it has begun, and no handle that reaches later calls.
     pub(crate) fn recycle(&mut self) -> Result<(), RestoreError> {
         let machine = self.sandbox.conversation.machine_mut();
+        drop(machine.take_profile());
         machine.interruptor_mut().renew();
         let streams = machine.streams_mut();
         if !streams.stdout().is(&self.stdout) {
