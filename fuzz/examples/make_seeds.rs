@@ -43,6 +43,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     payloads()?;
     schema()?;
+    dynamic()?;
     seed("mailbox", "call", &call())?;
     seed("mailbox", "panic", &panic())?;
     for (name, arguments) in ARGUMENTS {
@@ -130,6 +131,18 @@ fn schema() -> Result<(), Box<dyn Error>> {
     let mut bytes = Vec::new();
     codec::encode(&Schema { types: tracer.finish(), functions }, &mut bytes)?;
     seed("schema", "all", &bytes)
+}
+
+/// A seed of `dynamic`: a type, all types, an argument as JSON, and the bytes of a value.
+fn dynamic() -> Result<(), Box<dyn Error>> {
+    let mut tracer = Tracer::new();
+    let place = tracer.trace::<Value>();
+    let value =
+        Value::Option(Some(Box::new(Value::Sequence(vec![Value::Text("text".to_owned()), Value::Small(1, 2, 3, 4)]))));
+    let (mut of_value, mut bytes) = (Vec::new(), Vec::new());
+    codec::encode(&value, &mut of_value)?;
+    codec::encode(&(place, tracer.finish(), serde_json::to_string(&value)?, of_value), &mut bytes)?;
+    seed("dynamic", "value", &bytes)
 }
 
 /// Steps of `mailbox`: the guest is ready, is called, prints, calls the host, and returns.

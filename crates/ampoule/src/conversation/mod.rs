@@ -18,7 +18,7 @@ use ampoule_vmm::{Backend, DOORBELL};
 use crate::image::Executable;
 use crate::machine::{GuestStreams, Machine, MachineConfig, MachineError};
 
-pub(crate) use call::Returns;
+pub(crate) use call::{Copied, Reply, Request, Returns};
 pub(crate) use checkpoint::Checkpoint;
 pub(crate) use imports::Imports;
 pub use mailbox::ProtocolViolation;

@@ -21,6 +21,7 @@ mod watchdog;
 mod word;
 
 pub(crate) use call::{CallGuard, Interruptor, LimitsUnwatched, TimeLimits, Unsampled, cpu_time, why_unwatched};
+pub(crate) use linux::readable::is_readable;
 pub use linux::signal::{InterruptSignal, InterruptSignalError};
 pub use state::KillOutcome;
 pub(crate) use state::{Interruption, Phase};
