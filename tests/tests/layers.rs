@@ -132,6 +132,12 @@ const RULES: &[Rule] = &[
         ],
     },
     Rule {
+        why: "a log record is text and an event, wherever it comes from",
+        within: &["crates/ampoule/src/guest_log"],
+        except: &[],
+        forbidden: &["machine", "sandbox", "conversation", "pool", "personality", "address_space", "Processor"],
+    },
+    Rule {
         why: "a machine runs a process, and knows nothing of calls: neither functions nor the messages about them",
         within: &["crates/ampoule/src/machine"],
         except: &[],

@@ -210,6 +210,7 @@ fn errors_of_a_call_say_everything_once() {
         ProtocolViolation::OutputLength { .. } => ProtocolViolation::OutputLength { length: 2, capacity: 1 },
         ProtocolViolation::OutputRecord { .. } => ProtocolViolation::OutputRecord { offset: 1, needed: 3, left: 2 },
         ProtocolViolation::UnknownStream { .. } => ProtocolViolation::UnknownStream { stream: 3 },
+        ProtocolViolation::LogRecord { .. } => ProtocolViolation::LogRecord { offset: 4 },
         ProtocolViolation::Text => ProtocolViolation::Text,
     });
 }

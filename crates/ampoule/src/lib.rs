@@ -61,6 +61,7 @@ mod fault;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
+mod guest_log;
 mod guest_memory;
 mod guest_text;
 mod host_function;

@@ -121,7 +121,7 @@ impl Conversation {
             CallError::LimitsUnwatched { function: function.name().to_owned(), reason }
         })?;
         let described = if asks { DESCRIBE_RESULT } else { 0 } | if imports.asks() { DESCRIBE_ARGUMENTS } else { 0 };
-        self.mailbox.send_call(function.number(), length, described);
+        self.mailbox.send_call(function.number(), length, described, self.machine.log_level());
         let pause = self.run_to_pause(imports, data);
         match self.machine.end_call(guard, pause) {
             Ok(Pause::Returned { status: ReturnStatus::Done, length, needed }) => {

@@ -71,7 +71,7 @@ impl Conversation {
     pub(crate) fn restore(&mut self, checkpoint: &Checkpoint) -> Result<(), RestoreMachineError> {
         self.machine.restore(&checkpoint.machine)?;
         self.mailbox.restore(checkpoint.progress);
-        self.mailbox.publish(SHARED_BASE, DOORBELL);
+        self.mailbox.publish(SHARED_BASE, DOORBELL, self.machine.log_level());
         Ok(())
     }
 }

@@ -23,7 +23,7 @@ pub(crate) use checkpoint::Checkpoint;
 pub(crate) use imports::Imports;
 pub use mailbox::ProtocolViolation;
 #[cfg(fuzzing)]
-pub(crate) use mailbox::{GuestMessage, Mailbox};
+pub(crate) use mailbox::{GuestMessage, Mailbox, OutputRecord};
 pub(crate) use mailbox::{PayloadArea, PayloadSource};
 pub(crate) use run::StartError;
 
@@ -50,7 +50,7 @@ impl Conversation {
 
     fn over(machine: Machine, mailbox_size: usize) -> Self {
         let mut mailbox = mailbox::Mailbox::new(Arc::clone(machine.region()), mailbox_size);
-        mailbox.publish(SHARED_BASE, DOORBELL);
+        mailbox.publish(SHARED_BASE, DOORBELL, machine.log_level());
         Self { machine, mailbox }
     }
 

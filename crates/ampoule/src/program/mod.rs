@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ampoule_vmm::{Hypervisor, VirtualMachines};
+use tracing::level_filters::LevelFilter;
 
 use crate::clock::Clock;
+use crate::guest_log::GuestLog;
 use crate::guest_memory::SharedMemory;
 use crate::image::Executable;
 use crate::input::Input;
@@ -223,7 +225,7 @@ impl Program {
         };
         let ((stdout, out), (stderr, err)) = (captured(self.stdout), captured(self.stderr));
         let origin = Origin::new(&executable, self.name);
-        let streams = GuestStreams::new(stdout, stderr, origin).with_stdin(self.stdin);
+        let streams = GuestStreams::new(stdout, stderr, GuestLog::new(LevelFilter::OFF), origin).with_stdin(self.stdin);
         let machine = Machine::new(&VirtualMachines::new(hypervisor), &executable, &self.config, streams)?;
         Ok(Process { machine, limits: self.limits, captured: [out, err] })
     }

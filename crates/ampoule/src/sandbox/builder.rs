@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use ampoule_vmm::{Backend, Hypervisor, PAGE_SIZE, VirtualMachines};
 use serde::Serialize;
+use tracing::level_filters::LevelFilter;
 
 use super::Sandbox;
 use super::condition::Condition;
@@ -260,6 +261,28 @@ impl Builder {
     /// Where core dumps go of a guest that ends, in a call or before its first one. Default: there are none.
     pub fn core_dumps(mut self, dumps: CoreDumps) -> Self {
         self.host.core_dumps = Some(dumps);
+        self
+    }
+
+    /// Up to which level the guest's log records are made, and become events of the `tracing` log. Those of a level that no
+    /// subscriber of the application takes are not made either; which of the others are shown is up to the subscriber.
+    ///
+    /// An event has the record's level, module, file and line, the target `ampoule::guest::` with the record's behind it, and as
+    /// fields those of the record, `spans`, the names of those in which it was made, `image`, `sandbox` and `function`. Records
+    /// count to what a call may print ([`Limits::output`](crate::Limits::output)), each as 64 bytes at least.
+    ///
+    /// Default: what the environment variable `RUST_LOG` says of `ampoule::guest`, or else of `ampoule`, or else in general;
+    /// where it says nothing, `ERROR`. A directive for a target below, such as `ampoule::guest::parser=debug`, raises the level
+    /// to its own. The variable is read once.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let image = ampoule::Image::from_file("guest")?;
+    /// let sandbox = ampoule::Sandbox::builder(&image).log_level(tracing::Level::DEBUG).build()?;
+    /// # Ok(()) }
+    /// ```
+    pub fn log_level(mut self, level: impl Into<LevelFilter>) -> Self {
+        self.host.log_level = Some(level.into());
         self
     }
 

@@ -21,6 +21,7 @@ use std::sync::Arc;
 
 use ampoule_vmm::Backend;
 use serde::de::DeserializeOwned;
+use tracing::level_filters::LevelFilter;
 
 use crate::arguments::{Arguments, Parameters};
 use crate::binding::Binding;
@@ -174,6 +175,11 @@ impl Sandbox {
     /// Where the guest's standard error goes from now on; like [`set_stdout`](Self::set_stdout).
     pub fn set_stderr(&mut self, output: Output) {
         self.conversation.machine_mut().streams_mut().set_stderr(output);
+    }
+
+    /// Up to which level the guest's log records are made from the next call on; see [`Builder::log_level`].
+    pub fn set_log_level(&mut self, level: impl Into<LevelFilter>) {
+        self.conversation.machine_mut().streams_mut().log_mut().set_level(level.into());
     }
 
     /// What functions are looked up in, and what they are called in. They are borrowed apart, so that a call need not count a

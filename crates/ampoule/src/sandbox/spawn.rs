@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::Serialize;
+use tracing::level_filters::LevelFilter;
 
 use super::Sandbox;
 use super::condition::Condition;
@@ -101,6 +102,13 @@ impl Spawn {
     /// Where core dumps go of a guest that ends. Default: there are none.
     pub fn core_dumps(mut self, dumps: CoreDumps) -> Self {
         self.host.core_dumps = Some(dumps);
+        self
+    }
+
+    /// Up to which level the guest's log records are made; see [`Builder::log_level`](crate::Builder::log_level), also for the
+    /// default. The level of the snapshot's sandbox does not count.
+    pub fn log_level(mut self, level: impl Into<LevelFilter>) -> Self {
+        self.host.log_level = Some(level.into());
         self
     }
 
