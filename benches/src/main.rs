@@ -4,8 +4,8 @@
 //! cargo run --release -p ampoule-bench [PART ...]
 //! ```
 //!
-//! Parts are `calls`, `faults`, `snapshots`, `pool`, `mappings`, `touch`, `payloads`, `share`, `clock` and `memory`, and
-//! `metrics` with `--features metrics`; without any, all are measured.
+//! Parts are `calls`, `faults`, `snapshots`, `pool`, `mappings`, `touch`, `payloads`, `share`, `clock`, `memory` and
+//! `profile`, and `metrics` with `--features metrics`; without any, all are measured.
 //!
 //! Every row is measured in short turns that alternate with turns of the floor, so that both see the same machine; the
 //! ratio is that of their medians. Exits and vCPU ioctls are counted, and do not depend on the machine.
@@ -20,6 +20,7 @@ mod memory;
 mod metrics;
 mod payloads;
 mod pool;
+mod profile;
 mod prompt;
 mod share;
 mod snapshots;
@@ -69,6 +70,7 @@ const PARTS: &[(&str, Measure)] = &[
     ("share", |_, image| share::measure(image)),
     ("clock", |_, image| clock::measure(image)),
     ("memory", |_, image| memory::measure(image)),
+    ("profile", |_, _| profile::measure()),
     // The last one, because nothing is without metrics afterwards.
     #[cfg(feature = "metrics")]
     ("metrics", metrics::measure),

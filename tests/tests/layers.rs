@@ -244,6 +244,22 @@ const RULES: &[Rule] = &[
         forbidden: &["machine", "sandbox", "conversation", "pool", "personality", "address_space", "interrupt"],
     },
     Rule {
+        why: "a profile is stacks and images, whoever has sampled them",
+        within: &["crates/ampoule/src/profile"],
+        except: &["crates/ampoule/src/profile/error.rs"],
+        forbidden: &[
+            "machine",
+            "sandbox",
+            "conversation",
+            "pool",
+            "personality",
+            "address_space",
+            "loader",
+            "interrupt",
+            "Processor",
+        ],
+    },
+    Rule {
         why: "what is above the door of the hypervisor is the same for all of them",
         within: &[
             "crates/ampoule-vmm/src/x86_64",

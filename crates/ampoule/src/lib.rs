@@ -79,6 +79,7 @@ mod output;
 mod page;
 mod personality;
 mod pool;
+mod profile;
 mod program;
 mod sandbox;
 pub mod signature;
@@ -112,6 +113,7 @@ pub use loader::{LoadError, StartText};
 pub use machine::OutOfRange;
 pub use output::{Captured, Output};
 pub use pool::{Pool, PoolBuilder, PoolError, PoolStats, PooledSandbox};
+pub use profile::{Frequency, Profile, ProfileError};
 pub use program::{Printed, Process, Program, ProgramError, ProgramOutput, ProgramStatus};
 pub use sandbox::{
     Builder, Call, ClockError, Poison, RestoreError, Sandbox, Setting, Snapshot, SnapshotError, Spawn, Stats, TypedFn,

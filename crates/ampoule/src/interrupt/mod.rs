@@ -3,7 +3,8 @@
 //! The guest runs on the thread of its caller. To take the thread out of the guest, a request is set that makes every
 //! run return at once, and then the thread gets a signal, which ends a run in progress. [`state`] sees to it that this
 //! hits the right call and leaves no trace in another one. Handles do that for the application, and [`watchdog`] does
-//! it when a time limit passes. [`call`] is what a sandbox uses of all this. The table of moments is at
+//! it when a time limit passes. A guest that is profiled is taken out in the same way to be looked at, and goes on. [`call`] is
+//! what a sandbox uses of all this. The table of moments is at
 //! [`InterruptHandle`].
 
 use std::fmt;
@@ -21,18 +22,18 @@ mod tests;
 mod watchdog;
 mod word;
 
-pub(crate) use call::{CallGuard, Interruptor, LimitsUnwatched, TimeLimits, why_unwatched};
+pub(crate) use call::{CallGuard, Interruptor, LimitsUnwatched, TimeLimits, Unsampled, cpu_time, why_unwatched};
 pub(crate) use linux::readable::is_readable;
 #[cfg(feature = "gdb")]
 pub(crate) use linux::signal::block_all;
 pub use linux::signal::{InterruptSignal, InterruptSignalError};
 pub(crate) use nudge::Nudge;
-pub(crate) use state::Interruption;
 pub use state::KillOutcome;
+pub(crate) use state::{Interruption, Phase};
 
 use crate::metrics::killed;
 use shared::Shared;
-use state::{CallNumber, Phase};
+use state::CallNumber;
 
 /// Ends calls of one sandbox, from any thread.
 ///

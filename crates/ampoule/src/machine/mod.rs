@@ -7,6 +7,7 @@ mod core_dump;
 mod error;
 mod faults;
 mod run;
+mod samples;
 mod streams;
 #[cfg(test)]
 mod tests;
@@ -33,6 +34,7 @@ use crate::loader::{self, StartInfo, StartRecord};
 use crate::metrics;
 use crate::output::Origin;
 use crate::personality::linux::{ClockConfig, LinuxProcess, ProcessConfig};
+use crate::profile::Recorder;
 use budget::Budget;
 
 pub(crate) use checkpoint::{Checkpoint, CheckpointError, RestoreMachineError};
@@ -88,6 +90,8 @@ pub(crate) struct Machine {
     streams: GuestStreams,
     /// What runs the guest, unless the machine does.
     tracer: Option<Box<dyn Tracer>>,
+    /// What takes note of the guest's samples, where it is profiled.
+    recorder: Option<Box<Recorder>>,
     /// Where the guest was when the last call was ended.
     ended_at: Option<Position>,
     exits: metrics::Exits,
@@ -194,6 +198,7 @@ impl Machine {
             started,
             streams,
             tracer: None,
+            recorder: None,
             ended_at: None,
             exits: metrics::Exits::default(),
             restores: 0,

@@ -9,7 +9,7 @@ use crate::fault::{FaultKind, Position};
 use crate::input::Wait;
 use crate::interrupt::{CallGuard, Interruption, LimitsUnwatched, TimeLimits};
 use crate::limits::Limits;
-use crate::personality::{Outcome, Personality, Streams};
+use crate::personality::{Outcome, OutputLimitReached, Personality, Streams};
 use crate::termination::Termination;
 
 /// Why a guest has stopped. It waits for an answer.
@@ -40,13 +40,15 @@ impl Machine {
         self.process.resume(&self.space);
         self.space.forget_refusals();
         self.streams.call_begins();
+        self.note_call_begins();
         self.interruptor.begin(TimeLimits { deadline: limits.deadline, cpu_time: limits.cpu_time })
     }
 
     /// Ends a call. If it was interrupted, its outcome does not count.
     #[inline]
     pub(crate) fn end_call<T>(&mut self, guard: CallGuard, outcome: Result<T, Termination>) -> Result<T, Termination> {
-        self.streams.call_ended();
+        self.interruptor.serving(|| self.streams.call_ended());
+        self.note_call_ended();
         self.exits.publish();
         let outcome = outcome?;
         self.in_budget(guard.finish())?;
@@ -70,7 +72,7 @@ impl Machine {
             match event {
                 Event::Doorbell => return Ok(Stop::Doorbell),
                 Event::SystemCall(call) => return Ok(Stop::SystemCall(call)),
-                Event::Interrupted => {}
+                Event::Interrupted => self.interrupted(),
                 Event::ManyWritten => self.space.populate_ahead(&mut *self.processor)?,
                 Event::PageFault(fault) => {
                     if let Err(termination) = self.page_fault(fault) {
@@ -91,7 +93,7 @@ impl Machine {
         let outcome = loop {
             let mut streams = self.streams.within(&mut self.budget);
             let mut space = self.space.watched(self.interruptor.watch());
-            match self.process.system_call(call, &mut space, &mut streams) {
+            match self.interruptor.serving(|| self.process.system_call(call, &mut space, &mut streams)) {
                 Outcome::AwaitInput => {}
                 outcome => break outcome,
             }
@@ -146,12 +148,9 @@ impl Machine {
 
     /// Prints a text as if the guest had written it to this descriptor, if that is one of its streams.
     pub(crate) fn print(&mut self, to: OutputStream, text: &[u8]) -> Result<(), Termination> {
-        if let Some(stream) = self.process.standard_stream(to)
-            && self.streams.within(&mut self.budget).write(stream, text).is_err()
-        {
-            return Err(self.budget.output_exceeded().into());
-        }
-        Ok(())
+        let Some(stream) = self.process.standard_stream(to) else { return Ok(()) };
+        let written = self.interruptor.serving(|| self.streams.within(&mut self.budget).write(stream, text));
+        written.map_err(|OutputLimitReached| self.budget.output_exceeded().into())
     }
 
     /// Passes on a log record that takes this many bytes. It counts as printed text.
@@ -170,7 +169,7 @@ impl Machine {
 
     /// Adds to the report of the guest's end what is known of the call in which it ended.
     pub(crate) fn ended(&mut self, mut termination: Termination) -> Termination {
-        self.streams.flush();
+        self.interruptor.serving(|| self.streams.flush());
         if let Some(tracer) = &mut self.tracer {
             tracer.ended(&termination);
         }

@@ -6,6 +6,7 @@ mod condition;
 mod core_dump;
 mod dynamic;
 mod host_side;
+mod profiled;
 pub(crate) mod recycle;
 mod restore;
 mod settings;

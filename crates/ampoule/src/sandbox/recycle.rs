@@ -35,9 +35,10 @@ impl Recyclable {
     }
 
     /// Returns the sandbox to its state before its first tenant. Nothing of this tenant stays: no state of the guest, no
-    /// output or core dumps that it has set, and no handle that reaches later calls.
+    /// output, core dumps or profile that it has asked for, and no handle that reaches later calls.
     pub(crate) fn recycle(&mut self) -> Result<(), RestoreError> {
         let machine = self.sandbox.conversation.machine_mut();
+        drop(machine.take_profile());
         machine.interruptor_mut().renew();
         let streams = machine.streams_mut();
         if !streams.stdout().is(&self.stdout) {
