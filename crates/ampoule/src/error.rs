@@ -25,7 +25,7 @@ use crate::machine::MachineError;
 use crate::sandbox::{Poison, SnapshotError};
 use crate::signature::{Parameters, Signature};
 use crate::termination::Termination;
-use text::{fmt_start, fmt_terminated, instead, more_room, provided};
+use text::{fmt_start, fmt_terminated, instead, more_room, provided, result_to_ask_for};
 
 /// Why a sandbox could not be built.
 #[derive(Debug, Error)]
@@ -222,7 +222,10 @@ pub enum CallError {
         given: Parameters,
     },
     /// The result was asked for as another type than the function returns.
-    #[error("guest function `{function}` is {expected}, its result was asked for as {given}")]
+    #[error(
+        "guest function `{function}` is {expected}, its result was asked for as {given}{}",
+        result_to_ask_for(expected, given)
+    )]
     WrongResult {
         /// Name of the function.
         function: String,
@@ -459,7 +462,10 @@ mod tests {
         let message = CallError::Poisoned { cause }.to_string();
         assert!(message.contains("build or spawn a new sandbox") && !message.contains("reset it"), "{message}");
         let message = CallError::Poisoned { cause: Poison::Ended(Termination::Killed) }.to_string();
-        assert!(message.contains("restore a snapshot or reset it"), "{message}");
+        assert_eq!(
+            message,
+            "the sandbox is poisoned: restore a snapshot or reset it; in an earlier call the guest ended: the call was killed"
+        );
     }
 
     #[test]

@@ -337,7 +337,7 @@ fn fault() -> Termination {
     Fault::new(FaultKind::Aborted { signal: 6 }, position()).into()
 }
 
-fn position() -> Position {
+pub(crate) fn position() -> Position {
     let executable = image::tests::image().executable().clone();
     let entry = Entry { instruction: GuestVirt(0x40_1000), stack_pointer: GuestVirt(0x7000) };
     let registers = Context::new(entry).registers();
