@@ -114,7 +114,7 @@ fn path<'a>(
         Some(directory) if !name.starts_with('/') => format!("{}/{name}", string(directory)?),
         _ => name,
     };
-    let compiled_in = match unit.directory.clone() {
+    let compiled_in = match unit.directory {
         Some(directory) if !path.starts_with('/') => string(directory)?,
         _ => String::new(),
     };
