@@ -79,12 +79,14 @@ fn definition(shim: &Ident, ident: &Ident, function: &Function) -> TokenStream {
 /// Statements that call the function and answer with what it returns.
 fn answer(call: &TokenStream, ty: &Type) -> TokenStream {
     let result = Ident::new("__ampoule_result", of(ty));
+    // Where the error cannot travel, the compiler points at the type.
+    let failed = quote_spanned!(of(ty)=> (&&&&__ampoule::Failed::new(#result)).answer(__ampoule_call));
     quote! {
         use __ampoule::{AnswerBoth as _, AnswerDisplay as _, AnswerText as _, AnswerValue as _, CanFail as _, CannotFail as _};
         let #result = (&&__ampoule::Returned::new(#call)).outcome();
         ::core::result::Result::Ok(match #result {
             ::core::result::Result::Ok(#result) => __ampoule_call.done(&#result),
-            ::core::result::Result::Err(#result) => (&&&&__ampoule::Failed::new(#result)).answer(__ampoule_call),
+            ::core::result::Result::Err(#result) => #failed,
         })
     }
 }
