@@ -10,7 +10,7 @@ mod text;
 use std::sync::Arc;
 
 use ampoule_abi::codec::{DecodeError, EncodeError};
-use ampoule_abi::schema::Difference;
+use ampoule_abi::schema::{Difference, UNNAMED};
 use ampoule_abi::text::printable_name;
 use ampoule_vmm::{HypervisorError, OpenError, WithAdvice};
 use thiserror::Error;
@@ -434,6 +434,16 @@ impl std::fmt::Display for Payload {
             Self::Result => "result",
         })
     }
+}
+
+/// Where in a value a type is that cannot travel: the name of the value's type where it has no part with a name.
+pub(crate) fn named_path(path: String, value: FunctionValue, signature: &Signature) -> String {
+    let named = match value {
+        FunctionValue::Argument(index) => signature.parameters().get(index),
+        FunctionValue::Result => Some(signature.result()),
+        FunctionValue::Error => signature.error(),
+    };
+    named.filter(|_| path == UNNAMED).map_or(path, ToString::to_string)
 }
 
 fn not_self_describing(path: &str) -> String {

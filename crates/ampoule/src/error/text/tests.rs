@@ -1,5 +1,7 @@
 use super::*;
 use crate::error::BuildError;
+use crate::error_tests::position;
+use crate::fault::Fault;
 
 fn missing(signature: &str, setting: HostFunctionSetting) -> String {
     let signature = signature.parse().expect("it is a signature");
@@ -48,4 +50,12 @@ fn whoever_asks_for_a_result_that_cannot_be_had_is_told_for_what_to_ask() {
 fn the_functions_of_an_image_are_listed_by_name() {
     let exports = ["sum", "greet", "offer"].map(str::to_owned);
     assert_eq!(instead("unknown_function", &exports), "it exports greet, offer, sum");
+}
+
+#[test]
+fn a_guest_that_exits_before_it_is_ready_may_have_an_ordinary_main() {
+    let started = |kind| BuildError::Start(Fault::new(kind, position()).into(), None).to_string();
+    let text = started(FaultKind::Exited { code: 0 });
+    assert!(text.ends_with("; if it has a `fn main` of its own, put `ampoule_guest::main!();` in its place"), "{text}");
+    assert!(!started(FaultKind::Aborted { signal: 6 }).contains("main!"));
 }
