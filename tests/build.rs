@@ -5,12 +5,28 @@ use std::process::Command;
 
 fn main() {
     ampoule_build::guest("guests/calls").build();
+    ampoule_build::guest("guests/crash").profile("dev").rustflag("-Cdebuginfo=2").build();
     ampoule_build::guest("guests/hostile").build();
     ampoule_build::guest("guests/memory").build();
     ampoule_build::guest("guests/shop").build();
     ampoule_build::guest("guests/tasks").build();
     ampoule_build::guest("guests/tenant").build();
     build_c_guest();
+    build_program();
+}
+
+/// Compiles a program that is no guest. Its path is in `PROGRAM`, while the tests are compiled.
+fn build_program() {
+    const SOURCE: &str = "guests/c/program.c";
+    println!("cargo:rerun-if-changed={SOURCE}");
+    let program = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join("program");
+    let status =
+        Command::new("cc").args(["-O2", "-Wall", "-static", "-o"]).arg(&program).args([SOURCE, "-lm"]).status();
+    match status {
+        Ok(status) if status.success() => {}
+        other => panic!("`cc` could not build {SOURCE}: {other:?}"),
+    }
+    println!("cargo:rustc-env=PROGRAM={}", program.display());
 }
 
 /// Compiles the guest in C, once for fixed addresses and once position-independent.

@@ -70,7 +70,7 @@ const RULES: &[Rule] = &[
     Rule {
         why: "a hypervisor is chosen by whoever builds a sandbox; everything else has a `Backend`",
         within: &["crates/ampoule/src"],
-        except: &["crates/ampoule/src/sandbox/builder.rs"],
+        except: &["crates/ampoule/src/sandbox/builder.rs", "crates/ampoule/src/program/mod.rs"],
         forbidden: &["Hypervisor", "VirtualMachines", "default_hypervisor"],
     },
     Rule {
@@ -147,6 +147,12 @@ const RULES: &[Rule] = &[
         ],
     },
     Rule {
+        why: "a program is a process that runs to its end: nobody calls it",
+        within: &["crates/ampoule/src/program", "crates/ampoule/src/input.rs"],
+        except: &[],
+        forbidden: &["sandbox", "conversation", "pool", "host_function", "signature", "arguments", "Processor"],
+    },
+    Rule {
         why: "a conversation is about one call at a time, whoever makes it and whatever becomes of the guest then",
         within: &["crates/ampoule/src/conversation"],
         except: &[],
@@ -157,6 +163,12 @@ const RULES: &[Rule] = &[
         within: &["crates/ampoule/src/image", "crates/ampoule/src/loader", "crates/ampoule/src/signature"],
         except: &[],
         forbidden: &["machine", "sandbox", "conversation", "pool", "interrupt", "Processor", "Backend"],
+    },
+    Rule {
+        why: "a core dump is written of a process, whatever runs it and whoever asks for it",
+        within: &["crates/ampoule/src/core_dump"],
+        except: &[],
+        forbidden: &["machine", "sandbox", "conversation", "pool", "interrupt", "Processor", "Backend", "PageMap"],
     },
     Rule {
         why: "a kill and a limit reach no further than the processor's interrupter",

@@ -81,6 +81,7 @@ pub use memory::{
 pub use page_set::PageSet;
 pub use platform::default_hypervisor;
 pub use processor::{
-    Backend, Behaviour, Context, Entry, Event, FaultAccess, MapCheckpoint, MapExhausted, PageAccess, PageMap,
-    PrepareError, Prepared, Processor, Registers, SystemCall, ThreadRegister, VirtualMachines, Waiting, WrittenPages,
+    Backend, Behaviour, Context, CoreNote, CoreRegisters, Entry, Event, FaultAccess, MapCheckpoint, MapExhausted,
+    PageAccess, PageMap, PrepareError, Prepared, Processor, Registers, SystemCall, ThreadRegister, VirtualMachines,
+    Waiting, WrittenPages,
 };

@@ -17,6 +17,7 @@ use thiserror::Error;
 
 use crate::blame::Blame;
 use crate::conversation::StartError;
+use crate::core_dump::CoreDump;
 use crate::fault::{GuestPanic, Position};
 use crate::guest_text;
 use crate::interrupt::{InterruptSignalError, LimitsUnwatched, why_unwatched};
@@ -25,6 +26,7 @@ use crate::machine::MachineError;
 use crate::sandbox::{Poison, SnapshotError};
 use crate::signature::{Parameters, Signature};
 use crate::termination::Termination;
+pub(crate) use text::{fmt_details, fmt_position};
 use text::{fmt_start, fmt_terminated, instead, more_room, provided, result_to_ask_for};
 
 /// Why a sandbox could not be built.
@@ -150,9 +152,10 @@ pub enum BuildError {
     /// The state in which the guest is ready for calls could not be remembered.
     #[error("could not take the initial snapshot: {0}")]
     Initial(SnapshotError),
-    /// The guest ended before it was ready for calls. With where it was, if that was not its own doing.
+    /// The guest ended before it was ready for calls. With where it was, if that was not its own doing, and its core dump, if
+    /// there was to be one.
     #[error(fmt = fmt_start)]
-    Start(Termination, Option<Position>),
+    Start(Termination, Option<Position>, Option<CoreDump>),
 }
 
 /// What sets the host functions of a sandbox.
@@ -183,7 +186,7 @@ impl From<StartError> for BuildError {
     fn from(error: StartError) -> Self {
         match error {
             StartError::Unwatched(LimitsUnwatched { reason }) => Self::LimitsUnwatched(reason),
-            StartError::Ended(cause, position) => Self::Start(cause, position),
+            StartError::Ended(cause, position) => Self::Start(cause, position, None),
             StartError::SchemaTooLarge { needed } => Self::SchemaTooLarge { needed },
         }
     }
@@ -358,6 +361,8 @@ pub enum CallError {
         cause: Termination,
         /// Where the guest was, if a kill, a limit or a broken protocol ended it. A fault has a position of its own.
         position: Option<Position>,
+        /// What has become of its core dump, if there was to be one ([`Builder::core_dumps`](crate::Builder::core_dumps)).
+        core_dump: Option<CoreDump>,
     },
     /// The guest ended in an earlier call, or the sandbox could not be restored to an earlier state.
     #[error("the sandbox is poisoned: {cause}")]

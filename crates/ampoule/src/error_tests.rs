@@ -12,6 +12,7 @@ use ampoule_vmm::{Context, Entry, GuestVirt, HypervisorError, OpenError};
 use serde::{de, ser};
 
 use crate::conversation::ProtocolViolation;
+use crate::core_dump::tests::failed;
 use crate::error::named_path;
 use crate::fault::{Fault, FaultKind, Position};
 use crate::guest_memory::MemoryError;
@@ -23,9 +24,9 @@ use crate::limits::ExceededLimit;
 use crate::machine::{CheckpointError, RestoreMachineError};
 use crate::signature::{Parameters, Signature, SignatureError};
 use crate::{
-    BuildError, CallError, ClockError, Difference, FunctionValue, GuestPanic, HostFunctionSetting,
-    InterruptSignalError, LoadError, Payload, Poison, PoolError, RestoreError, Setting, SnapshotError, StartText,
-    Termination, image,
+    BuildError, CallError, ClockError, CoreDumpError, Difference, Executable, FunctionValue, GuestPanic,
+    HostFunctionSetting, InterruptSignalError, LoadError, OutOfRange, Payload, Poison, PoolError, Printed,
+    ProgramError, RestoreError, Setting, SnapshotError, StartText, Termination, image,
 };
 use ampoule_symbols::Symbols;
 
@@ -89,11 +90,11 @@ fn errors_of_a_build_say_everything_once() {
         BuildError::Signal(_) => InterruptSignalError::Refused { signal: 40, reason: refusal() }.into(),
         BuildError::LimitsUnwatched(_) => BuildError::LimitsUnwatched(refusal()),
         BuildError::Initial(_) => BuildError::Initial(SnapshotError::Memory(refusal())),
-        BuildError::Start(..) => BuildError::Start(Termination::Hypervisor(refused()), None),
+        BuildError::Start(..) => BuildError::Start(Termination::Hypervisor(refused()), None, None),
     });
     check(&BuildError::LimitsUnwatched(io::Error::from_raw_os_error(libc::EPERM)));
-    check(&BuildError::Start(fault(), None));
-    check(&BuildError::Start(Termination::Killed, Some(position())));
+    check(&BuildError::Start(fault(), None, Some(failed(unwritten()))));
+    check(&BuildError::Start(Termination::Killed, Some(position()), None));
     for setting in [HostFunctionSetting::Spawn, HostFunctionSetting::Pool] {
         check(&missing(setting, Some("lob".to_owned())));
     }
@@ -117,6 +118,32 @@ fn errors_of_a_build_say_everything_once() {
         InterruptSignalError::Decided { .. } => InterruptSignalError::Decided { signal: None },
     });
     check(&LimitsUnwatched { reason: refusal() });
+}
+
+#[test]
+fn errors_of_a_program_say_everything_once() {
+    let range = OutOfRange { setting: "stack_size", given: 1, least: 2, most: 3 };
+    each_variant!(ProgramError {
+        ProgramError::Image(_) => Executable::from_bytes(b"text".as_slice()).expect_err("it is no executable").into(),
+        ProgramError::Setting(_) => ProgramError::Setting(range),
+        ProgramError::Open(_) => OpenError::Failed { explanation: REASON.to_owned(), reason: refusal() }.into(),
+        ProgramError::Hypervisor(_) => ProgramError::Hypervisor(refused()),
+        ProgramError::Memory { .. } => ProgramError::Memory { what: "page tables", bytes: 1, reason: refusal() },
+        ProgramError::Random(_) => ProgramError::Random(refusal()),
+        ProgramError::Load(_) => LoadError::Memory(refusal()).into(),
+        ProgramError::Signal(_) => InterruptSignalError::Refused { signal: 40, reason: refusal() }.into(),
+        ProgramError::LimitsUnwatched(_) => ProgramError::LimitsUnwatched(refusal()),
+        ProgramError::Terminated { .. } => ProgramError::Terminated {
+            program: "sort-1".to_owned(),
+            cause: Termination::Hypervisor(refused()),
+            position: None,
+            printed: Printed::default(),
+        },
+    });
+    for (cause, position) in [(fault(), None), (Termination::Killed, Some(position()))] {
+        let (program, printed) = ("sort-1".to_owned(), Printed::default());
+        check(&ProgramError::Terminated { program, cause, position, printed });
+    }
 }
 
 #[test]
@@ -184,6 +211,9 @@ fn errors_of_a_call_say_everything_once() {
         Poison::RestoreFailed(_) => Poison::RestoreFailed(RestoreError::Memory(Arc::new(refusal()))),
     });
     check(&terminated(fault(), None));
+    let (function, sandbox) = ("greet".to_owned(), "guest-1".to_owned());
+    let core_dump = Some(failed(unwritten()));
+    check(&CallError::Terminated { function, sandbox, cause: fault(), position: None, core_dump });
     check(&terminated(Termination::Killed, Some(position())));
     check(&CallError::Poisoned { cause: Poison::Ended(fault()) });
     each_variant!(ProtocolViolation {
@@ -201,6 +231,17 @@ fn errors_of_a_call_say_everything_once() {
         ProtocolViolation::OutputRecord { .. } => ProtocolViolation::OutputRecord { offset: 1, needed: 3, left: 2 },
         ProtocolViolation::UnknownStream { .. } => ProtocolViolation::UnknownStream { stream: 3 },
         ProtocolViolation::Text => ProtocolViolation::Text,
+    });
+}
+
+#[test]
+fn errors_of_core_dumps_say_everything_once() {
+    each_variant!(CoreDumpError {
+        CoreDumpError::TooMany { .. } => CoreDumpError::TooMany { limit: 100 },
+        CoreDumpError::Create { .. } => unwritten(),
+        CoreDumpError::Write { .. } => CoreDumpError::Write { reason: refusal() },
+        CoreDumpError::Hypervisor(_) => CoreDumpError::Hypervisor(refused()),
+        CoreDumpError::UnknownState => CoreDumpError::UnknownState,
     });
 }
 
@@ -359,7 +400,12 @@ fn missing(setting: HostFunctionSetting, similar: Option<String>) -> BuildError 
 }
 
 fn terminated(cause: Termination, position: Option<Position>) -> CallError {
-    CallError::Terminated { function: "greet".to_owned(), sandbox: "guest-1".to_owned(), cause, position }
+    let (function, sandbox) = ("greet".to_owned(), "guest-1".to_owned());
+    CallError::Terminated { function, sandbox, cause, position, core_dump: None }
+}
+
+fn unwritten() -> CoreDumpError {
+    CoreDumpError::Create { directory: "/var/crash".into(), reason: refusal() }
 }
 
 fn fault() -> Termination {

@@ -186,6 +186,7 @@ impl Conversation {
             sandbox,
             cause,
             position: self.machine.ended_at(),
+            core_dump: None,
         }
     }
 }

@@ -61,7 +61,7 @@ impl Mailbox {
             // The arguments of a call are wiped, what is in front of them is rewritten.
             host_only: HostOnly { len: layout.guest_line(), kept: Layout::INBOUND },
             areas: layout.areas(),
-            description: Layout::INFO_PAGE,
+            description: Some(Layout::INFO_PAGE),
             time_page: Layout::TIME_PAGE,
         }
     }

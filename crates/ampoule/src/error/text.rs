@@ -5,6 +5,7 @@ use std::fmt;
 use ampoule_abi::text::printable_name;
 
 use super::{CallError, HostFunctionSetting};
+use crate::core_dump::CoreDump;
 use crate::fault::{FaultKind, Position};
 use crate::guest_text;
 use crate::nearest::nearest;
@@ -82,6 +83,7 @@ pub(super) fn fmt_terminated(
     sandbox: &str,
     cause: &Termination,
     position: &Option<Position>,
+    core_dump: &Option<CoreDump>,
     f: &mut fmt::Formatter<'_>,
 ) -> fmt::Result {
     let sandbox = printable_name(sandbox);
@@ -92,11 +94,17 @@ pub(super) fn fmt_terminated(
         cause => write!(f, "in guest function `{function}` of sandbox `{sandbox}`: {cause}")?,
     }
     fmt_position(position, f)?;
+    fmt_core_dump(core_dump, f)?;
     f.write_str("; the sandbox is poisoned: restore a snapshot or reset it")?;
     fmt_details(cause, position, f)
 }
 
-pub(super) fn fmt_start(cause: &Termination, position: &Option<Position>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+pub(super) fn fmt_start(
+    cause: &Termination,
+    position: &Option<Position>,
+    core_dump: &Option<CoreDump>,
+    f: &mut fmt::Formatter<'_>,
+) -> fmt::Result {
     f.write_str("the guest ended before it was ready: ")?;
     match cause {
         Termination::Fault(fault) => write!(f, "{}", fault.summary())?,
@@ -108,10 +116,11 @@ pub(super) fn fmt_start(cause: &Termination, position: &Option<Position>, f: &mu
     {
         f.write_str("; if it has a `fn main` of its own, put `ampoule_guest::main!();` in its place")?;
     }
+    fmt_core_dump(core_dump, f)?;
     fmt_details(cause, position, f)
 }
 
-fn fmt_position(position: &Option<Position>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+pub(crate) fn fmt_position(position: &Option<Position>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     match position {
         Some(position) if position.is_known() => write!(f, ", while the guest was in {position}"),
         // A guest that was about to begin is in code of the host's.
@@ -119,8 +128,12 @@ fn fmt_position(position: &Option<Position>, f: &mut fmt::Formatter<'_>) -> fmt:
     }
 }
 
+fn fmt_core_dump(core_dump: &Option<CoreDump>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    core_dump.iter().try_for_each(|core_dump| write!(f, "; {core_dump}"))
+}
+
 /// The lines that `{:#}` adds.
-fn fmt_details(cause: &Termination, position: &Option<Position>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+pub(crate) fn fmt_details(cause: &Termination, position: &Option<Position>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     match (cause, position) {
         (Termination::Fault(fault), _) if f.alternate() => write!(f, "{}", fault.details()),
         (_, Some(position)) if f.alternate() => write!(f, "\n{position:#}"),
@@ -177,9 +190,15 @@ impl fmt::Debug for CallError {
             Self::LimitsUnwatched { function, reason } => {
                 error("LimitsUnwatched", &[("function", function), ("reason", reason)])
             }
-            Self::Terminated { function, sandbox, cause, position } => error(
+            Self::Terminated { function, sandbox, cause, position, core_dump } => error(
                 "Terminated",
-                &[("function", function), ("sandbox", sandbox), ("cause", cause), ("position", position)],
+                &[
+                    ("function", function),
+                    ("sandbox", sandbox),
+                    ("cause", cause),
+                    ("position", position),
+                    ("core_dump", core_dump),
+                ],
             ),
             Self::Poisoned { cause } => error("Poisoned", &[("cause", cause)]),
         }

@@ -8,7 +8,7 @@ use crate::clock::Clock;
 use crate::guest_memory::GuestMemory;
 use crate::output::Stream;
 use crate::personality::linux::{ClockConfig, LinuxProcess, ProcessConfig};
-use crate::personality::{Outcome, OutputLimitReached, Personality, Streams, SystemCall};
+use crate::personality::{Outcome, OutputLimitReached, Personality, Streams, SystemCall, Taken};
 
 use super::take;
 
@@ -81,7 +81,7 @@ fn is_possible(outcome: Outcome) -> bool {
         Outcome::Sleep { duration, .. } => !duration.is_zero(),
         Outcome::Exit { code } => (0..256).contains(&code),
         Outcome::Abort { signal, .. } => (1..=64).contains(&signal),
-        Outcome::OutputLimit => false,
+        Outcome::OutputLimit | Outcome::AwaitInput => false,
         _ => true,
     }
 }
@@ -108,6 +108,11 @@ fn check(space: &mut AddressSpace) {
 struct Nowhere;
 
 impl Streams for Nowhere {
+    fn read(&mut self, into: &mut [u8]) -> Taken {
+        into.fill(b'x');
+        Taken::Bytes(into.len().min(5))
+    }
+
     fn write(&mut self, _: Stream, _: &[u8]) -> Result<(), OutputLimitReached> {
         Ok(())
     }

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::io;
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use ampoule_symbols::NameCache;
@@ -13,13 +14,34 @@ use super::error::{ImageError, ImageProblem};
 use super::segment::{Placements, Segment};
 use super::source;
 
-/// A checked static executable and where it is loaded. Clones share its bytes and what was read from them.
-///
-/// All addresses are those in the guest's memory, but for those that [`Placements`] and problems show, which are the file's.
+/// A checked static executable: what a [`Program`](crate::Program) runs, and, with functions that can be called, an
+/// [`Image`](super::Image). Clones share its bytes and what was read from them.
+// All addresses are those in the guest's memory, but for those that `Placements` and problems show, which are the file's.
 #[derive(Clone)]
-pub(crate) struct Executable(Arc<Checked>);
+pub struct Executable(Arc<Checked>);
 
 impl Executable {
+    /// Reads and checks the executable in a file.
+    ///
+    /// # Errors
+    /// Where the file cannot be read, is larger than 1 GiB, or is not an executable that this host can run.
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Self, ImageError> {
+        let path = path.as_ref();
+        let name: Box<str> = path.to_string_lossy().into();
+        match source::read(path) {
+            Ok(bytes) => Self::check(name, bytes.into()),
+            Err(problem) => Err(ImageError::new(name, problem)),
+        }
+    }
+
+    /// Checks an executable in memory. Bytes that are borrowed are not copied.
+    ///
+    /// # Errors
+    /// Where the bytes are more than 1 GiB, or not an executable that this host can run.
+    pub fn from_bytes(bytes: impl Into<Cow<'static, [u8]>>) -> Result<Self, ImageError> {
+        Self::check("in memory".into(), bytes.into())
+    }
+
     /// Checks an executable that messages call `name`.
     pub(crate) fn check(name: Box<str>, bytes: Cow<'static, [u8]>) -> Result<Self, ImageError> {
         match Program::read(&bytes) {
@@ -34,8 +56,9 @@ impl Executable {
         }
     }
 
-    /// What messages call it.
-    pub(crate) fn name(&self) -> &str {
+    /// What messages call it: its path as it was given, or `in memory`.
+    #[must_use]
+    pub fn name(&self) -> &str {
         &self.0.name
     }
 

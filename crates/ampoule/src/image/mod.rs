@@ -26,12 +26,12 @@ use std::sync::{Arc, OnceLock};
 pub use elf::{ElfPart, ForeignPlatform, NotExecutable};
 pub use embedded::EmbeddedImage;
 pub use error::{ImageError, ImageProblem};
+pub use executable::Executable;
 pub use function::Function;
 pub use record::{AbiVersion, RecordProblem};
 pub use segment::SegmentProblem;
 
 pub(crate) use described::{Described, DescribedFunction};
-pub(crate) use executable::Executable;
 pub(crate) use segment::{Permissions, Segment};
 
 use ampoule_abi::text::printable_name;

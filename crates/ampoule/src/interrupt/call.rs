@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::time::Duration;
@@ -12,6 +13,7 @@ use thiserror::Error;
 
 use super::InterruptHandle;
 use super::linux::clock::Clock;
+use super::linux::readable;
 use super::linux::signal::{InterruptSignalError, Signal, handle_pending};
 use super::shared::Shared;
 use super::state::{Interruption, Phase};
@@ -134,6 +136,27 @@ impl Interruptor {
         Ok(result)
     }
 
+    /// Waits until this file is readable, or until the call is to end. A call must be running.
+    pub(crate) fn await_readable(&self, file: BorrowedFd<'_>) -> Result<(), Interruption> {
+        match self.shared.signal {
+            // To whoever ends the call, the thread is in the guest. The signal is let through only within the wait, so it
+            // cannot come between the look at the call and the wait.
+            Some(signal) => signal.while_blocked(|mask| {
+                while self.check().is_ok() && !readable::is_readable(file) {
+                    readable::wait(file, mask);
+                }
+                self.check()
+            }),
+            None => {
+                self.shared.state.enter(Phase::Asleep)?;
+                while self.shared.state.check().is_ok() && !readable::is_readable(file) {
+                    self.shared.state.wait(Clock::MONOTONIC.now().after(BETWEEN_LOOKS));
+                }
+                self.shared.state.leave()
+            }
+        }
+    }
+
     /// Sleeps for this long, or until the call is to end. A call must be running.
     pub(crate) fn sleep(&self, duration: Duration) -> Result<(), Interruption> {
         let end = Clock::MONOTONIC.now().after(duration);
@@ -194,3 +217,6 @@ impl Drop for CallGuard {
         let _ = self.end();
     }
 }
+
+/// How often a file is looked at where no signal ends the wait for it.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(2);

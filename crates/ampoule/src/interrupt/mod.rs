@@ -20,6 +20,7 @@ mod watchdog;
 mod word;
 
 pub(crate) use call::{CallGuard, Interruptor, LimitsUnwatched, TimeLimits, why_unwatched};
+pub(crate) use linux::readable::is_readable;
 pub use linux::signal::{InterruptSignal, InterruptSignalError};
 pub(crate) use state::Interruption;
 pub use state::KillOutcome;

@@ -3,6 +3,7 @@
 mod budget;
 mod call_by_address;
 mod checkpoint;
+mod core_dump;
 mod error;
 mod faults;
 mod run;
@@ -26,7 +27,7 @@ use crate::fault::Position;
 use crate::guest_memory::{GuestMemory, SharedArea, SharedMemory};
 use crate::image::Executable;
 use crate::interrupt::{InterruptHandle, Interruptor};
-use crate::loader::{self, StartInfo};
+use crate::loader::{self, StartInfo, StartRecord};
 use crate::output::Origin;
 use crate::personality::linux::{ClockConfig, LinuxProcess, ProcessConfig};
 use budget::Budget;
@@ -55,6 +56,19 @@ pub(crate) struct Shape {
     pub(crate) shared: Option<SharedMemory>,
 }
 
+/// A size that a guest cannot have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutOfRange {
+    /// The builder's method that sets it.
+    pub setting: &'static str,
+    /// What was asked for, in bytes.
+    pub given: usize,
+    /// The least that works.
+    pub least: usize,
+    /// The most that works.
+    pub most: usize,
+}
+
 /// A processor with a guest on it.
 pub(crate) struct Machine {
     budget: Budget,
@@ -64,6 +78,7 @@ pub(crate) struct Machine {
     processor: Box<dyn Processor>,
     space: AddressSpace,
     process: LinuxProcess,
+    started: Arc<StartRecord>,
     streams: GuestStreams,
     /// Where the guest was when the last call was ended.
     ended_at: Option<Position>,
@@ -115,7 +130,10 @@ impl Machine {
                 arguments: &config.arguments,
                 environment: &config.environment,
                 random: random_bytes()?,
-                info_page: shape.shared.map(|shared| GuestVirt(SHARED_BASE.0 + shared.description as u64)),
+                info_page: shape
+                    .shared
+                    .and_then(|shared| shared.description)
+                    .map(|at| GuestVirt(SHARED_BASE.0 + at as u64)),
                 time_page,
                 stack_size: shape.stack_size,
                 hardware: backend.behaviour().hardware_capabilities(),
@@ -124,7 +142,7 @@ impl Machine {
 
         let entry = Entry { instruction: start.entry, stack_pointer: start.stack_pointer };
         let processor = processor.start(&region, entry)?;
-        Self::of_parts(executable, shape, processor, space, process, streams)
+        Self::of_parts(executable, shape, processor, space, (process, Arc::new(start.record)), streams)
     }
 
     /// A machine in the state that another had at a checkpoint. The two share the memory that neither has written since.
@@ -144,7 +162,8 @@ impl Machine {
         space.adopt_windows(shape.windows(&region));
 
         let processor = processor.resume(&region, &checkpoint.waiting)?;
-        Self::of_parts(executable, shape, processor, space, checkpoint.process.clone(), streams)
+        let process = (checkpoint.process.clone(), Arc::clone(&checkpoint.started));
+        Self::of_parts(executable, shape, processor, space, process, streams)
     }
 
     fn of_parts(
@@ -152,7 +171,7 @@ impl Machine {
         shape: Shape,
         processor: Box<dyn Processor>,
         space: AddressSpace,
-        process: LinuxProcess,
+        (process, started): (LinuxProcess, Arc<StartRecord>),
         streams: GuestStreams,
     ) -> Result<Self, MachineError> {
         Ok(Self {
@@ -163,6 +182,7 @@ impl Machine {
             processor,
             space,
             process,
+            started,
             streams,
             ended_at: None,
             restores: 0,
@@ -224,7 +244,20 @@ impl Machine {
     }
 }
 
+impl OutOfRange {
+    /// Refuses a size that is out of its range.
+    pub(crate) fn check(setting: &'static str, given: usize, [least, most]: [usize; 2]) -> Result<(), Self> {
+        if (least..=most).contains(&given) { Ok(()) } else { Err(Self { setting, given, least, most }) }
+    }
+}
+
 impl Shape {
+    /// Refuses sizes that are out of range.
+    pub(crate) fn check(&self) -> Result<(), OutOfRange> {
+        OutOfRange::check("memory_limit", self.memory_limit, [1 << 20, 32 << 30])?;
+        OutOfRange::check("stack_size", self.stack_size, [64 << 10, 1 << 30])
+    }
+
     /// Memory that is shared with the host and, behind it, the guest's own pages.
     fn region(&self) -> Result<Arc<TrackedRegion>, MachineError> {
         let len = self.shared_pages() * PAGE_SIZE + self.memory_limit.next_multiple_of(PAGE_SIZE);
@@ -249,7 +282,7 @@ impl Shape {
 
     /// How the guest sees the memory that it shares with the host.
     fn windows(&self, region: &Arc<TrackedRegion>) -> Vec<Window> {
-        let areas = self.shared.iter().flat_map(|shared| shared.areas);
+        let areas = self.shared.iter().flat_map(|shared| shared.areas).filter(|area| area.len > 0);
         let window = |area: SharedArea| Window {
             at: GuestVirt(SHARED_BASE.0 + area.offset as u64),
             to: GuestPhys(MEMORY_BASE.0 + area.offset as u64),

@@ -6,6 +6,7 @@ use ampoule_vmm::{Event, SystemCall};
 
 use super::{Budget, Machine};
 use crate::fault::{FaultKind, Position};
+use crate::input::Wait;
 use crate::interrupt::{CallGuard, Interruption, LimitsUnwatched, TimeLimits};
 use crate::limits::Limits;
 use crate::personality::{Outcome, Personality, Streams};
@@ -64,6 +65,7 @@ impl Machine {
                 Event::Doorbell => return Ok(Stop::Doorbell),
                 Event::SystemCall(call) => return Ok(Stop::SystemCall(call)),
                 Event::Interrupted => {}
+                Event::ManyWritten => self.space.populate_ahead(&mut *self.processor)?,
                 Event::PageFault(fault) => self.page_fault(fault)?,
                 event => return Err(self.fault(fault_kind(event))),
             }
@@ -73,10 +75,16 @@ impl Machine {
     /// Serves the system call for which the guest has stopped.
     pub(crate) fn serve(&mut self, call: &SystemCall) -> Result<Served, Termination> {
         self.budget.system_call()?;
-        let mut streams = self.streams.within(&mut self.budget);
-        let mut space = self.space.watched(self.interruptor.watch());
-        let outcome = self.process.system_call(call, &mut space, &mut streams);
-        drop(space);
+        let outcome = loop {
+            let mut streams = self.streams.within(&mut self.budget);
+            let mut space = self.space.watched(self.interruptor.watch());
+            match self.process.system_call(call, &mut space, &mut streams) {
+                Outcome::AwaitInput => {}
+                outcome => break outcome,
+            }
+            drop(space);
+            self.await_input()?;
+        };
         let result = match outcome {
             Outcome::Return(result) => result,
             Outcome::SetThreadRegister { register, value } => {
@@ -91,10 +99,21 @@ impl Machine {
             Outcome::Abort { signal, handled } => return Ok(Served::Abort { signal, handled }),
             Outcome::Deadlock(wait) => return Err(self.fault(FaultKind::Deadlocked(wait))),
             Outcome::OutputLimit => return Err(self.budget.output_exceeded().into()),
+            Outcome::AwaitInput => unreachable!("it was waited for"),
         };
         let finished = self.processor.finish_system_call(result);
         finished.map_err(|BadReturn { address }| self.fault(FaultKind::SystemCallReturn { address: address.0 }))?;
         Ok(Served::Answered)
+    }
+
+    /// Waits until there may be something to read from standard input.
+    fn await_input(&mut self) -> Result<(), Termination> {
+        let Self { interruptor, streams, .. } = self;
+        let waited = match streams.stdin_mut().wait() {
+            Wait::Readable(file) => interruptor.await_readable(file),
+            Wait::Asking => interruptor.in_host_function(|| streams.stdin_mut().ask()),
+        };
+        self.in_budget(waited)
     }
 
     /// Runs a function of the application's that the guest has called.

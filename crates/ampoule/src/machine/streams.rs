@@ -1,12 +1,14 @@
-//! The guest's standard output and standard error.
+//! The guest's standard streams.
 
 use super::budget::Budget;
+use crate::input::Input;
 use crate::output::{Origin, Output, Stream};
-use crate::personality::{OutputLimitReached, Streams};
+use crate::personality::{OutputLimitReached, Streams, Taken};
 
-/// Where the two streams go.
+/// Where input comes from, and where the two output streams go.
 #[derive(Debug)]
 pub(crate) struct GuestStreams {
+    stdin: Input,
     stdout: Output,
     stderr: Output,
     origin: Origin,
@@ -22,7 +24,7 @@ struct Tail {
     len: u64,
 }
 
-/// The two streams within what a call may print.
+/// The streams within what a call may print.
 pub(super) struct BudgetedStreams<'machine> {
     streams: &'machine mut GuestStreams,
     budget: &'machine mut Budget,
@@ -30,7 +32,16 @@ pub(super) struct BudgetedStreams<'machine> {
 
 impl GuestStreams {
     pub(crate) fn new(stdout: Output, stderr: Output, origin: Origin) -> Self {
-        Self { stdout, stderr, origin, stderr_of_call: Tail::default() }
+        Self { stdin: Input::empty(), stdout, stderr, origin, stderr_of_call: Tail::default() }
+    }
+
+    /// The same with standard input, which is empty otherwise.
+    pub(crate) fn with_stdin(self, stdin: Input) -> Self {
+        Self { stdin, ..self }
+    }
+
+    pub(super) fn stdin_mut(&mut self) -> &mut Input {
+        &mut self.stdin
     }
 
     /// What the log calls the guest.
@@ -92,9 +103,13 @@ impl GuestStreams {
 }
 
 impl Streams for BudgetedStreams<'_> {
+    fn read(&mut self, into: &mut [u8]) -> Taken {
+        self.streams.stdin.take(into)
+    }
+
     fn write(&mut self, stream: Stream, bytes: &[u8]) -> Result<(), OutputLimitReached> {
         self.budget.print(bytes.len()).map_err(|_| OutputLimitReached)?;
-        let GuestStreams { stdout, stderr, origin, stderr_of_call } = &mut *self.streams;
+        let GuestStreams { stdout, stderr, origin, stderr_of_call, .. } = &mut *self.streams;
         match stream {
             Stream::Stdout => stdout.write(origin, stream, bytes),
             Stream::Stderr => {

@@ -50,10 +50,15 @@ pub(crate) enum Outcome {
     Deadlock(EndlessWait),
     /// The guest has printed more than it may.
     OutputLimit,
+    /// Wait until there is something to read from standard input, then serve the same call again.
+    AwaitInput,
 }
 
-/// Where a guest's output goes.
+/// Where a guest's input comes from, and where its output goes.
 pub(crate) trait Streams {
+    /// Takes what there is of standard input, as much as fits into `into`, which is not empty.
+    fn read(&mut self, into: &mut [u8]) -> Taken;
+
     /// Passes on what the guest prints.
     ///
     /// # Errors
@@ -63,6 +68,17 @@ pub(crate) trait Streams {
 
     /// How many bytes have been passed on to standard error in the call that is being made.
     fn printed_to_stderr(&self) -> u64;
+}
+
+/// What was taken of standard input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// So many bytes; 0 at its end.
+    Bytes(usize),
+    /// There is nothing at the moment.
+    NotYet,
+    /// It cannot be read any more.
+    Failed,
 }
 
 /// A guest may print no more.

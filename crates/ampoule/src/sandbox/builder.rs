@@ -10,15 +10,17 @@ use serde::Serialize;
 
 use super::Sandbox;
 use super::condition::Condition;
+use super::core_dump::of_ended;
 use super::host_side::HostSide;
 use super::snapshot::Snapshot;
 use crate::clock::Clock;
-use crate::conversation::{Conversation, Imports, ProtocolViolation};
+use crate::conversation::{Conversation, Imports, ProtocolViolation, StartError};
+use crate::core_dump::CoreDumps;
 use crate::error::{BuildError, HostFunctionSetting};
 use crate::host_function::{HostFunction, HostFunctionError, HostFunctionWith};
 use crate::image::{Described, Image};
 use crate::limits::Limits;
-use crate::machine::{MachineConfig, Shape};
+use crate::machine::{MachineConfig, OutOfRange, Shape};
 use crate::output::Output;
 
 /// Settings of a new [`Sandbox`]; made by [`Sandbox::builder`].
@@ -231,6 +233,12 @@ impl Builder {
         self
     }
 
+    /// Where core dumps go of a guest that ends, in a call or before its first one. Default: there are none.
+    pub fn core_dumps(mut self, dumps: CoreDumps) -> Self {
+        self.host.core_dumps = Some(dumps);
+        self
+    }
+
     /// Limits of every call, and of the guest's start. A call can have limits of its own ([`Call`](crate::Call)).
     ///
     /// Default: only output is limited, to 16 MiB, and stays so unless these limits set another value.
@@ -277,8 +285,14 @@ impl Builder {
     ///
     /// # Errors
     /// A [`BuildError`]. Settings and host functions are checked before a virtual machine is created.
-    pub fn build(self) -> Result<Sandbox, BuildError> {
-        self.check_settings()?;
+    pub fn build(mut self) -> Result<Sandbox, BuildError> {
+        self.check_settings().map_err(|OutOfRange { setting, given, least, most }| BuildError::Setting {
+            setting,
+            given,
+            least,
+            most,
+        })?;
+        let core_dumps = self.host.core_dumps.take();
         let (imports, streams, limits) = self.host.resolve(&self.image)?;
         let hypervisor = match self.hypervisor {
             Some(hypervisor) => hypervisor,
@@ -287,21 +301,12 @@ impl Builder {
         let backend: Arc<dyn Backend> = Arc::new(VirtualMachines::new(hypervisor));
         let executable = self.image.executable();
         let conversation = Conversation::new(&*backend, executable, self.machine, self.mailbox_size, streams)?;
-        start(self.image, backend, conversation, imports, limits)
+        start(self.image, backend, conversation, (imports, limits, core_dumps))
     }
 
-    fn check_settings(&self) -> Result<(), BuildError> {
-        let Shape { memory_limit, stack_size, .. } = self.machine.shape;
-        for (setting, given, least, most) in [
-            ("memory_limit", memory_limit, 1 << 20, 32 << 30),
-            ("mailbox_size", self.mailbox_size, PAGE_SIZE, LARGEST_MAILBOX),
-            ("stack_size", stack_size, 64 << 10, 1 << 30),
-        ] {
-            if !(least..=most).contains(&given) {
-                return Err(BuildError::Setting { setting, given, least, most });
-            }
-        }
-        Ok(())
+    fn check_settings(&self) -> Result<(), OutOfRange> {
+        self.machine.shape.check()?;
+        OutOfRange::check("mailbox_size", self.mailbox_size, [PAGE_SIZE, LARGEST_MAILBOX])
     }
 }
 
@@ -319,20 +324,36 @@ fn start(
     image: Image,
     backend: Arc<dyn Backend>,
     mut conversation: Conversation,
-    mut imports: Imports,
-    limits: Limits,
+    (mut imports, limits, core_dumps): (Imports, Limits, Option<CoreDumps>),
 ) -> Result<Sandbox, BuildError> {
-    let schema = conversation.await_ready(&mut imports, limits)?;
+    let schema = match conversation.await_ready(&mut imports, limits) {
+        Err(StartError::Ended(cause, position)) => {
+            let core_dump = of_ended(core_dumps.as_ref(), &mut conversation, &cause);
+            return Err(BuildError::Start(cause, position, core_dump));
+        }
+        started => started?,
+    };
     if let Some(schema) = schema.filter(|_| image.described().is_none()) {
         let described = Described::new(&image, schema);
-        image.describe(described.ok_or_else(|| BuildError::Start(ProtocolViolation::Schema.into(), None))?);
+        image.describe(described.ok_or_else(|| BuildError::Start(ProtocolViolation::Schema.into(), None, None))?);
     }
     // Another sandbox of the image may have been the first to describe it, in the meantime.
     imports.compare_types(&image)?;
     let initial = Snapshot::take(&image, &backend, limits, &mut conversation).map_err(BuildError::Initial)?;
     let matching = initial.identity();
     let condition = Condition::Ready;
-    Ok(Sandbox { image, backend, conversation, imports, limits, initial, matching, condition, checked: Vec::new() })
+    Ok(Sandbox {
+        image,
+        backend,
+        conversation,
+        imports,
+        limits,
+        core_dumps,
+        initial,
+        matching,
+        condition,
+        checked: Vec::new(),
+    })
 }
 
 impl fmt::Debug for Builder {

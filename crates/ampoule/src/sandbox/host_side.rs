@@ -5,6 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::conversation::Imports;
+use crate::core_dump::CoreDumps;
 use crate::error::{BuildError, HostFunctionSetting};
 use crate::host_function::{HostFunction, HostFunctionEntry, HostFunctionWith};
 use crate::image::Image;
@@ -17,6 +18,7 @@ pub(crate) struct HostSide {
     functions: Vec<HostFunctionEntry>,
     pub(super) stdout: Output,
     pub(super) stderr: Output,
+    pub(super) core_dumps: Option<CoreDumps>,
     limits: Limits,
     name: Option<String>,
     /// What sets the functions.
@@ -26,7 +28,15 @@ pub(crate) struct HostSide {
 impl HostSide {
     /// No functions, outputs to the log, and these limits.
     pub(super) fn new(limits: Limits, setting: HostFunctionSetting) -> Self {
-        Self { functions: Vec::new(), stdout: Output::log(), stderr: Output::log(), limits, name: None, setting }
+        Self {
+            functions: Vec::new(),
+            stdout: Output::log(),
+            stderr: Output::log(),
+            core_dumps: None,
+            limits,
+            name: None,
+            setting,
+        }
     }
 
     pub(super) fn set_name(&mut self, name: String) {

@@ -3,6 +3,7 @@
 mod builder;
 mod clock;
 mod condition;
+mod core_dump;
 mod host_side;
 pub(crate) mod recycle;
 mod restore;
@@ -22,6 +23,7 @@ use serde::de::DeserializeOwned;
 use crate::arguments::{Arguments, Parameters};
 use crate::binding::Binding;
 use crate::conversation::{Conversation, Imports};
+use crate::core_dump::CoreDumps;
 use crate::error::CallError;
 use crate::host_function::CallData;
 use crate::image::{Function, Image};
@@ -29,6 +31,7 @@ use crate::interrupt::InterruptHandle;
 use crate::limits::Limits;
 use crate::output::Output;
 use condition::Condition;
+use core_dump::of_ended;
 use snapshot::SnapshotIdentity;
 
 pub use builder::Builder;
@@ -61,6 +64,7 @@ pub struct Sandbox {
     conversation: Conversation,
     imports: Imports,
     limits: Limits,
+    core_dumps: Option<CoreDumps>,
     /// The state in which the sandbox was built or spawned.
     initial: Snapshot,
     /// A snapshot that was found to match this sandbox, so that another restore of it needs no check.
@@ -164,8 +168,9 @@ impl Sandbox {
     /// reference to the image: sandboxes on other threads share that count.
     #[inline]
     fn parts(&mut self) -> (&Image, &mut Vec<Checked>, Callee<'_>) {
-        let Self { image, conversation, imports, limits, condition, checked, .. } = self;
-        (image, checked, Callee { conversation, imports, limits: *limits, condition })
+        let Self { image, conversation, imports, limits, core_dumps, condition, checked, .. } = self;
+        let core_dumps = core_dumps.as_ref();
+        (image, checked, Callee { conversation, imports, limits: *limits, core_dumps, condition })
     }
 }
 
@@ -174,6 +179,7 @@ struct Callee<'sandbox> {
     conversation: &'sandbox mut Conversation,
     imports: &'sandbox mut Imports,
     limits: Limits,
+    core_dumps: Option<&'sandbox CoreDumps>,
     condition: &'sandbox mut Condition,
 }
 
@@ -188,7 +194,7 @@ impl Callee<'_> {
         limits: Limits,
         data: Option<CallData<'_>>,
     ) -> Result<R, CallError> {
-        let Self { conversation, imports, limits: default, condition } = self;
+        let Self { conversation, imports, limits: default, core_dumps, condition } = self;
         if let Some(poison) = condition.poison() {
             return Err(CallError::Poisoned { cause: poison.clone() });
         }
@@ -196,9 +202,10 @@ impl Callee<'_> {
         binding.check(image, function, arguments)?;
         let request = conversation.request(function, arguments, binding.asks())?;
         let running = condition.enter(imports);
-        let reply = conversation.exchange(request, running.imports, limits.or(default), data);
+        let mut reply = conversation.exchange(request, running.imports, limits.or(default), data);
         running.leave();
-        if let Err(CallError::Terminated { cause, .. }) = &reply {
+        if let Err(CallError::Terminated { cause, core_dump, .. }) = &mut reply {
+            *core_dump = of_ended(core_dumps, conversation, cause);
             *condition = Condition::Poisoned(Poison::Ended(cause.clone()));
         }
         let reply = reply?;

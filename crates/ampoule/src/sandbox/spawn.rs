@@ -9,6 +9,7 @@ use super::condition::Condition;
 use super::host_side::HostSide;
 use super::snapshot::Snapshot;
 use crate::conversation::Conversation;
+use crate::core_dump::CoreDumps;
 use crate::error::{BuildError, HostFunctionSetting};
 use crate::host_function::{HostFunction, HostFunctionError, HostFunctionWith};
 use crate::limits::Limits;
@@ -97,6 +98,12 @@ impl Spawn {
         self
     }
 
+    /// Where core dumps go of a guest that ends. Default: there are none.
+    pub fn core_dumps(mut self, dumps: CoreDumps) -> Self {
+        self.host.core_dumps = Some(dumps);
+        self
+    }
+
     /// Limits of every call. Where these set none, those of the snapshot's sandbox apply.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.host.set_limits(limits);
@@ -114,7 +121,8 @@ impl Spawn {
     /// # Errors
     /// A [`BuildError`]; [`BuildError::MissingHostFunction`] when a host function that the guest imports is missing.
     pub fn build(self) -> Result<Sandbox, BuildError> {
-        let Self { snapshot, host } = self;
+        let Self { snapshot, mut host } = self;
+        let core_dumps = host.core_dumps.take();
         let (imports, streams, limits) = host.resolve(snapshot.image())?;
         let conversation = Conversation::of_checkpoint(
             &**snapshot.backend(),
@@ -128,6 +136,7 @@ impl Spawn {
             conversation,
             imports,
             limits,
+            core_dumps,
             matching: snapshot.identity(),
             initial: snapshot,
             condition: Condition::Ready,

@@ -54,7 +54,7 @@ fn the_functions_of_an_image_are_listed_by_name() {
 
 #[test]
 fn a_guest_that_exits_before_it_is_ready_may_have_an_ordinary_main() {
-    let started = |kind| BuildError::Start(Fault::new(kind, position()).into(), None).to_string();
+    let started = |kind| BuildError::Start(Fault::new(kind, position()).into(), None, None).to_string();
     let text = started(FaultKind::Exited { code: 0 });
     assert!(text.ends_with("; if it has a `fn main` of its own, put `ampoule_guest::main!();` in its place"), "{text}");
     assert!(!started(FaultKind::Aborted { signal: 6 }).contains("main!"));

@@ -233,6 +233,29 @@ impl Signal {
         }
     }
 
+    /// Runs `work` while the signal is kept from the calling thread, and gives it the mask of before, which lets it through.
+    pub(in crate::interrupt) fn while_blocked<T>(self, work: impl FnOnce(&libc::sigset_t) -> T) -> T {
+        /// Also where the work panics.
+        struct Restored(libc::sigset_t);
+        impl Drop for Restored {
+            fn drop(&mut self) {
+                // SAFETY: the mask was the thread's.
+                unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &self.0, ptr::null_mut()) };
+            }
+        }
+        let (mut set, mut before) = (MaybeUninit::uninit(), MaybeUninit::uninit());
+        // SAFETY: both sets are initialized before they are used: `set` by `sigemptyset`, `before` by `pthread_sigmask`. None
+        // of the calls can fail: the sets are writable, and the signal exists, since it has a handler.
+        let before = unsafe {
+            libc::sigemptyset(set.as_mut_ptr());
+            libc::sigaddset(set.as_mut_ptr(), self.0);
+            libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), before.as_mut_ptr());
+            before.assume_init()
+        };
+        let restored = Restored(before);
+        work(&restored.0)
+    }
+
     /// Whether this thread may send signals to threads of the process. A filter looks at the number of the call, or at all of
     /// it, as for a signal that arrives; this one does not.
     pub(in crate::interrupt) fn check(self) -> io::Result<()> {

@@ -70,7 +70,7 @@ pub(super) struct OpenFile {
 /// What can be open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Object {
-    /// Standard input, a pipe that is at its end.
+    /// Standard input, a pipe that nobody writes to any more: reading may take time all the same.
     Input,
     /// Standard output or standard error, a pipe.
     Output(Stream),

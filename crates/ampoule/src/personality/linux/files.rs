@@ -9,9 +9,9 @@ use linux_raw_sys::ioctl::{FIOCLEX, FIONBIO, FIONCLEX, FIONREAD};
 
 use crate::address_space::AddressSpace;
 use crate::output::Stream;
-use crate::personality::{Outcome, Streams};
+use crate::personality::{Outcome, Streams, Taken};
 
-use super::descriptors::{Descriptors, OPEN_MAX, Object};
+use super::descriptors::{Descriptors, OPEN_MAX, Object, OpenFile};
 use super::errno::Errno;
 use super::maps;
 use super::pipe::CAPACITY;
@@ -45,6 +45,7 @@ pub(super) fn places(space: &AddressSpace, vector: u64, count: u64) -> Result<Ve
 pub(super) fn read(
     descriptors: &mut Descriptors,
     space: &mut AddressSpace,
+    streams: &mut dyn Streams,
     number: u64,
     places: &[Place],
 ) -> Result<Outcome, Errno> {
@@ -53,6 +54,7 @@ pub(super) fn read(
         return Err(Errno::EBADF);
     }
     match file.object {
+        Object::Input => read_input(space, streams, file, places),
         Object::PipeReader(pipe) => read_pipe(descriptors, space, (file, pipe), places),
         Object::Socket(end) => socket::receive(descriptors, space, (file, end), places, 0),
         Object::EventCounter => read_counter(descriptors, space, (file, descriptors.id(number)?), places),
@@ -212,6 +214,43 @@ fn check_position(descriptors: &Descriptors, number: u64, position: u64) -> Resu
 
 pub(super) fn total(places: &[Place]) -> u64 {
     places.iter().fold(0, |total, place| total.saturating_add(place.len))
+}
+
+/// Reads what there is of standard input. Nothing is taken of it that does not get into the guest's memory.
+fn read_input(
+    space: &mut AddressSpace,
+    streams: &mut dyn Streams,
+    file: OpenFile,
+    places: &[Place],
+) -> Result<Outcome, Errno> {
+    let mut buffer = [0; BUFFER_LEN];
+    let mut done = 0;
+    for place in places {
+        let mut at = GuestVirt(place.at);
+        let mut left = place.len.min(MAX_TRANSFER - done);
+        while left > 0 {
+            // No part crosses a page boundary, so that it is written completely or not at all.
+            let part = left.min((BUFFER_LEN - at.page_offset()) as u64);
+            let bytes = &mut buffer[..part as usize];
+            // What lies there is written back, to find out beforehand whether it can be written.
+            let writable = space.read(at, bytes).is_ok() && space.write(at, bytes).is_ok();
+            match if writable { streams.read(bytes) } else { Taken::Failed } {
+                _ if !writable && done == 0 => return Err(Errno::EFAULT),
+                Taken::Bytes(0) => return Ok(Outcome::Return(done)),
+                Taken::Bytes(count) => {
+                    space.write(at, &bytes[..count])?;
+                    done += count as u64;
+                    left -= count as u64;
+                    at = at.checked_add(count as u64).ok_or(Errno::EFAULT)?;
+                }
+                Taken::NotYet | Taken::Failed if done > 0 => return Ok(Outcome::Return(done)),
+                Taken::NotYet if file.is_non_blocking() => return Err(Errno::EAGAIN),
+                Taken::NotYet => return Ok(Outcome::AwaitInput),
+                Taken::Failed => return Err(Errno::EIO),
+            }
+        }
+    }
+    Ok(Outcome::Return(done))
 }
 
 /// Reads from a position in what is open, up to its end. An error is not reported when something was read before it.

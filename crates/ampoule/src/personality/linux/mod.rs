@@ -5,7 +5,7 @@
 //! Everything else, and whatever would reach beyond the guest, is refused with Linux's own error numbers:
 //!
 //! - The only files are a handful of devices and the list of the process's mappings, all made here: every other path is
-//!   `ENOENT`. Standard input is at its end.
+//!   `ENOENT`. Standard input is what the host gives, and its end.
 //! - Threads, processes and sockets, but for pairs of these, are not implemented: `ENOSYS`, which Rust shows as
 //!   `ErrorKind::Unsupported`. For threads this is what lets Rayon continue with the one thread that there is; `EAGAIN`,
 //!   which lets C++'s `std::async` do so, makes Rayon panic.
@@ -39,7 +39,7 @@ mod shortage;
 mod signals;
 mod socket;
 mod stat;
-mod structure;
+pub(crate) mod structure;
 #[cfg(test)]
 mod tests;
 mod time;
@@ -66,14 +66,15 @@ use self::files::Place;
 use self::log::Log;
 use self::numbers as nr;
 use self::paths::Directory;
-use self::process::{NAME_LEN, PARENT_ID, ProcessId};
+use self::process::{NAME_LEN, ProcessId};
 use self::segments::SegmentBases;
 use self::shortage::Shortage;
 use self::signals::Signals;
 use self::stat::Status;
 
 pub(crate) use self::clocks::ClockConfig;
-pub(crate) use self::process::USER_ID;
+pub(crate) use self::process::{PARENT_ID, USER_ID};
+pub(crate) use self::signals::signal_of;
 
 /// What a process can learn about itself.
 #[derive(Clone, Copy, Debug)]
@@ -151,6 +152,11 @@ impl LinuxProcess {
         self.log = Log::new();
     }
 
+    /// The number of the process and of its only thread.
+    pub(crate) fn id(&self) -> i32 {
+        self.state.id.number() as i32
+    }
+
     /// Lets time pass on clocks that are not the host's, and says whether they are not.
     pub(crate) fn advance_clock(&mut self, by: Duration) -> bool {
         self.clocks.advance(by)
@@ -213,10 +219,10 @@ impl State {
         let [a, b, c, d, ..] = call.arguments;
         match call.number {
             nr::EXIT | nr::EXIT_GROUP => Ok(Outcome::Exit { code: int(a) & 0xff }),
-            nr::READ => files::read(&mut self.descriptors, space, a, &[Place { at: b, len: c }]),
+            nr::READ => files::read(&mut self.descriptors, space, streams, a, &[Place { at: b, len: c }]),
             nr::READV => {
                 let places = files::places(space, b, c)?;
-                files::read(&mut self.descriptors, space, a, &places)
+                files::read(&mut self.descriptors, space, streams, a, &places)
             }
             nr::WRITE => {
                 let place = Place { at: b, len: c };

@@ -261,7 +261,7 @@ enum Meaning {
 }
 
 /// The signal by which Linux reports an exception of the processor (its `arch/x86/kernel/traps.c`).
-fn signal_of(vector: u8) -> Option<u32> {
+pub(crate) fn signal_of(vector: u8) -> Option<u32> {
     Some(match vector {
         0 | 16 | 19 => SIGFPE,
         1 | 3 => SIGTRAP,

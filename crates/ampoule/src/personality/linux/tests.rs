@@ -10,6 +10,8 @@ mod queues;
 mod signals;
 mod time;
 
+use std::collections::VecDeque;
+
 use ampoule_vmm::x86_64::paging::PageTables;
 use ampoule_vmm::{GuestPhys, GuestVirt, HostOnly, PAGE_SIZE, Region, TrackedRegion};
 use proptest::prelude::*;
@@ -17,7 +19,7 @@ use proptest::prelude::*;
 use crate::address_space::{Parts, Placement, Protection};
 use crate::clock::Clock;
 use crate::output::Stream;
-use crate::personality::OutputLimitReached;
+use crate::personality::{OutputLimitReached, Taken};
 use crate::test_log::events_of;
 
 use super::*;
@@ -87,6 +89,8 @@ struct Guest {
 struct Printed {
     bytes: Vec<(Stream, Vec<u8>)>,
     full: bool,
+    /// What standard input gives, one time after the other. Then it is at its end.
+    input: VecDeque<Taken>,
 }
 
 impl Guest {
@@ -171,6 +175,14 @@ impl Guest {
 }
 
 impl Streams for Printed {
+    fn read(&mut self, into: &mut [u8]) -> Taken {
+        let taken = self.input.pop_front().unwrap_or(Taken::Bytes(0));
+        if let Taken::Bytes(count) = taken {
+            into[..count].fill(b'i');
+        }
+        taken
+    }
+
     fn write(&mut self, stream: Stream, bytes: &[u8]) -> Result<(), OutputLimitReached> {
         if self.full {
             return Err(OutputLimitReached);
@@ -229,7 +241,7 @@ fn is_plausible(outcome: Outcome) -> bool {
         Outcome::SetThreadRegister { value, .. } => value < 1 << 47,
         Outcome::Sleep { duration, .. } => !duration.is_zero(),
         Outcome::Deadlock(_) => true,
-        Outcome::OutputLimit => false,
+        Outcome::OutputLimit | Outcome::AwaitInput => false,
     }
 }
 

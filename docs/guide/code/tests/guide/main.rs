@@ -9,6 +9,7 @@ mod guests;
 mod host_data;
 mod limits;
 mod pools;
+mod programs;
 mod readme;
 mod reload;
 mod snapshots;

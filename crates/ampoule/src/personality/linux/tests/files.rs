@@ -51,6 +51,39 @@ fn one_call_prints_a_bounded_amount() {
 }
 
 #[test]
+fn input_is_taken_as_it_comes_and_into_several_places() {
+    let mut guest = Guest::new();
+    guest.printed.input.extend([Taken::Bytes(3), Taken::NotYet, Taken::Bytes(2), Taken::Bytes(0)]);
+    let vectors = guest.put_words(DATA + 64, &[DATA, 2, 0, 0, DATA + 2, 8]);
+    guest.printed.input.push_front(Taken::Bytes(2));
+    assert_eq!(guest.ok(nr::READV, [0, vectors, 3]), 5, "what there is");
+    assert_eq!(guest.bytes::<6>(DATA), *b"iiiii\0");
+    assert_eq!(guest.ok(nr::READ, [0, DATA, 8]), 2);
+    assert_eq!(guest.ok(nr::READ, [0, DATA, 8]), 0, "its end");
+    assert_eq!(guest.ok(nr::READ, [0, UNMAPPED, 0]), 0);
+}
+
+#[test]
+fn the_run_loop_hears_that_input_is_awaited() {
+    let mut guest = Guest::new();
+    guest.printed.input.extend([Taken::NotYet, Taken::NotYet, Taken::Failed]);
+    assert_eq!(guest.call(nr::READ, [0, DATA, 8]), Outcome::AwaitInput);
+    guest.ok(nr::FCNTL, [0, linux_raw_sys::general::F_SETFL.into(), linux_raw_sys::general::O_NONBLOCK.into()]);
+    assert_eq!(guest.errno(nr::READ, [0, DATA, 8]), libc::EAGAIN);
+    assert_eq!(guest.errno(nr::READ, [0, DATA, 8]), libc::EIO);
+}
+
+#[test]
+fn input_for_a_bad_address_is_not_lost() {
+    let mut guest = Guest::new();
+    guest.printed.input.extend([Taken::Bytes(4)]);
+    for bad in [UNMAPPED, READ_ONLY, u64::MAX] {
+        assert_eq!(guest.errno(nr::READ, [0, bad, 4]), libc::EFAULT, "{bad:#x}");
+    }
+    assert_eq!(guest.ok(nr::READ, [0, DATA, 4]), 4);
+}
+
+#[test]
 fn the_run_loop_hears_of_the_output_limit() {
     let mut guest = Guest::new();
     guest.printed.full = true;
