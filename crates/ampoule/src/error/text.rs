@@ -46,6 +46,9 @@ fn is_made_of_text(error: &Type) -> bool {
 pub(super) fn result_to_ask_for(expected: &Signature, given: &str) -> String {
     let Some((value, _)) = Type::outcome_in(given) else { return String::new() };
     match expected.error() {
+        Some(error) if expected.gives(&value) && !is_made_of_text(error) => format!(
+            "; ask for `Result<{value}, {error}>`, or for `{value}` to have its error as text, in `CallError::Function`"
+        ),
         Some(_) if expected.gives(&value) => {
             format!("; ask for `{value}` to have its error as text, in `CallError::Function`")
         }

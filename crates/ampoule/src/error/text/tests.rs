@@ -38,6 +38,8 @@ fn whoever_asks_for_a_result_that_cannot_be_had_is_told_for_what_to_ask() {
     };
     let text = refusal("fn() -> Result<String, io::Error>", "Result<String, String>");
     assert!(text.ends_with("; ask for `String` to have its error as text, in `CallError::Function`"), "{text}");
+    let text = refusal("fn() -> Result<u64, shared::Refusal>", "Result<u64, String>");
+    assert!(text.contains("; ask for `Result<u64, Refusal>`, or for `u64` to have its error as text, "), "{text}");
     let text = refusal("fn() -> u64", "Result<u64, String>");
     assert!(text.ends_with("; it cannot fail, so ask for `u64`"), "{text}");
     for given in ["u64", "Result<u64, String>"] {
