@@ -4,7 +4,7 @@ use ampoule_abi::schema::{DataType, Observed, Tracer, UNKNOWN, difference, untra
 use tracing::Span;
 
 use super::mailbox::{PayloadArea, PayloadSource};
-use crate::error::{BuildError, CallError, FunctionValue, HostFunctionSetting};
+use crate::error::{BuildError, CallError, FunctionValue, HostFunctionSetting, named_path};
 use crate::host_function::{CallData, CallDataType, HostFunctionEntry, HostFunctionFailure, ResultCheck};
 use crate::image::Image;
 use crate::nearest::nearest;
@@ -140,12 +140,14 @@ impl Imports {
             let guests = parameters.clone().map(|(index, (guest, _))| (FunctionValue::Argument(index), *guest));
             for (value, guest) in guests.chain([(FunctionValue::Result, function.result)]) {
                 if let Some(path) = untransferable(all.types(), guest) {
+                    let path = named_path(path, value, &entry.signature);
                     return Err(BuildError::Untransferable { function: name(), value, path });
                 }
             }
             for (index, (guest, host)) in parameters {
                 let value = FunctionValue::Argument(index);
                 if let Some(path) = untransferable(&types, host) {
+                    let path = named_path(path, value, &entry.signature);
                     return Err(BuildError::Untransferable { function: name(), value, path });
                 }
                 if let Some(difference) = difference((all.types(), *guest), (&types, host)) {
