@@ -132,6 +132,12 @@ const RULES: &[Rule] = &[
         ],
     },
     Rule {
+        why: "a log record is text and an event, wherever it comes from",
+        within: &["crates/ampoule/src/guest_log"],
+        except: &[],
+        forbidden: &["machine", "sandbox", "conversation", "pool", "personality", "address_space", "Processor"],
+    },
+    Rule {
         why: "a machine runs a process, and knows nothing of calls: neither functions nor the messages about them",
         within: &["crates/ampoule/src/machine"],
         except: &[],
@@ -157,6 +163,42 @@ const RULES: &[Rule] = &[
         within: &["crates/ampoule/src/conversation"],
         except: &[],
         forbidden: &["sandbox", "pool", "personality", "address_space", "loader", "Processor"],
+    },
+    Rule {
+        why: "a value without a Rust type is bytes and a guest's types, whoever sends it",
+        within: &["crates/ampoule/src/dynamic"],
+        except: &["crates/ampoule/src/dynamic/mod.rs"],
+        forbidden: &[
+            "machine",
+            "sandbox",
+            "conversation",
+            "pool",
+            "personality",
+            "address_space",
+            "loader",
+            "interrupt",
+            "Processor",
+            "Backend",
+        ],
+    },
+    Rule {
+        why: "a debugger knows a machine's guest, and neither calls nor who makes them",
+        within: &["crates/ampoule/src/debugger"],
+        except: &[],
+        forbidden: &["sandbox", "conversation", "pool", "host_function", "signature", "arguments", "Backend"],
+    },
+    Rule {
+        why: "a guest that is not debugged knows of no debugger: the machine has a tracer",
+        within: &[
+            "crates/ampoule/src/machine",
+            "crates/ampoule/src/conversation",
+            "crates/ampoule/src/address_space",
+            "crates/ampoule/src/interrupt",
+            "crates/ampoule/src/personality",
+            "crates/ampoule/src/loader",
+        ],
+        except: &[],
+        forbidden: &["debugger", "gdbstub"],
     },
     Rule {
         why: "what is loaded does not depend on what runs it",
@@ -244,6 +286,16 @@ const RULES: &[Rule] = &[
         within: &["crates/ampoule-abi/src", "crates/ampoule-symbols/src"],
         except: &[],
         forbidden: &["ampoule_vmm", "ampoule", "libc"],
+    },
+    Rule {
+        why: "the command line is an application like any other; what examines the machine asks the hypervisor",
+        within: &["crates/ampoule-cli/src"],
+        except: &[
+            "crates/ampoule-cli/src/arguments.rs",
+            "crates/ampoule-cli/src/doctor/machine.rs",
+            "crates/ampoule-cli/src/doctor/trial.rs",
+        ],
+        forbidden: &["ampoule_vmm", "Hypervisor"],
     },
     Rule {
         why: "a guest knows nothing of its host but the ABI",

@@ -53,6 +53,9 @@ mod blame;
 mod clock;
 mod conversation;
 mod core_dump;
+#[cfg(feature = "gdb")]
+mod debugger;
+pub mod dynamic;
 mod error;
 #[cfg(test)]
 mod error_tests;
@@ -60,6 +63,7 @@ mod fault;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
+mod guest_log;
 mod guest_memory;
 mod guest_text;
 mod host_function;
@@ -95,6 +99,8 @@ pub use blame::Blame;
 pub use clock::Clock;
 pub use conversation::ProtocolViolation;
 pub use core_dump::{CoreDump, CoreDumpError, CoreDumps};
+#[cfg(feature = "gdb")]
+pub use debugger::{AddressError, DebuggerAddress, GdbServer, ListenError};
 pub use error::{BuildError, CallError, FunctionValue, HostFunctionSetting, Payload};
 pub use fault::{EndlessWait, Fault, FaultAccess, FaultKind, FaultTarget, GuestPanic, Position};
 pub use host_function::{HostFunction, HostFunctionError, HostFunctionWith};

@@ -72,7 +72,7 @@ impl Conversation {
     pub(crate) fn restore(&mut self, checkpoint: &Checkpoint) -> Result<usize, RestoreMachineError> {
         let pages = self.machine.restore(&checkpoint.machine)?;
         self.mailbox.restore(checkpoint.progress);
-        self.mailbox.publish(SHARED_BASE, DOORBELL);
+        self.mailbox.publish(SHARED_BASE, DOORBELL, self.machine.log_level());
         Ok(pages)
     }
 }

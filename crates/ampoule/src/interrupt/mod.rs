@@ -12,6 +12,8 @@ use std::sync::Arc;
 mod alarm;
 mod call;
 mod linux;
+#[cfg_attr(not(feature = "gdb"), expect(dead_code, reason = "only a debugger breaks in"))]
+mod nudge;
 mod shared;
 mod state;
 #[cfg(test)]
@@ -21,7 +23,10 @@ mod word;
 
 pub(crate) use call::{CallGuard, Interruptor, LimitsUnwatched, TimeLimits, why_unwatched};
 pub(crate) use linux::readable::is_readable;
+#[cfg(feature = "gdb")]
+pub(crate) use linux::signal::block_all;
 pub use linux::signal::{InterruptSignal, InterruptSignalError};
+pub(crate) use nudge::Nudge;
 pub(crate) use state::Interruption;
 pub use state::KillOutcome;
 

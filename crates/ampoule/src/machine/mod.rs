@@ -11,6 +11,7 @@ mod streams;
 #[cfg(test)]
 mod tests;
 mod trace;
+mod tracer;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -38,6 +39,9 @@ pub(crate) use checkpoint::{Checkpoint, CheckpointError, RestoreMachineError};
 pub(crate) use error::MachineError;
 pub(crate) use run::{Served, Stop};
 pub(crate) use streams::GuestStreams;
+pub(crate) use tracer::Tracer;
+#[cfg(feature = "gdb")]
+pub(crate) use tracer::{Subject, Tracee};
 
 /// What a machine is made for.
 #[derive(Debug)]
@@ -82,6 +86,8 @@ pub(crate) struct Machine {
     process: LinuxProcess,
     started: Arc<StartRecord>,
     streams: GuestStreams,
+    /// What runs the guest, unless the machine does.
+    tracer: Option<Box<dyn Tracer>>,
     /// Where the guest was when the last call was ended.
     ended_at: Option<Position>,
     exits: metrics::Exits,
@@ -187,6 +193,7 @@ impl Machine {
             process,
             started,
             streams,
+            tracer: None,
             ended_at: None,
             exits: metrics::Exits::default(),
             restores: 0,

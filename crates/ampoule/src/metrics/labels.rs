@@ -143,6 +143,7 @@ impl From<&CallError> for CallOutcome {
             | CallError::WrongResult { .. }
             | CallError::DifferentTypes { .. }
             | CallError::Untransferable { .. }
+            | CallError::Undescribed { .. }
             | CallError::WrongData { .. }
             | CallError::ForeignFunction { .. } => Self::Types,
             CallError::PayloadTooLarge { .. } => Self::TooLarge,

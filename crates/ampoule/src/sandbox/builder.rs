@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use ampoule_vmm::{Backend, Hypervisor, PAGE_SIZE, VirtualMachines};
 use serde::Serialize;
+use tracing::level_filters::LevelFilter;
 
 use super::Sandbox;
 use super::condition::Condition;
@@ -16,6 +17,9 @@ use super::snapshot::Snapshot;
 use crate::clock::Clock;
 use crate::conversation::{Conversation, Imports, ProtocolViolation, StartError};
 use crate::core_dump::CoreDumps;
+#[cfg(feature = "gdb")]
+use crate::debugger::GdbServer;
+use crate::dynamic::{HostCall, Value};
 use crate::error::{BuildError, HostFunctionSetting};
 use crate::host_function::{HostFunction, HostFunctionError, HostFunctionWith};
 use crate::image::{Described, Image};
@@ -188,6 +192,29 @@ impl Builder {
         self
     }
 
+    /// Lets the guest call a function of the host whose types are known only at run time: they are those of the guest's
+    /// import of this name. The closure makes its answer with [`HostCall::answer`], or gives an error's text.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let image = ampoule::Image::from_file("guest")?;
+    /// let answer = "\"Monday\"";
+    /// let sandbox = ampoule::Sandbox::builder(&image)
+    ///     .dynamic_host_fn("weekday", move |call| {
+    ///         call.answer(&mut serde_json::Deserializer::from_str(answer)).map_err(|error| error.to_string())
+    ///     })
+    ///     .build()?;
+    /// # Ok(()) }
+    /// ```
+    pub fn dynamic_host_fn(
+        mut self,
+        name: impl Into<String>,
+        function: impl FnMut(&HostCall) -> Result<Value, String> + Send + 'static,
+    ) -> Self {
+        self.host.add_dynamic_function(name.into(), &self.image, function);
+        self
+    }
+
     /// Lets the guest call a function of the host that works with [data of the call](crate::Call::data): its first parameter is
     /// `&mut T`, with the type written out, and the others are as for [`host_fn`](Self::host_fn).
     ///
@@ -248,6 +275,28 @@ impl Builder {
         self
     }
 
+    /// Up to which level the guest's log records are made, and become events of the `tracing` log. Those of a level that no
+    /// subscriber of the application takes are not made either; which of the others are shown is up to the subscriber.
+    ///
+    /// An event has the record's level, module, file and line, the target `ampoule::guest::` with the record's behind it, and as
+    /// fields those of the record, `spans`, the names of those in which it was made, `image`, `sandbox` and `function`. Records
+    /// count to what a call may print ([`Limits::output`](crate::Limits::output)), each as 64 bytes at least.
+    ///
+    /// Default: what the environment variable `RUST_LOG` says of `ampoule::guest`, or else of `ampoule`, or else in general;
+    /// where it says nothing, `ERROR`. A directive for a target below, such as `ampoule::guest::parser=debug`, raises the level
+    /// to its own. The variable is read once.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let image = ampoule::Image::from_file("guest")?;
+    /// let sandbox = ampoule::Sandbox::builder(&image).log_level(tracing::Level::DEBUG).build()?;
+    /// # Ok(()) }
+    /// ```
+    pub fn log_level(mut self, level: impl Into<LevelFilter>) -> Self {
+        self.host.log_level = Some(level.into());
+        self
+    }
+
     /// Limits of every call, and of the guest's start. A call can have limits of its own ([`Call`](crate::Call)).
     ///
     /// Default: only output is limited, to 16 MiB, and stays so unless these limits set another value.
@@ -290,6 +339,25 @@ impl Builder {
         self
     }
 
+    /// Lets a debugger attach to the guest, by which it can be stopped, looked at and changed. Unless the server says
+    /// otherwise ([`GdbServer::wait`]), the guest does not execute its first instruction before a debugger lets it, and
+    /// [`build`](Self::build) takes so long.
+    ///
+    /// ```no_run
+    /// use ampoule::{GdbServer, Sandbox};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let image = ampoule::Image::from_file("guest")?;
+    /// let server = GdbServer::listen(&"unix:guest.sock".parse()?)?;
+    /// let sandbox = Sandbox::builder(&image).gdb(server).build()?; // now: gdb -ex 'target remote guest.sock'
+    /// # Ok(()) }
+    /// ```
+    #[cfg(feature = "gdb")]
+    pub fn gdb(mut self, server: GdbServer) -> Self {
+        self.host.tracer = Some(server.into_tracer());
+        self
+    }
+
     /// Builds the sandbox: creates the virtual machine, loads the image, and runs the guest until it is ready for calls.
     ///
     /// # Errors
@@ -310,6 +378,7 @@ impl Builder {
             most,
         })?;
         let core_dumps = self.host.core_dumps.take();
+        let tracer = self.host.tracer.take();
         let (imports, streams, limits) = self.host.resolve(&self.image)?;
         let hypervisor = match self.hypervisor {
             Some(hypervisor) => hypervisor,
@@ -317,7 +386,10 @@ impl Builder {
         };
         let backend: Arc<dyn Backend> = Arc::new(VirtualMachines::new(hypervisor));
         let executable = self.image.executable();
-        let conversation = Conversation::new(&*backend, executable, self.machine, self.mailbox_size, streams)?;
+        let mut conversation = Conversation::new(&*backend, executable, self.machine, self.mailbox_size, streams)?;
+        if let Some(tracer) = tracer {
+            conversation.machine_mut().trace(tracer, backend.behaviour());
+        }
         start(self.image, backend, conversation, (imports, limits, core_dumps))
     }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::Serialize;
+use tracing::level_filters::LevelFilter;
 
 use super::Sandbox;
 use super::condition::Condition;
@@ -10,6 +11,8 @@ use super::host_side::HostSide;
 use super::snapshot::Snapshot;
 use crate::conversation::Conversation;
 use crate::core_dump::CoreDumps;
+#[cfg(feature = "gdb")]
+use crate::debugger::GdbServer;
 use crate::error::{BuildError, HostFunctionSetting};
 use crate::host_function::{HostFunction, HostFunctionError, HostFunctionWith};
 use crate::limits::Limits;
@@ -113,9 +116,24 @@ impl Spawn {
         self
     }
 
+    /// Up to which level the guest's log records are made; see [`Builder::log_level`](crate::Builder::log_level), also for the
+    /// default. The level of the snapshot's sandbox does not count.
+    pub fn log_level(mut self, level: impl Into<LevelFilter>) -> Self {
+        self.host.log_level = Some(level.into());
+        self
+    }
+
     /// Limits of every call. Where these set none, those of the snapshot's sandbox apply.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.host.set_limits(limits);
+        self
+    }
+
+    /// Lets a debugger attach to the guest, like [`Builder::gdb`](crate::Builder::gdb). The guest waits for the debugger at
+    /// the beginning of its first call.
+    #[cfg(feature = "gdb")]
+    pub fn gdb(mut self, server: GdbServer) -> Self {
+        self.host.tracer = Some(server.into_tracer());
         self
     }
 
@@ -140,6 +158,7 @@ impl Spawn {
     fn make(self) -> Result<Sandbox, BuildError> {
         let Self { snapshot, mut host } = self;
         let core_dumps = host.core_dumps.take();
+        let tracer = host.tracer.take();
         let (imports, streams, limits) = host.resolve(snapshot.image())?;
         let mut conversation = Conversation::of_checkpoint(
             &**snapshot.backend(),
@@ -147,6 +166,9 @@ impl Spawn {
             snapshot.checkpoint(),
             streams,
         )?;
+        if let Some(tracer) = tracer {
+            conversation.machine_mut().trace(tracer, snapshot.backend().behaviour());
+        }
         let meter = SandboxMeter::of(|| conversation.machine_mut().memory_pages());
         Ok(Sandbox {
             image: snapshot.image().clone(),
