@@ -5,7 +5,9 @@ use std::process::Command;
 
 fn main() {
     ampoule_build::guest("guests/calls").build();
+    ampoule_build::guest("guests/crash").profile("dev").rustflag("-Cdebuginfo=2").build();
     ampoule_build::guest("guests/hostile").build();
+    ampoule_build::guest("guests/logger").build();
     ampoule_build::guest("guests/memory").build();
     ampoule_build::guest("guests/shop").build();
     ampoule_build::guest("guests/tasks").build();

@@ -4,8 +4,8 @@
 //! cargo run --release -p ampoule-bench [PART ...]
 //! ```
 //!
-//! Parts are `calls`, `faults`, `snapshots`, `pool`, `mappings`, `payloads`, `share`, `clock` and `memory`; without any, all
-//! are measured.
+//! Parts are `calls`, `faults`, `snapshots`, `pool`, `mappings`, `touch`, `payloads`, `share`, `clock` and `memory`; without
+//! any, all are measured.
 //!
 //! Every row is measured in short turns that alternate with turns of the floor, so that both see the same machine; the
 //! ratio is that of their medians. Exits and vCPU ioctls are counted, and do not depend on the machine.
@@ -22,6 +22,7 @@ mod prompt;
 mod share;
 mod snapshots;
 mod timed;
+mod touch;
 
 use std::error::Error;
 use std::time::Duration;
@@ -53,12 +54,13 @@ fn main() -> Result<(), Box<dyn Error>> {
 type Measure = fn(&mut Bench, &Image) -> Result<(), Box<dyn Error>>;
 
 /// What can be measured, in this order.
-const PARTS: [(&str, Measure); 9] = [
+const PARTS: [(&str, Measure); 10] = [
     ("calls", calls),
     ("faults", faults::measure),
     ("snapshots", snapshots::measure),
     ("pool", pool::measure),
     ("mappings", |bench, _| mappings::measure(bench)),
+    ("touch", |_, _| touch::measure()),
     ("payloads", |_, _| payloads::measure()),
     ("share", |_, image| share::measure(image)),
     ("clock", |_, image| clock::measure(image)),

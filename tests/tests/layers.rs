@@ -132,6 +132,12 @@ const RULES: &[Rule] = &[
         ],
     },
     Rule {
+        why: "a log record is text and an event, wherever it comes from",
+        within: &["crates/ampoule/src/guest_log"],
+        except: &[],
+        forbidden: &["machine", "sandbox", "conversation", "pool", "personality", "address_space", "Processor"],
+    },
+    Rule {
         why: "a machine runs a process, and knows nothing of calls: neither functions nor the messages about them",
         within: &["crates/ampoule/src/machine"],
         except: &[],
@@ -178,10 +184,33 @@ const RULES: &[Rule] = &[
         forbidden: &["debugger", "gdbstub"],
     },
     Rule {
+        why: "a value without a Rust type is bytes and a guest's types, whoever sends it",
+        within: &["crates/ampoule/src/dynamic"],
+        except: &["crates/ampoule/src/dynamic/mod.rs"],
+        forbidden: &[
+            "machine",
+            "sandbox",
+            "conversation",
+            "pool",
+            "personality",
+            "address_space",
+            "loader",
+            "interrupt",
+            "Processor",
+            "Backend",
+        ],
+    },
+    Rule {
         why: "what is loaded does not depend on what runs it",
         within: &["crates/ampoule/src/image", "crates/ampoule/src/loader", "crates/ampoule/src/signature"],
         except: &[],
         forbidden: &["machine", "sandbox", "conversation", "pool", "interrupt", "Processor", "Backend"],
+    },
+    Rule {
+        why: "a core dump is written of a process, whatever runs it and whoever asks for it",
+        within: &["crates/ampoule/src/core_dump"],
+        except: &[],
+        forbidden: &["machine", "sandbox", "conversation", "pool", "interrupt", "Processor", "Backend", "PageMap"],
     },
     Rule {
         why: "a kill and a limit reach no further than the processor's interrupter",
@@ -232,6 +261,16 @@ const RULES: &[Rule] = &[
         within: &["crates/ampoule-abi/src", "crates/ampoule-symbols/src"],
         except: &[],
         forbidden: &["ampoule_vmm", "ampoule", "libc"],
+    },
+    Rule {
+        why: "the command line is an application like any other; what examines the machine asks the hypervisor",
+        within: &["crates/ampoule-cli/src"],
+        except: &[
+            "crates/ampoule-cli/src/arguments.rs",
+            "crates/ampoule-cli/src/doctor/machine.rs",
+            "crates/ampoule-cli/src/doctor/trial.rs",
+        ],
+        forbidden: &["ampoule_vmm", "Hypervisor"],
     },
     Rule {
         why: "a guest knows nothing of its host but the ABI",

@@ -147,7 +147,7 @@ fn the_guests_start_is_limited_too() {
     let mut texts = [5, 50, 500].into_iter().map(|times| {
         let limits = Limits::new().deadline(times * SHORT);
         let error = calls_builder().env("SPIN_AT_START", "1").limits(limits).build().unwrap_err();
-        let BuildError::Start(Termination::LimitExceeded(ExceededLimit::Deadline(_)), _) = &error else {
+        let BuildError::Start(Termination::LimitExceeded(ExceededLimit::Deadline(_)), ..) = &error else {
             panic!("not reported as a deadline: {error}");
         };
         error.to_string()

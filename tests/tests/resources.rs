@@ -88,7 +88,7 @@ fn every_operation_of_the_hypervisor_may_fail() {
         match built {
             Err(
                 BuildError::Hypervisor(_)
-                | BuildError::Start(Termination::Hypervisor(_), _)
+                | BuildError::Start(Termination::Hypervisor(_), ..)
                 | BuildError::Initial(SnapshotError::Hypervisor(_)),
             ) => failures += 1,
             Err(error) => panic!("operation {failures} failed as another error: {error}"),

@@ -116,9 +116,12 @@ impl Guest {
     /// Runs until a stub leaves the guest.
     #[track_caller]
     pub(crate) fn trap(&mut self) -> Result<Trap, Failure> {
-        let port = match self.vcpu.run()? {
-            Exit::IoOut { port, .. } => port,
-            other => return Err(differs("the exit", "one of the shim's".to_owned(), format!("{other:x?}"))),
+        let port = loop {
+            match self.vcpu.run()? {
+                Exit::IoOut { port, .. } => break port,
+                Exit::ManyWritten => {}
+                other => return Err(differs("the exit", "one of the shim's".to_owned(), format!("{other:x?}"))),
+            }
         };
         let rip = self.vcpu.regs().rip;
         Trap::identify(port, rip)

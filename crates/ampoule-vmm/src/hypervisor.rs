@@ -264,6 +264,9 @@ pub enum Exit<'a> {
     Shutdown,
     /// [`Interrupt::request`] was called, or a signal came in.
     Interrupted,
+    /// The guest has written more pages than the hypervisor can list, which has made room for others. The guest continues at the
+    /// next run.
+    ManyWritten,
     /// The processor refused to enter the guest.
     FailEntry {
         /// The processor's reason.

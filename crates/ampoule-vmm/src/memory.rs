@@ -44,6 +44,9 @@ pub struct Region {
 }
 
 impl Region {
+    /// How many pages make a huge page. The first of each is a multiple of this.
+    pub const HUGE_PAGE: usize = mapping::HUGE_PAGE / PAGE_SIZE;
+
     /// Reserves `len` bytes, which must be a positive multiple of [`PAGE_SIZE`]. The region begins on a page, and from
     /// 2 MiB on at a multiple of 2 MiB, so that the host can back it with huge pages.
     ///
@@ -208,6 +211,25 @@ impl Region {
         self.bounded(bytes.start, bytes.len())?;
         self.drop_pages(&bytes);
         Ok(())
+    }
+
+    /// Gives pages memory before they are written, except where the region shows a [`Contents`], and returns those that have
+    /// it now. What they hold does not change. Where they cover whole huge pages, of [`HUGE_PAGE`](Self::HUGE_PAGE) pages
+    /// each, the host uses such if it has some, which costs a fraction of what the first writes would.
+    ///
+    /// # Errors
+    ///
+    /// What the host reports; some of the pages may have memory then. `InvalidInput` when they do not lie within the region.
+    pub fn populate(&self, pages: Range<usize>) -> io::Result<Vec<Range<usize>>> {
+        let bytes = pages.start * PAGE_SIZE..pages.end * PAGE_SIZE;
+        self.bounded(bytes.start, bytes.len()).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        let own = self.parts(&bytes).into_iter().filter(|(_, shows)| !shows);
+        let populate = |part: Range<usize>| {
+            // SAFETY: the parts are whole pages of the region.
+            unsafe { self.mapping.populate(&part)? };
+            Ok(part.start / PAGE_SIZE..part.end / PAGE_SIZE)
+        };
+        own.map(|(part, _)| populate(part)).collect()
     }
 
     /// Makes the hypervisor forget its cached translations of the pages that hold the `len` bytes from `offset` on. Call it

@@ -276,6 +276,9 @@ pub enum Event {
     },
     /// It was [interrupted](Processor::interrupter).
     Interrupted,
+    /// It has written more pages than the hypervisor can list, which has made room for others. None is lost:
+    /// [`collect_written`](WrittenPages::collect_written) has all of them.
+    ManyWritten,
     /// It cannot continue.
     Ended(End),
 }
@@ -516,11 +519,43 @@ impl Context {
     pub fn set_debugger_registers(&mut self, behaviour: Behaviour, registers: &[u8]) -> Result<(), BadRegister> {
         arch::processor::debugger::set_registers(&mut self.0, behaviour.0.xcr0, registers)
     }
+
+    /// All registers in the forms that core dumps of Linux on this architecture have.
+    pub fn core_registers(&self) -> CoreRegisters {
+        self.0.core_registers()
+    }
+}
+
+/// The registers of a thread as a core dump of Linux has them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CoreRegisters {
+    /// The general registers: `pr_reg` of the note `NT_PRSTATUS` (`elf_gregset_t` of the C library's `sys/procfs.h`).
+    pub general: Vec<u8>,
+    /// The notes with the floating-point and vector registers.
+    pub notes: Vec<CoreNote>,
+}
+
+/// A note of a core dump.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CoreNote {
+    /// Who has defined its kind: the note's name.
+    pub owner: &'static str,
+    /// Its kind, one of the `NT_` numbers.
+    pub kind: u32,
+    /// What it says.
+    pub body: Vec<u8>,
 }
 
 /// User code that waits in the doorbell ([`Processor::checkpoint`]).
 #[derive(Debug)]
 pub struct Waiting(pub(crate) arch::processor::WaitingContext);
+
+impl Waiting {
+    /// The context of the code that waits.
+    pub fn context(&self) -> Context {
+        Context(self.0.context())
+    }
+}
 
 /// A map of pages as it was at one moment.
 #[derive(Debug)]

@@ -17,6 +17,7 @@ use thiserror::Error;
 
 use crate::blame::Blame;
 use crate::conversation::StartError;
+use crate::core_dump::CoreDump;
 use crate::fault::{GuestPanic, Position};
 use crate::guest_text;
 use crate::interrupt::{InterruptSignalError, LimitsUnwatched, why_unwatched};
@@ -151,9 +152,10 @@ pub enum BuildError {
     /// The state in which the guest is ready for calls could not be remembered.
     #[error("could not take the initial snapshot: {0}")]
     Initial(SnapshotError),
-    /// The guest ended before it was ready for calls. With where it was, if that was not its own doing.
+    /// The guest ended before it was ready for calls. With where it was, if that was not its own doing, and its core dump, if
+    /// there was to be one.
     #[error(fmt = fmt_start)]
-    Start(Termination, Option<Position>),
+    Start(Termination, Option<Position>, Option<CoreDump>),
 }
 
 /// What sets the host functions of a sandbox.
@@ -184,7 +186,7 @@ impl From<StartError> for BuildError {
     fn from(error: StartError) -> Self {
         match error {
             StartError::Unwatched(LimitsUnwatched { reason }) => Self::LimitsUnwatched(reason),
-            StartError::Ended(cause, position) => Self::Start(cause, position),
+            StartError::Ended(cause, position) => Self::Start(cause, position, None),
             StartError::SchemaTooLarge { needed } => Self::SchemaTooLarge { needed },
         }
     }
@@ -253,6 +255,19 @@ pub enum CallError {
         value: FunctionValue,
         /// Where in it that type is.
         path: String,
+    },
+    /// Nothing is known of a type but its name: the guest does not describe it. The guest has run where it is that of the
+    /// result.
+    #[error(
+        "guest function `{function}`, {signature}: the guest does not say what {value} is made of; call it with Rust types"
+    )]
+    Undescribed {
+        /// Name of the function.
+        function: String,
+        /// The function's signature.
+        signature: Signature,
+        /// Which value it is.
+        value: FunctionValue,
     },
     /// The call does not bring the data that the sandbox's host functions work with. The guest has not run.
     #[error(
@@ -356,6 +371,8 @@ pub enum CallError {
         cause: Termination,
         /// Where the guest was, if a kill, a limit or a broken protocol ended it. A fault has a position of its own.
         position: Option<Position>,
+        /// What has become of its core dump, if there was to be one ([`Builder::core_dumps`](crate::Builder::core_dumps)).
+        core_dump: Option<CoreDump>,
     },
     /// The guest ended in an earlier call, or the sandbox could not be restored to an earlier state.
     #[error("the sandbox is poisoned: {cause}")]
@@ -374,6 +391,7 @@ impl CallError {
             | Self::WrongResult { .. }
             | Self::DifferentTypes { .. }
             | Self::Untransferable { .. }
+            | Self::Undescribed { .. }
             | Self::WrongData { .. }
             | Self::ForeignFunction { .. }
             | Self::Encode { .. }

@@ -11,6 +11,7 @@ use ampoule_vmm::{Context, Entry, GuestVirt, HypervisorError, OpenError};
 use serde::{de, ser};
 
 use crate::conversation::ProtocolViolation;
+use crate::core_dump::tests::failed;
 use crate::fault::{Fault, FaultKind, Position};
 use crate::guest_memory::MemoryError;
 use crate::image::{
@@ -23,9 +24,9 @@ use crate::signature::{Parameters, Signature, SignatureError};
 #[cfg(feature = "gdb")]
 use crate::{AddressError, DebuggerAddress, ListenError};
 use crate::{
-    BuildError, CallError, ClockError, Difference, Executable, FunctionValue, GuestPanic, HostFunctionSetting,
-    InterruptSignalError, LoadError, OutOfRange, Payload, Poison, PoolError, Printed, ProgramError, RestoreError,
-    Setting, SnapshotError, StartText, Termination, image,
+    BuildError, CallError, ClockError, CoreDumpError, Difference, Executable, FunctionValue, GuestPanic,
+    HostFunctionSetting, InterruptSignalError, LoadError, OutOfRange, Payload, Poison, PoolError, Printed,
+    ProgramError, RestoreError, Setting, SnapshotError, StartText, Termination, image,
 };
 use ampoule_symbols::Symbols;
 
@@ -62,11 +63,11 @@ fn errors_of_a_build_say_everything_once() {
         BuildError::Signal(_) => InterruptSignalError::Refused { signal: 40, reason: refusal() }.into(),
         BuildError::LimitsUnwatched(_) => BuildError::LimitsUnwatched(refusal()),
         BuildError::Initial(_) => BuildError::Initial(SnapshotError::Memory(refusal())),
-        BuildError::Start(..) => BuildError::Start(Termination::Hypervisor(refused()), None),
+        BuildError::Start(..) => BuildError::Start(Termination::Hypervisor(refused()), None, None),
     });
     check(&BuildError::LimitsUnwatched(io::Error::from_raw_os_error(libc::EPERM)));
-    check(&BuildError::Start(fault(), None));
-    check(&BuildError::Start(Termination::Killed, Some(position())));
+    check(&BuildError::Start(fault(), None, Some(failed(unwritten()))));
+    check(&BuildError::Start(Termination::Killed, Some(position()), None));
     for setting in [HostFunctionSetting::Spawn, HostFunctionSetting::Pool] {
         check(&missing(setting, Some("lob".to_owned())));
     }
@@ -142,6 +143,11 @@ fn errors_of_a_call_say_everything_once() {
             value: FunctionValue::Error,
             path: "Order.extra".to_owned(),
         },
+        CallError::Undescribed { .. } => CallError::Undescribed {
+            function: function(),
+            signature: signature(),
+            value: FunctionValue::Result,
+        },
         CallError::WrongData { .. } => CallError::WrongData {
             function: function(),
             host_function: "price".to_owned(),
@@ -183,6 +189,9 @@ fn errors_of_a_call_say_everything_once() {
         Poison::RestoreFailed(_) => Poison::RestoreFailed(RestoreError::Memory(Arc::new(refusal()))),
     });
     check(&terminated(fault(), None));
+    let (function, sandbox) = ("greet".to_owned(), "guest-1".to_owned());
+    let core_dump = Some(failed(unwritten()));
+    check(&CallError::Terminated { function, sandbox, cause: fault(), position: None, core_dump });
     check(&terminated(Termination::Killed, Some(position())));
     check(&CallError::Poisoned { cause: Poison::Ended(fault()) });
     each_variant!(ProtocolViolation {
@@ -199,7 +208,19 @@ fn errors_of_a_call_say_everything_once() {
         ProtocolViolation::OutputLength { .. } => ProtocolViolation::OutputLength { length: 2, capacity: 1 },
         ProtocolViolation::OutputRecord { .. } => ProtocolViolation::OutputRecord { offset: 1, needed: 3, left: 2 },
         ProtocolViolation::UnknownStream { .. } => ProtocolViolation::UnknownStream { stream: 3 },
+        ProtocolViolation::LogRecord { .. } => ProtocolViolation::LogRecord { offset: 4 },
         ProtocolViolation::Text => ProtocolViolation::Text,
+    });
+}
+
+#[test]
+fn errors_of_core_dumps_say_everything_once() {
+    each_variant!(CoreDumpError {
+        CoreDumpError::TooMany { .. } => CoreDumpError::TooMany { limit: 100 },
+        CoreDumpError::Create { .. } => unwritten(),
+        CoreDumpError::Write { .. } => CoreDumpError::Write { reason: refusal() },
+        CoreDumpError::Hypervisor(_) => CoreDumpError::Hypervisor(refused()),
+        CoreDumpError::UnknownState => CoreDumpError::UnknownState,
     });
 }
 
@@ -369,14 +390,19 @@ fn missing(setting: HostFunctionSetting, similar: Option<String>) -> BuildError 
 }
 
 fn terminated(cause: Termination, position: Option<Position>) -> CallError {
-    CallError::Terminated { function: "greet".to_owned(), sandbox: "guest-1".to_owned(), cause, position }
+    let (function, sandbox) = ("greet".to_owned(), "guest-1".to_owned());
+    CallError::Terminated { function, sandbox, cause, position, core_dump: None }
+}
+
+fn unwritten() -> CoreDumpError {
+    CoreDumpError::Create { directory: "/var/crash".into(), reason: refusal() }
 }
 
 fn fault() -> Termination {
     Fault::new(FaultKind::Aborted { signal: 6 }, position()).into()
 }
 
-fn position() -> Position {
+pub(crate) fn position() -> Position {
     let executable = image::tests::image().executable().clone();
     let entry = Entry { instruction: GuestVirt(0x40_1000), stack_pointer: GuestVirt(0x7000) };
     let registers = Context::new(entry).registers();

@@ -52,8 +52,10 @@ mod binding;
 mod blame;
 mod clock;
 mod conversation;
+mod core_dump;
 #[cfg(feature = "gdb")]
 mod debugger;
+pub mod dynamic;
 mod error;
 #[cfg(test)]
 mod error_tests;
@@ -61,6 +63,7 @@ mod fault;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
+mod guest_log;
 mod guest_memory;
 mod guest_text;
 mod host_function;
@@ -90,6 +93,7 @@ pub use arguments::{Arguments, Borrowed, Parameter, Parameters};
 pub use blame::Blame;
 pub use clock::Clock;
 pub use conversation::ProtocolViolation;
+pub use core_dump::{CoreDump, CoreDumpError, CoreDumps};
 #[cfg(feature = "gdb")]
 pub use debugger::{AddressError, DebuggerAddress, GdbServer, ListenError};
 pub use error::{BuildError, CallError, FunctionValue, HostFunctionSetting, Payload};

@@ -78,12 +78,6 @@ impl RunPage {
         unsafe { (&raw mut (*run).s.regs.sregs).write(regs) };
     }
 
-    /// Whether the last run returned because the vCPU's [`DirtyRing`](super::dirty_ring::DirtyRing) is full.
-    pub(super) fn ring_is_full(&self) -> bool {
-        // SAFETY: see `SharedMemory::run`; the field is plain data.
-        unsafe { (&raw const (*self.0.run()).exit_reason).read() == KVM_EXIT_DIRTY_RING_FULL }
-    }
-
     /// What made the last run return.
     pub(super) fn exit(&self) -> Exit<'_> {
         let run = self.0.run();
@@ -95,6 +89,7 @@ impl RunPage {
             KVM_EXIT_HLT => Exit::Halt,
             KVM_EXIT_SHUTDOWN => Exit::Shutdown,
             KVM_EXIT_INTR => Exit::Interrupted,
+            KVM_EXIT_DIRTY_RING_FULL => Exit::ManyWritten,
             KVM_EXIT_FAIL_ENTRY => Exit::FailEntry {
                 // SAFETY: as above.
                 reason: unsafe { (*details).fail_entry.hardware_entry_failure_reason },

@@ -117,25 +117,25 @@ impl Vcpu for KvmVcpu {
         self.page.request_registers(self.special_wanted);
         self.special_current = self.special_wanted;
         self.special_wanted = false;
-        loop {
-            self.counters.runs += 1;
-            // SAFETY: the descriptor is a vCPU's. The kernel writes to the run page, which is borrowed mutably, to entries of
-            // the vCPU's ring that are its own, and to the guest's memory, into which no reference exists and which `machine`
-            // keeps mapped.
-            let result = unsafe { libc::ioctl(self.fd.as_raw_fd(), KVM_RUN, 0) };
-            if result < 0 {
-                let reason = io::Error::last_os_error();
-                if reason.kind() == io::ErrorKind::Interrupted {
-                    return Ok(Exit::Interrupted);
-                }
-                return Err(HypervisorError::Refused { operation: Operation::Run, reason });
+        self.counters.runs += 1;
+        // SAFETY: the descriptor is a vCPU's. The kernel writes to the run page, which is borrowed mutably, to entries of the
+        // vCPU's ring that are its own, and to the guest's memory, into which no reference exists and which `machine` keeps
+        // mapped.
+        let result = unsafe { libc::ioctl(self.fd.as_raw_fd(), KVM_RUN, 0) };
+        if result < 0 {
+            let reason = io::Error::last_os_error();
+            if reason.kind() == io::ErrorKind::Interrupted {
+                return Ok(Exit::Interrupted);
             }
-            if !self.page.ring_is_full() {
-                break;
-            }
-            self.machine.make_room_in_rings()?;
+            return Err(HypervisorError::Refused { operation: Operation::Run, reason });
         }
         let exit = self.page.exit();
+        if exit == Exit::ManyWritten {
+            self.machine.make_room_in_rings()?;
+            // They are wanted at the exit that the guest itself makes.
+            self.special_wanted = self.special_current;
+            return Ok(Exit::ManyWritten);
+        }
         self.shut_down = exit == Exit::Shutdown;
         Ok(exit)
     }

@@ -103,6 +103,13 @@ impl Contents {
         self.stored_in(page..page + 1).next().is_some()
     }
 
+    /// The bytes of a page, unless it is known to hold zeros.
+    pub fn page(&self, page: usize) -> Option<&[u8]> {
+        let extent = &self.extents[self.extents.partition_point(|extent| extent.pages.end <= page)..].first()?;
+        let within = page.checked_sub(extent.pages.start)?;
+        extent.frozen.page(extent.first + within)
+    }
+
     /// Those of these pages that take memory because they do not hold zeros, as far as is known, in ascending order.
     pub fn stored_in(&self, pages: Range<usize>) -> impl Iterator<Item = usize> + '_ {
         let first = self.extents.partition_point(|extent| extent.pages.end <= pages.start);

@@ -70,6 +70,7 @@ impl Mapping {
             // SAFETY: the extents lie within this mapping, which the caller lends.
             unsafe { pages::map_over(start.add(bytes.start), bytes.len(), source(extent))? };
         }
+        self.refuse_huge_pages();
         Ok(())
     }
 
@@ -109,6 +110,24 @@ impl Mapping {
         taken.and(given_back)
     }
 
+    /// Gives whole pages memory before they are written: huge pages, where the host has some and the bytes cover them.
+    ///
+    /// # Safety
+    ///
+    /// `bytes` are whole pages within the mapping.
+    pub(super) unsafe fn populate(&self, bytes: &Range<usize>) -> io::Result<()> {
+        let advise = |advice| {
+            // SAFETY: the range is the caller's. None of these calls changes what a page holds.
+            let result = unsafe { libc::madvise(self.start.as_ptr().add(bytes.start).cast(), bytes.len(), advice) };
+            if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+        };
+        // A kernel without huge pages refuses this and the last.
+        let _ = advise(libc::MADV_HUGEPAGE);
+        let populated = advise(libc::MADV_POPULATE_WRITE);
+        let _ = advise(libc::MADV_NOHUGEPAGE);
+        populated
+    }
+
     /// Maps everything to addresses that were free a moment ago; nothing stays mapped on an error.
     fn in_pieces(start: NonNull<u8>, len: usize, extents: &[Extent]) -> io::Result<Mapping> {
         let mut mapping = Mapping { start, len: 0 };
@@ -128,7 +147,14 @@ impl Mapping {
             add(bytes, source(extent))?;
         }
         add(at..len, Source::Zeros)?;
+        mapping.refuse_huge_pages();
         Ok(mapping)
+    }
+
+    /// Lets a page that is touched take the memory of one page, and not of a huge one, whatever the host's setting is.
+    fn refuse_huge_pages(&self) {
+        // SAFETY: the mapping is ours; the call does not change what it holds. A kernel without huge pages refuses it.
+        unsafe { libc::madvise(self.start.as_ptr().cast(), self.len, libc::MADV_NOHUGEPAGE) };
     }
 }
 
@@ -167,10 +193,14 @@ fn free_addresses(len: usize) -> io::Result<NonNull<u8>> {
     NonNull::new(reserved.wrapping_add(before)).ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
 }
 
-const HUGE_PAGE: usize = 2 << 20;
+/// The size of the host's huge pages.
+pub(super) const HUGE_PAGE: usize = 2 << 20;
 
 /// Half of the user address space of x86-64; more cannot succeed, and sums below this cannot overflow.
 const MAX_LEN: usize = 1 << 46;
 
 /// How often the addresses may be taken by others, usually a memory allocator, before the attempt fails.
 const ATTEMPTS: usize = 64;
+
+#[cfg(test)]
+mod tests;

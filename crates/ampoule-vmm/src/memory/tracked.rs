@@ -36,6 +36,9 @@ pub struct HostOnly {
 }
 
 impl TrackedRegion {
+    /// How many pages make a huge page, as for [`Region::HUGE_PAGE`].
+    pub const HUGE_PAGE: usize = Region::HUGE_PAGE;
+
     /// Reserves `len` bytes, like [`Region::anonymous`].
     ///
     /// # Errors
@@ -217,6 +220,15 @@ impl TrackedRegion {
     /// [`OutOfRegion`] when the region has no such page.
     pub fn holds(&self, contents: &Contents, page: usize) -> Result<bool, OutOfRegion> {
         contents.is_in(&self.region, page)
+    }
+
+    /// Like [`Region::populate`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`Region::populate`].
+    pub fn populate(&self, pages: Range<usize>) -> io::Result<Vec<Range<usize>>> {
+        self.region.populate(pages)
     }
 
     /// Like [`Region::release`].

@@ -4,6 +4,7 @@
 //! what it was doing; whose special registers the vCPU has; and whether it goes on from that state, not having run since.
 
 mod context;
+mod core_registers;
 pub(crate) mod debugger;
 
 use std::sync::Arc;
@@ -23,7 +24,7 @@ use crate::x86_64::paging::PageTables;
 use crate::x86_64::registers::{Regs, SpecialRegs};
 use crate::x86_64::shim::{OWN_TABLES, System, TRAP_FLAG, Trap, initial_flags, is_in_resume_stub, syscall_return};
 
-use context::Stop;
+use context::{Selectors, Stop};
 pub(crate) use context::{UserContext, WaitingContext};
 
 /// Makes processors that are vCPUs, each of a virtual machine of its own.
@@ -207,13 +208,22 @@ impl Processor for VmProcessor {
         }
         let regs = self.stop.resumed_regs(self.vcpu.regs(), &self.system, &self.capabilities);
         let regs = self.without_steps(regs);
+        let system_call = (self.stop == Stop::SystemCall).then(|| self.vcpu.regs().rax);
         let special = self.vcpu.special_regs()?;
         let fpu = self.vcpu.fpu()?;
-        Ok(Context(UserContext { regs, fs_base: special.fs.base, gs_base: special.gs.base, fpu }))
+        Ok(Context(UserContext {
+            regs,
+            fs_base: special.fs.base,
+            gs_base: special.gs.base,
+            fpu,
+            selectors: Selectors::of_user(&special, &self.initial),
+            system_call,
+            xcr0: self.capabilities.xcr0,
+        }))
     }
 
     fn load(&mut self, context: &Context) -> Result<(), HypervisorError> {
-        let UserContext { regs, fs_base, gs_base, fpu } = &context.0;
+        let UserContext { regs, fs_base, gs_base, fpu, .. } = &context.0;
         // Where the vCPU stands at an `out`, be it the doorbell's, finishing that may touch registers that are set now.
         self.vcpu.abandon()?;
         let mut special = self.initial;
@@ -241,7 +251,8 @@ impl Processor for VmProcessor {
         if let Err(reason) = &resume {
             tracing::debug!(%reason, "restoring this guest takes a call into the kernel for its floating-point state");
         }
-        Ok(Arc::new(Waiting(WaitingContext { regs, special, fpu, resume: resume.ok() })))
+        let xcr0 = self.capabilities.xcr0;
+        Ok(Arc::new(Waiting(WaitingContext { regs, special, fpu, xcr0, resume: resume.ok() })))
     }
 
     fn restore(&mut self, waiting: &Arc<Waiting>) -> Result<(), HypervisorError> {
@@ -249,7 +260,7 @@ impl Processor for VmProcessor {
             self.vcpu.abandon()?;
             self.restored = None;
         }
-        let WaitingContext { regs, special, fpu, resume } = &waiting.0;
+        let WaitingContext { regs, special, fpu, resume, .. } = &waiting.0;
         let has_special = self.restored.as_ref().is_some_and(|restored| Arc::ptr_eq(restored, waiting));
         if !(has_special && resume.as_ref().is_some_and(|resumption| resumption.loads_bases)) {
             // To find out whether the guest has changed a segment would cost as much as to set them all.
@@ -300,13 +311,14 @@ impl VmProcessor {
         self.stop = Stop::User;
         let port = match self.vcpu.run()? {
             Exit::IoOut { port, .. } => port,
-            Exit::Interrupted => {
+            exit @ (Exit::Interrupted | Exit::ManyWritten) => {
+                let event = if exit == Exit::Interrupted { Event::Interrupted } else { Event::ManyWritten };
                 let rip = self.vcpu.regs().rip;
                 self.stop = Stop::interrupted_at(rip);
                 if resumed && is_in_resume_stub(rip) {
                     self.resume_again();
                 }
-                return Ok(Event::Interrupted);
+                return Ok(event);
             }
             Exit::IoIn { port, .. } => {
                 self.stop = Stop::Forged;

@@ -23,6 +23,11 @@ pub(crate) fn mov_rax(value: u64) -> Vec<u8> {
     [&[0x48, 0xb8][..], &value.to_le_bytes()].concat()
 }
 
+/// `mov ecx, ..`
+pub(crate) fn mov_ecx(value: u32) -> Vec<u8> {
+    [&[0xb9][..], &value.to_le_bytes()].concat()
+}
+
 /// `jmp` to the offset `to` from the offset `from`.
 pub(crate) fn jump(from: usize, to: usize) -> Vec<u8> {
     let displacement = to as i32 - (from as i32 + 5);
@@ -51,6 +56,8 @@ pub(crate) const IN: [u8; 2] = [0xe4, 0x11];
 pub(crate) const INC_R12: [u8; 3] = [0x49, 0xff, 0xc4];
 /// `inc qword [rdi]`
 pub(crate) const INC_MEMORY: [u8; 3] = [0x48, 0xff, 0x07];
+/// `mov [rdi], al; add rdi, 0x1000; loop` back to it: writes to ECX pages.
+pub(crate) const WRITE_TO_PAGES: [u8; 11] = [0x88, 0x07, 0x48, 0x81, 0xc7, 0x00, 0x10, 0x00, 0x00, 0xe2, 0xf5];
 /// `mov r13, fs:[0]`
 pub(crate) const READ_FS: [u8; 9] = [0x64, 0x4c, 0x8b, 0x2c, 0x25, 0, 0, 0, 0];
 /// `mov r14, gs:[0]`

@@ -22,7 +22,12 @@ impl Guest {
     }
 
     pub(crate) fn on(backend: &dyn Backend, code: &[u8]) -> Result<Guest, HypervisorError> {
-        let memory = TrackedRegion::anonymous(PAGES * PAGE_SIZE, HostOnly::default()).unwrap();
+        Guest::with_pages(backend, code, PAGES)
+    }
+
+    /// The same with so many pages of memory, those behind the first three unmapped.
+    pub(crate) fn with_pages(backend: &dyn Backend, code: &[u8], count: usize) -> Result<Guest, HypervisorError> {
+        let memory = TrackedRegion::anonymous(count * PAGE_SIZE, HostOnly::default()).unwrap();
         memory.write(0, code).unwrap();
         let Prepared { mut pages, processor } = backend.prepare(memory.len()).unwrap();
         pages.map(CODE, phys(0), 1, PageAccess { write: false, execute: true }).unwrap();

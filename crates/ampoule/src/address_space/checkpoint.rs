@@ -13,7 +13,7 @@ use crate::page::Frame;
 /// What an address space was at one moment, except for its page tables. Clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct SpaceCheckpoint {
-    layout: Arc<Layout>,
+    pub(super) layout: Arc<Layout>,
     contents: Arc<Contents>,
 }
 

@@ -85,6 +85,15 @@ impl FrameAllocator {
         Ok(Some(taken))
     }
 
+    /// The first frame from `start` on that is free; the end of all where none is.
+    pub(super) fn next_free(&self, start: Frame) -> Frame {
+        let around = self.runs.range(..=start).next_back().filter(|(first, len)| **first + **len > start);
+        match around.or_else(|| self.runs.range(start..).next()) {
+            Some((first, _)) => (*first).max(start),
+            None => Frame(self.total),
+        }
+    }
+
     /// Gives frames back, which hold zeros again.
     pub(super) fn release(&mut self, frames: FrameRange) {
         debug_assert!(frames.end <= Frame(self.total));

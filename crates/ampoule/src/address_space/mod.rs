@@ -19,6 +19,7 @@
 mod access;
 mod change;
 mod checkpoint;
+mod dump;
 mod error;
 mod frames;
 mod heap;
@@ -35,7 +36,7 @@ use std::ops::{Deref, DerefMut, Range};
 use std::sync::Arc;
 
 use ampoule_vmm::address_map::{HOST_END, USER_END, USER_START};
-use ampoule_vmm::{GuestPhys, GuestVirt, PAGE_SIZE, PageAccess, PageMap, TrackedRegion};
+use ampoule_vmm::{GuestPhys, GuestVirt, HypervisorError, PAGE_SIZE, PageAccess, PageMap, TrackedRegion, WrittenPages};
 
 use crate::guest_memory::GuestMemory;
 use crate::page::{Frame, Page};
@@ -47,6 +48,7 @@ use self::range_map::RangeMap;
 use self::stack::Stack;
 
 pub(crate) use self::checkpoint::SpaceCheckpoint;
+pub(crate) use self::dump::{Purpose, Run};
 pub(crate) use self::error::{BadAddress, MapError, StringError};
 pub(crate) use self::mapping::{MappingKind, Protection};
 pub(crate) use self::stack::FaultResolution;
@@ -262,6 +264,17 @@ impl AddressSpace {
     /// Forgets that the guest was refused memory.
     pub(crate) fn forget_refusals(&mut self) {
         self.ran_out = false;
+    }
+
+    /// Gives memory to pages that the guest, which has written many, is about to write. See
+    /// [`GuestMemory::populate_ahead`].
+    ///
+    /// # Errors
+    ///
+    /// What the hypervisor reports.
+    pub(crate) fn populate_ahead(&mut self, guest: &mut dyn WrittenPages) -> Result<(), HypervisorError> {
+        let frames = &self.layout.frames;
+        self.memory.populate_ahead(guest, |frame| frames.next_free(frame))
     }
 
     /// The guest's memory.

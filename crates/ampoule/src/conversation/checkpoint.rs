@@ -1,10 +1,13 @@
 //! A conversation as it was between two calls.
 
+use std::io::Write;
+
 use ampoule_vmm::address_map::SHARED_BASE;
 use ampoule_vmm::{Backend, DOORBELL};
 
 use super::Conversation;
 use super::mailbox::Progress;
+use crate::core_dump::Dumped;
 use crate::image::Executable;
 use crate::machine::{self, CheckpointError, GuestStreams, Machine, MachineError, RestoreMachineError, Shape};
 
@@ -23,6 +26,14 @@ impl Checkpoint {
 
     pub(crate) fn mailbox_size(&self) -> usize {
         self.mailbox_size
+    }
+
+    /// Writes a core dump of the guest, which has this executable.
+    ///
+    /// # Errors
+    /// What the writer reports.
+    pub(crate) fn core_dump(&self, executable: &Executable, sink: &mut dyn Write) -> Dumped {
+        self.machine.core_dump(executable, sink)
     }
 
     /// Pages of guest memory that are stored for this checkpoint, and perhaps for others too.
@@ -60,7 +71,7 @@ impl Conversation {
     pub(crate) fn restore(&mut self, checkpoint: &Checkpoint) -> Result<(), RestoreMachineError> {
         self.machine.restore(&checkpoint.machine)?;
         self.mailbox.restore(checkpoint.progress);
-        self.mailbox.publish(SHARED_BASE, DOORBELL);
+        self.mailbox.publish(SHARED_BASE, DOORBELL, self.machine.log_level());
         Ok(())
     }
 }

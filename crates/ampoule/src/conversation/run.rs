@@ -7,7 +7,7 @@ use tracing::Span;
 
 use super::Conversation;
 use super::imports::Imports;
-use super::mailbox::{GuestMessage, ProtocolViolation};
+use super::mailbox::{GuestMessage, OutputRecord, ProtocolViolation};
 use crate::error::FunctionValue;
 use crate::fault::{GuestPanic, Position};
 use crate::host_function::{CallData, HostFunctionFailure};
@@ -139,13 +139,15 @@ impl Conversation {
         }
     }
 
-    /// Passes on what the guest has printed since this was last done. It waits in the doorbell or in a system call: where it
+    /// Passes on what the guest has printed and logged since this was last done. It waits in the doorbell or in a system call: where it
     /// is interrupted or faults it may be about to print, and does not expect a change.
     #[inline]
     fn pass_on_output(&mut self) -> Result<(), Termination> {
         for record in self.mailbox.take_printed()? {
-            let (to, text) = record?;
-            self.machine.print(to, text)?;
+            match record? {
+                OutputRecord::Text(to, text) => self.machine.print(to, text)?,
+                OutputRecord::Log(level, record, len) => self.machine.log(level, &record, len)?,
+            }
         }
         Ok(())
     }

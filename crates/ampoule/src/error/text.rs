@@ -5,6 +5,7 @@ use std::fmt;
 use ampoule_abi::text::printable_name;
 
 use super::{CallError, HostFunctionSetting};
+use crate::core_dump::CoreDump;
 use crate::fault::Position;
 use crate::guest_text;
 use crate::nearest::nearest;
@@ -51,6 +52,7 @@ pub(super) fn fmt_terminated(
     sandbox: &str,
     cause: &Termination,
     position: &Option<Position>,
+    core_dump: &Option<CoreDump>,
     f: &mut fmt::Formatter<'_>,
 ) -> fmt::Result {
     let sandbox = printable_name(sandbox);
@@ -61,17 +63,24 @@ pub(super) fn fmt_terminated(
         cause => write!(f, "in guest function `{function}` of sandbox `{sandbox}`: {cause}")?,
     }
     fmt_position(position, f)?;
+    fmt_core_dump(core_dump, f)?;
     f.write_str("; the sandbox is poisoned: restore a snapshot or reset it")?;
     fmt_details(cause, position, f)
 }
 
-pub(super) fn fmt_start(cause: &Termination, position: &Option<Position>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+pub(super) fn fmt_start(
+    cause: &Termination,
+    position: &Option<Position>,
+    core_dump: &Option<CoreDump>,
+    f: &mut fmt::Formatter<'_>,
+) -> fmt::Result {
     f.write_str("the guest ended before it was ready: ")?;
     match cause {
         Termination::Fault(fault) => write!(f, "{}", fault.summary())?,
         cause => write!(f, "{cause}")?,
     }
     fmt_position(position, f)?;
+    fmt_core_dump(core_dump, f)?;
     fmt_details(cause, position, f)
 }
 
@@ -81,6 +90,10 @@ pub(crate) fn fmt_position(position: &Option<Position>, f: &mut fmt::Formatter<'
         // A guest that was about to begin is in code of the host's.
         _ => Ok(()),
     }
+}
+
+fn fmt_core_dump(core_dump: &Option<CoreDump>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    core_dump.iter().try_for_each(|core_dump| write!(f, "; {core_dump}"))
 }
 
 /// The lines that `{:#}` adds.
@@ -120,6 +133,9 @@ impl fmt::Debug for CallError {
                 "Untransferable",
                 &[("function", function), ("value", value), ("path", &guest_text::quoted(path))],
             ),
+            Self::Undescribed { function, signature, value } => {
+                error("Undescribed", &[("function", function), ("signature", signature), ("value", value)])
+            }
             Self::WrongData { function, host_function, expected, given } => error(
                 "WrongData",
                 &[("function", function), ("host_function", host_function), ("expected", expected), ("given", given)],
@@ -141,9 +157,15 @@ impl fmt::Debug for CallError {
             Self::LimitsUnwatched { function, reason } => {
                 error("LimitsUnwatched", &[("function", function), ("reason", reason)])
             }
-            Self::Terminated { function, sandbox, cause, position } => error(
+            Self::Terminated { function, sandbox, cause, position, core_dump } => error(
                 "Terminated",
-                &[("function", function), ("sandbox", sandbox), ("cause", cause), ("position", position)],
+                &[
+                    ("function", function),
+                    ("sandbox", sandbox),
+                    ("cause", cause),
+                    ("position", position),
+                    ("core_dump", core_dump),
+                ],
             ),
             Self::Poisoned { cause } => error("Poisoned", &[("cause", cause)]),
         }

@@ -9,8 +9,10 @@
 //!    next fault at least ten times as much.
 //! 3. The set has a bound. From [`LARGE_SET`] pages on, those that did not change in [`WINDOW`] restores in a row are
 //!    forgotten, and their memory is given back to the host where it can be.
-//! 4. A restore to contents that share little with the present ones maps them afresh instead of copying ([`REMAP_FROM`]).
+//! 4. A page may have memory before it is written ([`populate_ahead`](GuestMemory::populate_ahead)). It is not dirty then.
+//! 5. A restore to contents that share little with the present ones maps them afresh instead of copying ([`REMAP_FROM`]).
 
+mod ahead;
 mod quiet;
 mod shared;
 #[cfg(test)]
@@ -265,6 +267,22 @@ impl GuestMemory {
         guest.collect_written(&mut self.guest_written)?;
         self.collect_host_writes();
         Ok(self.guest_written.union(&self.host_written).count())
+    }
+
+    /// Pages that may hold anything but zeros, except for those that are the host's alone. The memory is that of `guest`, which
+    /// is not running.
+    ///
+    /// # Errors
+    ///
+    /// What the hypervisor reports.
+    pub(crate) fn touched_pages(&mut self, guest: &mut dyn WrittenPages) -> Result<PageSet, HypervisorError> {
+        guest.collect_written(&mut self.guest_written)?;
+        self.collect_host_writes();
+        let mut touched = PageSet::new(self.pages());
+        touched.insert_all(&self.guest_written);
+        touched.insert_all(&self.host_written);
+        self.current.stored_in(0..self.pages()).for_each(|page| touched.insert(page));
+        Ok(touched)
     }
 
     /// Pages that have memory of their own, instead of sharing it or having none.

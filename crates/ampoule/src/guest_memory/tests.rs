@@ -1,5 +1,6 @@
 //! Memory by itself, with a hypervisor that records what the tests write as a guest.
 
+mod ahead;
 mod model;
 
 use ampoule_vmm::HostOnly;

@@ -43,6 +43,11 @@ impl<'file> Segment<'file> {
         self.bytes
     }
 
+    /// Where the bytes begin in the file.
+    pub(crate) fn file_offset(&self) -> u64 {
+        self.placement.file.start as u64
+    }
+
     /// What the guest may do with the memory.
     pub(crate) fn permissions(&self) -> Permissions {
         self.placement.permissions

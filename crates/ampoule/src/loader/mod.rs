@@ -45,12 +45,25 @@ pub(crate) struct StartInfo<'a> {
 }
 
 /// Where a program starts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Start {
     /// The first instruction.
     pub(crate) entry: GuestVirt,
     /// The stack pointer at the first instruction.
     pub(crate) stack_pointer: GuestVirt,
+    /// What it was started with.
+    pub(crate) record: StartRecord,
+}
+
+/// What a program was started with, as far as a core dump shows it, whatever becomes of it in the guest's memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct StartRecord {
+    /// The auxiliary vector, its end included.
+    pub(crate) auxiliary_vector: Box<[u8]>,
+    /// The name of the program: its first argument.
+    pub(crate) program: Box<str>,
+    /// The start of the command line, with spaces between its arguments.
+    pub(crate) command_line: Box<str>,
 }
 
 /// Loads an executable into an address space in which only windows are mapped, and lays out the stack for its start.
@@ -89,7 +102,26 @@ pub(crate) fn load(
 
     let (stack_pointer, bytes) = block.place(top);
     space.initialize(stack_pointer, &bytes).expect("the used part of the stack holds the start block");
-    Ok(Start { entry: executable.entry(), stack_pointer })
+    let record = StartRecord {
+        auxiliary_vector: block.auxiliary_vector(&bytes).into(),
+        program: start.arguments.first().map_or("", String::as_str).into(),
+        command_line: command_line(start.arguments).into(),
+    };
+    Ok(Start { entry: executable.entry(), stack_pointer, record })
+}
+
+/// The start of the command line.
+fn command_line(arguments: &[String]) -> String {
+    let mut line = String::new();
+    for argument in arguments {
+        if line.len() > MAX_COMMAND_LINE {
+            break;
+        }
+        line.extend((!line.is_empty()).then_some(' '));
+        line.extend(argument.chars().take(MAX_COMMAND_LINE));
+    }
+    line.truncate(line.floor_char_boundary(MAX_COMMAND_LINE));
+    line
 }
 
 /// Maps a segment. The pages at its end for which the file has no bytes are anonymous memory, as on Linux, if they can be.
@@ -201,6 +233,9 @@ const STACK_ROOM: u64 = 128 << 10;
 /// The most that arguments, environment and the pointers to them may take, in bytes. They may never take more than a quarter
 /// of the stack either, as on Linux.
 const MAX_START_BLOCK: usize = 128 << 10;
+
+/// How much of the command line is recorded, in bytes: more than any report shows.
+const MAX_COMMAND_LINE: usize = 256;
 
 /// The user and group that the program runs as. Its system calls report the same.
 const USER_ID: u64 = crate::personality::linux::USER_ID as u64;

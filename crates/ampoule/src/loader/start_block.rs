@@ -101,6 +101,12 @@ impl StartBlock {
         (GuestVirt(start), bytes)
     }
 
+    /// The auxiliary vector in the block's [placed](Self::place) bytes, its end included.
+    pub(super) fn auxiliary_vector<'bytes>(&self, bytes: &'bytes [u8]) -> &'bytes [u8] {
+        let end = WORD * self.words();
+        &bytes[end - 2 * WORD * (self.auxiliary.len() + OWN_PAIRS)..end]
+    }
+
     /// How many words stand below the random bytes: the count, the pointers with their two zeros, the auxiliary vector.
     fn words(&self) -> usize {
         let pointers = 1 + self.arguments.len() + 1 + self.environment.len() + 1;

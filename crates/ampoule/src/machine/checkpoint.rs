@@ -9,6 +9,7 @@ use thiserror::Error;
 use super::{Machine, Shape};
 use crate::address_space::SpaceCheckpoint;
 use crate::guest_memory::MemoryError;
+use crate::loader::StartRecord;
 use crate::personality::linux::LinuxProcess;
 
 /// What a machine was while the guest waited.
@@ -18,6 +19,7 @@ pub(crate) struct Checkpoint {
     pub(super) space: SpaceCheckpoint,
     pub(super) pages: MapCheckpoint,
     pub(super) process: LinuxProcess,
+    pub(super) started: Arc<StartRecord>,
     pub(super) waiting: Arc<Waiting>,
 }
 
@@ -62,6 +64,7 @@ impl Machine {
             space: self.space.checkpoint(&mut *self.processor, zero)?,
             pages,
             process: self.process.suspended(),
+            started: Arc::clone(&self.started),
             waiting,
         })
     }
@@ -73,6 +76,9 @@ impl Machine {
         self.space.tables_mut().restore(&checkpoint.pages);
         let restored = self.space.restore(&checkpoint.space, &mut *self.processor)?;
         self.process.restore(&checkpoint.process);
+        if !Arc::ptr_eq(&self.started, &checkpoint.started) {
+            self.started = Arc::clone(&checkpoint.started);
+        }
         self.streams.flush();
         self.restores += 1;
         self.pages_restored += restored.pages as u64;

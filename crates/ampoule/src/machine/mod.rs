@@ -3,6 +3,7 @@
 mod budget;
 mod call_by_address;
 mod checkpoint;
+mod core_dump;
 mod error;
 mod faults;
 mod run;
@@ -27,7 +28,7 @@ use crate::fault::Position;
 use crate::guest_memory::{GuestMemory, SharedArea, SharedMemory};
 use crate::image::Executable;
 use crate::interrupt::{InterruptHandle, Interruptor};
-use crate::loader::{self, StartInfo};
+use crate::loader::{self, StartInfo, StartRecord};
 use crate::output::Origin;
 use crate::personality::linux::{ClockConfig, LinuxProcess, ProcessConfig};
 use budget::Budget;
@@ -81,6 +82,7 @@ pub(crate) struct Machine {
     processor: Box<dyn Processor>,
     space: AddressSpace,
     process: LinuxProcess,
+    started: Arc<StartRecord>,
     streams: GuestStreams,
     /// What runs the guest, unless the machine does.
     tracer: Option<Box<dyn Tracer>>,
@@ -146,7 +148,7 @@ impl Machine {
 
         let entry = Entry { instruction: start.entry, stack_pointer: start.stack_pointer };
         let processor = processor.start(&region, entry)?;
-        Self::of_parts(executable, shape, processor, space, process, streams)
+        Self::of_parts(executable, shape, processor, space, (process, Arc::new(start.record)), streams)
     }
 
     /// A machine in the state that another had at a checkpoint. The two share the memory that neither has written since.
@@ -166,7 +168,8 @@ impl Machine {
         space.adopt_windows(shape.windows(&region));
 
         let processor = processor.resume(&region, &checkpoint.waiting)?;
-        Self::of_parts(executable, shape, processor, space, checkpoint.process.clone(), streams)
+        let process = (checkpoint.process.clone(), Arc::clone(&checkpoint.started));
+        Self::of_parts(executable, shape, processor, space, process, streams)
     }
 
     fn of_parts(
@@ -174,7 +177,7 @@ impl Machine {
         shape: Shape,
         processor: Box<dyn Processor>,
         space: AddressSpace,
-        process: LinuxProcess,
+        (process, started): (LinuxProcess, Arc<StartRecord>),
         streams: GuestStreams,
     ) -> Result<Self, MachineError> {
         Ok(Self {
@@ -185,6 +188,7 @@ impl Machine {
             processor,
             space,
             process,
+            started,
             streams,
             tracer: None,
             ended_at: None,

@@ -1,6 +1,6 @@
 //! Running a guest: what the processor's events mean, and what a call may use up.
 
-use ampoule_abi::layout::OutputStream;
+use ampoule_abi::layout::{LogLevel, LogRecord, OutputStream};
 use ampoule_vmm::processor::{BadReturn, End};
 use ampoule_vmm::{Event, SystemCall};
 
@@ -69,6 +69,7 @@ impl Machine {
                 Event::Doorbell => return Ok(Stop::Doorbell),
                 Event::SystemCall(call) => return Ok(Stop::SystemCall(call)),
                 Event::Interrupted => {}
+                Event::ManyWritten => self.space.populate_ahead(&mut *self.processor)?,
                 Event::PageFault(fault) => {
                     if let Err(termination) = self.page_fault(fault) {
                         self.ends(termination)?;
@@ -149,6 +150,20 @@ impl Machine {
             return Err(self.budget.output_exceeded().into());
         }
         Ok(())
+    }
+
+    /// Passes on a log record that takes this many bytes. It counts as printed text.
+    pub(crate) fn log(&mut self, level: LogLevel, record: &LogRecord<'_>, len: usize) -> Result<(), Termination> {
+        // That records were lost is an event of its own.
+        self.budget.log(len, if record.lost > 0 { 2 } else { 1 })?;
+        self.streams.log(level, record);
+        Ok(())
+    }
+
+    /// The greatest level of log records that anybody wants at present, as the guest is told.
+    #[inline]
+    pub(crate) fn log_level(&self) -> u32 {
+        self.streams.log_level()
     }
 
     /// Adds to the report of the guest's end what is known of the call in which it ended.

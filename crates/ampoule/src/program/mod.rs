@@ -8,10 +8,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ampoule_vmm::{Backend, Hypervisor, VirtualMachines};
+use tracing::level_filters::LevelFilter;
 
 use crate::clock::Clock;
 #[cfg(feature = "gdb")]
 use crate::debugger::GdbServer;
+use crate::guest_log::GuestLog;
 use crate::guest_memory::SharedMemory;
 use crate::image::Executable;
 use crate::input::Input;
@@ -236,7 +238,7 @@ impl Program {
         };
         let ((stdout, out), (stderr, err)) = (captured(self.stdout), captured(self.stderr));
         let origin = Origin::new(&executable, self.name);
-        let streams = GuestStreams::new(stdout, stderr, origin).with_stdin(self.stdin);
+        let streams = GuestStreams::new(stdout, stderr, GuestLog::new(LevelFilter::OFF), origin).with_stdin(self.stdin);
         let backend = VirtualMachines::new(hypervisor);
         let mut machine = Machine::new(&backend, &executable, &self.config, streams)?;
         if let Some(tracer) = self.tracer {

@@ -7,15 +7,19 @@ use std::sync::Arc;
 
 use ampoule_vmm::{Backend, Hypervisor, PAGE_SIZE, VirtualMachines};
 use serde::Serialize;
+use tracing::level_filters::LevelFilter;
 
 use super::Sandbox;
 use super::condition::Condition;
+use super::core_dump::of_ended;
 use super::host_side::HostSide;
 use super::snapshot::Snapshot;
 use crate::clock::Clock;
-use crate::conversation::{Conversation, Imports, ProtocolViolation};
+use crate::conversation::{Conversation, Imports, ProtocolViolation, StartError};
+use crate::core_dump::CoreDumps;
 #[cfg(feature = "gdb")]
 use crate::debugger::GdbServer;
+use crate::dynamic::{HostCall, Value};
 use crate::error::{BuildError, HostFunctionSetting};
 use crate::host_function::{HostFunction, HostFunctionError, HostFunctionWith};
 use crate::image::{Described, Image};
@@ -185,6 +189,29 @@ impl Builder {
         self
     }
 
+    /// Lets the guest call a function of the host whose types are known only at run time: they are those of the guest's
+    /// import of this name. The closure makes its answer with [`HostCall::answer`], or gives an error's text.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let image = ampoule::Image::from_file("guest")?;
+    /// let answer = "\"Monday\"";
+    /// let sandbox = ampoule::Sandbox::builder(&image)
+    ///     .dynamic_host_fn("weekday", move |call| {
+    ///         call.answer(&mut serde_json::Deserializer::from_str(answer)).map_err(|error| error.to_string())
+    ///     })
+    ///     .build()?;
+    /// # Ok(()) }
+    /// ```
+    pub fn dynamic_host_fn(
+        mut self,
+        name: impl Into<String>,
+        function: impl FnMut(&HostCall) -> Result<Value, String> + Send + 'static,
+    ) -> Self {
+        self.host.add_dynamic_function(name.into(), &self.image, function);
+        self
+    }
+
     /// Lets the guest call a function of the host that works with [data of the call](crate::Call::data): its first parameter is
     /// `&mut T`, with the type written out, and the others are as for [`host_fn`](Self::host_fn).
     ///
@@ -230,6 +257,34 @@ impl Builder {
     /// Where the guest's standard error goes. Default: [`Output::log`].
     pub fn stderr(mut self, output: Output) -> Self {
         self.host.stderr = output;
+        self
+    }
+
+    /// Where core dumps go of a guest that ends, in a call or before its first one. Default: there are none.
+    pub fn core_dumps(mut self, dumps: CoreDumps) -> Self {
+        self.host.core_dumps = Some(dumps);
+        self
+    }
+
+    /// Up to which level the guest's log records are made, and become events of the `tracing` log. Those of a level that no
+    /// subscriber of the application takes are not made either; which of the others are shown is up to the subscriber.
+    ///
+    /// An event has the record's level, module, file and line, the target `ampoule::guest::` with the record's behind it, and as
+    /// fields those of the record, `spans`, the names of those in which it was made, `image`, `sandbox` and `function`. Records
+    /// count to what a call may print ([`Limits::output`](crate::Limits::output)), each as 64 bytes at least.
+    ///
+    /// Default: what the environment variable `RUST_LOG` says of `ampoule::guest`, or else of `ampoule`, or else in general;
+    /// where it says nothing, `ERROR`. A directive for a target below, such as `ampoule::guest::parser=debug`, raises the level
+    /// to its own. The variable is read once.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let image = ampoule::Image::from_file("guest")?;
+    /// let sandbox = ampoule::Sandbox::builder(&image).log_level(tracing::Level::DEBUG).build()?;
+    /// # Ok(()) }
+    /// ```
+    pub fn log_level(mut self, level: impl Into<LevelFilter>) -> Self {
+        self.host.log_level = Some(level.into());
         self
     }
 
@@ -305,6 +360,7 @@ impl Builder {
             least,
             most,
         })?;
+        let core_dumps = self.host.core_dumps.take();
         let tracer = self.host.tracer.take();
         let (imports, streams, limits) = self.host.resolve(&self.image)?;
         let hypervisor = match self.hypervisor {
@@ -317,7 +373,7 @@ impl Builder {
         if let Some(tracer) = tracer {
             conversation.machine_mut().trace(tracer, backend.behaviour());
         }
-        start(self.image, backend, conversation, imports, limits)
+        start(self.image, backend, conversation, (imports, limits, core_dumps))
     }
 
     fn check_settings(&self) -> Result<(), OutOfRange> {
@@ -340,20 +396,36 @@ fn start(
     image: Image,
     backend: Arc<dyn Backend>,
     mut conversation: Conversation,
-    mut imports: Imports,
-    limits: Limits,
+    (mut imports, limits, core_dumps): (Imports, Limits, Option<CoreDumps>),
 ) -> Result<Sandbox, BuildError> {
-    let schema = conversation.await_ready(&mut imports, limits)?;
+    let schema = match conversation.await_ready(&mut imports, limits) {
+        Err(StartError::Ended(cause, position)) => {
+            let core_dump = of_ended(core_dumps.as_ref(), &mut conversation, &cause);
+            return Err(BuildError::Start(cause, position, core_dump));
+        }
+        started => started?,
+    };
     if let Some(schema) = schema.filter(|_| image.described().is_none()) {
         let described = Described::new(&image, schema);
-        image.describe(described.ok_or_else(|| BuildError::Start(ProtocolViolation::Schema.into(), None))?);
+        image.describe(described.ok_or_else(|| BuildError::Start(ProtocolViolation::Schema.into(), None, None))?);
     }
     // Another sandbox of the image may have been the first to describe it, in the meantime.
     imports.compare_types(&image)?;
     let initial = Snapshot::take(&image, &backend, limits, &mut conversation).map_err(BuildError::Initial)?;
     let matching = initial.identity();
     let condition = Condition::Ready;
-    Ok(Sandbox { image, backend, conversation, imports, limits, initial, matching, condition, checked: Vec::new() })
+    Ok(Sandbox {
+        image,
+        backend,
+        conversation,
+        imports,
+        limits,
+        core_dumps,
+        initial,
+        matching,
+        condition,
+        checked: Vec::new(),
+    })
 }
 
 impl fmt::Debug for Builder {

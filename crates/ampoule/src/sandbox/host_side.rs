@@ -3,9 +3,13 @@
 use std::fmt;
 
 use serde::Serialize;
+use tracing::level_filters::LevelFilter;
 
 use crate::conversation::Imports;
+use crate::core_dump::CoreDumps;
+use crate::dynamic::{HostCall, Value};
 use crate::error::{BuildError, HostFunctionSetting};
+use crate::guest_log::{self, GuestLog};
 use crate::host_function::{HostFunction, HostFunctionEntry, HostFunctionWith};
 use crate::image::Image;
 use crate::limits::Limits;
@@ -17,6 +21,8 @@ pub(crate) struct HostSide {
     functions: Vec<HostFunctionEntry>,
     pub(super) stdout: Output,
     pub(super) stderr: Output,
+    pub(super) core_dumps: Option<CoreDumps>,
+    pub(super) log_level: Option<LevelFilter>,
     limits: Limits,
     name: Option<String>,
     /// What runs the guest, unless its machine does.
@@ -26,10 +32,19 @@ pub(crate) struct HostSide {
 }
 
 impl HostSide {
-    /// No functions, outputs to the log, and these limits.
+    /// No functions, outputs to the log, records of the level that the environment says, and these limits.
     pub(super) fn new(limits: Limits, setting: HostFunctionSetting) -> Self {
-        let (stdout, stderr) = (Output::log(), Output::log());
-        Self { functions: Vec::new(), stdout, stderr, limits, name: None, tracer: None, setting }
+        Self {
+            functions: Vec::new(),
+            stdout: Output::log(),
+            stderr: Output::log(),
+            core_dumps: None,
+            log_level: None,
+            limits,
+            name: None,
+            tracer: None,
+            setting,
+        }
     }
 
     pub(super) fn set_name(&mut self, name: String) {
@@ -56,6 +71,15 @@ impl HostSide {
         E: fmt::Display,
     {
         self.functions.push(HostFunctionEntry::fallible(name, function));
+    }
+
+    pub(super) fn add_dynamic_function(
+        &mut self,
+        name: String,
+        image: &Image,
+        function: impl FnMut(&HostCall) -> Result<Value, String> + Send + 'static,
+    ) {
+        self.functions.push(HostFunctionEntry::dynamic(name, image, function));
     }
 
     pub(super) fn add_function_with<T, F, P, R>(&mut self, name: String, function: F)
@@ -90,7 +114,8 @@ impl HostSide {
     pub(super) fn resolve(self, image: &Image) -> Result<(Imports, GuestStreams, Limits), BuildError> {
         let imports = Imports::resolve(image, self.functions, self.setting)?;
         let origin = Origin::new(image.executable(), self.name);
-        Ok((imports, GuestStreams::new(self.stdout, self.stderr, origin), self.limits))
+        let log = GuestLog::new(self.log_level.unwrap_or_else(guest_log::level_of_environment));
+        Ok((imports, GuestStreams::new(self.stdout, self.stderr, log, origin), self.limits))
     }
 }
 

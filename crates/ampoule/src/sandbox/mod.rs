@@ -3,6 +3,8 @@
 mod builder;
 mod clock;
 mod condition;
+mod core_dump;
+mod dynamic;
 mod host_side;
 pub(crate) mod recycle;
 mod restore;
@@ -18,10 +20,12 @@ use std::sync::Arc;
 
 use ampoule_vmm::Backend;
 use serde::de::DeserializeOwned;
+use tracing::level_filters::LevelFilter;
 
 use crate::arguments::{Arguments, Parameters};
 use crate::binding::Binding;
-use crate::conversation::{Conversation, Imports};
+use crate::conversation::{Conversation, Imports, Reply, Request};
+use crate::core_dump::CoreDumps;
 use crate::error::CallError;
 use crate::host_function::CallData;
 use crate::image::{Function, Image};
@@ -29,12 +33,14 @@ use crate::interrupt::InterruptHandle;
 use crate::limits::Limits;
 use crate::output::Output;
 use condition::Condition;
+use core_dump::of_ended;
 use snapshot::SnapshotIdentity;
 
 pub use builder::Builder;
 pub(crate) use builder::LARGEST_MAILBOX;
 pub use clock::ClockError;
 pub use condition::Poison;
+pub use dynamic::{DynamicCall, DynamicFn};
 pub use restore::{RestoreError, Setting};
 pub use settings::Call;
 pub use snapshot::{Snapshot, SnapshotError};
@@ -61,6 +67,7 @@ pub struct Sandbox {
     conversation: Conversation,
     imports: Imports,
     limits: Limits,
+    core_dumps: Option<CoreDumps>,
     /// The state in which the sandbox was built or spawned.
     initial: Snapshot,
     /// A snapshot that was found to match this sandbox, so that another restore of it needs no check.
@@ -129,6 +136,15 @@ impl Sandbox {
         Ok(TypedFn::new(self.image.clone(), function.number(), binding))
     }
 
+    /// Resolves a guest function whose types are known only at run time: arguments are read from any [`serde`] format, and
+    /// the result is written to any. See [`dynamic`](crate::dynamic).
+    ///
+    /// # Errors
+    /// [`CallError::UnknownFunction`], [`CallError::Untransferable`].
+    pub fn dynamic_fn(&self, name: &str) -> Result<DynamicFn, CallError> {
+        DynamicFn::new(self.image.clone(), export(&self.image, name)?.number())
+    }
+
     /// The image that the sandbox runs.
     pub fn image(&self) -> &Image {
         &self.image
@@ -160,12 +176,18 @@ impl Sandbox {
         self.conversation.machine_mut().streams_mut().set_stderr(output);
     }
 
+    /// Up to which level the guest's log records are made from the next call on; see [`Builder::log_level`].
+    pub fn set_log_level(&mut self, level: impl Into<LevelFilter>) {
+        self.conversation.machine_mut().streams_mut().log_mut().set_level(level.into());
+    }
+
     /// What functions are looked up in, and what they are called in. They are borrowed apart, so that a call need not count a
     /// reference to the image: sandboxes on other threads share that count.
     #[inline]
     fn parts(&mut self) -> (&Image, &mut Vec<Checked>, Callee<'_>) {
-        let Self { image, conversation, imports, limits, condition, checked, .. } = self;
-        (image, checked, Callee { conversation, imports, limits: *limits, condition })
+        let Self { image, conversation, imports, limits, core_dumps, condition, checked, .. } = self;
+        let core_dumps = core_dumps.as_ref();
+        (image, checked, Callee { conversation, imports, limits: *limits, core_dumps, condition })
     }
 }
 
@@ -174,6 +196,7 @@ struct Callee<'sandbox> {
     conversation: &'sandbox mut Conversation,
     imports: &'sandbox mut Imports,
     limits: Limits,
+    core_dumps: Option<&'sandbox CoreDumps>,
     condition: &'sandbox mut Condition,
 }
 
@@ -181,29 +204,46 @@ impl Callee<'_> {
     /// Calls a function of the sandbox's image whose types are known to be right.
     #[inline]
     fn invoke<R: DeserializeOwned>(
-        self,
+        mut self,
         (image, function): (&Image, &Function),
         binding: &Binding,
         arguments: &impl Arguments,
         limits: Limits,
         data: Option<CallData<'_>>,
     ) -> Result<R, CallError> {
-        let Self { conversation, imports, limits: default, condition } = self;
-        if let Some(poison) = condition.poison() {
-            return Err(CallError::Poisoned { cause: poison.clone() });
-        }
-        imports.check_data(function.name(), data.as_ref())?;
+        self.check(function.name(), data.as_ref())?;
         binding.check(image, function, arguments)?;
-        let request = conversation.request(function, arguments, binding.asks())?;
-        let running = condition.enter(imports);
-        let reply = conversation.exchange(request, running.imports, limits.or(default), data);
-        running.leave();
-        if let Err(CallError::Terminated { cause, .. }) = &reply {
-            *condition = Condition::Poisoned(Poison::Ended(cause.clone()));
-        }
-        let reply = reply?;
+        let request = self.conversation.request(function, arguments, binding.asks())?;
+        let reply = self.exchange(request, limits, data)?;
         binding.observe(function, reply.shown())?;
-        conversation.result(reply, binding.returns())
+        self.conversation.result(reply, binding.returns())
+    }
+
+    /// Refuses a call of this function that cannot be made, whatever its arguments are.
+    #[inline]
+    fn check(&self, function: &str, data: Option<&CallData<'_>>) -> Result<(), CallError> {
+        match self.condition.poison() {
+            Some(poison) => Err(CallError::Poisoned { cause: poison.clone() }),
+            None => self.imports.check_data(function, data),
+        }
+    }
+
+    /// Runs the guest, and notes where it has ended.
+    #[inline]
+    fn exchange<'image>(
+        &mut self,
+        request: Request<'image>,
+        limits: Limits,
+        data: Option<CallData<'_>>,
+    ) -> Result<Reply<'image>, CallError> {
+        let running = self.condition.enter(self.imports);
+        let mut reply = self.conversation.exchange(request, running.imports, limits.or(self.limits), data);
+        running.leave();
+        if let Err(CallError::Terminated { cause, core_dump, .. }) = &mut reply {
+            *core_dump = of_ended(self.core_dumps, self.conversation, cause);
+            *self.condition = Condition::Poisoned(Poison::Ended(cause.clone()));
+        }
+        reply
     }
 }
 

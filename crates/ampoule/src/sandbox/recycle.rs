@@ -7,6 +7,7 @@ use super::restore::RestoreError;
 use super::snapshot::{Snapshot, SnapshotIdentity};
 use super::spawn::Spawn;
 use super::{Poison, Sandbox};
+use crate::core_dump::CoreDumps;
 use crate::error::BuildError;
 use crate::output::{Output, SharedOutput};
 
@@ -17,6 +18,7 @@ pub(crate) struct Recyclable {
     snapshot: Snapshot,
     stdout: SharedOutput,
     stderr: SharedOutput,
+    core_dumps: Option<CoreDumps>,
 }
 
 impl Recyclable {
@@ -24,12 +26,13 @@ impl Recyclable {
     pub(crate) fn spawn(mut settings: Spawn) -> Result<Self, BuildError> {
         let stdout = share(&mut settings.host.stdout);
         let stderr = share(&mut settings.host.stderr);
+        let core_dumps = settings.host.core_dumps.clone();
         let sandbox = settings.build()?;
-        Ok(Self { snapshot: sandbox.initial.clone(), sandbox, stdout, stderr })
+        Ok(Self { snapshot: sandbox.initial.clone(), sandbox, stdout, stderr, core_dumps })
     }
 
     /// Returns the sandbox to its state before its first tenant. Nothing of this tenant stays: no state of the guest, no
-    /// output that it has set, and no handle that reaches later calls.
+    /// output or core dumps that it has set, and no handle that reaches later calls.
     pub(crate) fn recycle(&mut self) -> Result<(), RestoreError> {
         let machine = self.sandbox.conversation.machine_mut();
         machine.interruptor_mut().renew();
@@ -40,6 +43,7 @@ impl Recyclable {
         if !streams.stderr().is(&self.stderr) {
             streams.set_stderr(Output::shared(&self.stderr));
         }
+        self.sandbox.core_dumps.clone_from(&self.core_dumps);
         self.sandbox.restore(&self.snapshot)
     }
 
@@ -59,7 +63,8 @@ impl Recyclable {
     pub(crate) fn renew_host_side(&mut self, mut settings: Spawn) -> Result<(), BuildError> {
         self.stdout = share(&mut settings.host.stdout);
         self.stderr = share(&mut settings.host.stderr);
-        let Spawn { snapshot, host } = settings;
+        let Spawn { snapshot, mut host } = settings;
+        self.core_dumps = host.core_dumps.take();
         // The outputs are shared ones, which are set when the sandbox is recycled.
         let (imports, _, limits) = host.resolve(&self.sandbox.image)?;
         self.sandbox.imports = imports;

@@ -3,12 +3,14 @@
 use std::fmt;
 
 use serde::Serialize;
+use tracing::level_filters::LevelFilter;
 
 use super::Sandbox;
 use super::condition::Condition;
 use super::host_side::HostSide;
 use super::snapshot::Snapshot;
 use crate::conversation::Conversation;
+use crate::core_dump::CoreDumps;
 #[cfg(feature = "gdb")]
 use crate::debugger::GdbServer;
 use crate::error::{BuildError, HostFunctionSetting};
@@ -99,6 +101,19 @@ impl Spawn {
         self
     }
 
+    /// Where core dumps go of a guest that ends. Default: there are none.
+    pub fn core_dumps(mut self, dumps: CoreDumps) -> Self {
+        self.host.core_dumps = Some(dumps);
+        self
+    }
+
+    /// Up to which level the guest's log records are made; see [`Builder::log_level`](crate::Builder::log_level), also for the
+    /// default. The level of the snapshot's sandbox does not count.
+    pub fn log_level(mut self, level: impl Into<LevelFilter>) -> Self {
+        self.host.log_level = Some(level.into());
+        self
+    }
+
     /// Limits of every call. Where these set none, those of the snapshot's sandbox apply.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.host.set_limits(limits);
@@ -125,6 +140,7 @@ impl Spawn {
     /// A [`BuildError`]; [`BuildError::MissingHostFunction`] when a host function that the guest imports is missing.
     pub fn build(self) -> Result<Sandbox, BuildError> {
         let Self { snapshot, mut host } = self;
+        let core_dumps = host.core_dumps.take();
         let tracer = host.tracer.take();
         let (imports, streams, limits) = host.resolve(snapshot.image())?;
         let mut conversation = Conversation::of_checkpoint(
@@ -142,6 +158,7 @@ impl Spawn {
             conversation,
             imports,
             limits,
+            core_dumps,
             matching: snapshot.identity(),
             initial: snapshot,
             condition: Condition::Ready,

@@ -15,6 +15,22 @@ fn fill(at: u64, pages: u64, value: u8) -> u64 {
     (at..).step_by(PAGE as usize).take(pages as usize).filter(|page| exchange(*page, value) != 0).count() as u64
 }
 
+/// Maps fresh memory in place of whatever is there, and writes a byte to each of its pages, without reading it before.
+#[export]
+fn touch(at: u64, pages: u64, value: u8) {
+    map(at, pages, libc::PROT_READ | libc::PROT_WRITE);
+    touch_again(at, pages, value);
+}
+
+/// Writes a byte to each of these pages.
+#[export]
+fn touch_again(at: u64, pages: u64, value: u8) {
+    for page in (at..).step_by(PAGE as usize).take(pages as usize) {
+        // SAFETY: the caller's pages can be written, and nothing else uses them.
+        unsafe { ptr::write_volatile(page as *mut u8, value) };
+    }
+}
+
 /// How many of these pages, which can be read, do not begin with this byte.
 #[export]
 fn count_others(at: u64, pages: u64, value: u8) -> u64 {

@@ -13,12 +13,30 @@ pub(crate) struct UserContext {
     pub(super) fs_base: u64,
     pub(super) gs_base: u64,
     pub(super) fpu: FpuState,
+    /// For reports: a processor that [loads](crate::Processor::load) the context has those with which user code starts.
+    pub(super) selectors: Selectors,
+    /// The number of the system call that the code was making, for reports.
+    pub(super) system_call: Option<u64>,
+    /// The register state of which `fpu` may hold something, as bits of XCR0; 0 when the processor has no XSAVE.
+    pub(super) xcr0: u64,
+}
+
+/// The visible parts of the segment registers.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Selectors {
+    pub(super) cs: u16,
+    pub(super) ds: u16,
+    pub(super) es: u16,
+    pub(super) fs: u16,
+    pub(super) gs: u16,
+    pub(super) ss: u16,
 }
 
 impl UserContext {
     pub(crate) fn new(entry: Entry) -> UserContext {
         let regs = Regs { rip: entry.instruction.0, rsp: entry.stack_pointer.0, ..Regs::default() };
-        UserContext { regs, fs_base: 0, gs_base: 0, fpu: FpuState::initial() }
+        let selectors = Selectors::default();
+        UserContext { regs, fs_base: 0, gs_base: 0, fpu: FpuState::initial(), selectors, system_call: None, xcr0: 0 }
     }
 
     pub(crate) fn registers(&self) -> Registers {
@@ -38,14 +56,47 @@ impl UserContext {
     }
 }
 
+impl Selectors {
+    /// Those of user code that has these special registers, wherever the vCPU is: in ring 0 the two that say so are others.
+    pub(super) fn of_user(special: &SpecialRegs, initial: &SpecialRegs) -> Selectors {
+        let SpecialRegs { ds, es, fs, gs, .. } = special;
+        Selectors {
+            cs: initial.cs.selector,
+            ds: ds.selector,
+            es: es.selector,
+            fs: fs.selector,
+            gs: gs.selector,
+            ss: initial.ss.selector,
+        }
+    }
+}
+
 /// The state of a vCPU whose guest waits in the doorbell.
 #[derive(Debug)]
 pub(crate) struct WaitingContext {
     pub(super) regs: Regs,
     pub(super) special: SpecialRegs,
     pub(super) fpu: FpuState,
+    /// The register state of which `fpu` may hold something, as bits of XCR0.
+    pub(super) xcr0: u64,
     /// How the vCPU restores its floating-point state itself, where it can.
     pub(super) resume: Option<Resumption>,
+}
+
+impl WaitingContext {
+    /// The context of the user code that waits.
+    pub(crate) fn context(&self) -> UserContext {
+        let WaitingContext { regs, special, fpu, xcr0, .. } = self;
+        UserContext {
+            regs: *regs,
+            fs_base: special.fs.base,
+            gs_base: special.gs.base,
+            fpu: fpu.clone(),
+            selectors: Selectors::of_user(special, special),
+            system_call: None,
+            xcr0: *xcr0,
+        }
+    }
 }
 
 /// Where a vCPU stands, which decides where the registers of the user code are.

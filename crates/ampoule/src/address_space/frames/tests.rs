@@ -48,6 +48,17 @@ fn released_neighbours_become_one_run_again() {
 }
 
 #[test]
+fn the_next_free_frame_is_the_first_of_a_run_or_within_one() {
+    let mut frames = FrameAllocator::new(10);
+    allocate(&mut frames, 9).unwrap();
+    frames.release(run(3, 6));
+    let found = [0, 3, 5, 6, 9].map(|start| frames.next_free(Frame(start)).0);
+    assert_eq!(found, [3, 3, 5, 9, 9]);
+    allocate(&mut frames, 1).unwrap();
+    assert_eq!(frames.next_free(Frame(7)), Frame(10));
+}
+
+#[test]
 fn a_run_that_holds_others_stays_as_long_as_it_is() {
     let mut runs: Vec<_> = std::iter::once(run(0, 10)).chain((0..65).map(|_| run(1, 2))).collect();
     assert!(coalesce(runs.clone()).into_iter().eq(std::iter::once(run(0, 10))));

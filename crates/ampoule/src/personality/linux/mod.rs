@@ -39,7 +39,7 @@ mod shortage;
 mod signals;
 mod socket;
 mod stat;
-mod structure;
+pub(crate) mod structure;
 #[cfg(test)]
 mod tests;
 mod time;
@@ -66,14 +66,14 @@ use self::files::Place;
 use self::log::Log;
 use self::numbers as nr;
 use self::paths::Directory;
-use self::process::{NAME_LEN, PARENT_ID, ProcessId};
+use self::process::{NAME_LEN, ProcessId};
 use self::segments::SegmentBases;
 use self::shortage::Shortage;
 use self::signals::Signals;
 use self::stat::Status;
 
 pub(crate) use self::clocks::ClockConfig;
-pub(crate) use self::process::USER_ID;
+pub(crate) use self::process::{PARENT_ID, USER_ID};
 pub(crate) use self::signals::signal_of;
 
 /// What a process can learn about itself.
@@ -150,6 +150,11 @@ impl LinuxProcess {
     pub(crate) fn resume(&mut self, space: &AddressSpace) {
         self.clocks.resume(space);
         self.log = Log::new();
+    }
+
+    /// The number of the process and of its only thread.
+    pub(crate) fn id(&self) -> i32 {
+        self.state.id.number() as i32
     }
 
     /// Lets time pass on clocks that are not the host's, and says whether they are not.

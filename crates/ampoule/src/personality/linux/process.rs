@@ -232,7 +232,7 @@ const BARRIERS: u32 = membarrier_cmd::MEMBARRIER_CMD_GLOBAL as u32
     | membarrier_cmd::MEMBARRIER_CMD_PRIVATE_EXPEDITED as u32
     | membarrier_cmd::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED as u32;
 
-pub(super) const PARENT_ID: u64 = 1;
+pub(crate) const PARENT_ID: u64 = 1;
 
 /// The user and the group: unprivileged ones.
 pub(crate) const USER_ID: u32 = 1000;

@@ -44,10 +44,11 @@ macro_rules! read_fields {
     };
 }
 
-pub(super) use {from_bytes, read_fields, to_bytes};
+pub(crate) use to_bytes;
+pub(super) use {from_bytes, read_fields};
 
 /// A type that a field can have, as it lies in memory.
-pub(super) trait Field {
+pub(crate) trait Field {
     /// What its bytes mean to the host.
     type Value;
 
@@ -57,7 +58,7 @@ pub(super) trait Field {
 }
 
 /// Sets a field; of `_field` only the type matters.
-pub(super) fn put<S, F: Field>(bytes: &mut [u8], offset: usize, _field: impl Fn(&S) -> *const F, value: F::Value) {
+pub(crate) fn put<S, F: Field>(bytes: &mut [u8], offset: usize, _field: impl Fn(&S) -> *const F, value: F::Value) {
     F::put(value, &mut bytes[offset..offset + size_of::<F>()]);
 }
 
