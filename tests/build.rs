@@ -9,6 +9,7 @@ fn main() {
     ampoule_build::guest("guests/hostile").build();
     ampoule_build::guest("guests/logger").build();
     ampoule_build::guest("guests/memory").build();
+    ampoule_build::guest("guests/profiled").build();
     ampoule_build::guest("guests/shop").build();
     ampoule_build::guest("guests/tasks").build();
     ampoule_build::guest("guests/tenant").build();

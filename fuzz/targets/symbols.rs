@@ -26,6 +26,10 @@ fuzz_target!(|input: &[u8]| {
     assert!((1..=256).contains(&backtrace.frames().len()));
     assert_eq!(backtrace.frames()[0].address, rip);
     assert!(format!("{backtrace:#}{backtrace}").len() < MAX_TEXT);
+    let instructions: Vec<u64> = calls.instructions().collect();
+    let named = symbols.name_instructions(&instructions);
+    assert_eq!(named.len(), instructions.len());
+    assert!(named.iter().all(|frames| (1..=MAX_INLINED).contains(&frames.len())));
     for address in [rip, rsp, rbp] {
         if let Some(place) = symbols.place(address) {
             assert!(place.to_string().len() < 512);
@@ -37,6 +41,9 @@ fuzz_target!(|input: &[u8]| {
 const STATE: usize = 256;
 
 const MAX_CALLS: usize = 64;
+
+/// The most functions at one address.
+const MAX_INLINED: usize = 64;
 
 /// 256 frames, twice, each with a name and a path of at most half a kilobyte and its dots.
 const MAX_TEXT: usize = 2 * 256 * 2048;

@@ -59,6 +59,14 @@ pub fn memory_image() -> Image {
     IMAGE.clone()
 }
 
+/// The guest of whose time it is known where it goes.
+pub fn profiled_image() -> Image {
+    static IMAGE: LazyLock<Image> = LazyLock::new(|| {
+        Image::embedded(ampoule::include_guest!("profiled")).expect("the image of the guest `profiled` is sound")
+    });
+    IMAGE.clone()
+}
+
 /// The host functions that the well-behaved guest imports.
 macro_rules! with_calls_functions {
     ($settings:expr) => {

@@ -19,6 +19,20 @@ pub struct CallStack {
     pub(super) truncated: bool,
 }
 
+impl CallStack {
+    /// Addresses within the instructions that the guest is at, innermost first: the one that it stopped at, and the calls that
+    /// led there.
+    pub fn instructions(&self) -> impl ExactSizeIterator<Item = u64> {
+        self.frames.iter().map(|frame| frame.instruction())
+    }
+
+    /// Whether there are callers that the limit left out.
+    #[must_use]
+    pub fn is_truncated(&self) -> bool {
+        self.truncated
+    }
+}
+
 /// An address that a guest executes, or will when a call returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct CodeAddress {

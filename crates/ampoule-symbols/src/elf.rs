@@ -82,16 +82,17 @@ impl<'image> Elf<'image> {
     pub(super) fn function_symbols(&self, addresses: &[u64], budget: &Budget) -> Vec<Option<&'image [u8]>> {
         let mut best: Vec<Option<&Sym64<LE>>> = vec![None; addresses.len()];
         for symbol in self.symbols {
-            if budget.spend(addresses.len()).is_err() {
+            let covered = match symbol.st_type() {
+                elf::STT_FUNC | elf::STT_GNU_IFUNC => covered(symbol, addresses),
+                _ => 0..0,
+            };
+            if budget.spend(1 + covered.len()).is_err() {
                 break;
             }
-            if !matches!(symbol.st_type(), elf::STT_FUNC | elf::STT_GNU_IFUNC) {
-                continue;
-            }
-            for (best, &address) in best.iter_mut().zip(addresses) {
+            for best in &mut best[covered] {
                 // Hand-written functions may have no size. They are good until a better one is found.
                 let rank = |symbol: &Sym64<LE>| (symbol.st_size(LE) != 0, symbol.st_value(LE));
-                if covers(symbol, address) && best.is_none_or(|best| rank(best) < rank(symbol)) {
+                if best.is_none_or(|best| rank(best) < rank(symbol)) {
                     *best = Some(symbol);
                 }
             }
@@ -145,13 +146,18 @@ fn compressed<'image>(header: &SectionHeader64<LE>, bytes: &'image [u8]) -> Opti
     Some(Compressed { method: header.ch_type.get(LE).0, size: header.ch_size.get(LE), data })
 }
 
-fn covers(symbol: &Sym64<LE>, address: u64) -> bool {
+/// Which of the ascending addresses the symbol is about.
+fn covered(symbol: &Sym64<LE>, addresses: &[u64]) -> Range<usize> {
+    if symbol.st_shndx(LE) == elf::SHN_UNDEF {
+        return 0..0;
+    }
+    let start = symbol.st_value(LE);
     let limit = match symbol.st_size(LE) {
         0 => MAX_UNSIZED_FUNCTION,
         size => size,
     };
-    symbol.st_shndx(LE) != elf::SHN_UNDEF
-        && address.checked_sub(symbol.st_value(LE)).is_some_and(|offset| offset < limit)
+    let first = addresses.partition_point(|&address| address < start);
+    first..first + addresses[first..].partition_point(|&address| address - start < limit)
 }
 
 /// The string that begins at `offset` and ends with a zero byte, without it; cut after `limit` bytes.

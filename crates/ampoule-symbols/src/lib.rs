@@ -10,7 +10,7 @@
 //! - [`Symbols::new`] finds the parts of the image. It is cheap, and nothing of it has to be kept.
 //! - [`Symbols::walk`] goes up the stack, while the guest's memory is still as it was, and leaves a [`CallStack`].
 //! - [`Symbols::name`] reads the debug information, if somebody wants to know. With a [`NameCache`] of the image, it is read
-//!   once.
+//!   once. [`Symbols::name_instructions`] does so for the stacks of a whole profile.
 //!
 //! ```
 //! use ampoule_symbols::{Registers, Symbols};
@@ -49,13 +49,14 @@ pub use name_cache::NameCache;
 pub use omission::Omission;
 pub use registers::Registers;
 
+use std::collections::HashMap;
 use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::thread;
 
 use budget::Budget;
 use call_stack::CodeAddress;
-use debug_info::{DebugInfo, Sections, Site};
+use debug_info::{DebugInfo, Sections, Site, UnitIndex};
 use elf::Elf;
 use name_cache::{Call, Found};
 
@@ -107,6 +108,28 @@ impl<'image> Symbols<'image> {
         })
     }
 
+    /// Names [instructions](CallStack::instructions) of many stacks: for each, in the same order, the function that it is of and,
+    /// before that, those that were inlined there, innermost first.
+    ///
+    /// All of them together take a few seconds at most. Where an image would need more, those that are left have no names.
+    #[must_use]
+    pub fn name_instructions(&self, instructions: &[u64]) -> Vec<Vec<Frame>> {
+        let mut addresses: Vec<u64> = instructions.iter().map(|it| it.wrapping_sub(self.load_bias)).collect();
+        addresses.retain(|&address| self.elf.is_code(address));
+        addresses.sort_unstable();
+        addresses.dedup();
+        let found = thread::scope(|scope| {
+            let thread = thread::Builder::new().name(THREAD.into()).stack_size(THREAD_STACK);
+            let thread = thread.spawn_scoped(scope, || self.look_up_many(&addresses));
+            thread.map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic))).unwrap_or_default()
+        });
+        let named = |&address: &u64| {
+            let calls = found.get(&address.wrapping_sub(self.load_bias));
+            self.frames(address, calls.map_or(&[UNKNOWN], |calls| calls)).collect()
+        };
+        instructions.iter().map(named).collect()
+    }
+
     /// The address within the call's instruction, as the image's file gives it.
     fn in_image(&self, frame: &CodeAddress) -> u64 {
         frame.instruction().wrapping_sub(self.load_bias)
@@ -126,11 +149,7 @@ impl<'image> Symbols<'image> {
         });
 
         let budget = Budget::new(NAMES_BUDGET);
-        let symbols = self.elf.function_symbols(addresses, &budget);
-        let debug_info = DebugInfo::new(&sections, self.elf.code_start(), &budget);
-        let sites = debug_info.look_up(units.as_deref(), addresses);
-        let calls = addresses.iter().zip(symbols.iter().zip(sites));
-        let calls = calls.map(|(address, (symbol, sites))| (*address, calls_of(*symbol, sites))).collect();
+        let calls = self.calls_at(addresses, &sections, units.as_deref(), &budget);
         let found = Found { calls, omission: sections.omission };
         if !budget.is_spent() {
             cache.keep(&found);
@@ -138,25 +157,55 @@ impl<'image> Symbols<'image> {
         found
     }
 
+    /// The same for so many addresses that they are looked up part by part.
+    fn look_up_many(&self, addresses: &[u64]) -> HashMap<u64, Arc<[Call]>> {
+        let sections = Sections::read(&self.elf);
+        let budget = Budget::new(MANY_NAMES_BUDGET);
+        let units = DebugInfo::new(&sections, self.elf.code_start(), &budget).index();
+        let mut found = HashMap::new();
+        for part in addresses.chunks(ADDRESSES_AT_ONCE) {
+            if budget.is_spent() {
+                break;
+            }
+            found.extend(self.calls_at(part, &sections, units.as_ref(), &budget));
+        }
+        found
+    }
+
+    fn calls_at(
+        &self,
+        addresses: &[u64],
+        sections: &Sections<'_>,
+        units: Option<&UnitIndex>,
+        budget: &Budget,
+    ) -> HashMap<u64, Arc<[Call]>> {
+        let symbols = self.elf.function_symbols(addresses, budget);
+        let sites = DebugInfo::new(sections, self.elf.code_start(), budget).look_up(units, addresses);
+        let calls = addresses.iter().zip(symbols.iter().zip(sites));
+        calls.map(|(address, (symbol, sites))| (*address, calls_of(*symbol, sites))).collect()
+    }
+
     fn backtrace(&self, stack: &CallStack, found: &Found) -> Backtrace {
-        let unknown = [Call { function: None, file: None, line: None }];
         let mut frames = Vec::new();
         for frame in &stack.frames {
-            let calls = found.calls.get(&self.in_image(frame)).map_or(&unknown[..], |calls| calls);
-            for (depth, Call { function, file, line }) in calls.iter().enumerate() {
-                frames.push(Frame {
-                    address: frame.address,
-                    place: self.place(frame.address),
-                    function: function.clone(),
-                    file: file.clone(),
-                    line: *line,
-                    inlined: depth + 1 < calls.len(),
-                });
-            }
+            let calls = found.calls.get(&self.in_image(frame)).map_or(&[UNKNOWN][..], |calls| calls);
+            frames.extend(self.frames(frame.address, calls));
         }
         let truncated = stack.truncated || frames.len() > MAX_FRAMES;
         frames.truncate(MAX_FRAMES);
         Backtrace::new(frames, truncated, found.omission)
+    }
+
+    /// The frames of the calls at an address.
+    fn frames(&self, address: u64, calls: &[Call]) -> impl Iterator<Item = Frame> {
+        calls.iter().enumerate().map(move |(depth, Call { function, file, line })| Frame {
+            address,
+            place: self.place(address),
+            function: function.clone(),
+            file: file.clone(),
+            line: *line,
+            inlined: depth + 1 < calls.len(),
+        })
     }
 
     fn without_names(&self, stack: &CallStack) -> Backtrace {
@@ -200,6 +249,15 @@ fn calls_of(symbol: Option<&[u8]>, sites: Vec<Site>) -> Arc<[Call]> {
 /// Steps that naming a stack may take, and as many for the index of units before it: those of some hundred megabytes of debug
 /// information, and less than a second.
 const NAMES_BUDGET: u64 = 1 << 25;
+
+/// The same for the addresses of a whole profile.
+const MANY_NAMES_BUDGET: u64 = 1 << 27;
+
+/// How many addresses of a profile are looked up in one pass. For each there is some memory in each pass and each unit.
+const ADDRESSES_AT_ONCE: usize = 256;
+
+/// A call of which nothing is known.
+const UNKNOWN: Call = Call { function: None, file: None, line: None };
 
 /// What the operating system shows the thread as.
 const THREAD: &str = "ampoule-symbols";

@@ -26,7 +26,7 @@ use crate::{AddressError, DebuggerAddress, ListenError};
 use crate::{
     BuildError, CallError, ClockError, CoreDumpError, Difference, Executable, FunctionValue, GuestPanic,
     HostFunctionSetting, InterruptSignalError, LoadError, OutOfRange, Payload, Poison, PoolError, Printed,
-    ProgramError, RestoreError, Setting, SnapshotError, StartText, Termination, image,
+    ProfileError, ProgramError, RestoreError, Setting, SnapshotError, StartText, Termination, image,
 };
 use ampoule_symbols::Symbols;
 
@@ -81,6 +81,10 @@ fn errors_of_a_build_say_everything_once() {
         LoadError::StartTextTooLong { .. } => LoadError::StartTextTooLong { needed: 2, limit: 1 },
         LoadError::StartText { .. } => LoadError::StartText { text: StartText::Argument { index: 1 }, character: '\0' },
         LoadError::UnnamedVariable => LoadError::UnnamedVariable,
+    });
+    each_variant!(ProfileError {
+        ProfileError::NoSignal => ProfileError::NoSignal,
+        ProfileError::Unwatched { .. } => ProfileError::Unwatched { reason: refusal() },
     });
     each_variant!(InterruptSignalError {
         InterruptSignalError::InUse { .. } => InterruptSignalError::InUse { signal: 40 },

@@ -73,18 +73,24 @@ mod interrupt;
 mod limits;
 mod loader;
 mod machine;
+mod metrics;
 mod nearest;
 mod output;
 mod page;
 mod personality;
 mod pool;
+mod profile;
 mod program;
 mod sandbox;
 pub mod signature;
+mod spans;
 mod termination;
 #[cfg(test)]
 mod test_log;
+mod trace;
 
+#[cfg(feature = "metrics")]
+pub use self::metrics::enable_metrics;
 pub use ampoule_abi::codec::{DecodeError, EncodeError};
 pub use ampoule_abi::schema::Difference;
 pub use ampoule_symbols::{Backtrace, Frame, ImagePlace, Omission};
@@ -107,11 +113,13 @@ pub use loader::{LoadError, StartText};
 pub use machine::OutOfRange;
 pub use output::{Captured, Output};
 pub use pool::{Pool, PoolBuilder, PoolError, PoolStats, PooledSandbox};
+pub use profile::{Frequency, Profile, ProfileError};
 pub use program::{Printed, Process, Program, ProgramError, ProgramOutput, ProgramStatus};
 pub use sandbox::{
     Builder, Call, ClockError, Poison, RestoreError, Sandbox, Setting, Snapshot, SnapshotError, Spawn, Stats, TypedFn,
 };
 pub use termination::Termination;
+pub use trace::Trace;
 
 /// Embeds the image of a guest that the build script has built with `ampoule-build`, by the name of its binary.
 ///

@@ -43,6 +43,24 @@ fn what_was_inlined_has_a_frame_of_its_own() {
 }
 
 #[test]
+fn the_instructions_of_many_stacks_have_the_names_that_those_of_one_have() {
+    let (one, many) = with_own_stack(|symbols, registers, memory| {
+        let stack = symbols.walk(registers, memory, 64);
+        let instructions: Vec<u64> = stack.instructions().collect();
+        assert_eq!(instructions[0], registers.rip);
+        assert!(instructions[1..].iter().zip(&stack.frames[1..]).all(|(within, frame)| within + 1 == frame.address));
+        // More than are looked up at once, in no order, most of them no code.
+        let strange = (0..2000).map(|address| address * 0x1_0001);
+        let many: Vec<u64> = instructions.iter().rev().copied().chain(strange).collect();
+        (symbols.name(&stack), symbols.name_instructions(&many))
+    });
+    let calls = many[..].iter().rev().skip(2000).flatten();
+    let text = |frame: &Frame| (frame.function.clone(), frame.file.clone(), frame.line, frame.inlined);
+    assert_eq!(calls.map(text).collect::<Vec<_>>(), one.frames().iter().map(text).collect::<Vec<_>>());
+    assert!(many.iter().all(|frames| !frames.is_empty()));
+}
+
+#[test]
 fn the_walk_stops_at_the_limit() {
     let walk = |limit| with_own_stack(|symbols, registers, memory| symbols.walk(registers, memory, limit));
     let (all, some) = (walk(64), walk(3));

@@ -82,6 +82,18 @@ impl Executable {
         self.placements().iter(self.file(), self.bias())
     }
 
+    /// Whether this is the other's clone.
+    pub(crate) fn is(&self, other: &Executable) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// The first address of the first segment, and the one behind the last one's.
+    pub(crate) fn extent(&self) -> Option<(u64, u64)> {
+        let first = self.segments().next()?.address();
+        let end = self.segments().map(|segment| segment.end().0).max()?;
+        Some((first.0, end))
+    }
+
     /// The pages of each segment that have bytes in the file, in the order of the segments. All guests share them.
     ///
     /// # Errors

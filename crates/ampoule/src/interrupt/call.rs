@@ -12,9 +12,9 @@ use ampoule_vmm::Interrupt;
 use thiserror::Error;
 
 use super::InterruptHandle;
-use super::linux::clock::Clock;
+use super::linux::clock::{Clock, Moment};
 use super::linux::readable;
-use super::linux::signal::{InterruptSignalError, Signal, handle_pending};
+use super::linux::signal::{InterruptSignalError, Signal};
 use super::nudge::Nudge;
 use super::shared::Shared;
 use super::state::{Interruption, Phase};
@@ -48,19 +48,35 @@ pub(crate) fn why_unwatched(reason: &io::Error) -> String {
     }
 }
 
+/// Calls cannot be sampled.
+#[derive(Debug)]
+pub(crate) enum Unsampled {
+    /// The application does without the signal.
+    NoSignal,
+    /// There is nobody who could send it.
+    Unwatched(LimitsUnwatched),
+}
+
+/// CPU time that the calling thread has used since it began.
+pub(crate) fn cpu_time() -> Duration {
+    Clock::THIS_THREAD.now().since(Moment::from_nanoseconds(0))
+}
+
 /// Makes a sandbox's calls interruptible. Calls are begun, checked and finished on the thread that makes them.
 pub(crate) struct Interruptor {
     shared: Arc<Shared>,
     vcpu: Arc<dyn Interrupt>,
     /// Set where no call may begin any more.
     cancelled: Option<Arc<AtomicBool>>,
+    /// Whether samples of the calls fall due.
+    is_sampled: bool,
 }
 
 impl Interruptor {
     /// For calls that run on this vCPU. Installs the interrupt signal if that has not happened.
     pub(crate) fn new(vcpu: Arc<dyn Interrupt>) -> Result<Interruptor, InterruptSignalError> {
         let shared = Arc::new(Shared::new(Arc::clone(&vcpu), Signal::in_use()?));
-        Ok(Interruptor { shared, vcpu, cancelled: None })
+        Ok(Interruptor { shared, vcpu, cancelled: None, is_sampled: false })
     }
 
     pub(crate) fn handle(&self) -> InterruptHandle {
@@ -75,6 +91,24 @@ impl Interruptor {
         if Arc::strong_count(&self.shared) > 1 {
             self.shared = Arc::new(Shared::new(Arc::clone(&self.vcpu), self.shared.signal));
         }
+    }
+
+    /// Makes a sample of each later call fall due in every period, until [`stop_samples`](Self::stop_samples). No call may be
+    /// running.
+    pub(crate) fn sample_every(&mut self, period: Duration) -> Result<(), Unsampled> {
+        if self.shared.signal.is_none() {
+            return Err(Unsampled::NoSignal);
+        }
+        self.shared.be_watched().map_err(|reason| Unsampled::Unwatched(LimitsUnwatched { reason }))?;
+        self.shared.sample_every(Some(period));
+        self.is_sampled = true;
+        Ok(())
+    }
+
+    /// Makes no more samples fall due. No call may be running.
+    pub(crate) fn stop_samples(&mut self) {
+        self.shared.sample_every(None);
+        self.is_sampled = false;
     }
 
     /// Ends every call at once that begins after `cancelled` was set, as a kill would. To end the one that is running, too,
@@ -109,12 +143,23 @@ impl Interruptor {
         if let Some(watchdog) = watchdog {
             self.shared.limit(call, limits, watchdog);
         }
+        if self.is_sampled {
+            self.await_sample();
+        }
         Ok(CallGuard {
             shared: Arc::clone(&self.shared),
             is_running: true,
             is_limited: watchdog.is_some(),
             _on_this_thread: PhantomData,
         })
+    }
+
+    /// Where nobody can be found any more who nudges, a call goes without samples; it does not fail.
+    #[cold]
+    fn await_sample(&self) {
+        if let Ok(watchdog) = self.shared.be_watched() {
+            self.shared.await_sample(watchdog);
+        }
     }
 
     /// For what serves an exit of the guest, for long perhaps: says whether it is to continue.
@@ -131,9 +176,9 @@ impl Interruptor {
     /// Runs a function of the application, unless the call is to end, and gives its result, if the call may still continue
     /// then. A call must be running.
     pub(crate) fn in_host_function<R>(&self, function: impl FnOnce() -> R) -> Result<R, Interruption> {
-        self.shared.state.enter(Phase::Host)?;
+        self.shared.enter(Phase::Host)?;
         let result = function();
-        self.shared.state.leave()?;
+        self.shared.leave()?;
         Ok(result)
     }
 
@@ -150,6 +195,25 @@ impl Interruptor {
         result
     }
 
+    /// Serves an exit of the guest, whether or not the call is to end. Where calls are sampled, no sample's signal interrupts
+    /// that, and what falls due meanwhile is known to have done so. A call must be running.
+    #[inline]
+    pub(crate) fn serving<R>(&self, serve: impl FnOnce() -> R) -> R {
+        if !self.is_sampled || self.shared.enter(Phase::Serving).is_err() {
+            return serve();
+        }
+        let result = serve();
+        // If the call is to end, the next check says so.
+        let _ = self.shared.leave();
+        result
+    }
+
+    /// Takes the sample that is due, if one is: from what the thread was doing when it fell due. To be called after each run that
+    /// was interrupted.
+    pub(crate) fn take_sample(&self, take: impl FnOnce(Phase)) {
+        self.shared.take_sample(take);
+    }
+
     /// Waits until this file is readable, or until the call is to end. A call must be running.
     pub(crate) fn await_readable(&self, file: BorrowedFd<'_>) -> Result<(), Interruption> {
         match self.shared.signal {
@@ -162,11 +226,11 @@ impl Interruptor {
                 self.check()
             }),
             None => {
-                self.shared.state.enter(Phase::Asleep)?;
+                self.shared.enter(Phase::Asleep)?;
                 while self.shared.state.check().is_ok() && !readable::is_readable(file) {
                     self.shared.state.wait(Clock::MONOTONIC.now().after(BETWEEN_LOOKS));
                 }
-                self.shared.state.leave()
+                self.shared.leave()
             }
         }
     }
@@ -174,11 +238,11 @@ impl Interruptor {
     /// Sleeps for this long, or until the call is to end. A call must be running.
     pub(crate) fn sleep(&self, duration: Duration) -> Result<(), Interruption> {
         let end = Clock::MONOTONIC.now().after(duration);
-        self.shared.state.enter(Phase::Asleep)?;
+        self.shared.enter(Phase::Asleep)?;
         while self.shared.state.check().is_ok() && Clock::MONOTONIC.now() < end {
             self.shared.state.wait(end);
         }
-        self.shared.state.leave()
+        self.shared.leave()
     }
 }
 
@@ -187,6 +251,7 @@ impl fmt::Debug for Interruptor {
         f.debug_struct("Interruptor")
             .field("shared", &self.shared)
             .field("cancelled", &self.cancelled)
+            .field("is_sampled", &self.is_sampled)
             .finish_non_exhaustive()
     }
 }
@@ -216,12 +281,7 @@ impl CallGuard {
         if self.is_limited {
             self.shared.lift_limits();
         }
-        let finished = self.shared.finish();
-        if finished.is_err() {
-            // The interrupter's signal must not hit what the application does next.
-            handle_pending();
-        }
-        finished
+        self.shared.finish()
     }
 }
 

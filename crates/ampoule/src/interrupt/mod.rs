@@ -3,7 +3,8 @@
 //! The guest runs on the thread of its caller. To take the thread out of the guest, a request is set that makes every
 //! run return at once, and then the thread gets a signal, which ends a run in progress. [`state`] sees to it that this
 //! hits the right call and leaves no trace in another one. Handles do that for the application, and [`watchdog`] does
-//! it when a time limit passes. [`call`] is what a sandbox uses of all this. The table of moments is at
+//! it when a time limit passes. A guest that is profiled is taken out in the same way to be looked at, and goes on. [`call`] is
+//! what a sandbox uses of all this. The table of moments is at
 //! [`InterruptHandle`].
 
 use std::fmt;
@@ -21,17 +22,18 @@ mod tests;
 mod watchdog;
 mod word;
 
-pub(crate) use call::{CallGuard, Interruptor, LimitsUnwatched, TimeLimits, why_unwatched};
+pub(crate) use call::{CallGuard, Interruptor, LimitsUnwatched, TimeLimits, Unsampled, cpu_time, why_unwatched};
 pub(crate) use linux::readable::is_readable;
 #[cfg(feature = "gdb")]
 pub(crate) use linux::signal::block_all;
 pub use linux::signal::{InterruptSignal, InterruptSignalError};
 pub(crate) use nudge::Nudge;
-pub(crate) use state::Interruption;
 pub use state::KillOutcome;
+pub(crate) use state::{Interruption, Phase};
 
+use crate::metrics::killed;
 use shared::Shared;
-use state::{CallNumber, Phase};
+use state::CallNumber;
 
 /// Ends calls of one sandbox, from any thread.
 ///
@@ -84,8 +86,8 @@ impl InterruptHandle {
     /// there is room or the guest has left by itself.
     pub fn kill(&self) -> KillOutcome {
         match self.0.running() {
-            Some((call, _)) => self.0.interrupt(call, Interruption::Killed),
-            None => KillOutcome::NotRunning,
+            Some((call, _)) => killed(self.0.interrupt(call, Interruption::Killed)),
+            None => killed(KillOutcome::NotRunning),
         }
     }
 
@@ -124,7 +126,7 @@ pub struct RunningCall {
 impl RunningCall {
     /// Ends the call, if it is still running. Like [`InterruptHandle::kill`] otherwise.
     pub fn kill(&self) -> KillOutcome {
-        self.shared.interrupt(self.number, Interruption::Killed)
+        killed(self.shared.interrupt(self.number, Interruption::Killed))
     }
 
     /// Whether the call is still running.

@@ -12,7 +12,7 @@ use ampoule_vmm::Interrupt;
 use super::call::TimeLimits;
 use super::linux::clock::{AtomicClock, Clock, Moment};
 use super::linux::futex::FutexWord;
-use super::linux::signal::{Signal, this_thread};
+use super::linux::signal::{self, Signal, this_thread};
 use super::state::{CallNumber, CallState, Interruption, Kick, KillOutcome, Phase, Sent};
 use super::watchdog::Watchdog;
 use crate::address_space::Watch;
@@ -25,8 +25,18 @@ pub(super) struct Shared {
     /// The `pthread_t` of the calling thread. Changes only while no call is running.
     thread: AtomicU64,
     limits: Limits,
-    /// Who watches the limits.
+    samples: Samples,
+    /// Who watches the limits, and makes samples due.
     watchdog: AtomicPtr<Watchdog>,
+}
+
+/// When samples of the calls fall due. All calls of a process that are sampled with the same period are so at the same moments,
+/// wherever they begin: if the period began with the call, the short ones would never be seen.
+struct Samples {
+    /// In nanoseconds; 0 where none are taken. Changes only while no call is running.
+    period: AtomicU64,
+    /// The next one, on the monotonic clock, in nanoseconds.
+    at: AtomicU64,
 }
 
 /// The limits of the call that is running. Outside of a call there are none, so whoever first sees that a call is
@@ -59,6 +69,7 @@ impl Shared {
                 cpu_time: AtomicU64::new(Moment::NEVER.nanoseconds()),
                 cpu_clock: AtomicClock::new(Clock::MONOTONIC),
             },
+            samples: Samples { period: AtomicU64::new(0), at: AtomicU64::new(0) },
             watchdog: AtomicPtr::new(ptr::null_mut()),
         }
     }
@@ -170,6 +181,55 @@ impl Shared {
         next
     }
 
+    /// Sees to it that a sample of each later call falls due in every period, or none does.
+    pub(super) fn sample_every(&self, period: Option<Duration>) {
+        let period = period.map_or(0, |period| u64::try_from(period.as_nanos()).unwrap_or(u64::MAX).max(1));
+        self.samples.at.store(0, Ordering::Release);
+        self.samples.period.store(period, Ordering::Release);
+    }
+
+    /// Announces that a call which is sampled has just begun.
+    pub(super) fn await_sample(&self, watchdog: &Watchdog) {
+        let now = Clock::MONOTONIC.now();
+        let mut at = Moment::from_nanoseconds(self.samples.at.load(Ordering::Relaxed));
+        if at <= now {
+            at = self.sample_after(now);
+        }
+        watchdog.look_by(at);
+    }
+
+    /// Makes a sample of the call that is running due, if it is time. Returns when the next one is, if nothing new happens.
+    pub(super) fn sample(&self) -> Moment {
+        if self.samples.period.load(Ordering::Acquire) == 0 || self.running().is_none() {
+            return Moment::NEVER;
+        }
+        let at = Moment::from_nanoseconds(self.samples.at.load(Ordering::Acquire));
+        let now = Clock::MONOTONIC.now();
+        if now < at {
+            return at;
+        }
+        self.state.nudge(self);
+        self.sample_after(now)
+    }
+
+    /// Takes the sample that is due, if one is; see [`CallState::take_sample`]. When the next one falls due, the guest has had as
+    /// much time as this one took: stacks can be so deep that it would get nowhere otherwise.
+    pub(super) fn take_sample(&self, take: impl FnOnce(Phase)) {
+        self.state.take_sample(self, |phase| {
+            let began = Clock::MONOTONIC.now();
+            take(phase);
+            let now = Clock::MONOTONIC.now();
+            self.sample_after(now.after(now.since(began)));
+        });
+    }
+
+    /// Sees to it that the next sample does not fall due before that moment, and returns when it does. Calls must be sampled.
+    fn sample_after(&self, moment: Moment) -> Moment {
+        let period = self.samples.period.load(Ordering::Relaxed).max(1);
+        let next = moment.next_multiple_of(period).nanoseconds();
+        Moment::from_nanoseconds(self.samples.at.fetch_max(next, Ordering::AcqRel).max(next))
+    }
+
     pub(super) fn interrupt(&self, call: CallNumber, interruption: Interruption) -> KillOutcome {
         if self.vcpu.is_inherited() {
             // The thread is another process's. To signal it could hang, or hit another thread instead.
@@ -178,15 +238,31 @@ impl Shared {
         self.state.interrupt(call, interruption, self)
     }
 
+    /// See [`CallState::enter`].
+    pub(super) fn enter(&self, phase: Phase) -> Result<(), Interruption> {
+        self.forget_inherited_kick();
+        self.state.enter(phase, self)
+    }
+
+    /// See [`CallState::leave`].
+    pub(super) fn leave(&self) -> Result<(), Interruption> {
+        self.state.leave(self)
+    }
+
     /// Ends the call; see [`CallState::finish`].
     #[inline]
     pub(super) fn finish(&self) -> Result<(), Interruption> {
+        self.forget_inherited_kick();
+        self.state.finish(self)
+    }
+
+    /// In a forked child nobody is left who could end a kick that was on its way.
+    #[inline]
+    fn forget_inherited_kick(&self) {
         // As a rule there is no kick, and nothing has to be known of the process.
         if self.state.is_kicked() && self.vcpu.is_inherited() {
-            // Nobody is left who could end it.
             self.state.forget_kick();
         }
-        self.state.finish(self)
     }
 }
 
@@ -219,6 +295,10 @@ impl Kick for Shared {
         }
         // SAFETY: a kick happens while the call is running, so its thread has not ended.
         unsafe { signal.send(thread) }
+    }
+
+    fn handle_pending(&self) {
+        signal::handle_pending();
     }
 }
 

@@ -11,7 +11,13 @@
 //! - In a **host function** it is left alone. It looks at the word before it enters the guest again.
 //! - **Asleep** it waits for the word to change, and is woken.
 //!
-//! No operation but `finish` and [`wait`](CallState::wait) waits for another thread, and none takes a lock or
+//! A call whose guest is profiled is also **nudged**: its thread is taken out of the guest, to look where that is, and goes on.
+//! What is due stands in the word until the thread takes it. A nudge is like a kick, but for what comes after it: the call
+//! continues, so whoever enters code of the application waits for a nudge that is on its way, and for its signal. In such a call
+//! the thread also announces when it **serves** the guest, where the application's outputs may run. Only in the guest is it sent a
+//! signal; elsewhere it finds what is due when it leaves.
+//!
+//! No operation but `finish`, `enter` and [`wait`](CallState::wait) waits for another thread, and none takes a lock or
 //! allocates, so [`interrupt`](CallState::interrupt) may be called in a signal handler.
 
 use super::linux::clock::Moment;
@@ -57,13 +63,15 @@ pub enum KillOutcome {
 
 /// What a call's thread is doing.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
+pub(crate) enum Phase {
     /// It runs the guest, or serves one of its exits.
     Guest,
     /// It runs a function of the application.
     Host,
     /// It sleeps on the guest's behalf.
     Asleep,
+    /// It serves an exit of a guest that is profiled.
+    Serving,
 }
 
 /// What makes the calling thread leave its guest.
@@ -76,6 +84,9 @@ pub(super) trait Kick {
 
     /// Sends the calling thread a signal. Pauses if that is impossible for the moment.
     fn signal(&self) -> Sent;
+
+    /// Returns when all signals that were sent before have been handled. For the calling thread.
+    fn handle_pending(&self);
 }
 
 /// What became of a signal.
@@ -105,16 +116,43 @@ impl<W: Word> CallState<W> {
         cause(self.word.load()).map_or(Ok(()), Err)
     }
 
-    /// Announces what the thread does next, unless the call is to end.
-    pub(super) fn enter(&self, phase: Phase) -> Result<(), Interruption> {
+    /// Announces what the thread does next, unless the call is to end. When it does not sleep, no signal of a nudge comes
+    /// before the next [`leave`](Self::leave).
+    pub(super) fn enter(&self, phase: Phase, kick: &impl Kick) -> Result<(), Interruption> {
         let entered = self.word.try_update(|word| is_open(word).then_some((word & !PHASE) | phase_bits(phase)));
-        entered.map(drop).map_err(|word| cause(word).expect("a call is running"))
+        let before = entered.map_err(|word| cause(word).expect("a call is running"))?;
+        if before & NUDGED != 0 && phase != Phase::Asleep {
+            self.wait_while(NUDGING);
+            kick.handle_pending();
+        }
+        Ok(())
     }
 
-    /// Announces that the thread returns to the guest, if the call may continue.
-    pub(super) fn leave(&self) -> Result<(), Interruption> {
+    /// Announces that the thread returns to the guest, if the call may continue. Where a sample fell due meanwhile, the next run
+    /// ends at once.
+    pub(super) fn leave(&self, kick: &impl Kick) -> Result<(), Interruption> {
         let before = self.word.update(|word| (word & !PHASE) | phase_bits(Phase::Guest));
+        if before & DUE != 0 {
+            kick.request();
+        }
         cause(before).map_or(Ok(()), Err)
+    }
+
+    /// Takes the sample that is due, if one is: from what the thread was doing when it fell due. None falls due meanwhile. To be
+    /// called after each run that was interrupted: it withdraws the request of a nudge.
+    pub(super) fn take_sample(&self, kick: &impl Kick, take: impl FnOnce(Phase)) {
+        if self.word.load() & NUDGED == 0 {
+            return;
+        }
+        // After a request is withdrawn comes an update. Whatever has changed the word before that is seen by it, or by the next check,
+        // and what changes it later makes its own request then. A nudge that has announced itself before and makes its request
+        // in between takes the thread out once more, for nothing.
+        kick.clear();
+        if let Some(phase) = due(self.word.update(|word| word)) {
+            take(phase);
+            kick.clear();
+            self.word.update(|word| word & !DUE);
+        }
     }
 
     /// Waits until the call is interrupted, at most until then. May return early. To be called in [`Phase::Asleep`].
@@ -128,32 +166,37 @@ impl<W: Word> CallState<W> {
     /// Ends the call, waits for a kick that is on its way, and withdraws its request. From here on nothing can
     /// interrupt the call; if something did before, this is its report.
     pub(super) fn finish(&self, kick: &impl Kick) -> Result<(), Interruption> {
-        let last = self.word.update(|word| word & (NUMBER | KICKING));
+        let last = self.word.update(|word| word & (NUMBER | KICKING | NUDGING | NUDGED));
+        self.wait_while(KICKING | NUDGING);
+        if last & (CAUSE | NUDGED) != 0 {
+            // While no call is running, nobody else changes the word.
+            self.word.store(last & NUMBER);
+            kick.clear();
+            // The signal must not hit what the application does next.
+            kick.handle_pending();
+        }
+        cause(last).map_or(Ok(()), Err)
+    }
+
+    fn wait_while(&self, bits: u64) {
         loop {
             let word = self.word.load();
-            if word & KICKING == 0 {
+            if word & bits == 0 {
                 break;
             }
             self.word.wait(word, Moment::NEVER);
         }
-        match cause(last) {
-            None => Ok(()),
-            Some(cause) => {
-                kick.clear();
-                Err(cause)
-            }
-        }
     }
 
-    /// Whether a kick is on its way.
+    /// Whether a kick or a nudge is on its way.
     pub(super) fn is_kicked(&self) -> bool {
-        self.word.load() & KICKING != 0
+        self.word.load() & (KICKING | NUDGING) != 0
     }
 
-    /// Takes a kick for over that is on its way. To be called in a forked child, which has none of the threads that could end
-    /// it, before it [finishes](Self::finish) the call that it has inherited.
+    /// Takes a kick or a nudge for over that is on its way. To be called in a forked child, which has none of the threads that
+    /// could end it, before it [finishes](Self::finish) the call that it has inherited, or [enters](Self::enter) anything in it.
     pub(super) fn forget_kick(&self) {
-        self.word.update(|word| word & !KICKING);
+        self.word.update(|word| word & !(KICKING | NUDGING));
     }
 }
 
@@ -190,7 +233,7 @@ impl<W: Word> CallState<W> {
         };
         match phase(before) {
             Phase::Guest if !self.kick(call, kick) => return KillOutcome::Unreachable,
-            Phase::Guest | Phase::Host => {}
+            Phase::Guest | Phase::Host | Phase::Serving => {}
             Phase::Asleep => self.word.wake(),
         }
         if is_open(before) { KillOutcome::Killed } else { KillOutcome::AlreadyEnding }
@@ -199,15 +242,7 @@ impl<W: Word> CallState<W> {
     /// Makes the thread leave the guest. [`KICKING`] is set: the call cannot end before it is cleared here. Returns whether the
     /// thread leaves, or has left by itself.
     fn kick(&self, call: CallNumber, kick: &impl Kick) -> bool {
-        // A run that begins after the request ends because of it, one that began before ends because of the signal.
-        kick.request();
-        let sent = loop {
-            let sent = kick.signal();
-            // The guest may leave by itself, and `finish` wait.
-            if sent != Sent::NotYet || self.running().is_none_or(|(running, _)| running != call) {
-                break sent;
-            }
-        };
+        let sent = self.push(call, kick);
         let unreached = if sent == Sent::Refused { UNREACHED } else { 0 };
         let before = self.word.update(|word| {
             let left = word & RUNNING == 0;
@@ -218,6 +253,34 @@ impl<W: Word> CallState<W> {
             return true;
         }
         unreached == 0
+    }
+
+    /// Makes a sample due in the call that is running, if there is one that may continue and has taken the one before.
+    pub(super) fn nudge(&self, kick: &impl Kick) {
+        let nudged = self.word.try_update(|word| {
+            let nudging = if phase(word) == Phase::Guest { NUDGING } else { 0 };
+            (is_open(word) && word & DUE == 0).then(|| word | NUDGED | due_bits(phase(word)) | nudging)
+        });
+        if let Ok(before) = nudged
+            && phase(before) == Phase::Guest
+        {
+            self.push(number(before), kick);
+            self.word.update(|word| word & !NUDGING);
+            self.word.wake();
+        }
+    }
+
+    /// Takes the thread out of the guest. Returns at the latest when the call is over.
+    fn push(&self, call: CallNumber, kick: &impl Kick) -> Sent {
+        // A run that begins after the request ends because of it, one that began before ends because of the signal.
+        kick.request();
+        loop {
+            let sent = kick.signal();
+            // The guest may leave by itself, and `finish` wait.
+            if sent != Sent::NotYet || self.running().is_none_or(|(running, _)| running != call) {
+                break sent;
+            }
+        }
     }
 }
 
@@ -242,8 +305,18 @@ fn phase(word: u64) -> Phase {
     match word & PHASE {
         IN_HOST => Phase::Host,
         ASLEEP => Phase::Asleep,
+        SERVING => Phase::Serving,
         _ => Phase::Guest,
     }
+}
+
+/// What the thread was doing when a sample fell due, if one has.
+fn due(word: u64) -> Option<Phase> {
+    (word & DUE != 0).then(|| phase(word >> DUE_PHASE_SHIFT))
+}
+
+fn due_bits(phase: Phase) -> u64 {
+    IS_DUE | phase_bits(phase) << DUE_PHASE_SHIFT
 }
 
 fn phase_bits(phase: Phase) -> u64 {
@@ -251,6 +324,7 @@ fn phase_bits(phase: Phase) -> u64 {
         Phase::Guest => 0,
         Phase::Host => IN_HOST,
         Phase::Asleep => ASLEEP,
+        Phase::Serving => SERVING,
     }
 }
 
@@ -276,6 +350,7 @@ const RUNNING: u64 = 1;
 const PHASE: u64 = 0b11 << 1;
 const IN_HOST: u64 = 1 << 1;
 const ASLEEP: u64 = 2 << 1;
+const SERVING: u64 = 3 << 1;
 const CAUSE: u64 = 0b11 << 3;
 const KILLED: u64 = 1 << 3;
 const DEADLINE: u64 = 2 << 3;
@@ -284,6 +359,14 @@ const CPU_TIME: u64 = 3 << 3;
 const KICKING: u64 = 1 << 5;
 /// The last interrupter was not allowed to send the signal. Set and cleared like [`KICKING`].
 const UNREACHED: u64 = 1 << 6;
-const NUMBER_SHIFT: u32 = 7;
+/// A sample is due, and the phase in which it fell due. Set by the one thread that nudges, cleared by the calling thread.
+const DUE: u64 = IS_DUE | PHASE << DUE_PHASE_SHIFT;
+const IS_DUE: u64 = 1 << 7;
+const DUE_PHASE_SHIFT: u32 = 7;
+/// A nudge is on its way. Only the one thread that nudges sets and clears it.
+const NUDGING: u64 = 1 << 10;
+/// The call has been nudged: there may be a request, and a signal that has not been handled.
+const NUDGED: u64 = 1 << 11;
+const NUMBER_SHIFT: u32 = 12;
 const ONE_CALL: u64 = 1 << NUMBER_SHIFT;
 const NUMBER: u64 = !(ONE_CALL - 1);

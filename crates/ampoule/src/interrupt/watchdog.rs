@@ -1,8 +1,9 @@
-//! The thread that watches the time limits of all calls.
+//! The thread that watches the time limits of all calls, and makes samples of those that are profiled due.
 //!
-//! There is one for the process, started by the first call that has a limit. It looks at the sandboxes that have had
-//! such calls, interrupts what has passed a limit as a kill would, and sleeps until the next limit. A call with a limit
-//! costs no system call, as long as the thread is going to look before the limit anyway.
+//! There is one for the process, started by the first call that has a limit or is profiled. It looks at the sandboxes that
+//! have had such calls, interrupts what has passed a limit as a kill would, nudges those of which a sample is due, and sleeps
+//! until the next limit or sample. A call with a limit costs no system call, as long as the thread is going to look before the
+//! limit anyway.
 
 use std::io;
 use std::ptr;
@@ -53,7 +54,7 @@ impl Watchdog {
         unsafe { current.as_ref() }.unwrap_or_else(Watchdog::create)
     }
 
-    /// Watches the limits of all calls of this sandbox from now on.
+    /// Watches the limits and the samples of all calls of this sandbox from now on.
     pub(super) fn watch(&'static self, sandbox: &Arc<Shared>) -> io::Result<()> {
         let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
         if !watched.has_thread {
@@ -77,7 +78,8 @@ impl Watchdog {
         self.refusal.store(signal::last_refusal(), Ordering::Relaxed);
     }
 
-    /// Announces that a call of a watched sandbox has a limit, which it cannot reach before that moment.
+    /// Announces that a call of a watched sandbox has a limit, which it cannot reach before that moment, or that a sample of it
+    /// is due then.
     pub(super) fn look_by(&self, moment: Moment) {
         self.alarm.look_by(moment);
     }
@@ -89,14 +91,14 @@ impl Watchdog {
         }
     }
 
-    /// Interrupts the calls that have passed a limit. Returns when to look again.
+    /// Interrupts the calls that have passed a limit, and nudges those that are to be sampled. Returns when to look again.
     fn look(&self) -> Moment {
         let mut next = Moment::NEVER;
         let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
         watched.sandboxes.retain(|sandbox| {
             let sandbox = sandbox.upgrade();
             if let Some(sandbox) = &sandbox {
-                next = next.min(sandbox.enforce_limits(self));
+                next = next.min(sandbox.enforce_limits(self)).min(sandbox.sample());
             }
             sandbox.is_some()
         });

@@ -1,6 +1,6 @@
 //! Exceptions and other ends of the guest: what is reported of them.
 
-use ampoule_symbols::Symbols;
+use ampoule_symbols::{CallStack, Symbols};
 use ampoule_vmm::address_map::{USER_END, USER_START};
 use ampoule_vmm::processor::PageFault;
 use ampoule_vmm::{FaultAccess, GuestVirt};
@@ -50,12 +50,15 @@ impl Machine {
 
     /// Where the guest is.
     pub(super) fn position(&self) -> Position {
+        Position::new(self.processor.registers(), self.call_stack(MAX_CALLS), self.executable.clone())
+    }
+
+    /// The calls that led there, at most so many.
+    pub(super) fn call_stack(&self, limit: usize) -> CallStack {
         let registers = self.processor.registers();
         let symbols = Symbols::new(self.executable.file(), self.executable.bias());
         let mut memory = |at, into: &mut [u8]| self.space.read(GuestVirt(at), into).is_ok();
-        let stack =
-            symbols.walk(&ampoule_symbols::Registers::named(|name| registers.get(name)), &mut memory, MAX_CALLS);
-        Position::new(registers, stack, self.executable.clone())
+        symbols.walk(&ampoule_symbols::Registers::named(|name| registers.get(name)), &mut memory, limit)
     }
 
     fn denied(&self, address: GuestVirt, access: FaultAccess) -> FaultKind {

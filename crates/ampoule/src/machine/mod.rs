@@ -7,9 +7,11 @@ mod core_dump;
 mod error;
 mod faults;
 mod run;
+mod samples;
 mod streams;
 #[cfg(test)]
 mod tests;
+mod trace;
 mod tracer;
 
 use std::collections::BTreeMap;
@@ -29,8 +31,10 @@ use crate::guest_memory::{GuestMemory, SharedArea, SharedMemory};
 use crate::image::Executable;
 use crate::interrupt::{InterruptHandle, Interruptor};
 use crate::loader::{self, StartInfo, StartRecord};
+use crate::metrics;
 use crate::output::Origin;
 use crate::personality::linux::{ClockConfig, LinuxProcess, ProcessConfig};
+use crate::profile::Recorder;
 use budget::Budget;
 
 pub(crate) use checkpoint::{Checkpoint, CheckpointError, RestoreMachineError};
@@ -86,8 +90,11 @@ pub(crate) struct Machine {
     streams: GuestStreams,
     /// What runs the guest, unless the machine does.
     tracer: Option<Box<dyn Tracer>>,
+    /// What takes note of the guest's samples, where it is profiled.
+    recorder: Option<Box<Recorder>>,
     /// Where the guest was when the last call was ended.
     ended_at: Option<Position>,
+    exits: metrics::Exits,
     restores: u64,
     pages_restored: u64,
 }
@@ -191,7 +198,9 @@ impl Machine {
             started,
             streams,
             tracer: None,
+            recorder: None,
             ended_at: None,
+            exits: metrics::Exits::default(),
             restores: 0,
             pages_restored: 0,
         })
@@ -235,6 +244,11 @@ impl Machine {
 
     pub(crate) fn streams_mut(&mut self) -> &mut GuestStreams {
         &mut self.streams
+    }
+
+    /// Pages that the guest owns and that it shares, for whoever does without them where the hypervisor fails.
+    pub(crate) fn memory_pages(&mut self) -> Option<[usize; 2]> {
+        self.memory_use().ok().map(|memory| [memory.owned_pages, memory.shared_pages])
     }
 
     /// What the guest's memory costs.

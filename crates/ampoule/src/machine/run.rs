@@ -9,7 +9,7 @@ use crate::fault::{FaultKind, Position};
 use crate::input::Wait;
 use crate::interrupt::{CallGuard, Interruption, LimitsUnwatched, TimeLimits};
 use crate::limits::Limits;
-use crate::personality::{Outcome, Personality, Streams};
+use crate::personality::{Outcome, OutputLimitReached, Personality, Streams};
 use crate::termination::Termination;
 
 /// Why a guest has stopped. It waits for an answer.
@@ -24,8 +24,8 @@ pub(crate) enum Stop {
 /// What has become of a system call.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Served {
-    /// It is answered.
-    Answered,
+    /// It is answered, with this result.
+    Answered { result: u64 },
     /// The guest has ended itself, with a signal for which it may have installed a handler: see [`Machine::aborted`].
     Abort { signal: i32, handled: bool },
 }
@@ -40,13 +40,16 @@ impl Machine {
         self.process.resume(&self.space);
         self.space.forget_refusals();
         self.streams.call_begins();
+        self.note_call_begins();
         self.interruptor.begin(TimeLimits { deadline: limits.deadline, cpu_time: limits.cpu_time })
     }
 
     /// Ends a call. If it was interrupted, its outcome does not count.
     #[inline]
     pub(crate) fn end_call<T>(&mut self, guard: CallGuard, outcome: Result<T, Termination>) -> Result<T, Termination> {
-        self.streams.call_ended();
+        self.interruptor.serving(|| self.streams.call_ended());
+        self.note_call_ended();
+        self.exits.publish();
         let outcome = outcome?;
         self.in_budget(guard.finish())?;
         Ok(outcome)
@@ -65,10 +68,11 @@ impl Machine {
                 None => self.processor.run()?,
                 Some(_) => self.run_traced()?,
             };
+            self.exits.count(&event);
             match event {
                 Event::Doorbell => return Ok(Stop::Doorbell),
                 Event::SystemCall(call) => return Ok(Stop::SystemCall(call)),
-                Event::Interrupted => {}
+                Event::Interrupted => self.interrupted(),
                 Event::ManyWritten => self.space.populate_ahead(&mut *self.processor)?,
                 Event::PageFault(fault) => {
                     if let Err(termination) = self.page_fault(fault) {
@@ -83,13 +87,13 @@ impl Machine {
         }
     }
 
-    /// Serves the system call for which the guest has stopped.
-    pub(crate) fn serve(&mut self, call: &SystemCall) -> Result<Served, Termination> {
+    /// Answers the system call for which the guest has stopped.
+    pub(super) fn answer(&mut self, call: &SystemCall) -> Result<Served, Termination> {
         self.budget.system_call()?;
         let outcome = loop {
             let mut streams = self.streams.within(&mut self.budget);
             let mut space = self.space.watched(self.interruptor.watch());
-            match self.process.system_call(call, &mut space, &mut streams) {
+            match self.interruptor.serving(|| self.process.system_call(call, &mut space, &mut streams)) {
                 Outcome::AwaitInput => {}
                 outcome => break outcome,
             }
@@ -117,7 +121,7 @@ impl Machine {
         };
         let finished = self.processor.finish_system_call(result);
         finished.map_err(|BadReturn { address }| self.fault(FaultKind::SystemCallReturn { address: address.0 }))?;
-        Ok(Served::Answered)
+        Ok(Served::Answered { result })
     }
 
     /// Waits until there may be something to read from standard input.
@@ -144,12 +148,9 @@ impl Machine {
 
     /// Prints a text as if the guest had written it to this descriptor, if that is one of its streams.
     pub(crate) fn print(&mut self, to: OutputStream, text: &[u8]) -> Result<(), Termination> {
-        if let Some(stream) = self.process.standard_stream(to)
-            && self.streams.within(&mut self.budget).write(stream, text).is_err()
-        {
-            return Err(self.budget.output_exceeded().into());
-        }
-        Ok(())
+        let Some(stream) = self.process.standard_stream(to) else { return Ok(()) };
+        let written = self.interruptor.serving(|| self.streams.within(&mut self.budget).write(stream, text));
+        written.map_err(|OutputLimitReached| self.budget.output_exceeded().into())
     }
 
     /// Passes on a log record that takes this many bytes. It counts as printed text.
@@ -168,7 +169,7 @@ impl Machine {
 
     /// Adds to the report of the guest's end what is known of the call in which it ended.
     pub(crate) fn ended(&mut self, mut termination: Termination) -> Termination {
-        self.streams.flush();
+        self.interruptor.serving(|| self.streams.flush());
         if let Some(tracer) = &mut self.tracer {
             tracer.ended(&termination);
         }
@@ -184,6 +185,7 @@ impl Machine {
             // What the hypervisor says of a guest on which it has failed is not to be trusted.
             Termination::Hypervisor(_) => {}
         }
+        self.trace_end(&termination);
         termination
     }
 

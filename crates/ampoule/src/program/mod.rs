@@ -22,6 +22,7 @@ use crate::limits::Limits;
 use crate::machine::{GuestStreams, Machine, MachineConfig, Served, Shape, Stop, Tracer};
 use crate::output::{Captured, Origin, Output};
 use crate::termination::Termination;
+use crate::trace::Trace;
 
 pub use error::ProgramError;
 pub use status::ProgramStatus;
@@ -57,6 +58,7 @@ pub struct Program {
     /// Captured where it is not set.
     stdout: Option<Output>,
     stderr: Option<Output>,
+    trace: Trace,
     limits: Limits,
     name: Option<String>,
     /// What runs the program, unless its machine does.
@@ -101,6 +103,7 @@ impl Program {
             stdin: Input::empty(),
             stdout: None,
             stderr: None,
+            trace: Trace::log(),
             limits: Limits::new().output(16 << 20),
             name: None,
             tracer: None,
@@ -146,6 +149,12 @@ impl Program {
     /// Where standard error goes. Default: into [`ProgramOutput::stderr`].
     pub fn stderr(mut self, output: Output) -> Self {
         self.stderr = Some(output);
+        self
+    }
+
+    /// Where lines go that show its system calls, from its first instruction on. Default: [`Trace::log`].
+    pub fn trace(mut self, trace: Trace) -> Self {
+        self.trace = trace;
         self
     }
 
@@ -238,7 +247,9 @@ impl Program {
         };
         let ((stdout, out), (stderr, err)) = (captured(self.stdout), captured(self.stderr));
         let origin = Origin::new(&executable, self.name);
-        let streams = GuestStreams::new(stdout, stderr, GuestLog::new(LevelFilter::OFF), origin).with_stdin(self.stdin);
+        let mut streams =
+            GuestStreams::new(stdout, stderr, GuestLog::new(LevelFilter::OFF), origin).with_stdin(self.stdin);
+        streams.set_trace(self.trace);
         let backend = VirtualMachines::new(hypervisor);
         let mut machine = Machine::new(&backend, &executable, &self.config, streams)?;
         if let Some(tracer) = self.tracer {
@@ -332,7 +343,7 @@ impl Process {
                 // The doorbell has no meaning for a program, and returns.
                 Ok(Stop::Doorbell) => {}
                 Ok(Stop::SystemCall(call)) => match self.machine.serve(&call) {
-                    Ok(Served::Answered) => {}
+                    Ok(Served::Answered { .. }) => {}
                     Ok(Served::Abort { signal, handled }) => break self.machine.aborted(signal, handled, None),
                     Err(ended) => break ended,
                 },

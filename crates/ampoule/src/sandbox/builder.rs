@@ -25,7 +25,10 @@ use crate::host_function::{HostFunction, HostFunctionError, HostFunctionWith};
 use crate::image::{Described, Image};
 use crate::limits::Limits;
 use crate::machine::{MachineConfig, OutOfRange, Shape};
+use crate::metrics::{Operation, SandboxMeter, Stopwatch};
 use crate::output::Output;
+use crate::spans;
+use crate::trace::Trace;
 
 /// Settings of a new [`Sandbox`]; made by [`Sandbox::builder`].
 #[must_use = "a builder makes a sandbox only when `build` is called"]
@@ -260,6 +263,12 @@ impl Builder {
         self
     }
 
+    /// Where lines go that show what the guest asks of its host. Default: [`Trace::log`].
+    pub fn trace(mut self, trace: Trace) -> Self {
+        self.host.trace = trace;
+        self
+    }
+
     /// Where core dumps go of a guest that ends, in a call or before its first one. Default: there are none.
     pub fn core_dumps(mut self, dumps: CoreDumps) -> Self {
         self.host.core_dumps = Some(dumps);
@@ -353,7 +362,15 @@ impl Builder {
     ///
     /// # Errors
     /// A [`BuildError`]. Settings and host functions are checked before a virtual machine is created.
-    pub fn build(mut self) -> Result<Sandbox, BuildError> {
+    pub fn build(self) -> Result<Sandbox, BuildError> {
+        let span = spans::create(self.image.name(), self.machine.shape.memory_limit).entered();
+        let create = Stopwatch::start();
+        let built = create.ended(Operation::Create, self.make());
+        spans::failed(&span, &built);
+        built
+    }
+
+    fn make(mut self) -> Result<Sandbox, BuildError> {
         self.check_settings().map_err(|OutOfRange { setting, given, least, most }| BuildError::Setting {
             setting,
             given,
@@ -414,6 +431,7 @@ fn start(
     let initial = Snapshot::take(&image, &backend, limits, &mut conversation).map_err(BuildError::Initial)?;
     let matching = initial.identity();
     let condition = Condition::Ready;
+    let meter = SandboxMeter::of(|| conversation.machine_mut().memory_pages());
     Ok(Sandbox {
         image,
         backend,
@@ -425,6 +443,7 @@ fn start(
         matching,
         condition,
         checked: Vec::new(),
+        meter,
     })
 }
 

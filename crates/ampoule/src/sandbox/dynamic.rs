@@ -213,9 +213,11 @@ impl Callee<'_> {
         limits: Limits,
         data: Option<CallData<'_>>,
     ) -> Result<Copied, CallError> {
-        self.check(function.name(), data.as_ref())?;
-        let request = self.conversation.request_encoded(function.function(), arguments, function.asks)?;
-        let reply = self.exchange(request, limits, data)?;
-        Ok(self.conversation.copied(reply))
+        self.metered(|callee, call| {
+            callee.check(function.name(), data.as_ref())?;
+            let request = callee.conversation.request_encoded(function.function(), arguments, function.asks)?;
+            let reply = callee.exchange(request, limits, data, call)?;
+            Ok(callee.conversation.copied(reply))
+        })
     }
 }

@@ -16,7 +16,10 @@ use crate::debugger::GdbServer;
 use crate::error::{BuildError, HostFunctionSetting};
 use crate::host_function::{HostFunction, HostFunctionError, HostFunctionWith};
 use crate::limits::Limits;
+use crate::metrics::{Operation, SandboxMeter, Stopwatch};
 use crate::output::Output;
+use crate::spans;
+use crate::trace::Trace;
 
 /// Settings of a new [`Sandbox`] that is made from a [`Snapshot`]; made by [`Snapshot::builder`].
 ///
@@ -101,6 +104,12 @@ impl Spawn {
         self
     }
 
+    /// Where lines go that show what the guest asks of its host. Default: [`Trace::log`].
+    pub fn trace(mut self, trace: Trace) -> Self {
+        self.host.trace = trace;
+        self
+    }
+
     /// Where core dumps go of a guest that ends. Default: there are none.
     pub fn core_dumps(mut self, dumps: CoreDumps) -> Self {
         self.host.core_dumps = Some(dumps);
@@ -139,6 +148,14 @@ impl Spawn {
     /// # Errors
     /// A [`BuildError`]; [`BuildError::MissingHostFunction`] when a host function that the guest imports is missing.
     pub fn build(self) -> Result<Sandbox, BuildError> {
+        let span = spans::spawn(self.snapshot.image().name()).entered();
+        let spawn = Stopwatch::start();
+        let spawned = spawn.ended(Operation::Spawn, self.make());
+        spans::failed(&span, &spawned);
+        spawned
+    }
+
+    fn make(self) -> Result<Sandbox, BuildError> {
         let Self { snapshot, mut host } = self;
         let core_dumps = host.core_dumps.take();
         let tracer = host.tracer.take();
@@ -152,6 +169,7 @@ impl Spawn {
         if let Some(tracer) = tracer {
             conversation.machine_mut().trace(tracer, snapshot.backend().behaviour());
         }
+        let meter = SandboxMeter::of(|| conversation.machine_mut().memory_pages());
         Ok(Sandbox {
             image: snapshot.image().clone(),
             backend: snapshot.backend().clone(),
@@ -163,6 +181,7 @@ impl Spawn {
             initial: snapshot,
             condition: Condition::Ready,
             checked: Vec::new(),
+            meter,
         })
     }
 }

@@ -20,6 +20,9 @@ impl Clock {
         Clock(id)
     }
 
+    /// The same, for the calling thread only: it need not be looked for.
+    pub(in crate::interrupt) const THIS_THREAD: Clock = Clock(libc::CLOCK_THREAD_CPUTIME_ID);
+
     /// Meaningless if the clock is that of a thread that has ended.
     pub(in crate::interrupt) fn now(self) -> Moment {
         let mut now = MaybeUninit::<libc::timespec>::zeroed();
@@ -48,6 +51,11 @@ impl Moment {
     /// How long after `earlier` this is; zero if it is not after it.
     pub(in crate::interrupt) fn since(self, earlier: Moment) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+
+    /// The next moment after this one that is a whole number of periods, in nanoseconds, after the clock's beginning.
+    pub(in crate::interrupt) fn next_multiple_of(self, period: u64) -> Moment {
+        Moment((self.0 / period + 1).saturating_mul(period)).min(Moment::NEVER)
     }
 
     pub(in crate::interrupt) const fn from_nanoseconds(nanoseconds: u64) -> Moment {

@@ -34,8 +34,8 @@ use crate::interrupt::state::Sent;
 ///   alternate signal stack if there is one.
 /// - It unblocks the signal on every thread that makes a call, at the thread's first call. The application must not
 ///   block it there again, or change what happens when it comes: a guest that does not leave by itself would never end.
-/// - It sends the signal to threads that run a guest, and only to end that guest's call. No host function and nothing
-///   else of the application is ever interrupted by it.
+/// - It sends the signal to threads that run a guest, and only to end that guest's call, or to take a sample of it where it is
+///   [profiled](crate::Sandbox::profile). No host function and nothing else of the application is ever interrupted by it.
 /// - Whether it may send it (`tgkill`, which a seccomp filter can forbid) is tried when it is installed, for every sandbox
 ///   that is built, and before a sandbox's first call with a time limit: an error where it may not. With a filter that comes
 ///   later, a kill is [`Unreachable`](crate::KillOutcome::Unreachable), and once that has happened to a time limit, no more calls

@@ -1,10 +1,10 @@
-//! The races between a call and its killers, in all interleavings that the C11 memory model allows.
+//! The races between a call and its killers, and whoever samples it, in all interleavings that the C11 memory model allows.
 //!
 //! The hypervisor, signals and futexes are modelled: a run of the guest looks at the request when it begins and at
 //! pending signals from then on, as `KVM_RUN` does. A lost wake-up or a guest that is never left is a deadlock, which
 //! loom reports.
 
-use loom::sync::atomic::{AtomicBool, Ordering};
+use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
 
@@ -92,9 +92,55 @@ fn a_kill_ends_a_sleep() {
     });
 }
 
+#[test]
+fn a_nudge_takes_a_sample_of_a_guest_that_spins_and_the_call_goes_on() {
+    check(|| {
+        let sandbox = Sandbox::new();
+        sandbox.state.begin();
+        let sampler = nudge(&sandbox, 1);
+        assert_eq!(sandbox.call(&Guest::SpinsUntilSampled), Ok(()));
+        assert_eq!(sandbox.samples.load(Ordering::Acquire), 1);
+        sampler.join().unwrap();
+    });
+}
+
+#[test]
+fn a_nudge_leaves_no_trace_in_a_host_function_or_behind_the_call_and_what_is_due_is_taken_once() {
+    for guest in [Guest::Returns, Guest::CallsHost] {
+        check(move || {
+            let sandbox = Sandbox::new();
+            sandbox.state.begin();
+            let sampler = nudge(&sandbox, 2);
+            assert_eq!(sandbox.call(&guest), Ok(()));
+            sampler.join().unwrap();
+            assert!(sandbox.samples.load(Ordering::Acquire) <= 2);
+            sandbox.state.begin();
+            assert_eq!(sandbox.call(&guest), Ok(()));
+        });
+    }
+}
+
+#[test]
+fn a_kill_ends_a_guest_that_is_sampled_at_the_same_moment() {
+    check_up_to(2, || {
+        let sandbox = Sandbox::new();
+        sandbox.state.begin();
+        let sampler = nudge(&sandbox, 1);
+        let killer = spawn(&sandbox, FIRST, Interruption::Killed);
+        assert_eq!(sandbox.call(&Guest::Spins), Err(Interruption::Killed));
+        assert_eq!(killer.join().unwrap(), KillOutcome::Killed);
+        sampler.join().unwrap();
+    });
+}
+
 fn check(scenario: impl Fn() + Sync + Send + 'static) {
+    check_up_to(3, scenario);
+}
+
+/// In all interleavings in which threads are preempted at most so often.
+fn check_up_to(preemptions: usize, scenario: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(3);
+    builder.preemption_bound = Some(preemptions);
     builder.check(scenario);
 }
 
@@ -103,17 +149,26 @@ fn spawn(sandbox: &Arc<Sandbox>, call: CallNumber, interruption: Interruption) -
     thread::spawn(move || sandbox.state.interrupt(call, interruption, &*sandbox))
 }
 
+fn nudge(sandbox: &Arc<Sandbox>, times: usize) -> thread::JoinHandle<()> {
+    let sandbox = Arc::clone(sandbox);
+    thread::spawn(move || (0..times).for_each(|_| sandbox.state.nudge(&*sandbox)))
+}
+
 struct Sandbox {
     state: CallState<ModelWord>,
     request: AtomicBool,
     /// A signal for the calling thread that it has not handled.
     pending: Mutex<bool>,
     sent: Condvar,
+    /// How many the calling thread has taken.
+    samples: AtomicUsize,
 }
 
+#[derive(Clone, Copy)]
 enum Guest {
     Returns,
     Spins,
+    SpinsUntilSampled,
     CallsHost,
     SleepsForEver,
 }
@@ -125,6 +180,7 @@ impl Sandbox {
             request: AtomicBool::new(false),
             pending: Mutex::new(false),
             sent: Condvar::new(),
+            samples: AtomicUsize::new(0),
         })
     }
 
@@ -132,52 +188,69 @@ impl Sandbox {
     fn call(&self, guest: &Guest) -> Result<(), Interruption> {
         let _ = self.run_guest(guest);
         let result = self.state.finish(self);
-        if result.is_err() {
-            self.handle_pending();
-        }
         assert!(!self.request.load(Ordering::Acquire), "the request outlives the call");
-        assert!(!self.handle_pending(), "the signal comes after the call");
+        assert!(!self.take_pending(), "the signal comes after the call");
         result
     }
 
     fn run_guest(&self, guest: &Guest) -> Result<(), Interruption> {
-        while !self.run(guest) {
-            self.state.check()?;
-        }
+        self.run_to_exit(guest)?;
         match guest {
-            Guest::Returns | Guest::Spins => Ok(()),
+            Guest::Returns | Guest::Spins | Guest::SpinsUntilSampled => Ok(()),
             Guest::CallsHost => {
-                self.state.enter(Phase::Host)?;
-                self.handle_pending();
-                assert!(!self.handle_pending(), "a signal in a host function");
-                self.state.leave()
+                self.state.enter(Phase::Host, self)?;
+                for _ in 0..2 {
+                    assert!(!self.take_pending(), "a signal in a host function");
+                }
+                self.state.leave(self)?;
+                self.run_to_exit(&Guest::Returns)
             }
             Guest::SleepsForEver => {
-                self.state.enter(Phase::Asleep)?;
+                self.state.enter(Phase::Asleep, self)?;
                 while self.state.check().is_ok() {
                     self.state.wait(Moment::NEVER);
                 }
-                self.state.leave()
+                self.state.leave(self)
             }
         }
+    }
+
+    fn run_to_exit(&self, guest: &Guest) -> Result<(), Interruption> {
+        while !self.run(guest) {
+            self.state.take_sample(self, |_| {
+                self.samples.fetch_add(1, Ordering::AcqRel);
+            });
+            self.state.check()?;
+        }
+        Ok(())
     }
 
     /// Enters the guest: whether it left by itself.
     fn run(&self, guest: &Guest) -> bool {
         // A signal that comes before the thread is in the kernel is handled there and then, and ends no run.
-        self.handle_pending();
+        self.take_pending();
         if self.request.load(Ordering::Acquire) {
             return false;
         }
         let mut pending = self.pending.lock().unwrap();
-        while matches!(guest, Guest::Spins) && !*pending {
+        while guest.spins(self) && !*pending {
             pending = self.sent.wait(pending).unwrap();
         }
         !std::mem::take(&mut *pending)
     }
 
-    fn handle_pending(&self) -> bool {
+    fn take_pending(&self) -> bool {
         std::mem::take(&mut *self.pending.lock().unwrap())
+    }
+}
+
+impl Guest {
+    fn spins(&self, sandbox: &Sandbox) -> bool {
+        match self {
+            Guest::Spins => true,
+            Guest::SpinsUntilSampled => sandbox.samples.load(Ordering::Acquire) == 0,
+            Guest::Returns | Guest::CallsHost | Guest::SleepsForEver => false,
+        }
     }
 }
 
@@ -194,6 +267,10 @@ impl Kick for Sandbox {
         *self.pending.lock().unwrap() = true;
         self.sent.notify_all();
         Sent::Yes
+    }
+
+    fn handle_pending(&self) {
+        self.take_pending();
     }
 }
 

@@ -11,6 +11,7 @@ use crate::interrupt::linux::futex::FutexWord;
 struct Kicks {
     requested: Cell<bool>,
     signals: Cell<u32>,
+    handled: Cell<u32>,
     refusals: Cell<u32>,
     is_forbidden: Cell<bool>,
 }
@@ -36,10 +37,21 @@ impl Kick for Kicks {
         self.signals.set(self.signals.get() + 1);
         Sent::Yes
     }
+
+    fn handle_pending(&self) {
+        self.handled.set(self.signals.get());
+    }
 }
 
 fn state() -> (CallState<FutexWord>, Kicks) {
     (CallState::default(), Kicks::default())
+}
+
+/// What a sample that is due is taken from.
+fn taken(state: &CallState<FutexWord>, kicks: &Kicks) -> Option<Phase> {
+    let mut taken = None;
+    state.take_sample(kicks, |phase| taken = Some(phase));
+    taken
 }
 
 const FIRST: CallNumber = CallNumber(1);
@@ -97,11 +109,11 @@ fn a_signal_that_cannot_be_sent_is_tried_again() {
 fn a_kill_in_a_host_function_sends_no_signal_and_counts_when_it_returns() {
     let (state, kicks) = state();
     state.begin();
-    state.enter(Phase::Host).unwrap();
+    state.enter(Phase::Host, &kicks).unwrap();
     assert_eq!(state.running(), Some((FIRST, Phase::Host)));
     assert_eq!(state.interrupt(FIRST, Interruption::Killed, &kicks), KillOutcome::Killed);
     assert_eq!(kicks.signals.get(), 0);
-    assert_eq!(state.leave(), Err(Interruption::Killed));
+    assert_eq!(state.leave(&kicks), Err(Interruption::Killed));
     assert_eq!(state.running(), Some((FIRST, Phase::Guest)));
     assert_eq!(state.finish(&kicks), Err(Interruption::Killed));
 }
@@ -111,7 +123,7 @@ fn a_killed_call_enters_no_host_function() {
     let (state, kicks) = state();
     state.begin();
     state.interrupt(FIRST, Interruption::Killed, &kicks);
-    assert_eq!(state.enter(Phase::Host), Err(Interruption::Killed));
+    assert_eq!(state.enter(Phase::Host, &kicks), Err(Interruption::Killed));
     assert_eq!(state.running(), Some((FIRST, Phase::Guest)));
 }
 
@@ -119,7 +131,7 @@ fn a_killed_call_enters_no_host_function() {
 fn a_call_that_unwinds_out_of_a_host_function_can_be_followed_by_another() {
     let (state, kicks) = state();
     state.begin();
-    state.enter(Phase::Host).unwrap();
+    state.enter(Phase::Host, &kicks).unwrap();
     state.finish(&kicks).unwrap();
     state.begin();
     assert_eq!(state.running(), Some((SECOND, Phase::Guest)));
@@ -141,11 +153,11 @@ fn the_first_interruption_counts() {
 fn a_wait_ends_at_its_time_or_at_once_where_the_call_has_been_interrupted() {
     let (state, kicks) = state();
     state.begin();
-    state.enter(Phase::Asleep).unwrap();
+    state.enter(Phase::Asleep, &kicks).unwrap();
     state.wait(Clock::MONOTONIC.now());
     assert_eq!(state.interrupt(FIRST, Interruption::Killed, &kicks), KillOutcome::Killed);
     state.wait(Moment::NEVER);
-    assert_eq!(state.leave(), Err(Interruption::Killed));
+    assert_eq!(state.leave(&kicks), Err(Interruption::Killed));
 }
 
 #[test]
@@ -163,6 +175,8 @@ fn a_child_ends_a_call_in_whose_kick_it_was_forked() {
             self.1.set(Some(self.0.finish(self)));
             Sent::Yes
         }
+
+        fn handle_pending(&self) {}
     }
 
     let (state, _) = state();
@@ -198,7 +212,122 @@ fn a_call_that_could_not_be_reached_ends_at_the_guests_next_exit() {
     kicks.is_forbidden.set(true);
     let call = state.begin();
     assert_eq!(state.interrupt(call, Interruption::Killed, &kicks), KillOutcome::Unreachable);
-    assert_eq!(state.enter(Phase::Host), Err(Interruption::Killed));
+    assert_eq!(state.enter(Phase::Host, &kicks), Err(Interruption::Killed));
     assert_eq!(state.finish(&kicks), Err(Interruption::Killed));
     assert_eq!(state.interrupt(call, Interruption::Killed, &kicks), KillOutcome::NotRunning);
+}
+
+#[test]
+fn a_sample_that_falls_due_in_the_guest_is_taken_once_and_the_call_goes_on() {
+    let (state, kicks) = state();
+    state.begin();
+    assert_eq!(taken(&state, &kicks), None);
+    state.nudge(&kicks);
+    assert!(kicks.requested.get());
+    assert_eq!(kicks.signals.get(), 1);
+    assert_eq!(state.check(), Ok(()));
+    state.nudge(&kicks);
+    assert_eq!(kicks.signals.get(), 1, "one is due already");
+    assert_eq!(taken(&state, &kicks), Some(Phase::Guest));
+    assert!(!kicks.requested.get(), "the guest can be entered");
+    assert_eq!(taken(&state, &kicks), None);
+    state.nudge(&kicks);
+    assert_eq!(taken(&state, &kicks), Some(Phase::Guest));
+    assert_eq!(kicks.signals.get(), 2);
+    assert_eq!(state.finish(&kicks), Ok(()));
+}
+
+#[test]
+fn a_sample_that_falls_due_on_the_host_sends_no_signal_and_is_taken_when_the_guest_is_entered() {
+    for phase in [Phase::Host, Phase::Asleep, Phase::Serving] {
+        let (state, kicks) = state();
+        state.begin();
+        state.enter(phase, &kicks).unwrap();
+        state.nudge(&kicks);
+        assert_eq!((kicks.signals.get(), kicks.requested.get()), (0, false));
+        state.leave(&kicks).unwrap();
+        assert!(kicks.requested.get());
+        assert_eq!(taken(&state, &kicks), Some(phase));
+        assert!(!kicks.requested.get());
+        assert_eq!(state.finish(&kicks), Ok(()));
+    }
+}
+
+#[test]
+fn code_of_the_application_runs_only_when_the_signal_of_a_sample_has_come() {
+    for phase in [Phase::Host, Phase::Serving] {
+        let (state, kicks) = state();
+        state.begin();
+        state.nudge(&kicks);
+        state.enter(phase, &kicks).unwrap();
+        assert_eq!(kicks.handled.get(), 1);
+        state.leave(&kicks).unwrap();
+        assert_eq!(taken(&state, &kicks), Some(Phase::Guest));
+        state.nudge(&kicks);
+        assert_eq!(state.finish(&kicks), Ok(()));
+        assert_eq!(kicks.handled.get(), 2);
+        assert!(!kicks.requested.get(), "the next call can enter the guest");
+        state.begin();
+        assert_eq!(taken(&state, &kicks), None, "what was due is over with the call");
+    }
+}
+
+#[test]
+fn no_sample_is_due_outside_of_a_call_or_in_one_that_ends() {
+    let (state, kicks) = state();
+    state.nudge(&kicks);
+    let call = state.begin();
+    assert_eq!(taken(&state, &kicks), None);
+    state.interrupt(call, Interruption::Killed, &kicks);
+    state.nudge(&kicks);
+    assert_eq!(taken(&state, &kicks), None);
+    assert_eq!(kicks.signals.get(), 1);
+    assert!(kicks.requested.get(), "the kill's request stands");
+}
+
+#[test]
+fn taking_a_sample_hides_no_kill() {
+    let (state, kicks) = state();
+    let call = state.begin();
+    state.nudge(&kicks);
+    state.interrupt(call, Interruption::Killed, &kicks);
+    assert_eq!(taken(&state, &kicks), Some(Phase::Guest));
+    assert_eq!(state.check(), Err(Interruption::Killed));
+    assert_eq!(state.finish(&kicks), Err(Interruption::Killed));
+}
+
+#[test]
+fn a_child_enters_a_host_function_of_a_call_in_whose_nudge_it_was_forked() {
+    struct Forked<'a>(&'a CallState<FutexWord>, Cell<Option<Result<(), Interruption>>>);
+
+    impl Kick for Forked<'_> {
+        fn request(&self) {}
+
+        fn clear(&self) {}
+
+        fn signal(&self) -> Sent {
+            assert!(self.0.is_kicked());
+            self.0.forget_kick();
+            self.1.set(Some(self.0.enter(Phase::Host, self)));
+            Sent::Yes
+        }
+
+        fn handle_pending(&self) {}
+    }
+
+    let (state, _) = state();
+    state.begin();
+    let forked = Forked(&state, Cell::default());
+    state.nudge(&forked);
+    assert_eq!(forked.1.get(), Some(Ok(())));
+}
+
+#[test]
+fn no_sample_falls_due_while_one_is_taken() {
+    let (state, kicks) = state();
+    state.begin();
+    state.nudge(&kicks);
+    state.take_sample(&kicks, |_| state.nudge(&kicks));
+    assert_eq!(taken(&state, &kicks), None);
+    assert!(!kicks.requested.get(), "the guest gets its turn");
 }

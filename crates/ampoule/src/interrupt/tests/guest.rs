@@ -9,7 +9,7 @@ use ampoule_vmm::x86_64::registers::Regs;
 use ampoule_vmm::x86_64::shim::{DOORBELL, SYSTEM_BASE, System, Trap, initial_flags};
 use ampoule_vmm::{Exit, GuestPhys, GuestVirt, Hypervisor, PAGE_SIZE, Region, Vcpu, Vm, WriteTracking};
 
-use crate::interrupt::{InterruptHandle, Interruption, Interruptor, TimeLimits};
+use crate::interrupt::{InterruptHandle, Interruption, Interruptor, Phase, TimeLimits};
 
 pub(super) struct Guest {
     pub(super) interruptor: Interruptor,
@@ -18,6 +18,8 @@ pub(super) struct Guest {
     _vm: Box<dyn Vm>,
     _system: System,
     flags: u64,
+    /// What it was doing when each of its samples fell due.
+    pub(super) samples: Vec<Phase>,
 }
 
 /// What a guest does in a call, one after the other.
@@ -27,6 +29,8 @@ pub(super) enum Step<'a> {
     Sleep(Duration),
     /// It never ends by itself.
     Spin,
+    /// It spins until that many samples have been taken in all.
+    SpinUntilSampled(usize),
 }
 
 impl Guest {
@@ -44,7 +48,14 @@ impl Guest {
         let mut vcpu = vm.create_vcpu(&system.syscall_entry()).unwrap();
         vcpu.set_special_regs(&system.initial_special_regs(kvm.capabilities(), tables.root())).unwrap();
         let interruptor = Interruptor::new(vcpu.interrupter()).unwrap();
-        Guest { interruptor, vcpu, _vm: vm, _system: system, flags: initial_flags(kvm.capabilities()) }
+        Guest {
+            interruptor,
+            vcpu,
+            _vm: vm,
+            _system: system,
+            flags: initial_flags(kvm.capabilities()),
+            samples: Vec::new(),
+        }
     }
 
     /// How often the guest has been entered.
@@ -77,6 +88,7 @@ impl Guest {
                     self.interruptor.sleep(*duration)?;
                 }
                 Step::Spin => self.spin()?,
+                Step::SpinUntilSampled(samples) => self.resume(SPIN, Some(*samples))?,
             }
         }
         self.ring()
@@ -84,12 +96,12 @@ impl Guest {
 
     /// Runs the guest until it rings, which it does at once.
     pub(super) fn ring(&mut self) -> Result<(), Interruption> {
-        self.resume(CODE)
+        self.resume(CODE, None)
     }
 
     /// Runs the guest without end.
     pub(super) fn spin(&mut self) -> Result<(), Interruption> {
-        self.resume(SPIN)
+        self.resume(SPIN, None)
     }
 
     /// Whether a guest that would spin is left when it is entered, without a look at the state of the call.
@@ -98,13 +110,18 @@ impl Guest {
         self.vcpu.run().unwrap() == Exit::Interrupted
     }
 
-    /// Runs the guest from here until it rings.
-    fn resume(&mut self, rip: GuestVirt) -> Result<(), Interruption> {
+    /// Runs the guest from here until it rings, or that many samples have been taken.
+    fn resume(&mut self, rip: GuestVirt, samples: Option<usize>) -> Result<(), Interruption> {
         self.set_instruction_pointer(rip);
         loop {
             self.interruptor.check()?;
             match self.vcpu.run().unwrap() {
-                Exit::Interrupted => {}
+                Exit::Interrupted => {
+                    self.interruptor.take_sample(|phase| self.samples.push(phase));
+                    if samples.is_some_and(|samples| self.samples.len() >= samples) {
+                        return Ok(());
+                    }
+                }
                 Exit::IoOut { port, .. } => {
                     assert_eq!(Trap::identify(port, self.vcpu.regs().rip).unwrap(), Trap::Doorbell);
                     return Ok(());

@@ -4,4 +4,5 @@ mod guest;
 mod kills;
 mod limits;
 mod process;
+mod samples;
 mod signals;
