@@ -10,9 +10,9 @@ use std::fmt::Write;
 use crate::processor::BadRegister;
 use crate::x86_64::address_map::HOST_END;
 use crate::x86_64::registers::{FpuState, Regs};
-use crate::x86_64::shim::{GUEST_MAY_SET, TRAP_FLAG, USER_CODE, USER_DATA};
+use crate::x86_64::shim::{GUEST_MAY_SET, TRAP_FLAG};
 
-use super::context::UserContext;
+use super::context::{Selectors, UserContext};
 
 /// The instruction that a debugger puts in place of another one to stop there: `int3`. It is reported behind itself.
 pub(crate) const BREAKPOINT_INSTRUCTION: &[u8] = &[0xcc];
@@ -40,13 +40,14 @@ pub(crate) fn target_description(xcr0: u64) -> String {
 
 /// All registers, in the order of the [description](target_description).
 pub(crate) fn registers(context: &UserContext, xcr0: u64) -> Vec<u8> {
-    let UserContext { regs, fs_base, gs_base, fpu, .. } = context;
+    let UserContext { regs, fs_base, gs_base, fpu, selectors, .. } = context;
     let mut bytes = Vec::new();
     for value in general(regs) {
         bytes.extend(value.to_le_bytes());
     }
     bytes.extend((regs.rflags as u32).to_le_bytes());
-    for selector in [USER_CODE, USER_DATA, USER_DATA, USER_DATA, USER_DATA, USER_DATA] {
+    let Selectors { cs, ss, ds, es, fs, gs } = *selectors;
+    for selector in [cs, ss, ds, es, fs, gs] {
         bytes.extend(u32::from(selector).to_le_bytes());
     }
     let area = Area::of(fpu, xcr0);
@@ -101,8 +102,8 @@ pub(crate) fn set_registers(context: &mut UserContext, xcr0: u64, bytes: &[u8]) 
             return Err(BadRegister::Address { name, value });
         }
     }
-    let UserContext { selectors, system_call, .. } = *context;
-    *context = UserContext { regs, fs_base, gs_base, fpu: area.into_state(xcr0), selectors, system_call, xcr0 };
+    (context.regs, context.fs_base, context.gs_base) = (regs, fs_base, gs_base);
+    context.fpu = area.into_state(xcr0);
     Ok(())
 }
 
