@@ -193,7 +193,7 @@ fn a_record_has_its_level_target_place_and_function() {
 fn all_levels_of_both_crates_arrive_as_such_and_no_greater_one_than_is_asked_for() {
     let (mut sandbox, log) = Log::of("levels", |builder| builder.log_level(Level::INFO));
     let levels = [Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG, Level::TRACE];
-    let mut log_in = |sandbox: &mut Sandbox| {
+    let log_in = |sandbox: &mut Sandbox| {
         sandbox.call::<()>("log_at_all_levels", ()).unwrap();
         let events = log.take();
         assert!(events.iter().all(|event| event.message == event.level.as_str().to_lowercase()));

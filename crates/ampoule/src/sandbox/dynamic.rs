@@ -14,7 +14,6 @@ use crate::error::{CallError, FunctionValue};
 use crate::host_function::CallData;
 use crate::image::{Function, Image};
 use crate::limits::Limits;
-use crate::metrics::CallMeter;
 use crate::signature::{Parameters, Signature};
 
 /// A guest function whose types are known only at run time, resolved by [`Sandbox::dynamic_fn`].
