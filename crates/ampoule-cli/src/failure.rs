@@ -145,7 +145,7 @@ impl From<BuildError> for Failure {
     fn from(error: BuildError) -> Self {
         let status = match &error {
             BuildError::Setting { .. } | BuildError::Load(_) => Status::Usage,
-            BuildError::Start(cause, _) => status_of(cause),
+            BuildError::Start(cause, ..) => status_of(cause),
             _ => Status::Host,
         };
         let text = error.to_string();
