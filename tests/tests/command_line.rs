@@ -126,6 +126,20 @@ fn host_functions_are_answered_with_constants_and_those_that_are_missing_are_nam
 }
 
 #[test]
+fn a_core_dump_is_written_where_it_was_asked_for_and_the_message_says_where() {
+    let dir = directory().join("core-dumps");
+    fs::remove_dir_all(&dir).ok();
+    fs::create_dir(&dir).unwrap();
+    let core = dir.join("box.1.core");
+    let done = calls("fault", &["--name", "box", "--core-dir", dir.to_str().unwrap()]);
+    assert!(done.stderr.contains(&format!("; core dump: {}", core.display())), "{}", done.stderr);
+    assert!(fs::read(&core).unwrap().starts_with(b"\x7fELF"));
+    let done = calls("fault", &["--name", "box"]);
+    assert!(!done.stderr.contains("core dump"), "{}", done.stderr);
+    assert_eq!(fs::read_dir(&dir).unwrap().count(), 1);
+}
+
+#[test]
 fn the_exit_code_says_how_a_call_ended() {
     for (function, arguments, code, message) in [
         ("divide", &["3", "0"][..], 1, "`divide` failed: 3 cannot be divided by zero"),

@@ -1,4 +1,4 @@
-//! What the compiler says of an application that uses the library wrongly.
+//! What the compiler says of an application, or of a guest, that uses its library wrongly.
 
 use std::path::Path;
 use std::process::Command;
@@ -42,6 +42,28 @@ const MISTAKES: &[(&str, &str, &[&str])] = &[
     ),
 ];
 
+/// Mistakes in a guest, each as an item, and what the compiler's message for it says.
+const MISTAKES_OF_GUESTS: &[(&str, &str, &[&str])] = &[
+    (
+        "error_that_cannot_travel",
+        "#[ampoule_guest::export]\nfn answer() -> Result<u32, Local> {\n    Err(Local)\n}",
+        &[
+            "error[E0277]: `Local` cannot be the error of an exported function",
+            "fn answer() -> Result<u32, Local> {",
+            "implement `std::fmt::Display`, and the host gets its text, or derive `serde::Serialize`",
+        ],
+    ),
+    (
+        "error_that_cannot_be_made",
+        "#[ampoule_guest::import]\nfn price() -> Result<u32, Local>;",
+        &[
+            "error[E0277]: `Local` cannot be the error of an imported function",
+            "fn price() -> Result<u32, Local>;",
+            "or implement `From<ampoule_guest::HostError>`",
+        ],
+    ),
+];
+
 #[test]
 fn a_mistake_is_answered_with_what_to_write_instead() {
     let project = Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiler-messages");
@@ -49,8 +71,10 @@ fn a_mistake_is_answered_with_what_to_write_instead() {
     fs::create_dir_all(&sources).unwrap();
     let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let manifest = format!(
-        "[package]\nname = \"mistakes\"\nedition = \"2024\"\n\n[workspace]\n\n[dependencies]\nampoule = {{ path = {:?} }}\n",
-        repository.join("crates/ampoule")
+        "[package]\nname = \"mistakes\"\nedition = \"2024\"\n\n[workspace]\n\n[dependencies]\nampoule = {{ path = {:?} }}\n\
+         ampoule-guest = {{ path = {:?} }}\n",
+        repository.join("crates/ampoule"),
+        repository.join("crates/ampoule-guest")
     );
     fs::write(project.join("Cargo.toml"), manifest).unwrap();
     fs::copy(repository.join("Cargo.lock"), project.join("Cargo.lock")).unwrap();
@@ -61,7 +85,11 @@ fn a_mistake_is_answered_with_what_to_write_instead() {
         );
         fs::write(sources.join(name).with_extension("rs"), source).unwrap();
     }
-    for (name, mistake, expected) in MISTAKES {
+    for (name, mistake, _) in MISTAKES_OF_GUESTS {
+        let source = format!("#![allow(dead_code)]\nstruct Local;\n{mistake}\nfn main() {{}}\n");
+        fs::write(sources.join(name).with_extension("rs"), source).unwrap();
+    }
+    for (name, mistake, expected) in MISTAKES.iter().chain(MISTAKES_OF_GUESTS) {
         let output = Command::new(env::var_os("CARGO").unwrap_or("cargo".into()))
             .args(["check", "--offline", "--bin", name, "--target-dir", "target"])
             .current_dir(&project)

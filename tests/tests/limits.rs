@@ -116,7 +116,7 @@ fn memory_is_limited() {
     let mut sandbox = Sandbox::builder(&hostile_image()).memory_limit(16 << 20).build().unwrap();
     for _ in 0..2 {
         let error = sandbox.call::<usize>("allocate_for_ever", ()).unwrap_err();
-        assert!(error.to_string().contains("more than its 16777216 bytes"), "{error}");
+        assert!(error.to_string().contains("more than its 16 MiB: "), "{error}");
         sandbox.reset().unwrap();
     }
     let mut sandbox = Sandbox::builder(&hostile_image()).memory_limit(8 << 20).stack_size(1 << 30).build().unwrap();

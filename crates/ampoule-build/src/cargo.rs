@@ -2,6 +2,7 @@
 
 mod build;
 mod environment;
+mod profile;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

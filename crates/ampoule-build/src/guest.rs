@@ -174,7 +174,7 @@ impl Guest {
         let target = target::choose(script)?;
         progress::began(&package.name, &format!("target `{target}`, profile `{}`", self.profile));
         let start = Instant::now();
-        let build = cargo::build(script, self, package, target)
+        let build = cargo::build(script, self, workspace, package, target)
             .inspect_err(|_| inputs.add_unbuilt(package, &script.out_dir))?;
         progress::ended(&package.name, start.elapsed());
 

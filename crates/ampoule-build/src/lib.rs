@@ -14,6 +14,9 @@
 //!
 //! The guest is built by the cargo and the rustc that build the host, for x86-64 Linux whatever the host is built for, and
 //! with the profile `release` unless [`Guest::profile`] says otherwise: a debug build of a host embeds an optimized guest.
+//! It has line tables, so that a fault or a panic names source lines, unless the profile (or one that it inherits from), a
+//! cargo configuration file or the environment sets `debug` or `strip`. They cost nothing at run time, and take some five
+//! megabytes of the image, most of them for the standard library; `debug = false` in the profile leaves them out.
 //! The image is a static, position-independent executable none of whose segments is both writable and executable.
 //!
 //! The C library that is linked in is musl's when the target `x86_64-unknown-linux-musl` is installed (such guests start
@@ -34,7 +37,8 @@
 //!
 //! Cargo shows nothing of a build script that runs, so the first build of a guest may look like a pause. With `cargo build
 //! -vv` cargo shows the messages of the guest's build as they come, and how long it took. A build of ten seconds or more is
-//! mentioned in a warning when it has ended; cargo repeats that warning until the build script runs again. Where a build
+//! mentioned in a warning when it has ended; cargo repeats that warning, which is of the last build, until the build script
+//! runs again. Where a build
 //! fails, all messages are shown.
 //!
 //! # Guests that are built already

@@ -2,7 +2,7 @@
 //!
 //! Cargo keeps the standard error stream of a build script to itself, unless the script fails or cargo was started with `-vv`.
 //! It shows warnings, but only when the script has ended, and again in each later build until the script runs again. So there
-//! is a warning only of a build that was long enough for the user to wonder about.
+//! is a warning only of a build that was long enough for the user to wonder about, and it is true in each of the later builds.
 
 use std::time::Duration;
 
@@ -23,7 +23,8 @@ fn warning(package: &str, took: Duration) -> Option<String> {
     (took >= LONG).then(|| {
         let seconds = seconds(took);
         format!(
-            "the guest package `{package}` was built in {seconds}; with `-vv`, cargo shows such a build while it runs"
+            "the last build of the guest package `{package}` took {seconds}; cargo repeats this line until the next one, and \
+             shows with `-vv` a build while it runs"
         )
     })
 }
@@ -43,6 +44,6 @@ mod tests {
     fn only_a_long_build_is_worth_a_warning() {
         assert_eq!(warning("guest", Duration::from_millis(9_999)), None);
         let text = warning("guest", Duration::from_millis(61_250)).unwrap();
-        assert!(text.starts_with("the guest package `guest` was built in 61.2 s; "), "{text}");
+        assert!(text.starts_with("the last build of the guest package `guest` took 61.2 s; "), "{text}");
     }
 }

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use ampoule::{Builder, Clock, Limits};
-use clap::{Args, Parser, Subcommand};
+use ampoule::{Builder, Clock, CoreDumps, Limits};
+use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 
 use crate::quantities::{memory, size, time};
@@ -102,6 +102,9 @@ pub(crate) struct Settings {
     /// What messages call the sandbox
     #[arg(long)]
     name: Option<String>,
+    /// Writes a core dump to this directory when the guest ends by a fault or a limit
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    core_dir: Option<PathBuf>,
 }
 
 impl Settings {
@@ -132,6 +135,9 @@ impl Settings {
             .limits(limits)
             .clock(self.clock)
             .executable_memory(self.executable_memory);
+        if let Some(directory) = &self.core_dir {
+            builder = builder.core_dumps(CoreDumps::to_dir(directory));
+        }
         for (name, value) in &self.env {
             builder = builder.env(name, value);
         }

@@ -17,7 +17,8 @@ pub use ampoule_abi::layout::padded_text_len;
 pub use call::{Arguments, BadArguments, Call, Return};
 pub use fallible::{
     AnswerBoth, AnswerDisplay, AnswerText, AnswerValue, CanFail, CannotFail, ErrorOfBoth, ErrorOfFailure, ErrorOfValue,
-    ExpectFailure, ExpectSuccess, Expected, Failed, Fallible, IsText, Refused, Required, Returned, Unhandled,
+    ErrorText, ExpectFailure, ExpectSuccess, Expected, Failed, Fallible, IsText, MadeOfFailure, Refused, Required,
+    Returned, Unhandled,
 };
 pub use host_call::Outgoing;
 pub(crate) use log::install as install_logging;

@@ -33,15 +33,11 @@ fn export(options: TokenStream, item: &ItemFn) -> syn::Result<TokenStream> {
     let conditions = conditions(&item.attrs);
     let types = function.parameters.iter().map(|parameter| readable(&parameter.ty));
     let describe = quote!(#(__ampoule_description.parameter::<#types>();)*);
-    let record = record::items(
-        quote!(__ampoule::Shim),
-        format_ident!("export"),
-        &name,
-        &function,
-        quote!(__ampoule_shim),
-        &describe,
-    );
-    let shim = shim(&item.sig.ident, &function);
+    // Backtraces show the function by this name where the compiler leaves nothing else of it.
+    let shim = format_ident!("__ampoule_shim_{}", item.sig.ident);
+    let record =
+        record::items(quote!(__ampoule::Shim), format_ident!("export"), &name, &function, quote!(#shim), &describe);
+    let shim = definition(&shim, &item.sig.ident, &function);
     Ok(quote! {
         #(#conditions)*
         #[allow(deprecated, reason = "the host, not the guest, decides whether to call a deprecated function")]
@@ -52,7 +48,7 @@ fn export(options: TokenStream, item: &ItemFn) -> syn::Result<TokenStream> {
     })
 }
 
-fn shim(ident: &Ident, function: &Function) -> TokenStream {
+fn definition(shim: &Ident, ident: &Ident, function: &Function) -> TokenStream {
     let values: Vec<_> = (0..function.parameters.len()).map(|index| format_ident!("__ampoule_value_{index}")).collect();
     let decoded = function.parameters.iter().map(decoded);
     let passed = function.parameters.iter().zip(&values).map(|(parameter, value)| match lent(&parameter.ty) {
@@ -68,7 +64,8 @@ fn shim(ident: &Ident, function: &Function) -> TokenStream {
         Some(ty) => answer(&call, ty),
     };
     quote! {
-        fn __ampoule_shim<'__ampoule>(
+        #[allow(non_snake_case, reason = "it is named like the function")]
+        fn #shim<'__ampoule>(
             __ampoule_call: &__ampoule::Call<'__ampoule>,
         ) -> ::core::result::Result<__ampoule::Return<'__ampoule>, __ampoule::BadArguments> {
             let mut __ampoule_arguments = __ampoule_call.arguments();
@@ -82,12 +79,14 @@ fn shim(ident: &Ident, function: &Function) -> TokenStream {
 /// Statements that call the function and answer with what it returns.
 fn answer(call: &TokenStream, ty: &Type) -> TokenStream {
     let result = Ident::new("__ampoule_result", of(ty));
+    // Where the error cannot travel, the compiler points at the type.
+    let failed = quote_spanned!(of(ty)=> (&&&&__ampoule::Failed::new(#result)).answer(__ampoule_call));
     quote! {
         use __ampoule::{AnswerBoth as _, AnswerDisplay as _, AnswerText as _, AnswerValue as _, CanFail as _, CannotFail as _};
         let #result = (&&__ampoule::Returned::new(#call)).outcome();
         ::core::result::Result::Ok(match #result {
             ::core::result::Result::Ok(#result) => __ampoule_call.done(&#result),
-            ::core::result::Result::Err(#result) => (&&&&__ampoule::Failed::new(#result)).answer(__ampoule_call),
+            ::core::result::Result::Err(#result) => #failed,
         })
     }
 }

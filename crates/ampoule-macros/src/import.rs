@@ -3,8 +3,8 @@
 #[cfg(test)]
 mod tests;
 
-use proc_macro2::TokenStream;
-use quote::{format_ident, quote};
+use proc_macro2::{Span, TokenStream};
+use quote::{format_ident, quote, quote_spanned};
 use syn::parse::{Parse, ParseStream};
 use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
@@ -70,6 +70,9 @@ fn import(options: TokenStream, declaration: &Declaration) -> syn::Result<TokenS
     };
     let unit: Type = parse_quote!(());
     let expected = function.output.written().unwrap_or(&unit);
+    // Where the error cannot be made, the compiler points at the type.
+    let at = Span::call_site().located_at(expected.span());
+    let refused = quote_spanned!(at=> (&&&__ampoule_kind.refused(__ampoule_reason)).error());
     Ok(quote! {
         #(#attributes)*
         #[track_caller]
@@ -82,7 +85,7 @@ fn import(options: TokenStream, declaration: &Declaration) -> syn::Result<TokenS
             __ampoule_kind.returned(match #call {
                 ::core::result::Result::Ok(__ampoule_value) => ::core::result::Result::Ok(__ampoule_value),
                 ::core::result::Result::Err(__ampoule_reason) => {
-                    ::core::result::Result::Err((&&&__ampoule_kind.refused(__ampoule_reason)).error())
+                    ::core::result::Result::Err(#refused)
                 }
             })
         }

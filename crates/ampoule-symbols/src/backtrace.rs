@@ -23,10 +23,11 @@ pub struct Frame {
     pub address: u64,
     /// Where the instruction lies in the image, if it does. Not where the guest made the code itself.
     pub place: Option<ImagePlace>,
-    /// The function, if the image has symbols or debug information for it.
+    /// The function, if the image has symbols or debug information for it. An exported function of which the compiler has left
+    /// nothing but the code that calls it for the host has that code's frame.
     pub function: Option<String>,
-    /// The source file, if the image has debug information. Relative to where the compiler ran if it is below; files of
-    /// Rust's standard library begin with `library/`.
+    /// The source file, if the image has debug information. Relative to where the compiler ran if it is below; files of Rust's
+    /// standard library begin with `library/`, and those of a crate from a registry with its name and version.
     pub file: Option<String>,
     /// The line in the file, counted from 1.
     pub line: Option<u32>,
@@ -45,7 +46,8 @@ pub struct ImagePlace {
 }
 
 impl Backtrace {
-    pub(super) fn new(frames: Vec<Frame>, truncated: bool, omission: Option<Omission>) -> Self {
+    pub(super) fn new(mut frames: Vec<Frame>, truncated: bool, omission: Option<Omission>) -> Self {
+        name_exports(&mut frames);
         Self { frames, truncated, omission }
     }
 
@@ -130,8 +132,32 @@ impl Frame {
 
     /// Whether it is the code that `#[export]` puts between the guest library and the function.
     fn is_shim(&self) -> bool {
-        self.function.as_ref().is_some_and(|function| function.ends_with("::__ampoule_shim"))
+        self.function.as_ref().is_some_and(|function| exported_by(function).is_some())
     }
+
+    /// Whether it can be the function with this path. Debug information may have its last part only.
+    fn is_called(&self, path: &str) -> bool {
+        let name = path.rsplit("::").next();
+        self.function.as_deref().is_some_and(|function| function == path || Some(function) == name)
+    }
+}
+
+/// Gives the frames of shims the names of the exported functions that were inlined into them without a trace.
+fn name_exports(frames: &mut [Frame]) {
+    for index in 0..frames.len() {
+        let Some(exported) = frames[index].function.as_deref().and_then(exported_by) else { continue };
+        if !index.checked_sub(1).is_some_and(|callee| frames[callee].is_called(&exported)) {
+            frames[index].function = Some(exported);
+        }
+    }
+}
+
+/// The path of the exported function that is called by the shim with this path, which lies in a constant without a name.
+fn exported_by(shim: &str) -> Option<String> {
+    let (scope, name) = shim.rsplit_once("::").unwrap_or(("", shim));
+    let name = name.strip_prefix(SHIM)?;
+    let scope = scope.strip_suffix('_').unwrap_or(scope);
+    Some(format!("{scope}{name}"))
 }
 
 impl fmt::Display for Frame {
@@ -171,6 +197,9 @@ impl Origin {
     }
 }
 
+/// How the name of a shim begins; the function's follows (`ampoule-macros`).
+const SHIM: &str = "__ampoule_shim_";
+
 /// What calls a guest's own functions: the guest library, Rust's runtime, the C library's.
 const ENTRY: Origin = Origin {
     functions: &["ampoule_guest::rt::serve::", "std::rt::", "__libc_start", "_start"],
@@ -180,7 +209,11 @@ const ENTRY: Origin = Origin {
 /// The guest library, whose functions call the host.
 const GUEST_LIBRARY: Origin = Origin {
     functions: &["ampoule_guest::", "<ampoule_guest::"],
-    files: &[("ampoule-guest", "/src/rt/host_call.rs"), ("ampoule-guest", "/src/rt/mailbox.rs")],
+    files: &[
+        ("ampoule-guest", "/src/rt/host_call.rs"),
+        ("ampoule-guest", "/src/rt/mailbox.rs"),
+        ("ampoule-guest", "/src/rt/output.rs"),
+    ],
 };
 
 /// Rust's standard library.
@@ -278,6 +311,31 @@ mod tests {
     fn a_fault_of_the_runtime_itself_is_shown_whole() {
         let frames = guest_called("ampoule_guest::rt::serve::respond").split_off(3);
         assert_eq!(Backtrace::new(frames, false, None).to_string().lines().count(), 3);
+    }
+
+    #[test]
+    fn an_exported_function_that_was_inlined_without_a_trace_is_named_by_its_shim() {
+        let called = |shim: &str| {
+            let mut frames = guest_called("ampoule_guest::rt::serve::respond");
+            frames[1] = Frame { file: None, line: None, ..frame(shim, "", 0) };
+            Backtrace::new(frames, false, None)
+        };
+        let backtrace = called("guest::album::_::__ampoule_shim_thumbnail");
+        assert_eq!(backtrace.frames()[1].function.as_deref(), Some("guest::album::thumbnail"));
+        assert!(backtrace.to_string().lines().nth(1).is_some_and(|line| line.contains("guest::album::thumbnail")));
+        let backtrace = called("__ampoule_shim_thumbnail");
+        assert_eq!(backtrace.frames()[1].function.as_deref(), Some("thumbnail"));
+    }
+
+    #[test]
+    fn the_shim_of_an_exported_function_that_is_there_is_not_shown() {
+        for function in ["guest::thumbnail", "thumbnail"] {
+            let mut frames = guest_called("ampoule_guest::rt::serve::respond");
+            frames[1].function = Some(function.to_owned());
+            frames.insert(2, frame("guest::_::__ampoule_shim_thumbnail", "src/main.rs", 8));
+            let text = Backtrace::new(frames, false, None).to_string();
+            assert!(text.ends_with(&format!("1: {function}  src/main.rs:9")), "{text}");
+        }
     }
 
     fn guest_called(respond: &str) -> Vec<Frame> {

@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 
 use crate::arguments::Arguments;
 use crate::conversation::Returns;
-use crate::error::{CallError, FunctionValue};
+use crate::error::{CallError, FunctionValue, named_path};
 use crate::image::{Described, DescribedFunction, Function, Image};
 use crate::signature::{Parameters, Type};
 
@@ -179,6 +179,7 @@ pub(crate) fn refuse_untransferable(
     let values = parameters.map(|(index, parameter)| (FunctionValue::Argument(index), *parameter));
     for (value, data_type) in values.chain([(FunctionValue::Result, result)]) {
         if let Some(path) = untransferable(types, data_type) {
+            let path = named_path(path, value, function.signature());
             return Err(CallError::Untransferable { function: function.name().to_owned(), value, path });
         }
     }
@@ -202,12 +203,12 @@ fn compare_results<R: DeserializeOwned>(
         values.push((FunctionValue::Error, described.error, of_variant(&types, root, ERR)));
     }
     for (value, guest, host) in values {
-        let function = || function.name().to_owned();
         if let Some(path) = untransferable(&types, host) {
-            return Err(CallError::Untransferable { function: function(), value, path });
+            let path = named_path(path, value, function.signature());
+            return Err(CallError::Untransferable { function: function.name().to_owned(), value, path });
         }
         if let Some(difference) = difference((all.types(), guest), (&types, host)) {
-            return Err(CallError::DifferentTypes { function: function(), value, difference });
+            return Err(CallError::DifferentTypes { function: function.name().to_owned(), value, difference });
         }
     }
     let observed = (described.result == UNKNOWN).then(|| Observed::new(types, result));

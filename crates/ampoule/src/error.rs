@@ -10,7 +10,7 @@ mod text;
 use std::sync::Arc;
 
 use ampoule_abi::codec::{DecodeError, EncodeError};
-use ampoule_abi::schema::Difference;
+use ampoule_abi::schema::{Difference, UNNAMED};
 use ampoule_abi::text::printable_name;
 use ampoule_vmm::{HypervisorError, OpenError, WithAdvice};
 use thiserror::Error;
@@ -27,7 +27,7 @@ use crate::sandbox::{Poison, SnapshotError};
 use crate::signature::{Parameters, Signature};
 use crate::termination::Termination;
 pub(crate) use text::{fmt_details, fmt_position};
-use text::{fmt_start, fmt_terminated, instead, more_room, provided};
+use text::{fmt_start, fmt_terminated, instead, more_room, provided, result_to_ask_for};
 
 /// Why a sandbox could not be built.
 #[derive(Debug, Error)]
@@ -225,7 +225,10 @@ pub enum CallError {
         given: Parameters,
     },
     /// The result was asked for as another type than the function returns.
-    #[error("guest function `{function}` is {expected}, its result was asked for as {given}")]
+    #[error(
+        "guest function `{function}` is {expected}, its result was asked for as {given}{}",
+        result_to_ask_for(expected, given)
+    )]
     WrongResult {
         /// Name of the function.
         function: String,
@@ -452,6 +455,16 @@ impl std::fmt::Display for Payload {
     }
 }
 
+/// Where in a value a type is that cannot travel: the name of the value's type where it has no part with a name.
+pub(crate) fn named_path(path: String, value: FunctionValue, signature: &Signature) -> String {
+    let named = match value {
+        FunctionValue::Argument(index) => signature.parameters().get(index),
+        FunctionValue::Result => Some(signature.result()),
+        FunctionValue::Error => signature.error(),
+    };
+    named.filter(|_| path == UNNAMED).map_or(path, ToString::to_string)
+}
+
 fn not_self_describing(path: &str) -> String {
     format!(
         "`{path}` wants to learn its type from the data (`flatten`, `untagged`, a dynamic type), which has no types; use a \
@@ -478,7 +491,10 @@ mod tests {
         let message = CallError::Poisoned { cause }.to_string();
         assert!(message.contains("build or spawn a new sandbox") && !message.contains("reset it"), "{message}");
         let message = CallError::Poisoned { cause: Poison::Ended(Termination::Killed) }.to_string();
-        assert!(message.contains("restore a snapshot or reset it"), "{message}");
+        assert_eq!(
+            message,
+            "the sandbox is poisoned: restore a snapshot or reset it; in an earlier call the guest ended: the call was killed"
+        );
     }
 
     #[test]

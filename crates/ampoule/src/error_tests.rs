@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ampoule_abi::codec::{DecodeError, EncodeError};
+use ampoule_abi::schema::UNNAMED;
 use ampoule_error_rule::{REASON, check, each_variant, refusal};
 use ampoule_vmm::hypervisor::Operation;
 use ampoule_vmm::{Context, Entry, GuestVirt, HypervisorError, OpenError};
@@ -12,6 +13,7 @@ use serde::{de, ser};
 
 use crate::conversation::ProtocolViolation;
 use crate::core_dump::tests::failed;
+use crate::error::named_path;
 use crate::fault::{Fault, FaultKind, Position};
 use crate::guest_memory::MemoryError;
 use crate::image::{
@@ -21,12 +23,41 @@ use crate::interrupt::LimitsUnwatched;
 use crate::limits::ExceededLimit;
 use crate::machine::{CheckpointError, RestoreMachineError};
 use crate::signature::{Parameters, Signature, SignatureError};
+#[cfg(feature = "gdb")]
+use crate::{AddressError, DebuggerAddress, ListenError};
 use crate::{
     BuildError, CallError, ClockError, CoreDumpError, Difference, Executable, FunctionValue, GuestPanic,
     HostFunctionSetting, InterruptSignalError, LoadError, OutOfRange, Payload, Poison, PoolError, Printed,
     ProfileError, ProgramError, RestoreError, Setting, SnapshotError, StartText, Termination, image,
 };
 use ampoule_symbols::Symbols;
+
+#[test]
+fn a_value_that_cannot_travel_is_named_by_its_type_where_it_has_no_field() {
+    let signature: Signature = "fn(u8, &serde_json::Value) -> Anything".parse().expect("it is a signature");
+    let named = |value| named_path(UNNAMED.to_owned(), value, &signature);
+    assert_eq!(named(FunctionValue::Argument(1)), "&Value");
+    assert_eq!(named(FunctionValue::Result), "Anything");
+    assert_eq!(named_path("Order.extra".to_owned(), FunctionValue::Result, &signature), "Order.extra");
+}
+
+/// `docs/faults.md` explains every error of a call.
+#[test]
+fn the_document_on_faults_names_every_error_of_a_call() {
+    let document = include_str!("../docs/faults.md");
+    let source = include_str!("error.rs");
+    let errors = source.split("pub enum CallError {").nth(1).and_then(|rest| rest.split("\n}").next());
+    let is_variant = |line: &&str| line.starts_with("    ") && line[4..].starts_with(char::is_uppercase);
+    let variants = errors.expect("the enum").lines().filter(is_variant);
+    let names: Vec<&str> = variants.filter_map(|line| line.trim().split(" {").next()).collect();
+    assert!(names.len() >= 16, "{names:?}");
+    for name in names {
+        assert!(
+            document.contains(&format!("`{name}`")) || document.contains(&format!("`CallError::{name}`")),
+            "{name}"
+        );
+    }
+}
 
 #[test]
 fn errors_of_a_build_say_everything_once() {
@@ -343,6 +374,17 @@ fn errors_of_images_say_everything_once() {
         RecordProblem::NameCharacter { .. } => RecordProblem::NameCharacter { character: '\n' },
         RecordProblem::SignatureEncoding => RecordProblem::SignatureEncoding,
         RecordProblem::Padding => RecordProblem::Padding,
+    });
+}
+
+#[cfg(feature = "gdb")]
+#[test]
+fn errors_of_debuggers_say_everything_once() {
+    let address: DebuggerAddress = "tcp:1234".parse().expect("it is an address");
+    check(&AddressError { text: "tcp:\n".to_owned() });
+    each_variant!(ListenError {
+        ListenError::Address { .. } => ListenError::Address { address: address.clone(), reason: refusal() },
+        ListenError::Thread { .. } => ListenError::Thread { reason: refusal() },
     });
 }
 

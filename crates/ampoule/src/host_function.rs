@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use crate::conversation::{PayloadArea, PayloadSource};
 use crate::dynamic::{HostCall, ReadError, Value};
 use crate::image::Image;
+use crate::metrics::HostFunctionMeter;
 use crate::signature::{Signature, Type};
 
 pub(crate) use data::{CallData, CallDataType};
@@ -75,6 +76,7 @@ pub(crate) struct HostFunctionEntry {
     pub(crate) gives_errors: bool,
     pub(crate) trace_parameters: fn(&mut Tracer) -> Vec<u32>,
     handler: Handler,
+    meter: HostFunctionMeter,
 }
 
 type Handler = Box<
@@ -207,7 +209,15 @@ impl HostFunctionEntry {
                 None => encode(&value, result),
             }
         });
-        Self { name, signature, data: None, gives_errors, trace_parameters, handler }
+        Self {
+            name,
+            signature,
+            data: None,
+            gives_errors,
+            trace_parameters,
+            handler,
+            meter: HostFunctionMeter::default(),
+        }
     }
 
     /// Where `run` gives an error, its text is what the guest gets.
@@ -227,7 +237,15 @@ impl HostFunctionEntry {
             Err(error) => Err(HostFunctionFailure::Function(format!("{error:#}"))),
         });
         let signature = Signature::new(parameters, Type::of::<R>(), Some(Type::of::<E>()));
-        Self { name, signature, data: None, gives_errors: false, trace_parameters, handler }
+        Self {
+            name,
+            signature,
+            data: None,
+            gives_errors: false,
+            trace_parameters,
+            handler,
+            meter: HostFunctionMeter::default(),
+        }
     }
 
     /// A closure without Rust types of its own: they are those of the function that the image imports by this name. One that
@@ -257,7 +275,15 @@ impl HostFunctionEntry {
             }
         });
         // The types are the guest's own, so there is nothing to compare.
-        Self { name, signature, data: None, gives_errors: false, trace_parameters: |_| Vec::new(), handler }
+        Self {
+            name,
+            signature,
+            data: None,
+            gives_errors: false,
+            trace_parameters: |_| Vec::new(),
+            handler,
+            meter: HostFunctionMeter::default(),
+        }
     }
 
     /// Decodes the arguments, calls the closure, encodes its result: the length of the result.
@@ -268,7 +294,10 @@ impl HostFunctionEntry {
         check: Option<&mut ResultCheck>,
         data: Option<&mut CallData<'_>>,
     ) -> Result<usize, HostFunctionFailure> {
-        (self.handler)(arguments, result, check, data)
+        let start = self.meter.start();
+        let called = (self.handler)(arguments, result, check, data);
+        self.meter.ended(&self.name, start, called.is_ok());
+        called
     }
 }
 

@@ -53,6 +53,8 @@ mod blame;
 mod clock;
 mod conversation;
 mod core_dump;
+#[cfg(feature = "gdb")]
+mod debugger;
 pub mod dynamic;
 mod error;
 #[cfg(test)]
@@ -71,6 +73,7 @@ mod interrupt;
 mod limits;
 mod loader;
 mod machine;
+mod metrics;
 mod nearest;
 mod output;
 mod page;
@@ -80,10 +83,14 @@ mod profile;
 mod program;
 mod sandbox;
 pub mod signature;
+mod spans;
 mod termination;
 #[cfg(test)]
 mod test_log;
+mod trace;
 
+#[cfg(feature = "metrics")]
+pub use self::metrics::enable_metrics;
 pub use ampoule_abi::codec::{DecodeError, EncodeError};
 pub use ampoule_abi::schema::Difference;
 pub use ampoule_symbols::{Backtrace, Frame, ImagePlace, Omission};
@@ -93,6 +100,8 @@ pub use blame::Blame;
 pub use clock::Clock;
 pub use conversation::ProtocolViolation;
 pub use core_dump::{CoreDump, CoreDumpError, CoreDumps};
+#[cfg(feature = "gdb")]
+pub use debugger::{AddressError, DebuggerAddress, GdbServer, ListenError};
 pub use error::{BuildError, CallError, FunctionValue, HostFunctionSetting, Payload};
 pub use fault::{EndlessWait, Fault, FaultAccess, FaultKind, FaultTarget, GuestPanic, Position};
 pub use host_function::{HostFunction, HostFunctionError, HostFunctionWith};
@@ -110,6 +119,7 @@ pub use sandbox::{
     Builder, Call, ClockError, Poison, RestoreError, Sandbox, Setting, Snapshot, SnapshotError, Spawn, Stats, TypedFn,
 };
 pub use termination::Termination;
+pub use trace::Trace;
 
 /// Embeds the image of a guest that the build script has built with `ampoule-build`, by the name of its binary.
 ///

@@ -153,7 +153,12 @@ impl Captured {
 
 impl fmt::Debug for Captured {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Captured").finish_non_exhaustive()
+        let length = self.0.try_lock().map_or(None, |buffer| Some(buffer.bytes.len()));
+        let waiting = fmt::from_fn(|f| match length {
+            Some(length) => write!(f, "{length} bytes, which `take` returns"),
+            None => f.write_str("in use"),
+        });
+        f.debug_tuple("Captured").field(&waiting).finish()
     }
 }
 

@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 pub use check::Checker;
 pub use compare::{Observed, difference};
 pub use coverage::Coverage;
-pub use path::{Difference, untransferable};
+pub use path::{Difference, UNNAMED, untransferable};
 pub use shown::shown;
 pub use trace::Tracer;
 

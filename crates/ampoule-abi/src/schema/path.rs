@@ -185,10 +185,13 @@ fn type_name(data_type: &DataType) -> String {
         DataType::F64 => "f64",
         DataType::Char => "char",
         DataType::String => "String",
-        _ => "the value",
+        _ => UNNAMED,
     };
     name.to_owned()
 }
 
 /// Bytes after which a path is cut.
 const MAX_PATH: usize = 512;
+
+/// How a type is called that has no name.
+pub const UNNAMED: &str = "the value";

@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 
 use serde::Deserialize;
 
-use super::{Package, Target, cannot_run, directory_of};
+use super::{Package, Target, Workspace, cannot_run, directory_of, profile};
 use crate::script::BuildScript;
 use crate::{BuildError, Guest};
 
@@ -34,8 +34,15 @@ pub(crate) struct LocalPackage {
 }
 
 /// Builds the guest's binaries. Messages of cargo and of the compiler go to the standard error stream.
-pub(crate) fn build(script: &BuildScript, guest: &Guest, package: &Package, target: &str) -> Result<Build, BuildError> {
+pub(crate) fn build(
+    script: &BuildScript,
+    guest: &Guest,
+    workspace: &Workspace,
+    package: &Package,
+    target: &str,
+) -> Result<Build, BuildError> {
     let mut child = command(script, guest, package, target)
+        .envs(profile::line_tables(workspace, package, &guest.profile))
         .stdout(Stdio::piped())
         .spawn()
         .map_err(|reason| cannot_run(script, reason))?;

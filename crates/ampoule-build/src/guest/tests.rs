@@ -1,8 +1,8 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
-use object::elf;
 use object::read::elf::{ElfFile64, FileHeader, ProgramHeader};
+use object::{Object, elf};
 
 use super::*;
 use crate::testing::TestDir;
@@ -27,6 +27,20 @@ fn an_image_of_the_system_linker_is_one_as_well() {
     dir.write("guest/src/main.rs", "fn main() {}");
     let artifacts = build(&dir, guest("../guest").rustflag("-Clinker-features=-lld")).0.unwrap();
     assert_is_guest_image(&fs::read(artifacts[0].path()).unwrap());
+}
+
+#[test]
+fn an_image_has_line_tables_unless_its_profile_says_otherwise() {
+    let has_lines = |profile: &str| {
+        let dir = TestDir::new();
+        guest_package(&dir, profile);
+        dir.write("guest/src/main.rs", "fn main() {}");
+        let artifacts = build(&dir, guest("../guest")).0.unwrap();
+        let image = fs::read(artifacts[0].path()).unwrap();
+        ElfFile64::<object::Endianness>::parse(&*image).unwrap().section_by_name(".debug_line").is_some()
+    };
+    assert!(has_lines(""));
+    assert!(!has_lines("[profile.release]\ndebug = false\n"));
 }
 
 #[test]

@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::call::{Call, Return};
-use crate::error::HostError;
+use crate::error::{HostError, HostErrorKind};
 
 /// What an export has returned. `(&&returned).outcome()` is a `Result` in any case.
 pub struct Returned<T>(Taken<T>);
@@ -86,11 +86,26 @@ pub trait AnswerValue {
     fn answer<'a>(&self, call: &Call<'a>) -> Return<'a>;
 }
 
-/// Answers with an error that can only be displayed.
-pub trait AnswerDisplay {
+/// Answers with an error that can only be displayed. It is chosen for every error that no other trait takes, so that the
+/// compiler asks for [`ErrorText`] where there is nothing to answer with.
+pub trait AnswerDisplay<E> {
     /// To be called once.
-    fn answer<'a>(&self, call: &Call<'a>) -> Return<'a>;
+    fn answer<'a>(&self, call: &Call<'a>) -> Return<'a>
+    where
+        E: ErrorText;
 }
+
+/// An error of an export that travels as its text: anything that can be displayed.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be the error of an exported function",
+    label = "this error has neither a text nor a value that can travel",
+    note = "implement `std::fmt::Display`, and the host gets its text, or derive `serde::Serialize` (and `Deserialize`, for the \
+            host), and the host gets it as the value that it is; with both, it can have either"
+)]
+pub trait ErrorText: Display {}
+
+#[diagnostic::do_not_recommend]
+impl<E: Display> ErrorText for E {}
 
 impl<E: IsText> AnswerText for &&&Failed<E> {
     fn answer<'a>(&self, call: &Call<'a>) -> Return<'a> {
@@ -107,12 +122,20 @@ impl<E: Serialize + Display> AnswerBoth for &&Failed<E> {
 
 impl<E: Serialize> AnswerValue for &Failed<E> {
     fn answer<'a>(&self, call: &Call<'a>) -> Return<'a> {
-        call.failed_with(std::any::type_name::<E>(), &self.0.take())
+        let text = format!(
+            "it returned an error of the type `{}`, which has no text: ask for a `Result` with that type to have its value, \
+             or implement `Display` for it",
+            std::any::type_name::<E>()
+        );
+        call.failed_with(&text, &self.0.take())
     }
 }
 
-impl<E: Display> AnswerDisplay for Failed<E> {
-    fn answer<'a>(&self, call: &Call<'a>) -> Return<'a> {
+impl<E> AnswerDisplay<E> for Failed<E> {
+    fn answer<'a>(&self, call: &Call<'a>) -> Return<'a>
+    where
+        E: ErrorText,
+    {
         let text = format!("{:#}", self.0.take());
         call.failed(&text)
     }
@@ -219,11 +242,26 @@ pub trait ErrorOfValue<E> {
     fn error(&self) -> E;
 }
 
-/// An error that is made of the failure.
+/// An error that is made of the failure. It is chosen for every error that no other trait takes, so that the compiler asks for
+/// [`MadeOfFailure`] where there is no way to make one.
 pub trait ErrorOfFailure<E> {
     /// To be called once.
-    fn error(&self) -> E;
+    fn error(&self) -> E
+    where
+        E: MadeOfFailure;
 }
+
+/// An error of an import that is made of a [`HostError`].
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be the error of an imported function",
+    label = "the host's answer cannot become such an error",
+    note = "derive `serde::Serialize` and `serde::Deserialize`, and it is the value that the host function returns, or implement \
+            `From<ampoule_guest::HostError>`, and it is made of the text of any failure; with both, it can be either"
+)]
+pub trait MadeOfFailure: From<HostError> {}
+
+#[diagnostic::do_not_recommend]
+impl<E: From<HostError>> MadeOfFailure for E {}
 
 impl<E: DeserializeOwned + From<HostError>> ErrorOfBoth<E> for &&Refused<E> {
     fn error(&self) -> E {
@@ -238,14 +276,22 @@ impl<E: DeserializeOwned> ErrorOfValue<E> for &Refused<E> {
         let reason = self.reason.take();
         match reason.value() {
             Some(error) => error,
+            None if reason.kind() == HostErrorKind::Failed => panic!(
+                "{reason} (only a text came; this import takes a value of the type `{}`, which a closure that is given by `host_fn` \
+                 returns, or something that can be made of a text, by `From<HostError>`)",
+                std::any::type_name::<E>()
+            ),
             None => panic!("{reason}"),
         }
     }
 }
 
-impl<E: From<HostError>> ErrorOfFailure<E> for Refused<E> {
+impl<E> ErrorOfFailure<E> for Refused<E> {
     #[track_caller]
-    fn error(&self) -> E {
+    fn error(&self) -> E
+    where
+        E: MadeOfFailure,
+    {
         E::from(self.reason.take())
     }
 }

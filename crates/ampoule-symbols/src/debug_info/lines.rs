@@ -10,7 +10,8 @@ use crate::text::text;
 /// A line of a source file, as far as it is known.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SourceLine {
-    /// The path, relative to where the compiler ran if it is below, or to the source of Rust's standard library.
+    /// The path, relative to where the compiler ran if it is below, to the source of Rust's standard library, or to the
+    /// registry that the crate is from.
     pub(crate) file: Option<String>,
     /// The line, counted from 1.
     pub(crate) line: Option<u32>,
@@ -113,10 +114,58 @@ fn path<'a>(
         Some(directory) if !name.starts_with('/') => format!("{}/{name}", string(directory)?),
         _ => name,
     };
-    // Rust's release builds were made in `/rustc/` and the commit.
-    let in_rust = path.strip_prefix("/rustc/").and_then(|path| path.split_once('/'));
-    Ok(in_rust.map_or_else(|| path.clone(), |(_, path)| path.to_string()))
+    let compiled_in = match unit.directory {
+        Some(directory) if !path.starts_with('/') => string(directory)?,
+        _ => String::new(),
+    };
+    Ok(of_package(&compiled_in, &path))
 }
+
+/// The path of a file as it is shown, of a unit that was compiled in this directory if the path is relative to it.
+fn of_package(compiled_in: &str, path: &str) -> String {
+    // Rust's release builds were made in `/rustc/` and the commit.
+    if let Some((_, path)) = path.strip_prefix("/rustc/").and_then(|path| path.split_once('/')) {
+        return path.to_owned();
+    }
+    // Of packages that are not the guest's own, cargo starts the compiler in the directory of the package.
+    let package = compiled_in.rsplit('/').next().unwrap_or_default();
+    let absolute = if compiled_in.is_empty() { path.to_owned() } else { format!("{compiled_in}/{path}") };
+    if let Some((_, in_registry)) = absolute.split_once("/registry/src/").and_then(|(_, path)| path.split_once('/')) {
+        return in_registry.to_owned();
+    }
+    if let Some((_, checkout)) = absolute.split_once("/git/checkouts/") {
+        return checkout.to_owned();
+    }
+    if package.starts_with(GUEST_LIBRARY) { format!("{package}/{path}") } else { path.to_owned() }
+}
+
+/// How the directory of the guest library's package is called, wherever it comes from.
+const GUEST_LIBRARY: &str = "ampoule-guest";
 
 /// The longest header of a table of lines, in bytes: some thousands of files. In memory it can take a hundred times as much.
 const MAX_HEADER: usize = 1 << 18;
+
+#[cfg(test)]
+mod tests {
+    use super::of_package;
+
+    #[test]
+    fn files_of_libraries_begin_with_the_name_of_their_package() {
+        let registry = "/home/me/.cargo/registry/src/index.crates.io-1949cf8c6b5b557f";
+        for (compiled_in, path, shown) in [
+            ("/home/me/app", "rules/src/main.rs", "rules/src/main.rs"),
+            ("", "/home/me/app/rules/src/main.rs", "/home/me/app/rules/src/main.rs"),
+            ("/src/ampoule/crates/ampoule-guest", "src/rt/serve.rs", "ampoule-guest/src/rt/serve.rs"),
+            (&format!("{registry}/ampoule-guest-0.1.0"), "src/rt/serve.rs", "ampoule-guest-0.1.0/src/rt/serve.rs"),
+            ("", &format!("{registry}/serde-1.0.228/src/de.rs"), "serde-1.0.228/src/de.rs"),
+            ("/home/me/.cargo/git/checkouts/png-1a2b/9f8e7d6", "src/lib.rs", "png-1a2b/9f8e7d6/src/lib.rs"),
+            (
+                "/home/me/app",
+                "/rustc/59807616e1fa/library/core/src/ops/function.rs",
+                "library/core/src/ops/function.rs",
+            ),
+        ] {
+            assert_eq!(of_package(compiled_in, path), shown);
+        }
+    }
+}

@@ -16,6 +16,8 @@ pub(super) struct Unit<'a> {
     pub(super) entries: gimli::Unit<Metered<'a>>,
     pub(super) extent: Extent<'a>,
     pub(super) lines: Option<DebugLineOffset>,
+    /// Where the compiler ran.
+    pub(super) directory: Option<AttributeValue<Metered<'a>>>,
 }
 
 impl<'a> Unit<'a> {
@@ -47,6 +49,7 @@ impl<'a> Unit<'a> {
             },
             extent: Extent::default(),
             lines: None,
+            directory: None,
         };
         unit.read_root(debug_info)?;
         // Last, because the address may stand in a table that another attribute leads to.
@@ -55,7 +58,7 @@ impl<'a> Unit<'a> {
     }
 
     fn read_root(&mut self, debug_info: &DebugInfo<'a>) -> gimli::Result<()> {
-        let Self { entries: unit, extent, lines } = self;
+        let Self { entries: unit, extent, lines, directory } = self;
         let mut root = unit.header.entries_raw(&unit.abbreviations, None)?;
         let Some(abbreviation) = root.read_abbreviation()? else { return Ok(()) };
         debug_info.budget.spend(abbreviation.attributes().len())?;
@@ -64,6 +67,7 @@ impl<'a> Unit<'a> {
             extent.add(&attribute);
             match (attribute.name(), attribute.value()) {
                 (gimli::DW_AT_stmt_list, AttributeValue::DebugLineRef(offset)) => *lines = Some(offset),
+                (gimli::DW_AT_comp_dir, value) => *directory = Some(value),
                 (gimli::DW_AT_str_offsets_base, AttributeValue::DebugStrOffsetsBase(base)) => {
                     unit.str_offsets_base = base
                 }

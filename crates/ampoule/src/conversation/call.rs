@@ -19,6 +19,7 @@ use crate::host_function::CallData;
 use crate::image::Function;
 use crate::interrupt::LimitsUnwatched;
 use crate::limits::Limits;
+use crate::spans;
 use crate::termination::Termination;
 
 /// A function whose arguments are in the mailbox.
@@ -38,6 +39,11 @@ pub(crate) struct Reply<'image> {
 }
 
 impl Reply<'_> {
+    /// Whether the function has returned an error of its own.
+    pub(crate) fn is_error(&self) -> bool {
+        matches!(self.answer, Answer::Error { .. })
+    }
+
     /// What the result shows of its type, if the guest was asked for it.
     pub(crate) fn shown(&self) -> Option<&[DataType]> {
         match &self.answer {
@@ -110,13 +116,27 @@ impl Conversation {
     /// Runs the guest until the function is done.
     pub(crate) fn exchange<'image>(
         &mut self,
+        request: Request<'image>,
+        imports: &mut Imports,
+        limits: Limits,
+        data: Option<CallData<'_>>,
+    ) -> Result<Reply<'image>, CallError> {
+        self.machine.streams_mut().origin_mut().calls(request.function.name());
+        let span = spans::call(self.machine.origin(), request.length).entered();
+        let reply = self.turns(request, imports, limits, data);
+        spans::failed(&span, &reply);
+        reply
+    }
+
+    /// What [`exchange`](Self::exchange) does within its span.
+    #[inline]
+    fn turns<'image>(
+        &mut self,
         Request { function, length, asks }: Request<'image>,
         imports: &mut Imports,
         limits: Limits,
         data: Option<CallData<'_>>,
     ) -> Result<Reply<'image>, CallError> {
-        self.machine.streams_mut().origin_mut().calls(function.name());
-        let _span = self.span().entered();
         let guard = self.machine.begin_call(limits).map_err(|LimitsUnwatched { reason }| {
             CallError::LimitsUnwatched { function: function.name().to_owned(), reason }
         })?;

@@ -6,22 +6,54 @@ use ampoule_abi::text::printable_name;
 
 use super::{CallError, HostFunctionSetting};
 use crate::core_dump::CoreDump;
-use crate::fault::Position;
+use crate::fault::{FaultKind, Position};
 use crate::guest_text;
 use crate::nearest::nearest;
 use crate::sandbox::LARGEST_MAILBOX;
-use crate::signature::Signature;
+use crate::signature::{Signature, Type};
 use crate::termination::Termination;
 
-/// How to provide a host function.
+/// How to provide a host function. The error of an import is made from a text or, where its type is one of the application's,
+/// is a value.
 pub(super) fn provided(setting: HostFunctionSetting, function: &str, signature: &Signature) -> String {
-    let method = if signature.error().is_some() { "try_host_fn" } else { "host_fn" };
-    match setting {
+    let takes_value = signature.error().filter(|error| !is_made_of_text(error));
+    let method = if signature.error().is_none() || takes_value.is_some() { "host_fn" } else { "try_host_fn" };
+    let provided = match setting {
         HostFunctionSetting::Builder => format!("`Builder::{method}(\"{function}\", …)`"),
-        HostFunctionSetting::Spawn => format!("`Spawn::{method}(\"{function}\", …)`, which `Snapshot::builder` has"),
+        HostFunctionSetting::Spawn => format!("`Spawn::{method}(\"{function}\", …)`, which `Snapshot::builder` has,"),
         HostFunctionSetting::Pool => {
             format!("`PoolBuilder::spawn_with(|spawn| spawn.{method}(\"{function}\", …))`")
         }
+    };
+    match takes_value {
+        None => provided.trim_end_matches(',').to_owned(),
+        Some(error) => format!(
+            "{provided} and a closure that returns `Result<{}, {error}>`, or, if the guest makes that error from the text of \
+             a `HostError`, with `try_host_fn`",
+            signature.result()
+        ),
+    }
+}
+
+/// Whether the guest gets errors of this type from the text of a failure, as far as its name says. `Error` is that of
+/// `std::io` and of `anyhow`, `_` that of an alias.
+fn is_made_of_text(error: &Type) -> bool {
+    let text = error.to_string();
+    error.is_hidden() || MADE_OF_TEXT.contains(&text.as_str()) || text.starts_with("Box<")
+}
+
+/// What to ask for where a `Result` was asked for whose value is the function's and whose error is not.
+pub(super) fn result_to_ask_for(expected: &Signature, given: &str) -> String {
+    let Some((value, _)) = Type::outcome_in(given) else { return String::new() };
+    match expected.error() {
+        Some(error) if expected.gives(&value) && !is_made_of_text(error) => format!(
+            "; ask for `Result<{value}, {error}>`, or for `{value}` to have its error as text, in `CallError::Function`"
+        ),
+        Some(_) if expected.gives(&value) => {
+            format!("; ask for `{value}` to have its error as text, in `CallError::Function`")
+        }
+        None if expected.gives(&value) => format!("; it cannot fail, so ask for `{value}`"),
+        _ => String::new(),
     }
 }
 
@@ -39,7 +71,9 @@ pub(super) fn more_room(needed: u64) -> String {
 pub(super) fn instead(function: &str, exports: &[String]) -> String {
     let names = || exports.iter().map(String::as_str);
     let meant = nearest(function, names()).map(|name| format!("did you mean `{name}`? ")).unwrap_or_default();
-    let listed: Vec<&str> = names().take(MAX_LISTED).collect();
+    let mut listed: Vec<&str> = names().collect();
+    listed.sort_unstable();
+    listed.truncate(MAX_LISTED);
     match exports.len().saturating_sub(MAX_LISTED) {
         _ if exports.is_empty() => "it exports nothing".to_owned(),
         0 => format!("{meant}it exports {}", listed.join(", ")),
@@ -80,6 +114,11 @@ pub(super) fn fmt_start(
         cause => write!(f, "{cause}")?,
     }
     fmt_position(position, f)?;
+    if let Termination::Fault(fault) = cause
+        && let FaultKind::Exited { .. } = fault.kind()
+    {
+        f.write_str("; if it has a `fn main` of its own, put `ampoule_guest::main!();` in its place")?;
+    }
     fmt_core_dump(core_dump, f)?;
     fmt_details(cause, position, f)
 }
@@ -172,5 +211,11 @@ impl fmt::Debug for CallError {
     }
 }
 
+/// Types of errors that the guest library or the guest makes from a text.
+const MADE_OF_TEXT: [&str; 4] = ["HostError", "String", "&str", "Error"];
+
 /// How many names of functions a message lists.
 const MAX_LISTED: usize = 24;
+
+#[cfg(test)]
+mod tests;

@@ -184,8 +184,9 @@ impl FaultKind {
                     .into()
             }
             Self::OutOfMemory { limit, .. } => format!(
-                "the guest needed more than its {limit} bytes: usually it keeps what it no longer needs, or was given more \
-                 than they hold (`Builder::memory_limit` sets them)"
+                "the guest needed more than its {}: give it less to do, raise `Builder::memory_limit`, or look for what it \
+                 keeps without need",
+                Size(*limit)
             )
             .into(),
             Self::Exited { .. } => "a guest waits for calls and does not exit".into(),
@@ -243,6 +244,18 @@ impl fmt::Display for FaultTarget {
             Self::Protected { .. } => "data at",
             Self::Host => "host memory at",
         })
+    }
+}
+
+/// A number of bytes, in MiB where it is a multiple of one.
+pub(super) struct Size(pub(super) u64);
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.0 >> 20, self.0 % (1 << 20)) {
+            (mib @ 1.., 0) => write!(f, "{mib} MiB"),
+            _ => write!(f, "{} bytes", self.0),
+        }
     }
 }
 

@@ -13,8 +13,8 @@ use ampoule_vmm::Registers;
 use crate::guest_text;
 
 pub use ampoule_vmm::FaultAccess;
-use kind::SignalName;
 pub use kind::{EndlessWait, FaultKind, FaultTarget};
+use kind::{SignalName, Size};
 pub use panic::GuestPanic;
 pub use position::Position;
 
@@ -121,7 +121,7 @@ impl Fault {
             write!(f, "; {hint}")?;
         }
         if let (Some(limit), false) = (refused_memory, matches!(kind, FaultKind::OutOfMemory { .. })) {
-            write!(f, "; before that it was refused more memory than its {limit} bytes (`Builder::memory_limit`)")?;
+            write!(f, "; before that it was refused more memory than its {} (`Builder::memory_limit`)", Size(*limit))?;
         }
         if let Some(signal) = self.0.handler_not_run {
             let signal = SignalName(signal);
@@ -155,7 +155,7 @@ impl Fault {
     /// The lines of standard error, where they may say why the guest ended.
     fn last_words(&self) -> impl Iterator<Item = &str> {
         let stderr = if self.0.kind.is_own_decision() { &*self.0.stderr } else { "" };
-        stderr.lines().filter(|line| !line.trim().is_empty())
+        stderr.lines().filter(|line| !line.trim().is_empty() && !line.starts_with(BACKTRACE_NOTE))
     }
 }
 
@@ -187,5 +187,12 @@ impl fmt::Debug for Fault {
 
 impl std::error::Error for Fault {}
 
+/// How a note of Rust's standard library begins that stands behind a panic and a refused allocation, and says nothing of them
+/// (`library/std/src/panicking.rs` and `alloc.rs`, 1.95).
+const BACKTRACE_NOTE: &str = "note: run with `RUST_BACKTRACE=1`";
+
 /// How many lines of standard error a fault shows at most.
 const SHOWN_LINES: usize = 10;
+
+#[cfg(test)]
+mod tests;

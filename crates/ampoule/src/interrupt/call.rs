@@ -15,6 +15,7 @@ use super::InterruptHandle;
 use super::linux::clock::{Clock, Moment};
 use super::linux::readable;
 use super::linux::signal::{InterruptSignalError, Signal};
+use super::nudge::Nudge;
 use super::shared::Shared;
 use super::state::{Interruption, Phase};
 use crate::address_space::Watch;
@@ -179,6 +180,19 @@ impl Interruptor {
         let result = function();
         self.shared.leave()?;
         Ok(result)
+    }
+
+    /// Takes the thread out of the guest without ending the call.
+    pub(crate) fn nudge(&self) -> Nudge {
+        Nudge::new(Arc::clone(&self.vcpu), self.shared.signal)
+    }
+
+    /// Waits by `wait`, for which time the deadline of the call that is running stands still.
+    pub(crate) fn without_deadline<R>(&self, wait: impl FnOnce() -> R) -> R {
+        let deadline = self.shared.stop_deadline();
+        let result = wait();
+        self.shared.continue_deadline(deadline);
+        result
     }
 
     /// Serves an exit of the guest, whether or not the call is to end. Where calls are sampled, no sample's signal interrupts

@@ -24,8 +24,8 @@ pub(crate) enum Stop {
 /// What has become of a system call.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Served {
-    /// It is answered.
-    Answered,
+    /// It is answered, with this result.
+    Answered { result: u64 },
     /// The guest has ended itself, with a signal for which it may have installed a handler: see [`Machine::aborted`].
     Abort { signal: i32, handled: bool },
 }
@@ -49,6 +49,7 @@ impl Machine {
     pub(crate) fn end_call<T>(&mut self, guard: CallGuard, outcome: Result<T, Termination>) -> Result<T, Termination> {
         self.interruptor.serving(|| self.streams.call_ended());
         self.note_call_ended();
+        self.exits.publish();
         let outcome = outcome?;
         self.in_budget(guard.finish())?;
         Ok(outcome)
@@ -63,19 +64,31 @@ impl Machine {
                 self.processor.flush_translations()?;
                 self.space.mark_flushed();
             }
-            match self.processor.run()? {
+            let event = match self.tracer {
+                None => self.processor.run()?,
+                Some(_) => self.run_traced()?,
+            };
+            self.exits.count(&event);
+            match event {
                 Event::Doorbell => return Ok(Stop::Doorbell),
                 Event::SystemCall(call) => return Ok(Stop::SystemCall(call)),
                 Event::Interrupted => self.interrupted(),
                 Event::ManyWritten => self.space.populate_ahead(&mut *self.processor)?,
-                Event::PageFault(fault) => self.page_fault(fault)?,
-                event => return Err(self.fault(fault_kind(event))),
+                Event::PageFault(fault) => {
+                    if let Err(termination) = self.page_fault(fault) {
+                        self.ends(termination)?;
+                    }
+                }
+                event => {
+                    let termination = self.fault(fault_kind(event));
+                    self.ends(termination)?;
+                }
             }
         }
     }
 
-    /// Serves the system call for which the guest has stopped.
-    pub(crate) fn serve(&mut self, call: &SystemCall) -> Result<Served, Termination> {
+    /// Answers the system call for which the guest has stopped.
+    pub(super) fn answer(&mut self, call: &SystemCall) -> Result<Served, Termination> {
         self.budget.system_call()?;
         let outcome = loop {
             let mut streams = self.streams.within(&mut self.budget);
@@ -99,13 +112,16 @@ impl Machine {
             }
             Outcome::Exit { code } => return Err(self.fault(FaultKind::Exited { code })),
             Outcome::Abort { signal, handled } => return Ok(Served::Abort { signal, handled }),
-            Outcome::Deadlock(wait) => return Err(self.fault(FaultKind::Deadlocked(wait))),
+            Outcome::Deadlock(wait) => {
+                let deadlocked = self.fault(FaultKind::Deadlocked(wait));
+                return Err(self.ends(deadlocked.clone()).err().unwrap_or(deadlocked));
+            }
             Outcome::OutputLimit => return Err(self.budget.output_exceeded().into()),
             Outcome::AwaitInput => unreachable!("it was waited for"),
         };
         let finished = self.processor.finish_system_call(result);
         finished.map_err(|BadReturn { address }| self.fault(FaultKind::SystemCallReturn { address: address.0 }))?;
-        Ok(Served::Answered)
+        Ok(Served::Answered { result })
     }
 
     /// Waits until there may be something to read from standard input.
@@ -154,6 +170,9 @@ impl Machine {
     /// Adds to the report of the guest's end what is known of the call in which it ended.
     pub(crate) fn ended(&mut self, mut termination: Termination) -> Termination {
         self.interruptor.serving(|| self.streams.flush());
+        if let Some(tracer) = &mut self.tracer {
+            tracer.ended(&termination);
+        }
         match &mut termination {
             Termination::Fault(fault) => {
                 let refused = self.space.ran_out_of_memory().then(|| self.space.memory_total());
@@ -166,6 +185,7 @@ impl Machine {
             // What the hypervisor says of a guest on which it has failed is not to be trusted.
             Termination::Hypervisor(_) => {}
         }
+        self.trace_end(&termination);
         termination
     }
 

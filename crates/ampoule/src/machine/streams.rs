@@ -1,4 +1,4 @@
-//! The guest's standard streams and its log.
+//! The guest's standard streams, its log and its trace.
 
 use ampoule_abi::layout::{LogLevel, LogRecord};
 
@@ -7,14 +7,16 @@ use crate::guest_log::GuestLog;
 use crate::input::Input;
 use crate::output::{Origin, Output, Stream};
 use crate::personality::{OutputLimitReached, Streams, Taken};
+use crate::trace::Trace;
 
-/// Where input comes from, and where the two output streams and the log records go.
+/// Where input comes from, and where the two output streams, the log records and the trace go.
 #[derive(Debug)]
 pub(crate) struct GuestStreams {
     stdin: Input,
     stdout: Output,
     stderr: Output,
     log: GuestLog,
+    trace: Trace,
     origin: Origin,
     stderr_of_call: Tail,
 }
@@ -36,7 +38,8 @@ pub(super) struct BudgetedStreams<'machine> {
 
 impl GuestStreams {
     pub(crate) fn new(stdout: Output, stderr: Output, log: GuestLog, origin: Origin) -> Self {
-        Self { stdin: Input::empty(), stdout, stderr, log, origin, stderr_of_call: Tail::default() }
+        let (stdin, trace) = (Input::empty(), Trace::log());
+        Self { stdin, stdout, stderr, log, trace, origin, stderr_of_call: Tail::default() }
     }
 
     /// The same with standard input, which is empty otherwise.
@@ -46,6 +49,16 @@ impl GuestStreams {
 
     pub(super) fn stdin_mut(&mut self) -> &mut Input {
         &mut self.stdin
+    }
+
+    /// Where lines go about what the guest asks for.
+    #[inline]
+    pub(crate) fn trace(&self) -> &Trace {
+        &self.trace
+    }
+
+    pub(crate) fn set_trace(&mut self, trace: Trace) {
+        self.trace = trace;
     }
 
     /// What the log calls the guest.

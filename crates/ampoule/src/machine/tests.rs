@@ -54,7 +54,7 @@ fn run(machine: &mut Machine, limits: Limits) -> Result<Stop, Termination> {
     let stopped = loop {
         match machine.run() {
             Ok(Stop::SystemCall(call)) => match machine.serve(&call) {
-                Ok(Served::Answered) => {}
+                Ok(Served::Answered { .. }) => {}
                 Ok(Served::Abort { signal, handled }) => break Err(machine.aborted(signal, handled, None)),
                 Err(termination) => break Err(termination),
             },

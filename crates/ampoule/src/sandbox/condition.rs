@@ -40,7 +40,7 @@ impl fmt::Display for Poison {
             // These errors say what is left to do.
             Self::RestoreFailed(error) => error.fmt(f),
             Self::Ended(Termination::Hypervisor(error)) if matches!(**error, HypervisorError::Forked) => error.fmt(f),
-            Self::Ended(cause) => write!(f, "restore a snapshot or reset it; an earlier call ended in {cause}"),
+            Self::Ended(cause) => write!(f, "restore a snapshot or reset it; in an earlier call the guest ended: {cause}"),
             Self::HostFunctionPanicked => f.write_str(
                 "restore a snapshot or reset it; in an earlier call a host function or the writer of an output panicked while \
                  the guest waited for it",

@@ -14,6 +14,7 @@ use crate::error::{CallError, FunctionValue};
 use crate::host_function::CallData;
 use crate::image::{Function, Image};
 use crate::limits::Limits;
+use crate::metrics::CallMeter;
 use crate::signature::{Parameters, Signature};
 
 /// A guest function whose types are known only at run time, resolved by [`Sandbox::dynamic_fn`].
@@ -213,9 +214,11 @@ impl Callee<'_> {
         limits: Limits,
         data: Option<CallData<'_>>,
     ) -> Result<Copied, CallError> {
-        self.check(function.name(), data.as_ref())?;
-        let request = self.conversation.request_encoded(function.function(), arguments, function.asks)?;
-        let reply = self.exchange(request, limits, data)?;
-        Ok(self.conversation.copied(reply))
+        self.metered(|callee, call| {
+            callee.check(function.name(), data.as_ref())?;
+            let request = callee.conversation.request_encoded(function.function(), arguments, function.asks)?;
+            let reply = callee.exchange(request, limits, data, call)?;
+            Ok(callee.conversation.copied(reply))
+        })
     }
 }

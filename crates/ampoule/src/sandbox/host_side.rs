@@ -13,18 +13,22 @@ use crate::guest_log::{self, GuestLog};
 use crate::host_function::{HostFunction, HostFunctionEntry, HostFunctionWith};
 use crate::image::Image;
 use crate::limits::Limits;
-use crate::machine::GuestStreams;
+use crate::machine::{GuestStreams, Tracer};
 use crate::output::{Origin, Output};
+use crate::trace::Trace;
 
 /// Settings of the host's side of a new sandbox.
 pub(crate) struct HostSide {
     functions: Vec<HostFunctionEntry>,
     pub(super) stdout: Output,
     pub(super) stderr: Output,
+    pub(super) trace: Trace,
     pub(super) core_dumps: Option<CoreDumps>,
     pub(super) log_level: Option<LevelFilter>,
     limits: Limits,
     name: Option<String>,
+    /// What runs the guest, unless its machine does.
+    pub(super) tracer: Option<Box<dyn Tracer>>,
     /// What sets the functions.
     setting: HostFunctionSetting,
 }
@@ -36,10 +40,12 @@ impl HostSide {
             functions: Vec::new(),
             stdout: Output::log(),
             stderr: Output::log(),
+            trace: Trace::log(),
             core_dumps: None,
             log_level: None,
             limits,
             name: None,
+            tracer: None,
             setting,
         }
     }
@@ -112,7 +118,9 @@ impl HostSide {
         let imports = Imports::resolve(image, self.functions, self.setting)?;
         let origin = Origin::new(image.executable(), self.name);
         let log = GuestLog::new(self.log_level.unwrap_or_else(guest_log::level_of_environment));
-        Ok((imports, GuestStreams::new(self.stdout, self.stderr, log, origin), self.limits))
+        let mut streams = GuestStreams::new(self.stdout, self.stderr, log, origin);
+        streams.set_trace(self.trace);
+        Ok((imports, streams, self.limits))
     }
 }
 

@@ -32,7 +32,9 @@ use crate::host_function::CallData;
 use crate::image::{Function, Image};
 use crate::interrupt::InterruptHandle;
 use crate::limits::Limits;
+use crate::metrics::{CallMeter, SandboxMeter};
 use crate::output::Output;
+use crate::trace::Trace;
 use condition::Condition;
 use core_dump::of_ended;
 use snapshot::SnapshotIdentity;
@@ -76,6 +78,7 @@ pub struct Sandbox {
     condition: Condition,
     /// Functions whose signature was already checked.
     checked: Vec<Checked>,
+    meter: SandboxMeter,
 }
 
 /// A function whose signature was checked.
@@ -121,7 +124,7 @@ impl Sandbox {
     /// A [`CallError`]. Unless [`CallError::poisons`] says otherwise, the sandbox can be called again.
     pub fn call_with<R: DeserializeOwned, A: Arguments>(&mut self, call: Call<'_, A>) -> Result<R, CallError> {
         let (image, checked, callee) = self.parts();
-        let (function, binding) = resolve::<A, R>(image, checked, call.name)?;
+        let (function, binding) = resolve::<A, R>(image, checked, call.name).inspect_err(CallMeter::refused)?;
         callee.invoke((image, function), binding, &call.arguments, call.limits, call.data)
     }
 
@@ -182,13 +185,18 @@ impl Sandbox {
         self.conversation.machine_mut().streams_mut().log_mut().set_level(level.into());
     }
 
+    /// Where lines go from now on that show what the guest asks of its host.
+    pub fn set_trace(&mut self, trace: Trace) {
+        self.conversation.machine_mut().streams_mut().set_trace(trace);
+    }
+
     /// What functions are looked up in, and what they are called in. They are borrowed apart, so that a call need not count a
     /// reference to the image: sandboxes on other threads share that count.
     #[inline]
     fn parts(&mut self) -> (&Image, &mut Vec<Checked>, Callee<'_>) {
-        let Self { image, conversation, imports, limits, core_dumps, condition, checked, .. } = self;
+        let Self { image, conversation, imports, limits, core_dumps, condition, checked, meter, .. } = self;
         let core_dumps = core_dumps.as_ref();
-        (image, checked, Callee { conversation, imports, limits: *limits, core_dumps, condition })
+        (image, checked, Callee { conversation, imports, limits: *limits, core_dumps, condition, meter })
     }
 }
 
@@ -199,6 +207,7 @@ struct Callee<'sandbox> {
     limits: Limits,
     core_dumps: Option<&'sandbox CoreDumps>,
     condition: &'sandbox mut Condition,
+    meter: &'sandbox mut SandboxMeter,
 }
 
 impl Callee<'_> {
@@ -212,12 +221,27 @@ impl Callee<'_> {
         limits: Limits,
         data: Option<CallData<'_>>,
     ) -> Result<R, CallError> {
-        self.check(function.name(), data.as_ref())?;
-        binding.check(image, function, arguments)?;
-        let request = self.conversation.request(function, arguments, binding.asks())?;
-        let reply = self.exchange(request, limits, data)?;
-        binding.observe(function, reply.shown())?;
-        self.conversation.result(reply, binding.returns())
+        self.metered(|callee, call| {
+            callee.check(function.name(), data.as_ref())?;
+            binding.check(image, function, arguments)?;
+            let request = callee.conversation.request(function, arguments, binding.asks())?;
+            let reply = callee.exchange(request, limits, data, call)?;
+            binding.observe(function, reply.shown())?;
+            callee.conversation.result(reply, binding.returns())
+        })
+    }
+
+    /// Makes a call, and reports it and what the guest's memory costs then.
+    #[inline]
+    fn metered<T>(
+        &mut self,
+        make: impl FnOnce(&mut Self, &mut CallMeter) -> Result<T, CallError>,
+    ) -> Result<T, CallError> {
+        let mut call = CallMeter::begin();
+        let result = make(self, &mut call);
+        call.ended(&result);
+        self.meter.sample(|| self.conversation.machine_mut().memory_pages());
+        result
     }
 
     /// Refuses a call of this function that cannot be made, whatever its arguments are.
@@ -236,6 +260,7 @@ impl Callee<'_> {
         request: Request<'image>,
         limits: Limits,
         data: Option<CallData<'_>>,
+        call: &mut CallMeter,
     ) -> Result<Reply<'image>, CallError> {
         let running = self.condition.enter(self.imports);
         let mut reply = self.conversation.exchange(request, running.imports, limits.or(self.limits), data);
@@ -243,6 +268,9 @@ impl Callee<'_> {
         if let Err(CallError::Terminated { cause, core_dump, .. }) = &mut reply {
             *core_dump = of_ended(self.core_dumps, self.conversation, cause);
             *self.condition = Condition::Poisoned(Poison::Ended(cause.clone()));
+        }
+        if reply.as_ref().is_ok_and(Reply::is_error) {
+            call.function_failed();
         }
         reply
     }

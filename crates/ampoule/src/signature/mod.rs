@@ -69,7 +69,12 @@ impl Type {
         if !is_result::<R>() {
             return None;
         }
-        let syntax = parse::type_text(std::any::type_name::<R>()).ok()?;
+        Self::outcome_in(std::any::type_name::<R>())
+    }
+
+    /// The types of the value and the error of a type that is written as a `Result`.
+    pub(crate) fn outcome_in(text: &str) -> Option<(Self, Self)> {
+        let syntax = parse::type_text(text).ok()?;
         let (value, error) = syntax.as_fallible()?;
         Some((Self::from(value), Self::from(error?)))
     }

@@ -92,6 +92,12 @@ fn aborts() {
     std::process::abort();
 }
 
+/// Says something to whoever listens.
+#[export]
+fn says(text: &str) {
+    print!("{text}");
+}
+
 /// Days since 1970.
 #[export]
 fn today() -> u64 {
