@@ -4,8 +4,8 @@
 //! cargo run --release -p ampoule-bench [PART ...]
 //! ```
 //!
-//! Parts are `calls`, `faults`, `snapshots`, `pool`, `mappings`, `touch`, `payloads`, `share`, `clock` and `memory`; without
-//! any, all are measured.
+//! Parts are `calls`, `faults`, `snapshots`, `pool`, `mappings`, `touch`, `payloads`, `share`, `clock` and `memory`, and
+//! `metrics` with `--features metrics`; without any, all are measured.
 //!
 //! Every row is measured in short turns that alternate with turns of the floor, so that both see the same machine; the
 //! ratio is that of their medians. Exits and vCPU ioctls are counted, and do not depend on the machine.
@@ -16,6 +16,8 @@ mod floor;
 mod mappings;
 mod measure;
 mod memory;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod payloads;
 mod pool;
 mod prompt;
@@ -34,9 +36,11 @@ use measure::Bench;
 fn main() -> Result<(), Box<dyn Error>> {
     let parts: Vec<String> = std::env::args().skip(1).collect();
     if let Some(unknown) = parts.iter().find(|part| PARTS.iter().all(|(known, _)| part != known)) {
-        return Err(
-            format!("there is no part `{unknown}`; there are {}", PARTS.map(|(part, _)| part).join(", ")).into()
-        );
+        return Err(format!(
+            "there is no part `{unknown}`; there are {}",
+            PARTS.iter().map(|(part, _)| *part).collect::<Vec<_>>().join(", ")
+        )
+        .into());
     }
     let image = Image::embedded(ampoule::include_guest!("calls"))?;
     let mut bench = Bench::new(Floor::new()?);
@@ -54,7 +58,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 type Measure = fn(&mut Bench, &Image) -> Result<(), Box<dyn Error>>;
 
 /// What can be measured, in this order.
-const PARTS: [(&str, Measure); 10] = [
+const PARTS: &[(&str, Measure)] = &[
     ("calls", calls),
     ("faults", faults::measure),
     ("snapshots", snapshots::measure),
@@ -65,6 +69,9 @@ const PARTS: [(&str, Measure); 10] = [
     ("share", |_, image| share::measure(image)),
     ("clock", |_, image| clock::measure(image)),
     ("memory", |_, image| memory::measure(image)),
+    // The last one, because nothing is without metrics afterwards.
+    #[cfg(feature = "metrics")]
+    ("metrics", metrics::measure),
 ];
 
 fn calls(bench: &mut Bench, image: &Image) -> Result<(), Box<dyn Error>> {

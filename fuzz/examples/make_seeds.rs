@@ -8,7 +8,10 @@ use std::path::Path;
 
 use ampoule::Image;
 use ampoule_abi::codec;
-use ampoule_abi::layout::{GuestMessageKind, MessageLine, PanicRecord, RecordKind, ReturnStatus};
+use ampoule_abi::layout::{
+    GuestMessageKind, LogField, LogLevel, LogRecord, LogValue, MessageLine, OutputHeader, OutputKind, PanicRecord,
+    RecordKind, ReturnStatus,
+};
 use ampoule_abi::schema::{FunctionTypes, Schema, Tracer};
 use ampoule_fuzz::elf::SECTIONS;
 use ampoule_fuzz::guest::Guest;
@@ -43,8 +46,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     payloads()?;
     schema()?;
+    dynamic()?;
     seed("mailbox", "call", &call())?;
     seed("mailbox", "panic", &panic())?;
+    seed("mailbox", "log", &log())?;
     for (name, arguments) in ARGUMENTS {
         let (mut process, mut guest) = (Vec::new(), Vec::new());
         for number in 0..512_u16 {
@@ -132,6 +137,18 @@ fn schema() -> Result<(), Box<dyn Error>> {
     seed("schema", "all", &bytes)
 }
 
+/// A seed of `dynamic`: a type, all types, an argument as JSON, and the bytes of a value.
+fn dynamic() -> Result<(), Box<dyn Error>> {
+    let mut tracer = Tracer::new();
+    let place = tracer.trace::<Value>();
+    let value =
+        Value::Option(Some(Box::new(Value::Sequence(vec![Value::Text("text".to_owned()), Value::Small(1, 2, 3, 4)]))));
+    let (mut of_value, mut bytes) = (Vec::new(), Vec::new());
+    codec::encode(&value, &mut of_value)?;
+    codec::encode(&(place, tracer.finish(), serde_json::to_string(&value)?, of_value), &mut bytes)?;
+    seed("dynamic", "value", &bytes)
+}
+
 /// Steps of `mailbox`: the guest is ready, is called, prints, calls the host, and returns.
 fn call() -> Vec<u8> {
     let ready = MessageLine { kind: GuestMessageKind::Ready as u32, ..MessageLine::default() };
@@ -170,6 +187,20 @@ fn panic() -> Vec<u8> {
     let length = codec::encode(&panic, &mut record[..]).expect("it is short");
     let line = MessageLine { kind: GuestMessageKind::Panic as u32, length: length as u32, ..MessageLine::default() };
     [&[0][..], &line.to_bytes(), &[5], &record, &[13]].concat()
+}
+
+/// Steps of `mailbox`: the guest logs.
+fn log() -> Vec<u8> {
+    let record = LogRecord {
+        level: LogLevel::Info as u32,
+        message: "hi",
+        fields: vec![LogField { name: "a", value: LogValue::Bool(true) }],
+        ..LogRecord::default()
+    };
+    let mut area = [0; 64];
+    let length = codec::encode(&record, &mut area[4..]).expect("it is short") as u16;
+    area[..4].copy_from_slice(&OutputHeader { stream: OutputKind::Log.number(), length }.to_bytes());
+    [&[4][..], &area, &[3], &u32::from(length + 4).to_le_bytes(), &[12]].concat()
 }
 
 /// Registers of the program's first instruction, and a stack of addresses in its code.

@@ -43,6 +43,14 @@ pub fn tenant_image() -> Image {
     IMAGE.clone()
 }
 
+/// The guest that logs.
+pub fn logger_image() -> Image {
+    static IMAGE: LazyLock<Image> = LazyLock::new(|| {
+        Image::embedded(ampoule::include_guest!("logger")).expect("the image of the guest `logger` is sound")
+    });
+    IMAGE.clone()
+}
+
 /// The guest that maps memory everywhere.
 pub fn memory_image() -> Image {
     static IMAGE: LazyLock<Image> = LazyLock::new(|| {

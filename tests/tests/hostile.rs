@@ -53,14 +53,15 @@ fn forged_messages_are_protocol_violations() {
 fn forged_output_is_a_protocol_violation_that_names_it() {
     let capacity = 16_384;
     let cut = |offset, needed, left| ProtocolViolation::OutputRecord { offset, needed, left };
-    let cases: [(&[u8], u32, ProtocolViolation); 7] = [
+    let cases: [(&[u8], u32, ProtocolViolation); 8] = [
         (&[], capacity + 1, ProtocolViolation::OutputLength { length: capacity + 1, capacity: capacity as usize }),
         (&[], u32::MAX, ProtocolViolation::OutputLength { length: u32::MAX, capacity: capacity as usize }),
         (&[1, 0, 2, 0, b'x'], 5, cut(0, 6, 5)),
         (&[1, 0, 0xff, 0xff], capacity, cut(0, 4 + 65_535, capacity as usize)),
         (&[2, 0, 1, 0, b'x', 1, 0], 7, cut(5, 4, 2)),
         (&[0, 0, 0, 0], 4, ProtocolViolation::UnknownStream { stream: 0 }),
-        (&[1, 0, 1, 0, b'x', 3, 0, 1, 0, b'y'], 10, ProtocolViolation::UnknownStream { stream: 3 }),
+        (&[1, 0, 1, 0, b'x', 4, 0, 1, 0, b'y'], 10, ProtocolViolation::UnknownStream { stream: 4 }),
+        (&[1, 0, 1, 0, b'x', 3, 0, 1, 0, b'y'], 10, ProtocolViolation::LogRecord { offset: 5 }),
     ];
     for (records, claimed, expected) in cases {
         for then in ["return", "system call"] {

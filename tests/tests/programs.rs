@@ -5,13 +5,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 use std::{fs, thread};
 
 use ampoule::{
     Blame, Clock, ExceededLimit, Executable, Input, KillOutcome, Limits, Output, Program, ProgramError, ProgramStatus,
-    Termination,
+    Termination, Trace,
 };
 
 /// What the host runs natively, and the sandbox.
@@ -102,6 +102,29 @@ fn nothing_of_the_host_is_there() {
     assert_eq!(String::from_utf8_lossy(&output.stdout), "open 1\nsocket 1\nfork 1\n");
     let output = program(&["list"]).env("ONLY", "this").run().unwrap();
     assert!(String::from_utf8_lossy(&output.stdout).ends_with("\nONLY=this\n"), "{output:?}");
+}
+
+#[test]
+fn its_system_calls_are_traced_to_its_end() {
+    #[derive(Clone, Default)]
+    struct Memory(Arc<Mutex<Vec<u8>>>);
+    impl Write for Memory {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let trace = Memory::default();
+    program(&["exit", "7"]).trace(Trace::writer(trace.clone())).run().unwrap();
+    let text = String::from_utf8(std::mem::take(&mut *trace.0.lock().unwrap())).unwrap();
+    assert!(text.lines().any(|line| line.starts_with("arch_prctl(ARCH_SET_FS, 0x")), "{text}");
+    assert!(text.lines().any(|line| line.starts_with("exit_group(7) = ? <")), "{text}");
+    program(&["cat"]).stdin(Input::bytes("input\n")).trace(Trace::writer(trace.clone())).run().unwrap();
+    let text = String::from_utf8(std::mem::take(&mut *trace.0.lock().unwrap())).unwrap();
+    assert!(text.lines().any(|line| line.starts_with(r#"read(0, "input\n", "#) && line.contains(") = 6 <")), "{text}");
+    assert!(text.lines().any(|line| line.starts_with(r#"write(1, "input\n", 6) = 6 <"#)), "{text}");
 }
 
 #[test]

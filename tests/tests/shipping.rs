@@ -75,10 +75,11 @@ fn an_application_with_a_guest_is_installed_from_what_is_published() {
 }
 
 /// The packages that are published.
-const PUBLISHED: [&str; 8] = [
+const PUBLISHED: [&str; 9] = [
     "ampoule",
     "ampoule-abi",
     "ampoule-build",
+    "ampoule-cli",
     "ampoule-conformance",
     "ampoule-guest",
     "ampoule-macros",

@@ -1,22 +1,26 @@
 //! Structures and numbers of the ABI, which the [guest ABI](https://github.com/ampoule-rs/ampoule/blob/main/docs/abi.md)
 //! explains.
 
+mod log;
 mod message;
 mod output;
 mod record;
 
+pub use log::{
+    LOG_LEVEL_MASK, LOG_LEVEL_SHIFT, LogField, LogLevel, LogRecord, LogValue, MAX_LOG_FIELDS, MAX_LOG_SPANS,
+};
 pub use message::{
     DESCRIBE_ARGUMENTS, DESCRIBE_RESULT, FailureStatus, GuestMessageKind, HostMessageKind, MessageLine, PanicRecord,
     ReturnStatus,
 };
-pub use output::{OutputHeader, OutputStream};
+pub use output::{OutputHeader, OutputKind, OutputStream};
 pub use record::{Record, RecordHeader, RecordKind, padded_text_len, record_text};
 
 /// Major version of this ABI: a host runs guests of its own major version only.
 pub const ABI_MAJOR: u32 = 1;
 
 /// Minor version of this ABI: a host runs guests of its own minor version and older ones.
-pub const ABI_MINOR: u32 = 3;
+pub const ABI_MINOR: u32 = 4;
 
 /// The section of a guest image that holds its function records.
 pub const FUNCTIONS_SECTION: &str = "ampoule_fns";
@@ -96,6 +100,11 @@ pub struct InfoPage {
     ///
     /// Since minor version [`OUTPUT_MINOR`](Self::OUTPUT_MINOR).
     pub output_len: u64,
+    /// The greatest level ([`LogLevel`]) of which the host wants log records until the first call; 0 for none. Each call has a
+    /// level of its own.
+    ///
+    /// Since minor version [`LOG_MINOR`](Self::LOG_MINOR).
+    pub log_level: u64,
 }
 
 impl InfoPage {
@@ -110,6 +119,9 @@ impl InfoPage {
 
     /// The minor version of the ABI with which a guest that is ready can describe the types of its functions.
     pub const SCHEMA_MINOR: u32 = 3;
+
+    /// The minor version of the ABI with which log records came, and [`log_level`](Self::log_level).
+    pub const LOG_MINOR: u32 = 4;
 
     /// The structure as it stands in memory.
     pub fn to_bytes(&self) -> [u8; Self::LEN] {
@@ -126,6 +138,7 @@ impl InfoPage {
             self.generation,
             self.output,
             self.output_len,
+            self.log_level,
         ];
         let mut bytes = [0; Self::LEN];
         for (chunk, word) in bytes.chunks_exact_mut(8).zip(words) {
@@ -157,16 +170,18 @@ mod tests {
             generation: 10,
             output: 11,
             output_len: 12,
+            log_level: 13,
         };
         let bytes = page.to_bytes();
         assert_eq!(&bytes[..8], b"AMPOULE\0");
         assert_eq!(bytes[8..12], 1u32.to_le_bytes());
         assert_eq!(bytes[12..16], 2u32.to_le_bytes());
-        let words = [(16, 3u64), (24, 4), (32, 5), (40, 6), (48, 7), (56, 8), (64, 9), (72, 10), (80, 11), (88, 12)];
+        let words =
+            [(16, 3u64), (24, 4), (32, 5), (40, 6), (48, 7), (56, 8), (64, 9), (72, 10), (80, 11), (88, 12), (96, 13)];
         for (offset, value) in words {
             assert_eq!(bytes[offset..offset + 8], value.to_le_bytes());
         }
-        assert_eq!(bytes.len(), 96);
+        assert_eq!(bytes.len(), 104);
         assert_eq!((offset_of!(InfoPage, generation), offset_of!(InfoPage, output)), (72, 80));
     }
 }

@@ -76,6 +76,16 @@
 //! To this end the crate defines the C library's function `write`, under both of its names, which makes the system call
 //! wherever the program does not run in a sandbox.
 //!
+//! # Logging
+//!
+//! What a guest logs with the crate `log` reaches the host's `tracing` log, up to the level that the host asks for and without
+//! an exit of its own: level, target, module, file, line, message and key-values. With the feature `tracing` so do the events of
+//! that crate, with their fields and the names of the spans around them. A record that the host does not want is not made: its
+//! arguments are not even evaluated. Long texts are cut.
+//!
+//! Records are sent from when the guest is prepared, or from [`init_logging`] on. A program that has set a logger or a
+//! subscriber of its own by then keeps it. Without the feature `log`, which is on by default, nothing of this crate is set.
+//!
 //! # Errors and panics
 //!
 //! * An exported function that returns `Result` gives the host the error as text, and as a value if serde knows its type.
@@ -111,6 +121,24 @@ pub mod testing;
 pub use ampoule_macros::{export, import};
 pub use error::{HostError, HostErrorKind};
 pub use restore::{generation, on_restore};
+
+/// Has what the program logs sent to the host from now on, and not only when the guest is prepared.
+///
+/// It does nothing outside a sandbox, where the program has a logger (for events of `tracing`: a subscriber) already, and when
+/// it is called again.
+///
+/// ```
+/// fn prepare() {
+///     ampoule_guest::init_logging();
+///     log::info!("reading the table");
+/// }
+///
+/// ampoule_guest::main!(prepare);
+/// # prepare();
+/// ```
+pub fn init_logging() {
+    rt::install_logging();
+}
 
 /// Makes the program a guest: defines its `main`.
 ///

@@ -4,6 +4,7 @@ mod call;
 mod fallible;
 mod held_text;
 mod host_call;
+mod log;
 mod mailbox;
 mod output;
 mod panics;
@@ -20,6 +21,7 @@ pub use fallible::{
     Returned, Unhandled,
 };
 pub use host_call::Outgoing;
+pub(crate) use log::install as install_logging;
 pub(crate) use mailbox::generation;
 pub use record::{Imported, Record, Shim};
 pub use serve::{UnexpectedMessage, run, serve};

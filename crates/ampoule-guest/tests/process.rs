@@ -1,4 +1,4 @@
-//! Guests that end, and guests that print: each in a process of its own, whose mailbox is a file that outlives it.
+//! Guests that end, and guests that print and log: each in a process of its own, whose mailbox is a file that outlives it.
 
 use std::cell::Cell;
 use std::fs::File;
@@ -9,9 +9,9 @@ use std::{env, fs, process, ptr};
 
 use ampoule_abi::codec;
 use ampoule_abi::layout::{
-    ABI_MAJOR, ABI_MINOR, GuestMessageKind, HostMessageKind, INFO_MAGIC, InfoPage, MESSAGE_LEN, MESSAGE_LINE_LEN,
-    MessageLine, OUTPUT_HEADER_LEN, OutputHeader, OutputStream, PRINTED_OFFSET, PanicRecord, RECORD_HEADER_LEN,
-    RecordHeader, RecordKind,
+    ABI_MAJOR, ABI_MINOR, GuestMessageKind, HostMessageKind, INFO_MAGIC, InfoPage, LogLevel, LogRecord, MESSAGE_LEN,
+    MESSAGE_LINE_LEN, MessageLine, OUTPUT_HEADER_LEN, OutputHeader, OutputKind, OutputStream, PRINTED_OFFSET,
+    PanicRecord, RECORD_HEADER_LEN, RecordHeader, RecordKind,
 };
 use ampoule_guest::{export, rt};
 
@@ -150,6 +150,66 @@ fn text_that_waits_is_there_when_the_guest_has_ended() {
     assert_eq!(mailbox[OUTPUT..][..waiting(&mailbox) as usize], records.concat());
 }
 
+#[cfg(feature = "log")]
+#[test]
+fn records_that_find_no_room_are_counted_and_the_next_one_says_so() {
+    const TEST: &str = "records_that_find_no_room_are_counted_and_the_next_one_says_so";
+    const RECORDS: u64 = 100;
+    if let Some(path) = env::var_os(MAILBOX) {
+        let init = || {
+            ampoule_guest::init_logging();
+            log::debug!("not asked for");
+            // The host, which is the test, takes nothing in between.
+            for number in 0..RECORDS {
+                log::info!("record {number}");
+            }
+            let placed = CURRENT.get().expect("a mailbox").take_output();
+            log::info!("{placed}");
+            log::info!("the last");
+            process::abort();
+        };
+        // SAFETY: as above.
+        unsafe { rt::serve(Mailbox::open(&path).info_page(ABI_MINOR), init) };
+    }
+    let (_, mailbox) = run_with_mailbox(TEST);
+    let records = records(&mailbox[OUTPUT..][..waiting(&mailbox) as usize]);
+    let [first, last] = &records[..] else { panic!("{records:?}") };
+    assert_eq!((first.level, first.target, last.message), (LogLevel::Info as u32, "process", "the last"));
+    assert!(first.module == "process" && first.file.ends_with("tests/process.rs") && first.line > 0, "{first:?}");
+    let placed: u64 = first.message.parse().expect("a number");
+    assert!(placed > 0 && first.lost > 0);
+    assert_eq!((placed + first.lost, last.lost), (RECORDS, 0));
+}
+
+#[cfg(feature = "log")]
+#[test]
+fn no_record_is_made_for_a_host_that_knows_none() {
+    const TEST: &str = "no_record_is_made_for_a_host_that_knows_none";
+    if let Some(path) = env::var_os(MAILBOX) {
+        let init = || {
+            ampoule_guest::init_logging();
+            log::error!("for nobody");
+            process::abort();
+        };
+        // SAFETY: as above.
+        unsafe { rt::serve(Mailbox::open(&path).info_page(InfoPage::LOG_MINOR - 1), init) };
+    }
+    assert_eq!(waiting(&run_with_mailbox(TEST).1), 0);
+}
+
+/// The log records in an output area that holds no other.
+fn records(mut area: &[u8]) -> Vec<LogRecord<'_>> {
+    let mut records = Vec::new();
+    while let Some((header, rest)) = area.split_first_chunk::<OUTPUT_HEADER_LEN>() {
+        let OutputHeader { stream, length } = OutputHeader::from_bytes(*header);
+        assert_eq!(stream, OutputKind::Log.number());
+        let (content, rest) = rest.split_at(length.into());
+        records.push(codec::decode(content).expect("a log record"));
+        area = rest;
+    }
+    records
+}
+
 fn print_in_three_ways() {
     println!("by println");
     eprintln!("by eprintln");
@@ -212,6 +272,16 @@ impl Mailbox {
         mailbox
     }
 
+    /// Takes the log records that wait, as a host does: how many there are.
+    fn take_output(self) -> usize {
+        // SAFETY: the file has this many bytes, and only this thread writes there, which waits for the function.
+        let mailbox = unsafe { std::slice::from_raw_parts(self.start, MAILBOX_LEN) };
+        let taken = records(&mailbox[OUTPUT..][..waiting(mailbox) as usize]).len();
+        // SAFETY: the number lies in the mapping, and nothing refers to it.
+        unsafe { self.start.add(GUEST_LINE + PRINTED_OFFSET).cast::<u32>().write(0) };
+        taken
+    }
+
     /// The info page of a host of this minor version.
     fn info_page(self, abi_minor: u32) -> &'static InfoPage {
         let start = self.start.expose_provenance() as u64;
@@ -229,6 +299,7 @@ impl Mailbox {
             generation: 1,
             output: start + OUTPUT as u64,
             output_len: AREA_LEN as u64,
+            log_level: LogLevel::Info as u64,
         }))
     }
 }

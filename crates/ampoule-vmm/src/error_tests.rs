@@ -6,7 +6,7 @@ use crate::hypervisor::Operation;
 use crate::kvm;
 use crate::kvm::{DeviceAccess, DeviceGroup};
 use crate::linux::advice::named;
-use crate::processor;
+use crate::processor::{self, BadRegister};
 use crate::x86_64::paging::OutOfTables;
 use crate::x86_64::probe::{Outcome, ProbeError};
 use crate::x86_64::shim::{BadReturn, Forgery, ResumeError};
@@ -98,6 +98,10 @@ fn errors_of_processors_say_everything_once() {
     check(&PrepareError { bytes: 4096, reason: refusal() });
     check(&MapExhausted { needed: 2, available: 1 });
     check(&processor::BadReturn { address: GuestVirt(1 << 63) });
+    each_variant!(BadRegister {
+        BadRegister::Size { .. } => BadRegister::Size { expected: 2, given: 1 },
+        BadRegister::Address { .. } => BadRegister::Address { name: "rip", value: 1 << 63 },
+    });
 }
 
 fn refused() -> HypervisorError {

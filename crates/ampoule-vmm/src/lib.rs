@@ -81,7 +81,7 @@ pub use memory::{
 pub use page_set::PageSet;
 pub use platform::default_hypervisor;
 pub use processor::{
-    Backend, Behaviour, Context, CoreNote, CoreRegisters, Entry, Event, FaultAccess, MapCheckpoint, MapExhausted,
-    PageAccess, PageMap, PrepareError, Prepared, Processor, Registers, SystemCall, ThreadRegister, VirtualMachines,
-    Waiting, WrittenPages,
+    BREAKPOINT_INSTRUCTION, Backend, BadRegister, Behaviour, Context, CoreNote, CoreRegisters, Entry, Event,
+    FaultAccess, MapCheckpoint, MapExhausted, PageAccess, PageMap, PrepareError, Prepared, Processor, Registers,
+    SystemCall, ThreadRegister, VirtualMachines, Waiting, WrittenPages,
 };

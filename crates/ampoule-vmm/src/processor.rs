@@ -23,6 +23,10 @@ use crate::page_set::PageSet;
 
 pub use arch::processor::VirtualMachines;
 
+/// The instruction that a debugger puts in place of another one, so that user code stops there: with
+/// [`Event::Exception`] of which [`Exception::is_breakpoint`] holds, behind this instruction.
+pub const BREAKPOINT_INSTRUCTION: &[u8] = arch::processor::debugger::BREAKPOINT_INSTRUCTION;
+
 /// What makes processors.
 pub trait Backend: Send + Sync {
     /// Makes what a processor for a guest with `memory` bytes needs beside that memory.
@@ -319,6 +323,13 @@ pub struct Exception {
     pub error_code: Option<u64>,
 }
 
+impl Exception {
+    /// Whether user code has executed a [`BREAKPOINT_INSTRUCTION`].
+    pub fn is_breakpoint(&self) -> bool {
+        self.vector == arch::processor::debugger::BREAKPOINT_VECTOR
+    }
+}
+
 /// Why user code cannot continue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -373,6 +384,28 @@ pub struct MapExhausted {
 pub struct BadReturn {
     /// The return address.
     pub address: GuestVirt,
+}
+
+/// Registers that no user code can have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BadRegister {
+    /// They are not as long as the description says.
+    #[error("the registers take {expected} bytes, and {given} were given")]
+    Size {
+        /// How many bytes they take.
+        expected: usize,
+        /// How many there were.
+        given: usize,
+    },
+    /// An address is none of user code's.
+    #[error("register {name} cannot hold {value:#x}, which is no address that user code can have")]
+    Address {
+        /// The register.
+        name: &'static str,
+        /// What it was to hold.
+        value: u64,
+    },
 }
 
 /// The general registers of user code, to be printed or looked up by their names.
@@ -473,6 +506,20 @@ impl Context {
         self.0.set_result(result);
     }
 
+    /// All registers as gdb transfers them, in the order of the [description](Behaviour::target_description).
+    pub fn debugger_registers(&self, behaviour: Behaviour) -> Vec<u8> {
+        arch::processor::debugger::registers(&self.0, behaviour.0.xcr0)
+    }
+
+    /// Sets all registers to what gdb has sent. Those that user code cannot set keep their values.
+    ///
+    /// # Errors
+    ///
+    /// [`BadRegister`]; nothing has changed then.
+    pub fn set_debugger_registers(&mut self, behaviour: Behaviour, registers: &[u8]) -> Result<(), BadRegister> {
+        arch::processor::debugger::set_registers(&mut self.0, behaviour.0.xcr0, registers)
+    }
+
     /// All registers in the forms that core dumps of Linux on this architecture have.
     pub fn core_registers(&self) -> CoreRegisters {
         self.0.core_registers()
@@ -522,6 +569,11 @@ impl Behaviour {
     /// What Linux would say of the processor's features in `AT_HWCAP` and `AT_HWCAP2`.
     pub fn hardware_capabilities(&self) -> [u64; 2] {
         arch::processor::hardware_capabilities(&self.0)
+    }
+
+    /// Which registers user code has, as gdb's target description: a text in XML.
+    pub fn target_description(&self) -> String {
+        arch::processor::debugger::target_description(self.0.xcr0)
     }
 
     /// Whether the processor's counter that guests read is the one that the host reads ([`vdso::counter`](crate::vdso::counter)),

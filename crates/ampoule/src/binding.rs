@@ -61,7 +61,7 @@ impl Binding {
             return Ok(found);
         }
         let returns = compare_names::<A, R>(function)?;
-        refuse_untransferable(function, all, described)?;
+        refuse_untransferable(function, all.types(), &described.parameters, described.result)?;
         let observed = compare_results::<R>(function, returns, all, described)?;
         let binding = Arc::new(Self::new(returns, described.parameters.is_empty(), observed));
         all.remember(function.number(), types, &binding);
@@ -165,11 +165,20 @@ fn compare_names<A: Arguments, R>(function: &Function) -> Result<Returns, CallEr
     }
 }
 
-fn refuse_untransferable(function: &Function, all: &Described, described: &DescribedFunction) -> Result<(), CallError> {
-    let parameters = described.parameters.iter().enumerate();
+/// Refuses types that cannot travel.
+///
+/// # Errors
+/// [`CallError::Untransferable`].
+pub(crate) fn refuse_untransferable(
+    function: &Function,
+    types: &[DataType],
+    parameters: &[u32],
+    result: u32,
+) -> Result<(), CallError> {
+    let parameters = parameters.iter().enumerate();
     let values = parameters.map(|(index, parameter)| (FunctionValue::Argument(index), *parameter));
-    for (value, data_type) in values.chain([(FunctionValue::Result, described.result)]) {
-        if let Some(path) = untransferable(all.types(), data_type) {
+    for (value, data_type) in values.chain([(FunctionValue::Result, result)]) {
+        if let Some(path) = untransferable(types, data_type) {
             let path = named_path(path, value, function.signature());
             return Err(CallError::Untransferable { function: function.name().to_owned(), value, path });
         }

@@ -259,6 +259,19 @@ pub enum CallError {
         /// Where in it that type is.
         path: String,
     },
+    /// Nothing is known of a type but its name: the guest does not describe it. The guest has run where it is that of the
+    /// result.
+    #[error(
+        "guest function `{function}`, {signature}: the guest does not say what {value} is made of; call it with Rust types"
+    )]
+    Undescribed {
+        /// Name of the function.
+        function: String,
+        /// The function's signature.
+        signature: Signature,
+        /// Which value it is.
+        value: FunctionValue,
+    },
     /// The call does not bring the data that the sandbox's host functions work with. The guest has not run.
     #[error(
         "guest function `{function}` was called {}, but host function `{}` works with `{expected}`: give the call a value of \
@@ -381,6 +394,7 @@ impl CallError {
             | Self::WrongResult { .. }
             | Self::DifferentTypes { .. }
             | Self::Untransferable { .. }
+            | Self::Undescribed { .. }
             | Self::WrongData { .. }
             | Self::ForeignFunction { .. }
             | Self::Encode { .. }

@@ -23,6 +23,8 @@ use crate::interrupt::LimitsUnwatched;
 use crate::limits::ExceededLimit;
 use crate::machine::{CheckpointError, RestoreMachineError};
 use crate::signature::{Parameters, Signature, SignatureError};
+#[cfg(feature = "gdb")]
+use crate::{AddressError, DebuggerAddress, ListenError};
 use crate::{
     BuildError, CallError, ClockError, CoreDumpError, Difference, Executable, FunctionValue, GuestPanic,
     HostFunctionSetting, InterruptSignalError, LoadError, OutOfRange, Payload, Poison, PoolError, Printed,
@@ -170,6 +172,11 @@ fn errors_of_a_call_say_everything_once() {
             value: FunctionValue::Error,
             path: "Order.extra".to_owned(),
         },
+        CallError::Undescribed { .. } => CallError::Undescribed {
+            function: function(),
+            signature: signature(),
+            value: FunctionValue::Result,
+        },
         CallError::WrongData { .. } => CallError::WrongData {
             function: function(),
             host_function: "price".to_owned(),
@@ -230,6 +237,7 @@ fn errors_of_a_call_say_everything_once() {
         ProtocolViolation::OutputLength { .. } => ProtocolViolation::OutputLength { length: 2, capacity: 1 },
         ProtocolViolation::OutputRecord { .. } => ProtocolViolation::OutputRecord { offset: 1, needed: 3, left: 2 },
         ProtocolViolation::UnknownStream { .. } => ProtocolViolation::UnknownStream { stream: 3 },
+        ProtocolViolation::LogRecord { .. } => ProtocolViolation::LogRecord { offset: 4 },
         ProtocolViolation::Text => ProtocolViolation::Text,
     });
 }
@@ -362,6 +370,17 @@ fn errors_of_images_say_everything_once() {
         RecordProblem::NameCharacter { .. } => RecordProblem::NameCharacter { character: '\n' },
         RecordProblem::SignatureEncoding => RecordProblem::SignatureEncoding,
         RecordProblem::Padding => RecordProblem::Padding,
+    });
+}
+
+#[cfg(feature = "gdb")]
+#[test]
+fn errors_of_debuggers_say_everything_once() {
+    let address: DebuggerAddress = "tcp:1234".parse().expect("it is an address");
+    check(&AddressError { text: "tcp:\n".to_owned() });
+    each_variant!(ListenError {
+        ListenError::Address { .. } => ListenError::Address { address: address.clone(), reason: refusal() },
+        ListenError::Thread { .. } => ListenError::Thread { reason: refusal() },
     });
 }
 

@@ -5,13 +5,17 @@ mod error;
 
 use std::fmt;
 
-use ampoule_abi::codec::{DecodeError, Decoder, EncodeError, Encoder, OK, Source, encode_content, fails_with_text};
+use ampoule_abi::codec::{
+    DecodeError, Decoder, EncodeError, Encoder, OK, Sink, Source, encode_content, fails_with_text,
+};
 use ampoule_abi::schema::{Checker, Coverage, Difference, Tracer};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::conversation::{PayloadArea, PayloadSource};
+use crate::dynamic::{HostCall, ReadError, Value};
 use crate::image::Image;
+use crate::metrics::HostFunctionMeter;
 use crate::signature::{Signature, Type};
 
 pub(crate) use data::{CallData, CallDataType};
@@ -72,6 +76,7 @@ pub(crate) struct HostFunctionEntry {
     pub(crate) gives_errors: bool,
     pub(crate) trace_parameters: fn(&mut Tracer) -> Vec<u32>,
     handler: Handler,
+    meter: HostFunctionMeter,
 }
 
 type Handler = Box<
@@ -204,7 +209,15 @@ impl HostFunctionEntry {
                 None => encode(&value, result),
             }
         });
-        Self { name, signature, data: None, gives_errors, trace_parameters, handler }
+        Self {
+            name,
+            signature,
+            data: None,
+            gives_errors,
+            trace_parameters,
+            handler,
+            meter: HostFunctionMeter::default(),
+        }
     }
 
     /// Where `run` gives an error, its text is what the guest gets.
@@ -224,7 +237,53 @@ impl HostFunctionEntry {
             Err(error) => Err(HostFunctionFailure::Function(format!("{error:#}"))),
         });
         let signature = Signature::new(parameters, Type::of::<R>(), Some(Type::of::<E>()));
-        Self { name, signature, data: None, gives_errors: false, trace_parameters, handler }
+        Self {
+            name,
+            signature,
+            data: None,
+            gives_errors: false,
+            trace_parameters,
+            handler,
+            meter: HostFunctionMeter::default(),
+        }
+    }
+
+    /// A closure without Rust types of its own: they are those of the function that the image imports by this name. One that
+    /// it does not import is never called.
+    pub(crate) fn dynamic(
+        name: String,
+        image: &Image,
+        mut function: impl FnMut(&HostCall) -> Result<Value, String> + Send + 'static,
+    ) -> Self {
+        let import = image.imports().find(|import| import.name() == name).cloned();
+        let signature = match &import {
+            Some(import) => import.signature().clone(),
+            None => Signature::new(Vec::new(), Type::of::<()>(), None),
+        };
+        let image = image.clone();
+        let handler: Handler = Box::new(move |mut arguments, result, _, _| {
+            let import = import.as_ref().expect("a function that is called is imported");
+            let length = arguments.length();
+            let call = HostCall::new(&image, import, &arguments.block(0, length)).map_err(|error| match error {
+                ReadError::Malformed(error) => HostFunctionFailure::Arguments(error),
+                ReadError::Undescribed => HostFunctionFailure::Function(error.to_string()),
+            })?;
+            let value = function(&call).map_err(HostFunctionFailure::Function)?;
+            match call.bytes_of(&value) {
+                Some(bytes) => put(bytes, result).map_err(HostFunctionFailure::Result),
+                None => Err(HostFunctionFailure::Function(format!("it answered with a {}", value.data_type()))),
+            }
+        });
+        // The types are the guest's own, so there is nothing to compare.
+        Self {
+            name,
+            signature,
+            data: None,
+            gives_errors: false,
+            trace_parameters: |_| Vec::new(),
+            handler,
+            meter: HostFunctionMeter::default(),
+        }
     }
 
     /// Decodes the arguments, calls the closure, encodes its result: the length of the result.
@@ -235,7 +294,10 @@ impl HostFunctionEntry {
         check: Option<&mut ResultCheck>,
         data: Option<&mut CallData<'_>>,
     ) -> Result<usize, HostFunctionFailure> {
-        (self.handler)(arguments, result, check, data)
+        let start = self.meter.start();
+        let called = (self.handler)(arguments, result, check, data);
+        self.meter.ended(&self.name, start, called.is_ok());
+        called
     }
 }
 
@@ -249,6 +311,16 @@ impl fmt::Debug for HostFunctionEntry {
 fn encode<R: Serialize>(value: &R, result: PayloadArea<'_>) -> Result<usize, HostFunctionFailure> {
     let mut encoder = Encoder::new(result.sink());
     encoder.value(value).and_then(|()| encoder.finish()).map_err(HostFunctionFailure::Result)
+}
+
+/// Writes a value that is encoded already.
+fn put(bytes: &[u8], area: PayloadArea<'_>) -> Result<usize, EncodeError> {
+    let mut sink = area.sink();
+    if bytes.len() > sink.capacity() {
+        return Err(EncodeError::TooLarge { needed: bytes.len(), capacity: sink.capacity() });
+    }
+    sink.put(0, bytes);
+    Ok(bytes.len())
 }
 
 /// Writes the value of a `Result`, or the text and the value of its error.

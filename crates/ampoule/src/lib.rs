@@ -53,6 +53,9 @@ mod blame;
 mod clock;
 mod conversation;
 mod core_dump;
+#[cfg(feature = "gdb")]
+mod debugger;
+pub mod dynamic;
 mod error;
 #[cfg(test)]
 mod error_tests;
@@ -60,6 +63,7 @@ mod fault;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
+mod guest_log;
 mod guest_memory;
 mod guest_text;
 mod host_function;
@@ -69,6 +73,7 @@ mod interrupt;
 mod limits;
 mod loader;
 mod machine;
+mod metrics;
 mod nearest;
 mod output;
 mod page;
@@ -77,10 +82,14 @@ mod pool;
 mod program;
 mod sandbox;
 pub mod signature;
+mod spans;
 mod termination;
 #[cfg(test)]
 mod test_log;
+mod trace;
 
+#[cfg(feature = "metrics")]
+pub use self::metrics::enable_metrics;
 pub use ampoule_abi::codec::{DecodeError, EncodeError};
 pub use ampoule_abi::schema::Difference;
 pub use ampoule_symbols::{Backtrace, Frame, ImagePlace, Omission};
@@ -90,6 +99,8 @@ pub use blame::Blame;
 pub use clock::Clock;
 pub use conversation::ProtocolViolation;
 pub use core_dump::{CoreDump, CoreDumpError, CoreDumps};
+#[cfg(feature = "gdb")]
+pub use debugger::{AddressError, DebuggerAddress, GdbServer, ListenError};
 pub use error::{BuildError, CallError, FunctionValue, HostFunctionSetting, Payload};
 pub use fault::{EndlessWait, Fault, FaultAccess, FaultKind, FaultTarget, GuestPanic, Position};
 pub use host_function::{HostFunction, HostFunctionError, HostFunctionWith};
@@ -106,6 +117,7 @@ pub use sandbox::{
     Builder, Call, ClockError, Poison, RestoreError, Sandbox, Setting, Snapshot, SnapshotError, Spawn, Stats, TypedFn,
 };
 pub use termination::Termination;
+pub use trace::Trace;
 
 /// Embeds the image of a guest that the build script has built with `ampoule-build`, by the name of its binary.
 ///

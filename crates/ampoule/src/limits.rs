@@ -48,9 +48,10 @@ impl Limits {
         self
     }
 
-    /// How many bytes a call may print, to standard output and standard error together. They are counted when they arrive
-    /// ([`Output`](crate::Output)). The limit also bounds how many log events they cause: 1,000 of each stream, and one more
-    /// for each 64 bytes ([`Output::log`](crate::Output::log)).
+    /// How many bytes a call may print and log, to standard output, standard error and as log records together. They are
+    /// counted when they arrive ([`Output`](crate::Output)). The limit also bounds how many log events they cause: 1,000 of
+    /// each stream, and one more for each 64 bytes ([`Output::log`](crate::Output::log)). A log record counts as 64 bytes at
+    /// least ([`Builder::log_level`](crate::Builder::log_level)).
     pub const fn output(mut self, bytes: u64) -> Self {
         self.output = Some(bytes);
         self

@@ -20,7 +20,8 @@ pub struct MessageLine {
     /// Bytes of the payload.
     pub length: u32,
     /// A [`ReturnStatus`] or [`FailureStatus`]; in a call, what is to be described ([`DESCRIBE_RESULT`],
-    /// [`DESCRIBE_ARGUMENTS`]).
+    /// [`DESCRIBE_ARGUMENTS`]), and the greatest level of log records, from the bit
+    /// [`LOG_LEVEL_SHIFT`](super::LOG_LEVEL_SHIFT) on.
     pub status: u32,
     /// Bytes of a payload that did not fit; or of what stands behind the payload: the value of a function's own error behind its
     /// text, a description behind a result or behind the arguments of a host call.
@@ -85,6 +86,8 @@ macro_rules! wire_enum {
         }
     };
 }
+
+pub(super) use wire_enum;
 
 wire_enum! {
     /// What the host's message is.

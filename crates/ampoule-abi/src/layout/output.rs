@@ -1,15 +1,24 @@
-//! Records of printed text, one after another in the output area.
+//! Records of printed text and of the log, one after another in the output area.
 
 use super::OUTPUT_HEADER_LEN;
 
-/// What stands before the text of a record. The text follows at once, and the next record follows the text, whatever their
+/// What stands before the content of a record. The content follows at once, and the next record follows that, whatever their
 /// addresses are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutputHeader {
-    /// An [`OutputStream`]. A plain number here: what a guest wrote is not to be trusted before it is converted.
+    /// An [`OutputKind`]. A plain number here: what a guest wrote is not to be trusted before it is converted.
     pub stream: u16,
-    /// Bytes of the text.
+    /// Bytes of the content.
     pub length: u16,
+}
+
+/// What a record is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutputKind {
+    /// Text that is printed to this stream.
+    Text(OutputStream),
+    /// A [`LogRecord`](super::LogRecord), since minor version [`InfoPage::LOG_MINOR`](super::InfoPage::LOG_MINOR).
+    Log,
 }
 
 /// Where text is printed.
@@ -46,6 +55,27 @@ impl OutputStream {
     }
 }
 
+impl OutputKind {
+    /// The number that stands for it in a header.
+    pub fn number(self) -> u16 {
+        match self {
+            Self::Text(stream) => stream as u16,
+            Self::Log => LOG,
+        }
+    }
+
+    /// The meaning of a number, if it has one.
+    pub fn from_u16(number: u16) -> Option<Self> {
+        match number {
+            LOG => Some(Self::Log),
+            _ => OutputStream::from_u16(number).map(Self::Text),
+        }
+    }
+}
+
+/// The number of log records: `docs/abi.md`, section 4, "Log records".
+const LOG: u16 = 3;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -65,5 +95,9 @@ mod tests {
         for number in [0, 3, 0x101, u16::MAX] {
             assert_eq!(OutputStream::from_u16(number), None);
         }
+        for kind in [OutputKind::Text(OutputStream::Stdout), OutputKind::Text(OutputStream::Stderr), OutputKind::Log] {
+            assert_eq!(OutputKind::from_u16(kind.number()), Some(kind));
+        }
+        assert_eq!((OutputKind::from_u16(0), OutputKind::from_u16(4)), (None, None));
     }
 }

@@ -223,7 +223,8 @@ impl Schema {
 
 impl DataType {
     /// The types that values of this one have in them, from the first to the last.
-    pub(crate) fn parts(&self) -> Vec<u32> {
+    #[must_use]
+    pub fn parts(&self) -> Vec<u32> {
         match self {
             Self::Option(inner) | Self::Sequence(inner) | Self::Array(inner, _) => [*inner].into(),
             Self::Map(key, value) => [*key, *value].into(),

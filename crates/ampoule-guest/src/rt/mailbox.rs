@@ -13,9 +13,12 @@ use std::ptr;
 use std::slice;
 
 use ampoule_abi::codec::{self, Sink};
-use ampoule_abi::layout::{GuestMessageKind, HostMessageKind, InfoPage, MESSAGE_LEN, MessageLine};
+use ampoule_abi::layout::{
+    GuestMessageKind, HostMessageKind, InfoPage, LOG_LEVEL_MASK, LOG_LEVEL_SHIFT, MESSAGE_LEN, MessageLine,
+};
 use ampoule_abi::schema::DataType;
 
+use super::log;
 use super::output::OutputArea;
 
 /// The shared memory as an [`InfoPage`] describes it.
@@ -42,13 +45,13 @@ pub(super) struct Mailbox {
 pub(super) struct Session {
     outbound_is_free: Cell<bool>,
     host_calls: Cell<u64>,
-    /// What the host asks to be described in the present call.
-    described: Cell<u32>,
+    /// What the host asks for in the present call: what is to be described, and the greatest level of log records.
+    asked: Cell<u32>,
 }
 
 impl Session {
     pub(super) fn new() -> Self {
-        Self { outbound_is_free: Cell::new(true), host_calls: Cell::new(0), described: Cell::new(0) }
+        Self { outbound_is_free: Cell::new(true), host_calls: Cell::new(0), asked: Cell::new(0) }
     }
 }
 
@@ -99,6 +102,11 @@ impl Mailbox {
                 unsafe { OutputArea::new((*page).output, (*page).output_len, guest_line) }
             }),
         }));
+        if abi_minor >= InfoPage::LOG_MINOR {
+            // SAFETY: from this version on the page has the field.
+            let level = unsafe { (*page).log_level } as u32;
+            session.asked.set((level & LOG_LEVEL_MASK) << LOG_LEVEL_SHIFT);
+        }
         CURRENT.set(Some(mailbox));
         Calls { mailbox, _session: session }
     }
@@ -127,7 +135,12 @@ impl Mailbox {
     /// Whether the host asks for a description of this ([`DESCRIBE_RESULT`](ampoule_abi::layout::DESCRIBE_RESULT)) in the
     /// present call.
     pub(super) fn is_described(&self, what: u32) -> bool {
-        self.session().described.get() & what != 0
+        self.session().asked.get() & what != 0
+    }
+
+    /// The greatest level of which the host wants log records at present.
+    pub(super) fn log_level(&self) -> u32 {
+        log_level(self.session().asked.get())
     }
 
     /// Calls a host function whose arguments are the first `length` bytes of the outbound area. Behind them is a description
@@ -178,6 +191,11 @@ impl Mailbox {
     }
 }
 
+/// The greatest level of log records that this asks for.
+fn log_level(asked: u32) -> u32 {
+    asked >> LOG_LEVEL_SHIFT & LOG_LEVEL_MASK
+}
+
 /// The calls of the host, one after another.
 #[derive(Debug)]
 pub(super) struct Calls<'session> {
@@ -210,9 +228,13 @@ impl Calls<'_> {
         // SAFETY: the area has that many bytes. The host does not write to it before `ring` is called for the next call,
         // which takes this `Calls` by a mutable reference and so ends the borrow.
         let arguments = unsafe { slice::from_raw_parts(self.mailbox.inbound, length) };
-        // As a rule nothing is asked for. Memory that a call writes has to be copied back when the host restores the guest.
-        if self.mailbox.session().described.get() != message.status {
-            self.mailbox.session().described.set(message.status);
+        // As a rule it is the same. Memory that a call writes has to be copied back when the host restores the guest.
+        let before = self.mailbox.session().asked.get();
+        if before != message.status {
+            self.mailbox.session().asked.set(message.status);
+            if log_level(before) != log_level(message.status) {
+                log::set_level(log_level(message.status));
+            }
         }
         Ok(Incoming { sequence: message.sequence, function: message.function, arguments, mailbox: self.mailbox })
     }

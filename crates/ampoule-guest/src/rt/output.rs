@@ -1,4 +1,5 @@
-//! Printed text: it waits in the output area until the guest leaves the processor anyway (`docs/abi.md`, section 4).
+//! Printed text and log records: they wait in the output area until the guest leaves the processor anyway (`docs/abi.md`,
+//! section 4).
 //!
 //! Whatever `std` prints ends in the C library's function `write`, and what C's streams print (`printf`) in that function by
 //! its other name. This module defines both in place of the C library's, which the linker leaves out: they put text for the
@@ -13,7 +14,7 @@ use std::ffi::{c_int, c_void};
 use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use ampoule_abi::layout::{OUTPUT_HEADER_LEN, OutputHeader, OutputStream, PRINTED_OFFSET};
+use ampoule_abi::layout::{OUTPUT_HEADER_LEN, OutputHeader, OutputKind, OutputStream, PRINTED_OFFSET};
 
 use super::held_text::{self, HeldText};
 use super::mailbox::Mailbox;
@@ -46,12 +47,28 @@ impl OutputArea {
         }
     }
 
+    /// Appends a log record, after the host has taken what waits if there is no room for it otherwise: whether it has room.
+    #[cfg(any(feature = "log", feature = "tracing"))]
+    pub(super) fn append_log_record(&self, content: &[u8]) -> bool {
+        // SAFETY: the slice can be read.
+        let append = || unsafe { self.append(OutputKind::Log, content.as_ptr(), content.len()) };
+        if append() {
+            return true;
+        }
+        if OUTPUT_HEADER_LEN + content.len() > self.len {
+            return false;
+        }
+        // SAFETY: this system call has no arguments, and touches no memory.
+        unsafe { libc::syscall(libc::SYS_getpid) };
+        append()
+    }
+
     /// Appends a record, if there is room for it.
     ///
     /// # Safety
     ///
-    /// `count` bytes at `text` can be read.
-    unsafe fn append(&self, stream: OutputStream, text: *const u8, count: usize) -> bool {
+    /// `count` bytes at `content` can be read.
+    unsafe fn append(&self, kind: OutputKind, content: *const u8, count: usize) -> bool {
         let used = self.printed.load(Ordering::Relaxed) as usize;
         let (Ok(length), Some(room)) = (u16::try_from(count), self.len.checked_sub(used)) else {
             return false;
@@ -59,15 +76,15 @@ impl OutputArea {
         if OUTPUT_HEADER_LEN + count > room {
             return false;
         }
-        let header = OutputHeader { stream: stream as u16, length };
-        // SAFETY: the record ends within the area, which nothing else in this program uses, so that the text is not part of
-        // it. The caller promises that the text can be read.
+        let header = OutputHeader { stream: kind.number(), length };
+        // SAFETY: the record ends within the area, which nothing else in this program uses, so that the content is not part of
+        // it. The caller promises that the content can be read.
         unsafe {
             let record = self.start.add(used);
             record.cast::<[u8; OUTPUT_HEADER_LEN]>().write(header.to_bytes());
-            ptr::copy_nonoverlapping(text, record.add(OUTPUT_HEADER_LEN), count);
+            ptr::copy_nonoverlapping(content, record.add(OUTPUT_HEADER_LEN), count);
         }
-        // Comes last: a guest that is stopped before it has printed nothing of this text.
+        // Comes last: a guest that is stopped before has printed nothing of this.
         self.printed.store((used + OUTPUT_HEADER_LEN + count) as u32, Ordering::Release);
         true
     }
@@ -108,7 +125,7 @@ unsafe extern "C" fn write(descriptor: c_int, text: *const c_void, count: usize)
     if let Some(area) = Mailbox::current().and_then(Mailbox::output)
         && let Some(stream) = standard_stream(descriptor)
         // SAFETY: as the caller promises.
-        && unsafe { area.append(stream, text.cast(), count) }
+        && unsafe { area.append(OutputKind::Text(stream), text.cast(), count) }
     {
         return count as isize;
     }

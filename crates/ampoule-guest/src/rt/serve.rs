@@ -10,6 +10,7 @@ use ampoule_abi::layout::{ABI_MAJOR, AT_AMPOULE, GuestMessageKind, INFO_MAGIC, I
 
 use super::call::{Call, Return};
 use super::held_text::HeldText;
+use super::log;
 use super::mailbox::{Mailbox, Session};
 use super::output;
 use super::panics;
@@ -60,6 +61,8 @@ pub unsafe fn serve(page: *const InfoPage, init: impl FnOnce()) -> UnexpectedMes
         panics::leave(calls.mailbox(), &panics::take(&*payload));
         process::abort();
     }
+    // The program has had the opportunity to use a logger of its own.
+    log::install();
     let exports = Exports::of_this_program();
     let held = HeldText::examine();
     output::flush(&held);

@@ -356,6 +356,7 @@ impl Memory {
             generation: FIRST_GENERATION,
             output: self.output.get().expose_provenance() as u64,
             output_len: OUTPUT_LEN as u64,
+            log_level: 0,
         }
     }
 

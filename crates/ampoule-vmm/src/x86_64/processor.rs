@@ -5,6 +5,7 @@
 
 mod context;
 mod core_registers;
+pub(crate) mod debugger;
 
 use std::sync::Arc;
 

@@ -123,6 +123,20 @@ impl FpuState {
         u64::from(self.0[at]) | u64::from(self.0[at + 1]) << 32
     }
 
+    /// The state that begins with `area`, whose length is a multiple of four; what lies behind it is zero.
+    ///
+    /// # Panics
+    ///
+    /// When the area is longer than the state.
+    pub(crate) fn of_bytes(area: &[u8]) -> FpuState {
+        let mut words = Box::new([0; FPU_WORDS]);
+        let (bytes, _) = area.as_chunks();
+        for (word, bytes) in words[..bytes.len()].iter_mut().zip(bytes) {
+            *word = u32::from_le_bytes(*bytes);
+        }
+        FpuState(words)
+    }
+
     /// Copies a part, both ends of which are multiples of four, to the same place in `area`.
     pub(crate) fn copy_to(&self, area: &mut [u8], part: Range<usize>) {
         let words = &self.0[part.start / size_of::<u32>()..part.end / size_of::<u32>()];

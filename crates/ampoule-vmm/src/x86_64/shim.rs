@@ -35,6 +35,7 @@ use crate::x86_64::paging::{Access, PageTables};
 use crate::x86_64::registers::{DescriptorTable, FpuState, Regs, SpecialRegs, SyscallEntry};
 
 pub use crate::x86_64::address_map::{HOST_BASE, HOST_END, SHARED_BASE, SYSTEM_BASE, SYSTEM_END};
+pub(super) use descriptors::{USER_CODE, USER_DATA};
 pub use resume::ResumeError;
 pub(super) use resume::TRAP_FLAG;
 pub(super) use trap::GUEST_MAY_SET;

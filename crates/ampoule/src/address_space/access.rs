@@ -52,6 +52,39 @@ impl AddressSpace {
         }
     }
 
+    /// Copies what lies from `at` on, whatever the guest may do with it. Returns how many bytes there are, at most as many as
+    /// `into` takes.
+    #[cfg_attr(not(feature = "gdb"), expect(dead_code, reason = "only a debugger looks at what the guest cannot read"))]
+    pub(crate) fn inspect(&self, at: GuestVirt, into: &mut [u8]) -> usize {
+        let mut done = 0;
+        while done < into.len() {
+            let stretch = offset(at, done).and_then(|here| self.stretch(here, |_| true));
+            let Ok(stretch) = stretch else { break };
+            let part = stretch.len.min(into.len() - done);
+            stretch.region.read(stretch.offset, &mut into[done..done + part]).expect(WITHIN);
+            done += part;
+        }
+        done
+    }
+
+    /// Writes memory of the guest's own, whatever the guest may do with it. Windows are not part of it.
+    ///
+    /// # Errors
+    ///
+    /// [`BadAddress`] where there is no such memory; nothing was written then.
+    #[cfg_attr(not(feature = "gdb"), expect(dead_code, reason = "only a debugger changes what the guest cannot write"))]
+    pub(crate) fn patch(&mut self, at: GuestVirt, from: &[u8]) -> Result<(), BadAddress> {
+        let mut checked = 0;
+        while checked < from.len() {
+            let here = offset(at, checked)?;
+            if self.window_at(here).is_some() {
+                return Err(BadAddress { address: here });
+            }
+            checked += self.stretch(here, |_| true)?.len;
+        }
+        self.initialize(at, from)
+    }
+
     /// Gives fresh pages their contents, whatever the guest may do with them.
     ///
     /// # Errors

@@ -4,7 +4,7 @@
 //! decoded, where a panic does no harm; in the second its host functions run, where a panic leaves a guest that waits for an
 //! answer.
 
-use ampoule_abi::codec::{DecodeError, Decoder, ERR, EncodeError, Encoder, OK, fails_with_text};
+use ampoule_abi::codec::{DecodeError, Decoder, ERR, EncodeError, Encoder, OK, Sink, Source, fails_with_text};
 use ampoule_abi::layout::{DESCRIBE_ARGUMENTS, DESCRIBE_RESULT, PanicRecord, ReturnStatus};
 use ampoule_abi::schema::DataType;
 use serde::de::DeserializeOwned;
@@ -19,6 +19,7 @@ use crate::host_function::CallData;
 use crate::image::Function;
 use crate::interrupt::LimitsUnwatched;
 use crate::limits::Limits;
+use crate::spans;
 use crate::termination::Termination;
 
 /// A function whose arguments are in the mailbox.
@@ -38,6 +39,11 @@ pub(crate) struct Reply<'image> {
 }
 
 impl Reply<'_> {
+    /// Whether the function has returned an error of its own.
+    pub(crate) fn is_error(&self) -> bool {
+        matches!(self.answer, Answer::Error { .. })
+    }
+
     /// What the result shows of its type, if the guest was asked for it.
     pub(crate) fn shown(&self) -> Option<&[DataType]> {
         match &self.answer {
@@ -54,6 +60,15 @@ enum Answer {
     /// The error's text with its bytes, and the bytes of the error's value behind it, of which there are none where the guest
     /// gave only the text.
     Error { message: String, text: usize, value: usize },
+}
+
+/// What a function has answered, copied out of the mailbox.
+#[derive(Debug)]
+pub(crate) enum Copied {
+    /// The bytes of the result, and what it shows of its type, if the guest was asked for it and says so.
+    Result { bytes: Vec<u8>, shown: Option<Vec<DataType>> },
+    /// The error's text, and the bytes of its value, of which there are none where the guest gave only the text.
+    Error { message: String, value: Vec<u8> },
 }
 
 /// What the caller of a function takes for its result.
@@ -83,21 +98,50 @@ impl Conversation {
         }
     }
 
+    /// Passes the arguments of a call, which are encoded already.
+    pub(crate) fn request_encoded<'image>(
+        &mut self,
+        function: &'image Function,
+        arguments: &[u8],
+        asks: bool,
+    ) -> Result<Request<'image>, CallError> {
+        let length = arguments.len();
+        if length > self.mailbox.capacity() {
+            return Err(self.too_large(function, Payload::Arguments, length as u64));
+        }
+        self.mailbox.inbound().put(0, arguments);
+        Ok(Request { function, length, asks })
+    }
+
     /// Runs the guest until the function is done.
     pub(crate) fn exchange<'image>(
+        &mut self,
+        request: Request<'image>,
+        imports: &mut Imports,
+        limits: Limits,
+        data: Option<CallData<'_>>,
+    ) -> Result<Reply<'image>, CallError> {
+        self.machine.streams_mut().origin_mut().calls(request.function.name());
+        let span = spans::call(self.machine.origin(), request.length).entered();
+        let reply = self.turns(request, imports, limits, data);
+        spans::failed(&span, &reply);
+        reply
+    }
+
+    /// What [`exchange`](Self::exchange) does within its span.
+    #[inline]
+    fn turns<'image>(
         &mut self,
         Request { function, length, asks }: Request<'image>,
         imports: &mut Imports,
         limits: Limits,
         data: Option<CallData<'_>>,
     ) -> Result<Reply<'image>, CallError> {
-        self.machine.streams_mut().origin_mut().calls(function.name());
-        let _span = self.span().entered();
         let guard = self.machine.begin_call(limits).map_err(|LimitsUnwatched { reason }| {
             CallError::LimitsUnwatched { function: function.name().to_owned(), reason }
         })?;
         let described = if asks { DESCRIBE_RESULT } else { 0 } | if imports.asks() { DESCRIBE_ARGUMENTS } else { 0 };
-        self.mailbox.send_call(function.number(), length, described);
+        self.mailbox.send_call(function.number(), length, described, self.machine.log_level());
         let pause = self.run_to_pause(imports, data);
         match self.machine.end_call(guard, pause) {
             Ok(Pause::Returned { status: ReturnStatus::Done, length, needed }) => {
@@ -134,6 +178,17 @@ impl Conversation {
             }
         };
         decoded.map_err(|reason| CallError::Decode { function: function.name().to_owned(), reason })
+    }
+
+    /// Copies the result of a call, or its error.
+    pub(crate) fn copied(&self, Reply { answer, .. }: Reply<'_>) -> Copied {
+        let copy = |start, end| self.mailbox.payload(end).block(start, end - start).into_owned();
+        match answer {
+            Answer::Result { length, shown } => {
+                Copied::Result { bytes: copy(0, length), shown: shown.filter(|types| !types.is_empty()) }
+            }
+            Answer::Error { message, text, value } => Copied::Error { message, value: copy(text, text + value) },
+        }
     }
 
     /// Reads a payload of this length, all of it.

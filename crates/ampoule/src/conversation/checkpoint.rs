@@ -67,11 +67,12 @@ impl Conversation {
         })
     }
 
-    /// Restores a state of this conversation, or of one with a guest of the same shape, whatever the guest was doing.
-    pub(crate) fn restore(&mut self, checkpoint: &Checkpoint) -> Result<(), RestoreMachineError> {
-        self.machine.restore(&checkpoint.machine)?;
+    /// Restores a state of this conversation, or of one with a guest of the same shape, whatever the guest was doing: how many
+    /// pages that has written back.
+    pub(crate) fn restore(&mut self, checkpoint: &Checkpoint) -> Result<usize, RestoreMachineError> {
+        let pages = self.machine.restore(&checkpoint.machine)?;
         self.mailbox.restore(checkpoint.progress);
-        self.mailbox.publish(SHARED_BASE, DOORBELL);
-        Ok(())
+        self.mailbox.publish(SHARED_BASE, DOORBELL, self.machine.log_level());
+        Ok(pages)
     }
 }

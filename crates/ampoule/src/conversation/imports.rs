@@ -1,12 +1,14 @@
 //! The host functions of one sandbox, matched with what its image imports.
 
 use ampoule_abi::schema::{DataType, Observed, Tracer, UNKNOWN, difference, untransferable};
+use tracing::Span;
 
 use super::mailbox::{PayloadArea, PayloadSource};
 use crate::error::{BuildError, CallError, FunctionValue, HostFunctionSetting, named_path};
 use crate::host_function::{CallData, CallDataType, HostFunctionEntry, HostFunctionFailure, ResultCheck};
 use crate::image::Image;
 use crate::nearest::nearest;
+use crate::spans;
 
 /// Host functions by the function numbers under which the guest calls them.
 #[derive(Debug)]
@@ -54,6 +56,17 @@ impl CalledImport<'_> {
         data: Option<&mut CallData<'_>>,
     ) -> Result<usize, HostFunctionFailure> {
         self.entry.call(arguments, result, self.import.check.as_mut(), data)
+    }
+
+    /// The span of a call of it that is given this many bytes.
+    pub(super) fn span(&self, length: usize) -> Span {
+        spans::host_function(&self.entry.name, length)
+    }
+
+    /// Its name and its types, and how much it is given.
+    pub(super) fn shown(&self, length: usize) -> String {
+        let signature = self.entry.signature.to_string();
+        format!("{}{}, {length} bytes", self.entry.name, signature.strip_prefix("fn").unwrap_or(&signature))
     }
 
     /// Whether the guest takes its errors as values.

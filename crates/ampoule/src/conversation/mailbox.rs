@@ -17,15 +17,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use ampoule_abi::layout::{
-    ABI_MAJOR, ABI_MINOR, FailureStatus, GuestMessageKind, HostMessageKind, INFO_MAGIC, InfoPage, MESSAGE_LEN,
-    MessageLine, ReturnStatus,
+    ABI_MAJOR, ABI_MINOR, FailureStatus, GuestMessageKind, HostMessageKind, INFO_MAGIC, InfoPage, LOG_LEVEL_SHIFT,
+    MESSAGE_LEN, MessageLine, ReturnStatus,
 };
 use ampoule_vmm::{GuestVirt, HostOnly, TrackedRegion};
 
 use crate::guest_memory::{GuestMemory, SharedMemory};
 use layout::Layout;
 
-pub(crate) use output::Printed;
+pub(crate) use output::{OutputRecord, Printed};
 pub(crate) use payload::{PayloadArea, PayloadSink, PayloadSource};
 pub use violation::ProtocolViolation;
 
@@ -85,12 +85,12 @@ impl Mailbox {
         self.layout.capacity
     }
 
-    /// Writes the info page of a mailbox that the guest sees at `at`, with the doorbell at `entry` and a new generation number, and
-    /// clears the host's message line behind it.
+    /// Writes the info page of a mailbox that the guest sees at `at`, with the doorbell at `entry`, a new generation number, and the
+    /// greatest level of log records that are wanted, and clears the host's message line behind it.
     ///
     /// All of it must be written again after every restore. The page is the host's and part of no snapshot, but where the
     /// hypervisor reports pages that were only read as written, it is written back like any other.
-    pub(crate) fn publish(&mut self, at: GuestVirt, entry: GuestVirt) {
+    pub(crate) fn publish(&mut self, at: GuestVirt, entry: GuestVirt, log_level: u32) {
         let generation = self.next_generation();
         let address = |offset: usize| at.0 + offset as u64;
         let page = InfoPage {
@@ -107,6 +107,7 @@ impl Mailbox {
             generation,
             output: address(self.layout.output().start),
             output_len: Layout::OUTPUT_LEN as u64,
+            log_level: log_level.into(),
         };
         let mut bytes = [0; Layout::TIME_PAGE];
         bytes[..InfoPage::LEN].copy_from_slice(&page.to_bytes());
@@ -143,9 +144,10 @@ impl Mailbox {
     }
 
     /// Tells the guest to run a function whose arguments are in the inbound area. `described` says what it is to describe:
-    /// [`DESCRIBE_RESULT`](ampoule_abi::layout::DESCRIBE_RESULT).
+    /// [`DESCRIBE_RESULT`](ampoule_abi::layout::DESCRIBE_RESULT). `log_level` is the greatest level of log records that are
+    /// wanted.
     #[inline]
-    pub(crate) fn send_call(&mut self, function: u32, length: usize, described: u32) {
+    pub(crate) fn send_call(&mut self, function: u32, length: usize, described: u32, log_level: u32) {
         self.calls += 1;
         self.phase = Phase::InCall;
         self.send(MessageLine {
@@ -153,7 +155,7 @@ impl Mailbox {
             kind: HostMessageKind::Call as u32,
             function,
             length: length as u32,
-            status: described,
+            status: described | log_level << LOG_LEVEL_SHIFT,
             ..MessageLine::default()
         });
     }
@@ -194,7 +196,7 @@ impl Mailbox {
         });
     }
 
-    /// Takes what the guest has printed. The guest waits in the doorbell or in a system call, or has ended.
+    /// Takes what the guest has printed and logged. The guest waits in the doorbell or in a system call, or has ended.
     ///
     /// # Errors
     /// When the guest claims more than the area holds. What it printed is then lost.

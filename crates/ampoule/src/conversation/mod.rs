@@ -18,12 +18,12 @@ use ampoule_vmm::{Backend, DOORBELL};
 use crate::image::Executable;
 use crate::machine::{GuestStreams, Machine, MachineConfig, MachineError};
 
-pub(crate) use call::Returns;
+pub(crate) use call::{Copied, Reply, Request, Returns};
 pub(crate) use checkpoint::Checkpoint;
 pub(crate) use imports::Imports;
 pub use mailbox::ProtocolViolation;
 #[cfg(fuzzing)]
-pub(crate) use mailbox::{GuestMessage, Mailbox};
+pub(crate) use mailbox::{GuestMessage, Mailbox, OutputRecord};
 pub(crate) use mailbox::{PayloadArea, PayloadSource};
 pub(crate) use run::StartError;
 
@@ -50,7 +50,7 @@ impl Conversation {
 
     fn over(machine: Machine, mailbox_size: usize) -> Self {
         let mut mailbox = mailbox::Mailbox::new(Arc::clone(machine.region()), mailbox_size);
-        mailbox.publish(SHARED_BASE, DOORBELL);
+        mailbox.publish(SHARED_BASE, DOORBELL, machine.log_level());
         Self { machine, mailbox }
     }
 

@@ -3,17 +3,17 @@
 use ampoule_abi::codec::{EncodeError, decode};
 use ampoule_abi::layout::{FailureStatus, PanicRecord, ReturnStatus};
 use ampoule_abi::schema::{self, DataType, Schema};
-use tracing::Span;
 
 use super::Conversation;
 use super::imports::Imports;
-use super::mailbox::{GuestMessage, ProtocolViolation};
+use super::mailbox::{GuestMessage, OutputRecord, ProtocolViolation};
 use crate::error::FunctionValue;
 use crate::fault::{GuestPanic, Position};
 use crate::host_function::{CallData, HostFunctionFailure};
 use crate::interrupt::LimitsUnwatched;
 use crate::limits::Limits;
 use crate::machine::{Served, Stop};
+use crate::spans;
 use crate::termination::Termination;
 
 /// Why a guest has not become ready for calls.
@@ -40,7 +40,7 @@ impl Conversation {
     /// Runs a new guest until it is ready for its first call: what it says of its types, if it does. Where a host function or
     /// the writer of an output panics, the guest never becomes ready.
     pub(crate) fn await_ready(&mut self, imports: &mut Imports, limits: Limits) -> Result<Option<Schema>, StartError> {
-        let _span = self.span().entered();
+        let _span = spans::start(self.machine.origin()).entered();
         let guard = self.machine.begin_call(limits).map_err(StartError::Unwatched)?;
         let pause = self.run_to_pause(imports, None);
         let ended = match self.machine.end_call(guard, pause) {
@@ -55,17 +55,6 @@ impl Conversation {
             Err(cause) => cause,
         };
         Err(StartError::Ended(ended, self.machine.ended_at()))
-    }
-
-    /// What the log says of what the library does for the guest. It is made only where the log wants the library's own events.
-    pub(super) fn span(&self) -> Span {
-        let origin = self.machine.origin();
-        tracing::debug_span!(
-            "call",
-            image = %origin.image(),
-            sandbox = %origin.sandbox(),
-            function = origin.function()
-        )
     }
 
     /// What the guest, which is ready, says of its types.
@@ -139,13 +128,15 @@ impl Conversation {
         }
     }
 
-    /// Passes on what the guest has printed since this was last done. It waits in the doorbell or in a system call: where it
+    /// Passes on what the guest has printed and logged since this was last done. It waits in the doorbell or in a system call: where it
     /// is interrupted or faults it may be about to print, and does not expect a change.
     #[inline]
     fn pass_on_output(&mut self) -> Result<(), Termination> {
         for record in self.mailbox.take_printed()? {
-            let (to, text) = record?;
-            self.machine.print(to, text)?;
+            match record? {
+                OutputRecord::Text(to, text) => self.machine.print(to, text)?,
+                OutputRecord::Log(level, record, len) => self.machine.log(level, &record, len)?,
+            }
         }
         Ok(())
     }
@@ -168,10 +159,15 @@ impl Conversation {
         let Some(mut import) = imports.by_number(number) else {
             return Err(ProtocolViolation::UnknownImport { function: number }.into());
         };
+        let traced = machine.trace_host_call(|| import.shown(length));
+        let span = import.span(length).entered();
         let called = machine.host_call(|| match compared {
             Ok(()) => import.call(mailbox.payload(length), mailbox.outbound(), data),
             Err(failure) => Err(failure),
-        })?;
+        });
+        drop(span);
+        machine.trace_host_result(traced, || shown(&called));
+        let called = called?;
         match called {
             Ok(length) => mailbox.send_reply(length),
             Err(HostFunctionFailure::Error { text, value }) => {
@@ -198,5 +194,20 @@ impl Conversation {
             }
         }
         Ok(())
+    }
+}
+
+/// What a host function gave, if the guest goes on.
+fn shown(called: &Result<Result<usize, HostFunctionFailure>, Termination>) -> String {
+    match called {
+        Ok(Ok(length)) => format!("{length} bytes"),
+        Ok(Err(HostFunctionFailure::Error { .. } | HostFunctionFailure::Function(_))) => "error".to_owned(),
+        Ok(Err(HostFunctionFailure::Arguments(_) | HostFunctionFailure::ArgumentTypes { .. })) => {
+            "the arguments could not be read".to_owned()
+        }
+        Ok(Err(HostFunctionFailure::Result(_) | HostFunctionFailure::Types(_))) => {
+            "the result could not be sent".to_owned()
+        }
+        Err(_) => "?".to_owned(),
     }
 }

@@ -124,7 +124,8 @@ impl Core {
 
 #[test]
 fn pages_of_zeros_are_not_in_the_file_and_read_as_zeros() {
-    let zeros: Vec<usize> = (3..40).collect();
+    // A single page between others is written, for the sake of fewer segments.
+    let zeros: Vec<usize> = (3..40).chain([45]).collect();
     let bare = run(HEAP + 50 * PAGE, 10, MappingKind::Heap, Protection::ReadWrite, None);
     let (core, omitted) = dump(vec![heap(HEAP, 50, 0), bare], &zeros, 0, u64::MAX);
     assert_eq!((core.segments(), omitted), (vec![(HEAP, 3, 40), (HEAP + 40 * PAGE, 10, 20)], 0));
@@ -183,6 +184,16 @@ fn a_limit_leaves_out_the_least_useful_first_and_what_it_leaves_out_is_missing()
     let (core, omitted) = dump(three_parts(), &[], stack_pointer, 0);
     assert_eq!((core.segments(), omitted), (Vec::new(), 24 * PAGE));
     assert!(core.notes().contains_key(&1));
+}
+
+#[test]
+fn no_zeros_stand_for_what_was_left_out() {
+    let bare = run(HEAP + 8 * PAGE, 8, MappingKind::Heap, Protection::ReadWrite, None);
+    let runs = || vec![heap(HEAP, 8, 0), bare];
+    let headers = dump(runs(), &[], 0, u64::MAX).0.0.len() as u64 - 8 * PAGE;
+    let (core, omitted) = dump(runs(), &[], 0, headers + 3 * PAGE);
+    assert_eq!((core.segments(), omitted), (vec![(HEAP, 3, 3)], 5 * PAGE));
+    assert_eq!((core.word(HEAP + 2 * PAGE), core.word(HEAP + 3 * PAGE)), (Some(3), None));
 }
 
 #[test]

@@ -172,6 +172,9 @@ impl fmt::Debug for CallError {
                 "Untransferable",
                 &[("function", function), ("value", value), ("path", &guest_text::quoted(path))],
             ),
+            Self::Undescribed { function, signature, value } => {
+                error("Undescribed", &[("function", function), ("signature", signature), ("value", value)])
+            }
             Self::WrongData { function, host_function, expected, given } => error(
                 "WrongData",
                 &[("function", function), ("host_function", host_function), ("expected", expected), ("given", given)],

@@ -1,11 +1,11 @@
 //! A guest that writes anything into its part of the mailbox, and a host that goes through all it may do.
 
-use ampoule_abi::layout::{FailureStatus, MESSAGE_LEN, PRINTED_OFFSET, PanicRecord};
+use ampoule_abi::layout::{FailureStatus, MAX_LOG_FIELDS, MAX_LOG_SPANS, MESSAGE_LEN, PRINTED_OFFSET, PanicRecord};
 use ampoule_abi::schema::{DataType, Schema};
 use ampoule_vmm::TrackedRegion;
 use ampoule_vmm::address_map::MEMORY_BASE;
 
-use crate::conversation::{GuestMessage, Mailbox, PayloadSource};
+use crate::conversation::{GuestMessage, Mailbox, OutputRecord, PayloadSource};
 use crate::fault::GuestPanic;
 use crate::guest_memory::GuestMemory;
 
@@ -35,7 +35,7 @@ pub fn mailbox(steps: &[u8]) {
                 region.write(guests.offset + guests.len - OUTPUT_LEN, bytes).expect("it is the output area");
             }
             5 => region.write(line + 64, take(&mut rest, 64)).expect("it is the outbound area"),
-            6 => mailbox.send_call(step.into(), 0, 0),
+            6 => mailbox.send_call(step.into(), 0, 0, 0),
             7 => mailbox.send_reply(0),
             8 => mailbox.send_failure(FailureStatus::Failed, 0, &String::from_utf8_lossy(take(&mut rest, 200))),
             9..=11 => receive(&mut mailbox),
@@ -82,7 +82,11 @@ fn print(mailbox: &mut Mailbox) {
     for record in printed {
         assert!(!failed, "nothing comes after a record that is malformed");
         match record {
-            Ok((_, text)) => bytes += text.len(),
+            Ok(OutputRecord::Text(_, text)) => bytes += text.len(),
+            Ok(OutputRecord::Log(_, record, len)) => {
+                assert!(record.fields.len() <= MAX_LOG_FIELDS && record.spans.len() <= MAX_LOG_SPANS);
+                bytes += len;
+            }
             Err(_) => failed = true,
         }
     }

@@ -1,12 +1,14 @@
 //! Entries for the fuzz targets (`fuzz/`) to what applications do not reach. They are there only under `cargo fuzz`.
 
 mod address_space;
+mod dynamic;
 mod image;
 mod mailbox;
 mod system_calls;
 
 pub use address_space::address_space;
 pub use ampoule_vmm::address_map;
+pub use dynamic::{dynamic_argument, dynamic_value};
 pub use image::image;
 pub use mailbox::mailbox;
 pub use system_calls::system_calls;

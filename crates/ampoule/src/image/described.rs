@@ -8,10 +8,13 @@ use ampoule_abi::schema::{Content, DataType, FunctionTypes, Schema, Variant};
 
 use super::Image;
 use crate::binding::Binding;
+use crate::dynamic::Type;
 
 /// The types of an image's functions, in a schema that passes its checks.
 pub(crate) struct Described {
-    types: Vec<DataType>,
+    types: Arc<[DataType]>,
+    /// How many of the types are the schema's.
+    listed: usize,
     functions: HashMap<u32, DescribedFunction>,
     /// By function numbers with the Rust types of arguments and result.
     bindings: Mutex<HashMap<(u32, TypeId), Arc<Binding>>>,
@@ -31,6 +34,7 @@ impl Described {
     /// Takes a schema for an image. `None` where it has functions that the image does not have, or one of them twice.
     pub(crate) fn new(image: &Image, Schema { mut types, functions }: Schema) -> Option<Self> {
         let mut described = HashMap::new();
+        let listed = types.len();
         for FunctionTypes { function: number, parameters, result, error } in functions {
             let parameters = parameters.into_boxed_slice();
             if image.function(number)?.signature().parameters().len() != parameters.len() {
@@ -49,11 +53,21 @@ impl Described {
                 return None;
             }
         }
-        Some(Self { types, functions: described, bindings: Mutex::default() })
+        Some(Self { types: types.into(), listed, functions: described, bindings: Mutex::default() })
     }
 
     pub(crate) fn types(&self) -> &[DataType] {
         &self.types
+    }
+
+    /// The structs and enums.
+    pub(crate) fn definitions(&self) -> Vec<Type> {
+        Type::definitions(&self.types, self.listed)
+    }
+
+    /// The types, to be kept by what outlives the image.
+    pub(crate) fn shared_types(&self) -> Arc<[DataType]> {
+        Arc::clone(&self.types)
     }
 
     pub(crate) fn function(&self, number: u32) -> Option<&DescribedFunction> {

@@ -36,6 +36,7 @@ pub(crate) use segment::{Permissions, Segment};
 
 use ampoule_abi::text::printable_name;
 
+use crate::dynamic::Type;
 use function::{Functions, Interface};
 
 /// A checked guest image. Clones share the image's bytes and what was read from them.
@@ -90,6 +91,12 @@ impl Image {
         self.0.executable.name()
     }
 
+    /// The bytes of the image's file. What of them was not needed to check it may be anything.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        self.0.executable.file()
+    }
+
     /// What of the image is loaded and run.
     pub(crate) fn executable(&self) -> &Executable {
         &self.0.executable
@@ -134,6 +141,12 @@ impl Image {
         let Interface { exports, imports, .. } = &self.0.interface;
         let of = |functions: &'_ Functions| functions.position(number);
         of(exports).map(|at| exports.at(at)).or_else(|| of(imports).map(|at| imports.at(at)))
+    }
+
+    /// The structs and enums of which the image's guest says what they are made of; none before one was started.
+    #[must_use]
+    pub fn described_types(&self) -> Vec<Type> {
+        self.described().map(Described::definitions).unwrap_or_default()
     }
 
     /// What the image's guest says of its types, once one was started that does.

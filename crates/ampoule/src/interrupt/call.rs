@@ -15,6 +15,7 @@ use super::InterruptHandle;
 use super::linux::clock::Clock;
 use super::linux::readable;
 use super::linux::signal::{InterruptSignalError, Signal, handle_pending};
+use super::nudge::Nudge;
 use super::shared::Shared;
 use super::state::{Interruption, Phase};
 use crate::address_space::Watch;
@@ -134,6 +135,19 @@ impl Interruptor {
         let result = function();
         self.shared.state.leave()?;
         Ok(result)
+    }
+
+    /// Takes the thread out of the guest without ending the call.
+    pub(crate) fn nudge(&self) -> Nudge {
+        Nudge::new(Arc::clone(&self.vcpu), self.shared.signal)
+    }
+
+    /// Waits by `wait`, for which time the deadline of the call that is running stands still.
+    pub(crate) fn without_deadline<R>(&self, wait: impl FnOnce() -> R) -> R {
+        let deadline = self.shared.stop_deadline();
+        let result = wait();
+        self.shared.continue_deadline(deadline);
+        result
     }
 
     /// Waits until this file is readable, or until the call is to end. A call must be running.

@@ -12,6 +12,8 @@ use std::sync::Arc;
 mod alarm;
 mod call;
 mod linux;
+#[cfg_attr(not(feature = "gdb"), expect(dead_code, reason = "only a debugger breaks in"))]
+mod nudge;
 mod shared;
 mod state;
 #[cfg(test)]
@@ -21,10 +23,14 @@ mod word;
 
 pub(crate) use call::{CallGuard, Interruptor, LimitsUnwatched, TimeLimits, why_unwatched};
 pub(crate) use linux::readable::is_readable;
+#[cfg(feature = "gdb")]
+pub(crate) use linux::signal::block_all;
 pub use linux::signal::{InterruptSignal, InterruptSignalError};
+pub(crate) use nudge::Nudge;
 pub(crate) use state::Interruption;
 pub use state::KillOutcome;
 
+use crate::metrics::killed;
 use shared::Shared;
 use state::{CallNumber, Phase};
 
@@ -79,8 +85,8 @@ impl InterruptHandle {
     /// there is room or the guest has left by itself.
     pub fn kill(&self) -> KillOutcome {
         match self.0.running() {
-            Some((call, _)) => self.0.interrupt(call, Interruption::Killed),
-            None => KillOutcome::NotRunning,
+            Some((call, _)) => killed(self.0.interrupt(call, Interruption::Killed)),
+            None => killed(KillOutcome::NotRunning),
         }
     }
 
@@ -119,7 +125,7 @@ pub struct RunningCall {
 impl RunningCall {
     /// Ends the call, if it is still running. Like [`InterruptHandle::kill`] otherwise.
     pub fn kill(&self) -> KillOutcome {
-        self.shared.interrupt(self.number, Interruption::Killed)
+        killed(self.shared.interrupt(self.number, Interruption::Killed))
     }
 
     /// Whether the call is still running.

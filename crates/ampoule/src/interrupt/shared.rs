@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering, fence};
 use std::time::Duration;
 
 use ampoule_vmm::Interrupt;
@@ -38,6 +38,13 @@ struct Limits {
     cpu_time: AtomicU64,
     /// The calling thread's, set before `cpu_time`.
     cpu_clock: AtomicClock,
+}
+
+/// A deadline that does not come nearer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct StoppedDeadline {
+    deadline: Moment,
+    since: Moment,
 }
 
 impl Shared {
@@ -115,6 +122,22 @@ impl Shared {
         self.limits.cpu_time.store(Moment::NEVER.nanoseconds(), Ordering::Release);
     }
 
+    /// Lets the deadline of the call that is running stand still, until it is [set again](Self::continue_deadline) with what
+    /// this returns. On the calling thread.
+    pub(super) fn stop_deadline(&self) -> StoppedDeadline {
+        let deadline = self.limits.deadline.swap(Moment::NEVER.nanoseconds(), Ordering::AcqRel);
+        StoppedDeadline { deadline: Moment::from_nanoseconds(deadline), since: Clock::MONOTONIC.now() }
+    }
+
+    /// Sets the deadline again, later by the time for which it stood still.
+    pub(super) fn continue_deadline(&self, StoppedDeadline { deadline, since }: StoppedDeadline) {
+        if deadline != Moment::NEVER {
+            let later = deadline.after(Clock::MONOTONIC.now().since(since));
+            self.limits.deadline.store(later.nanoseconds(), Ordering::Release);
+            Watchdog::of_process().look_by(later);
+        }
+    }
+
     /// Interrupts the call that is running if it has passed a limit. Returns when it may pass one, if nothing new
     /// happens.
     ///
@@ -175,6 +198,8 @@ impl Watch for Shared {
 
 impl Kick for Shared {
     fn request(&self) {
+        // For a nudge, which may take the request back.
+        fence(Ordering::SeqCst);
         self.vcpu.request();
     }
 

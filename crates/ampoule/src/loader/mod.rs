@@ -10,6 +10,8 @@ use std::collections::BTreeMap;
 use ampoule_abi::layout::AT_AMPOULE;
 use ampoule_vmm::address_map::USER_END;
 use ampoule_vmm::{Contents, GuestVirt, PAGE_SIZE};
+#[cfg(feature = "gdb")]
+use linux_raw_sys::auxvec::AT_NULL;
 use linux_raw_sys::auxvec::{
     AT_BASE, AT_CLKTCK, AT_EGID, AT_ENTRY, AT_EUID, AT_FLAGS, AT_GID, AT_HWCAP, AT_HWCAP2, AT_PAGESZ, AT_PHDR,
     AT_PHENT, AT_PHNUM, AT_SECURE, AT_SYSINFO_EHDR, AT_UID,
@@ -198,6 +200,19 @@ fn start_block(executable: &Executable, start: &StartInfo<'_>) -> Result<StartBl
         block.auxiliary(AT_AMPOULE, info_page.0);
     }
     Ok(block)
+}
+
+/// What a debugger is to know of the auxiliary vector: where the executable was loaded.
+#[cfg(feature = "gdb")]
+pub(crate) fn auxiliary_vector(executable: &Executable) -> Vec<u8> {
+    let headers = executable.program_headers();
+    let headers = headers.map(|headers| {
+        let (size, count) = (headers.entry_size as u64, headers.count as u64);
+        [(AT_PHDR, headers.address.0), (AT_PHENT, size), (AT_PHNUM, count)]
+    });
+    let rest = [(AT_PAGESZ, PAGE), (AT_ENTRY, executable.entry().0), (AT_NULL, 0)];
+    let pairs = headers.into_iter().flatten().chain(rest);
+    pairs.flat_map(|(kind, value)| [kind.into(), value]).flat_map(u64::to_le_bytes).collect()
 }
 
 /// The check of the executable has refused segments that are both writable and executable.

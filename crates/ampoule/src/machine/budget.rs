@@ -42,6 +42,12 @@ impl Budget {
         Ok(())
     }
 
+    /// Counts a log record of so many bytes as printed, unless that is too much. A short one counts as more than it has, so that
+    /// the limit bounds the number of events that records cause too.
+    pub(super) fn log(&mut self, bytes: usize, events: usize) -> Result<(), ExceededLimit> {
+        self.print(bytes.max(events * LOG_EVENT_LEAST))
+    }
+
     /// What an interruption of the call means.
     pub(crate) fn interrupted(&self, interruption: Interruption) -> Termination {
         let allowed = |limit: Option<Duration>| limit.unwrap_or(Duration::MAX);
@@ -64,3 +70,6 @@ fn within(used: u64, allowed: Option<u64>, exceeded: fn(u64) -> ExceededLimit) -
         _ => Ok(()),
     }
 }
+
+/// What an event counts at least, in bytes.
+const LOG_EVENT_LEAST: usize = 64;

@@ -25,10 +25,12 @@ impl Machine {
             return Err(self.fault(FaultKind::SystemCallReturn { address: return_address.0 }));
         }
         let call = SystemCall { number, arguments: registers.arguments() };
+        let traced = self.trace_system_call(&call);
         let mut streams = self.streams.within(&mut self.budget);
         let Outcome::Return(result) = self.process.system_call(&call, &mut self.space, &mut streams) else {
             return Ok(false);
         };
+        self.trace_result(traced, &call, Some(result));
         let mut context = self.processor.save()?;
         context.set_result(result);
         context.set_stack_pointer(GuestVirt(stack_pointer.0.wrapping_add(size_of::<u64>() as u64)));

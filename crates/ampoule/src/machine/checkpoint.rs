@@ -10,6 +10,7 @@ use super::{Machine, Shape};
 use crate::address_space::SpaceCheckpoint;
 use crate::guest_memory::MemoryError;
 use crate::loader::StartRecord;
+use crate::metrics;
 use crate::personality::linux::LinuxProcess;
 
 /// What a machine was while the guest waited.
@@ -69,8 +70,9 @@ impl Machine {
         })
     }
 
-    /// Restores a state of this machine, or of one of the same shape, whatever the guest was doing.
-    pub(crate) fn restore(&mut self, checkpoint: &Checkpoint) -> Result<(), RestoreMachineError> {
+    /// Restores a state of this machine, or of one of the same shape, whatever the guest was doing: how many pages that has
+    /// written back.
+    pub(crate) fn restore(&mut self, checkpoint: &Checkpoint) -> Result<usize, RestoreMachineError> {
         debug_assert_eq!(self.shape, checkpoint.shape);
         self.processor.restore(&checkpoint.waiting)?;
         self.space.tables_mut().restore(&checkpoint.pages);
@@ -82,7 +84,8 @@ impl Machine {
         self.streams.flush();
         self.restores += 1;
         self.pages_restored += restored.pages as u64;
-        Ok(())
+        metrics::pages_restored(restored.pages);
+        Ok(restored.pages)
     }
 }
 

@@ -39,7 +39,8 @@ impl Machine {
             None if handled => FaultKind::HandlerNotRun { signal },
             None => FaultKind::Aborted { signal },
         };
-        self.fault(kind)
+        let aborted = self.fault(kind);
+        self.ends(aborted.clone()).err().unwrap_or(aborted)
     }
 
     /// A fault of the code that made the last event.

@@ -10,6 +10,8 @@ mod run;
 mod streams;
 #[cfg(test)]
 mod tests;
+mod trace;
+mod tracer;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,6 +30,7 @@ use crate::guest_memory::{GuestMemory, SharedArea, SharedMemory};
 use crate::image::Executable;
 use crate::interrupt::{InterruptHandle, Interruptor};
 use crate::loader::{self, StartInfo, StartRecord};
+use crate::metrics;
 use crate::output::Origin;
 use crate::personality::linux::{ClockConfig, LinuxProcess, ProcessConfig};
 use budget::Budget;
@@ -36,6 +39,9 @@ pub(crate) use checkpoint::{Checkpoint, CheckpointError, RestoreMachineError};
 pub(crate) use error::MachineError;
 pub(crate) use run::{Served, Stop};
 pub(crate) use streams::GuestStreams;
+pub(crate) use tracer::Tracer;
+#[cfg(feature = "gdb")]
+pub(crate) use tracer::{Subject, Tracee};
 
 /// What a machine is made for.
 #[derive(Debug)]
@@ -80,8 +86,11 @@ pub(crate) struct Machine {
     process: LinuxProcess,
     started: Arc<StartRecord>,
     streams: GuestStreams,
+    /// What runs the guest, unless the machine does.
+    tracer: Option<Box<dyn Tracer>>,
     /// Where the guest was when the last call was ended.
     ended_at: Option<Position>,
+    exits: metrics::Exits,
     restores: u64,
     pages_restored: u64,
 }
@@ -184,7 +193,9 @@ impl Machine {
             process,
             started,
             streams,
+            tracer: None,
             ended_at: None,
+            exits: metrics::Exits::default(),
             restores: 0,
             pages_restored: 0,
         })
@@ -228,6 +239,11 @@ impl Machine {
 
     pub(crate) fn streams_mut(&mut self) -> &mut GuestStreams {
         &mut self.streams
+    }
+
+    /// Pages that the guest owns and that it shares, for whoever does without them where the hypervisor fails.
+    pub(crate) fn memory_pages(&mut self) -> Option<[usize; 2]> {
+        self.memory_use().ok().map(|memory| [memory.owned_pages, memory.shared_pages])
     }
 
     /// What the guest's memory costs.

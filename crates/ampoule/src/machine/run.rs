@@ -1,6 +1,6 @@
 //! Running a guest: what the processor's events mean, and what a call may use up.
 
-use ampoule_abi::layout::OutputStream;
+use ampoule_abi::layout::{LogLevel, LogRecord, OutputStream};
 use ampoule_vmm::processor::{BadReturn, End};
 use ampoule_vmm::{Event, SystemCall};
 
@@ -24,8 +24,8 @@ pub(crate) enum Stop {
 /// What has become of a system call.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Served {
-    /// It is answered.
-    Answered,
+    /// It is answered, with this result.
+    Answered { result: u64 },
     /// The guest has ended itself, with a signal for which it may have installed a handler: see [`Machine::aborted`].
     Abort { signal: i32, handled: bool },
 }
@@ -47,6 +47,7 @@ impl Machine {
     #[inline]
     pub(crate) fn end_call<T>(&mut self, guard: CallGuard, outcome: Result<T, Termination>) -> Result<T, Termination> {
         self.streams.call_ended();
+        self.exits.publish();
         let outcome = outcome?;
         self.in_budget(guard.finish())?;
         Ok(outcome)
@@ -61,19 +62,31 @@ impl Machine {
                 self.processor.flush_translations()?;
                 self.space.mark_flushed();
             }
-            match self.processor.run()? {
+            let event = match self.tracer {
+                None => self.processor.run()?,
+                Some(_) => self.run_traced()?,
+            };
+            self.exits.count(&event);
+            match event {
                 Event::Doorbell => return Ok(Stop::Doorbell),
                 Event::SystemCall(call) => return Ok(Stop::SystemCall(call)),
                 Event::Interrupted => {}
                 Event::ManyWritten => self.space.populate_ahead(&mut *self.processor)?,
-                Event::PageFault(fault) => self.page_fault(fault)?,
-                event => return Err(self.fault(fault_kind(event))),
+                Event::PageFault(fault) => {
+                    if let Err(termination) = self.page_fault(fault) {
+                        self.ends(termination)?;
+                    }
+                }
+                event => {
+                    let termination = self.fault(fault_kind(event));
+                    self.ends(termination)?;
+                }
             }
         }
     }
 
-    /// Serves the system call for which the guest has stopped.
-    pub(crate) fn serve(&mut self, call: &SystemCall) -> Result<Served, Termination> {
+    /// Answers the system call for which the guest has stopped.
+    pub(super) fn answer(&mut self, call: &SystemCall) -> Result<Served, Termination> {
         self.budget.system_call()?;
         let outcome = loop {
             let mut streams = self.streams.within(&mut self.budget);
@@ -97,13 +110,16 @@ impl Machine {
             }
             Outcome::Exit { code } => return Err(self.fault(FaultKind::Exited { code })),
             Outcome::Abort { signal, handled } => return Ok(Served::Abort { signal, handled }),
-            Outcome::Deadlock(wait) => return Err(self.fault(FaultKind::Deadlocked(wait))),
+            Outcome::Deadlock(wait) => {
+                let deadlocked = self.fault(FaultKind::Deadlocked(wait));
+                return Err(self.ends(deadlocked.clone()).err().unwrap_or(deadlocked));
+            }
             Outcome::OutputLimit => return Err(self.budget.output_exceeded().into()),
             Outcome::AwaitInput => unreachable!("it was waited for"),
         };
         let finished = self.processor.finish_system_call(result);
         finished.map_err(|BadReturn { address }| self.fault(FaultKind::SystemCallReturn { address: address.0 }))?;
-        Ok(Served::Answered)
+        Ok(Served::Answered { result })
     }
 
     /// Waits until there may be something to read from standard input.
@@ -138,9 +154,26 @@ impl Machine {
         Ok(())
     }
 
+    /// Passes on a log record that takes this many bytes. It counts as printed text.
+    pub(crate) fn log(&mut self, level: LogLevel, record: &LogRecord<'_>, len: usize) -> Result<(), Termination> {
+        // That records were lost is an event of its own.
+        self.budget.log(len, if record.lost > 0 { 2 } else { 1 })?;
+        self.streams.log(level, record);
+        Ok(())
+    }
+
+    /// The greatest level of log records that anybody wants at present, as the guest is told.
+    #[inline]
+    pub(crate) fn log_level(&self) -> u32 {
+        self.streams.log_level()
+    }
+
     /// Adds to the report of the guest's end what is known of the call in which it ended.
     pub(crate) fn ended(&mut self, mut termination: Termination) -> Termination {
         self.streams.flush();
+        if let Some(tracer) = &mut self.tracer {
+            tracer.ended(&termination);
+        }
         match &mut termination {
             Termination::Fault(fault) => {
                 let refused = self.space.ran_out_of_memory().then(|| self.space.memory_total());
@@ -153,6 +186,7 @@ impl Machine {
             // What the hypervisor says of a guest on which it has failed is not to be trusted.
             Termination::Hypervisor(_) => {}
         }
+        self.trace_end(&termination);
         termination
     }
 

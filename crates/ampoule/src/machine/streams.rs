@@ -1,16 +1,22 @@
-//! The guest's standard streams.
+//! The guest's standard streams, its log and its trace.
+
+use ampoule_abi::layout::{LogLevel, LogRecord};
 
 use super::budget::Budget;
+use crate::guest_log::GuestLog;
 use crate::input::Input;
 use crate::output::{Origin, Output, Stream};
 use crate::personality::{OutputLimitReached, Streams, Taken};
+use crate::trace::Trace;
 
-/// Where input comes from, and where the two output streams go.
+/// Where input comes from, and where the two output streams, the log records and the trace go.
 #[derive(Debug)]
 pub(crate) struct GuestStreams {
     stdin: Input,
     stdout: Output,
     stderr: Output,
+    log: GuestLog,
+    trace: Trace,
     origin: Origin,
     stderr_of_call: Tail,
 }
@@ -31,8 +37,9 @@ pub(super) struct BudgetedStreams<'machine> {
 }
 
 impl GuestStreams {
-    pub(crate) fn new(stdout: Output, stderr: Output, origin: Origin) -> Self {
-        Self { stdin: Input::empty(), stdout, stderr, origin, stderr_of_call: Tail::default() }
+    pub(crate) fn new(stdout: Output, stderr: Output, log: GuestLog, origin: Origin) -> Self {
+        let (stdin, trace) = (Input::empty(), Trace::log());
+        Self { stdin, stdout, stderr, log, trace, origin, stderr_of_call: Tail::default() }
     }
 
     /// The same with standard input, which is empty otherwise.
@@ -42,6 +49,16 @@ impl GuestStreams {
 
     pub(super) fn stdin_mut(&mut self) -> &mut Input {
         &mut self.stdin
+    }
+
+    /// Where lines go about what the guest asks for.
+    #[inline]
+    pub(crate) fn trace(&self) -> &Trace {
+        &self.trace
+    }
+
+    pub(crate) fn set_trace(&mut self, trace: Trace) {
+        self.trace = trace;
     }
 
     /// What the log calls the guest.
@@ -69,6 +86,21 @@ impl GuestStreams {
     pub(crate) fn set_stderr(&mut self, output: Output) {
         self.stderr.flush(&self.origin, Stream::Stderr);
         self.stderr = output;
+    }
+
+    pub(crate) fn log_mut(&mut self) -> &mut GuestLog {
+        &mut self.log
+    }
+
+    /// The greatest level of log records that are wanted at present, as the guest is told.
+    #[inline]
+    pub(super) fn log_level(&self) -> u32 {
+        self.log.level()
+    }
+
+    /// Passes on a log record.
+    pub(super) fn log(&mut self, level: LogLevel, record: &LogRecord<'_>) {
+        self.log.pass_on(&self.origin, level, record);
     }
 
     /// Begins a call, or the guest's start.

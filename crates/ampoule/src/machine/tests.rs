@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 
 use ampoule_vmm::{DOORBELL, VirtualMachines, default_hypervisor};
+use tracing::level_filters::LevelFilter;
 
 use super::*;
 use crate::clock::Clock;
 use crate::fault::FaultKind;
+use crate::guest_log::GuestLog;
 use crate::limits::{ExceededLimit, Limits};
 use crate::output::{Captured, Origin, Output};
 use crate::termination::Termination;
@@ -32,7 +34,7 @@ fn it_is_restored_and_copied_like_any_other() {
     assert_eq!(captured.take_string(), "before\nbehind\nbehind\nbehind\n");
 
     let (stdout, captured) = Output::capture(1000);
-    let streams = GuestStreams::new(stdout, Output::discard(), Origin::of_a_test());
+    let streams = GuestStreams::new(stdout, Output::discard(), GuestLog::new(LevelFilter::OFF), Origin::of_a_test());
     let mut copy = Machine::of_checkpoint(&*backend(), &executable(), &waiting, streams).unwrap();
     assert_eq!(exit_code(run(&mut copy, Limits::new())), 7);
     assert_eq!(captured.take_string(), "behind\n");
@@ -52,7 +54,7 @@ fn run(machine: &mut Machine, limits: Limits) -> Result<Stop, Termination> {
     let stopped = loop {
         match machine.run() {
             Ok(Stop::SystemCall(call)) => match machine.serve(&call) {
-                Ok(Served::Answered) => {}
+                Ok(Served::Answered { .. }) => {}
                 Ok(Served::Abort { signal, handled }) => break Err(machine.aborted(signal, handled, None)),
                 Err(termination) => break Err(termination),
             },
@@ -80,7 +82,7 @@ fn machine() -> (Machine, Captured) {
         environment: BTreeMap::new(),
         clock: Clock::Real,
     };
-    let streams = GuestStreams::new(stdout, Output::discard(), Origin::of_a_test());
+    let streams = GuestStreams::new(stdout, Output::discard(), GuestLog::new(LevelFilter::OFF), Origin::of_a_test());
     (Machine::new(&*backend(), &executable(), &config, streams).unwrap(), captured)
 }
 

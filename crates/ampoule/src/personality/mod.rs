@@ -20,6 +20,12 @@ pub(crate) trait Personality {
     /// Serves a system call.
     fn system_call(&mut self, call: &SystemCall, space: &mut AddressSpace, streams: &mut dyn Streams) -> Outcome;
 
+    /// The beginning of a line that shows a system call, which has not been served yet.
+    fn show_entered(&self, call: &SystemCall, space: &AddressSpace) -> String;
+
+    /// Adds to the line what the call has changed, and its result, if the guest goes on with one.
+    fn show_left(&self, call: &SystemCall, result: Option<u64>, space: &AddressSpace, line: &mut String);
+
     /// The system call that programs make by calling this address as a function, where no memory is.
     fn called_by_address(&self, at: GuestVirt) -> Option<u64>;
 

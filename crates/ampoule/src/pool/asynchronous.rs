@@ -5,10 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::task::{self, JoinError};
+use tracing::Instrument;
 
 use super::lease::Lease;
 use super::{Pool, PoolError, PooledSandbox};
 use crate::interrupt::InterruptHandle;
+use crate::metrics::{PoolWait, Taken};
 use crate::sandbox::Sandbox;
 
 impl Pool {
@@ -79,8 +81,16 @@ impl Pool {
     async fn lease(&self) -> Result<Lease, PoolError> {
         self.0.check()?;
         let slot = match self.0.slots.take_or_queue() {
-            Ok(slot) => slot,
-            Err(turn) => turn.await,
+            Ok(slot) => {
+                Taken::at_once();
+                slot
+            }
+            Err(turn) => {
+                let wait = PoolWait::begin();
+                let slot = turn.instrument(self.0.wait_span()).await;
+                wait.ended(true);
+                slot
+            }
         };
         Ok(Lease::new(&self.0, slot))
     }

@@ -8,6 +8,7 @@ use ampoule_abi::text::printable_name;
 
 use super::slots::Slot;
 use super::{PoolError, PooledSandbox, Shared};
+use crate::metrics::{self, Level, Share};
 use crate::sandbox::Sandbox;
 use crate::sandbox::recycle::Recyclable;
 
@@ -18,6 +19,7 @@ pub(super) struct Lease {
     sandbox: Option<Box<Recyclable>>,
     /// Whether the sandbox is as the snapshot is, and nobody has got hold of it since.
     is_ready: bool,
+    _taken: Share,
 }
 
 impl Lease {
@@ -27,7 +29,8 @@ impl Lease {
             Slot::Idle(sandbox) => Some(sandbox),
             Slot::Vacant => None,
         };
-        Self { shared: Arc::clone(shared), is_ready: sandbox.is_some(), sandbox }
+        let _taken = Share::of(Level::PoolTaken, 1);
+        Self { shared: Arc::clone(shared), is_ready: sandbox.is_some(), sandbox, _taken }
     }
 
     /// Whether a sandbox has to be made, which takes a moment.
@@ -86,6 +89,7 @@ impl Lease {
         match self.fill() {
             Ok(()) => {
                 self.shared.replaced.fetch_add(1, Ordering::Relaxed);
+                metrics::replaced();
             }
             Err(error) => {
                 let image = self.shared.settings.image_name();
@@ -121,6 +125,7 @@ impl Lease {
         };
         if self.is_ready {
             self.shared.recycled.fetch_add(1, Ordering::Relaxed);
+            metrics::recycled();
         }
         self.is_ready
     }

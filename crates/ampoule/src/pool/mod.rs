@@ -16,10 +16,13 @@ use std::time::{Duration, Instant};
 
 use ampoule_vmm::hypervisor::Operation;
 use ampoule_vmm::{HypervisorError, Process};
+use tracing::Span;
 
 use crate::error::BuildError;
+use crate::metrics::{Level, PoolWait, Share, Taken};
 use crate::sandbox::Snapshot;
 use crate::sandbox::recycle::Recyclable;
+use crate::spans;
 use lease::Lease;
 use slots::{Counts, Slot, Slots};
 use upkeep::Upkeep;
@@ -120,7 +123,12 @@ impl Pool {
     /// [`PoolError::Exhausted`], and as for [`take`](Self::take).
     pub fn try_take(&self) -> Result<PooledSandbox, PoolError> {
         self.0.check()?;
-        self.hand_out(self.0.slots.try_take().ok_or(PoolError::Exhausted { size: self.0.settings.size })?)
+        let Some(slot) = self.0.slots.try_take() else {
+            Taken::exhausted();
+            return Err(PoolError::Exhausted { size: self.0.settings.size });
+        };
+        Taken::at_once();
+        self.hand_out(slot)
     }
 
     /// What the pool is doing, and has done.
@@ -139,8 +147,17 @@ impl Pool {
     /// A slot, for which is waited until then at most.
     fn wait(&self, until: Option<Instant>) -> Option<Slot<Box<Recyclable>>> {
         match self.0.slots.take_or_queue() {
-            Ok(slot) => Some(slot),
-            Err(turn) => turn.wait(until),
+            Ok(slot) => {
+                Taken::at_once();
+                Some(slot)
+            }
+            Err(turn) => {
+                let _span = self.0.wait_span().entered();
+                let wait = PoolWait::begin();
+                let slot = turn.wait(until);
+                wait.ended(slot.is_some());
+                slot
+            }
         }
     }
 
@@ -168,6 +185,7 @@ struct Shared {
     replaced: AtomicU64,
     /// Whose sandboxes, waiting threads and upkeep these are.
     process: Process,
+    _size: Share,
 }
 
 impl Shared {
@@ -181,12 +199,18 @@ impl Shared {
         let idle = (0..ready).map(|_| settings.make()).collect::<Result<_, _>>()?;
         Ok(Self {
             slots: Slots::new(idle, settings.size - ready),
+            _size: Share::of(Level::PoolSize, settings.size),
             settings,
             upkeep: Upkeep::default(),
             recycled: AtomicU64::new(0),
             replaced: AtomicU64::new(0),
             process,
         })
+    }
+
+    /// The span of a wait for a sandbox.
+    fn wait_span(&self) -> Span {
+        spans::pool_wait(self.settings.image_name(), self.settings.size)
     }
 
     /// Makes sure that this process is the one that made the pool. In one that was forked from it nobody gives back what is

@@ -7,17 +7,22 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ampoule_vmm::{Hypervisor, VirtualMachines};
+use ampoule_vmm::{Backend, Hypervisor, VirtualMachines};
+use tracing::level_filters::LevelFilter;
 
 use crate::clock::Clock;
+#[cfg(feature = "gdb")]
+use crate::debugger::GdbServer;
+use crate::guest_log::GuestLog;
 use crate::guest_memory::SharedMemory;
 use crate::image::Executable;
 use crate::input::Input;
 use crate::interrupt::InterruptHandle;
 use crate::limits::Limits;
-use crate::machine::{GuestStreams, Machine, MachineConfig, Served, Shape, Stop};
+use crate::machine::{GuestStreams, Machine, MachineConfig, Served, Shape, Stop, Tracer};
 use crate::output::{Captured, Origin, Output};
 use crate::termination::Termination;
+use crate::trace::Trace;
 
 pub use error::ProgramError;
 pub use status::ProgramStatus;
@@ -53,8 +58,11 @@ pub struct Program {
     /// Captured where it is not set.
     stdout: Option<Output>,
     stderr: Option<Output>,
+    trace: Trace,
     limits: Limits,
     name: Option<String>,
+    /// What runs the program, unless its machine does.
+    tracer: Option<Box<dyn Tracer>>,
 }
 
 /// Where the executable is.
@@ -95,8 +103,10 @@ impl Program {
             stdin: Input::empty(),
             stdout: None,
             stderr: None,
+            trace: Trace::log(),
             limits: Limits::new().output(16 << 20),
             name: None,
+            tracer: None,
         }
     }
 
@@ -139,6 +149,12 @@ impl Program {
     /// Where standard error goes. Default: into [`ProgramOutput::stderr`].
     pub fn stderr(mut self, output: Output) -> Self {
         self.stderr = Some(output);
+        self
+    }
+
+    /// Where lines go that show its system calls, from its first instruction on. Default: [`Trace::log`].
+    pub fn trace(mut self, trace: Trace) -> Self {
+        self.trace = trace;
         self
     }
 
@@ -191,6 +207,14 @@ impl Program {
         self
     }
 
+    /// Lets a debugger attach to the program, which waits for it before its first instruction; see
+    /// [`Builder::gdb`](crate::Builder::gdb).
+    #[cfg(feature = "gdb")]
+    pub fn gdb(mut self, server: GdbServer) -> Self {
+        self.tracer = Some(server.into_tracer());
+        self
+    }
+
     /// Runs the program to its end, on the calling thread.
     ///
     /// # Errors
@@ -223,8 +247,14 @@ impl Program {
         };
         let ((stdout, out), (stderr, err)) = (captured(self.stdout), captured(self.stderr));
         let origin = Origin::new(&executable, self.name);
-        let streams = GuestStreams::new(stdout, stderr, origin).with_stdin(self.stdin);
-        let machine = Machine::new(&VirtualMachines::new(hypervisor), &executable, &self.config, streams)?;
+        let mut streams =
+            GuestStreams::new(stdout, stderr, GuestLog::new(LevelFilter::OFF), origin).with_stdin(self.stdin);
+        streams.set_trace(self.trace);
+        let backend = VirtualMachines::new(hypervisor);
+        let mut machine = Machine::new(&backend, &executable, &self.config, streams)?;
+        if let Some(tracer) = self.tracer {
+            machine.trace(tracer, backend.behaviour());
+        }
         Ok(Process { machine, limits: self.limits, captured: [out, err] })
     }
 }
@@ -313,7 +343,7 @@ impl Process {
                 // The doorbell has no meaning for a program, and returns.
                 Ok(Stop::Doorbell) => {}
                 Ok(Stop::SystemCall(call)) => match self.machine.serve(&call) {
-                    Ok(Served::Answered) => {}
+                    Ok(Served::Answered { .. }) => {}
                     Ok(Served::Abort { signal, handled }) => break self.machine.aborted(signal, handled, None),
                     Err(ended) => break ended,
                 },

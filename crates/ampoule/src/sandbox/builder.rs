@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use ampoule_vmm::{Backend, Hypervisor, PAGE_SIZE, VirtualMachines};
 use serde::Serialize;
+use tracing::level_filters::LevelFilter;
 
 use super::Sandbox;
 use super::condition::Condition;
@@ -16,12 +17,18 @@ use super::snapshot::Snapshot;
 use crate::clock::Clock;
 use crate::conversation::{Conversation, Imports, ProtocolViolation, StartError};
 use crate::core_dump::CoreDumps;
+#[cfg(feature = "gdb")]
+use crate::debugger::GdbServer;
+use crate::dynamic::{HostCall, Value};
 use crate::error::{BuildError, HostFunctionSetting};
 use crate::host_function::{HostFunction, HostFunctionError, HostFunctionWith};
 use crate::image::{Described, Image};
 use crate::limits::Limits;
 use crate::machine::{MachineConfig, OutOfRange, Shape};
+use crate::metrics::{Operation, SandboxMeter, Stopwatch};
 use crate::output::Output;
+use crate::spans;
+use crate::trace::Trace;
 
 /// Settings of a new [`Sandbox`]; made by [`Sandbox::builder`].
 #[must_use = "a builder makes a sandbox only when `build` is called"]
@@ -185,6 +192,29 @@ impl Builder {
         self
     }
 
+    /// Lets the guest call a function of the host whose types are known only at run time: they are those of the guest's
+    /// import of this name. The closure makes its answer with [`HostCall::answer`], or gives an error's text.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let image = ampoule::Image::from_file("guest")?;
+    /// let answer = "\"Monday\"";
+    /// let sandbox = ampoule::Sandbox::builder(&image)
+    ///     .dynamic_host_fn("weekday", move |call| {
+    ///         call.answer(&mut serde_json::Deserializer::from_str(answer)).map_err(|error| error.to_string())
+    ///     })
+    ///     .build()?;
+    /// # Ok(()) }
+    /// ```
+    pub fn dynamic_host_fn(
+        mut self,
+        name: impl Into<String>,
+        function: impl FnMut(&HostCall) -> Result<Value, String> + Send + 'static,
+    ) -> Self {
+        self.host.add_dynamic_function(name.into(), &self.image, function);
+        self
+    }
+
     /// Lets the guest call a function of the host that works with [data of the call](crate::Call::data): its first parameter is
     /// `&mut T`, with the type written out, and the others are as for [`host_fn`](Self::host_fn).
     ///
@@ -233,9 +263,37 @@ impl Builder {
         self
     }
 
+    /// Where lines go that show what the guest asks of its host. Default: [`Trace::log`].
+    pub fn trace(mut self, trace: Trace) -> Self {
+        self.host.trace = trace;
+        self
+    }
+
     /// Where core dumps go of a guest that ends, in a call or before its first one. Default: there are none.
     pub fn core_dumps(mut self, dumps: CoreDumps) -> Self {
         self.host.core_dumps = Some(dumps);
+        self
+    }
+
+    /// Up to which level the guest's log records are made, and become events of the `tracing` log. Those of a level that no
+    /// subscriber of the application takes are not made either; which of the others are shown is up to the subscriber.
+    ///
+    /// An event has the record's level, module, file and line, the target `ampoule::guest::` with the record's behind it, and as
+    /// fields those of the record, `spans`, the names of those in which it was made, `image`, `sandbox` and `function`. Records
+    /// count to what a call may print ([`Limits::output`](crate::Limits::output)), each as 64 bytes at least.
+    ///
+    /// Default: what the environment variable `RUST_LOG` says of `ampoule::guest`, or else of `ampoule`, or else in general;
+    /// where it says nothing, `ERROR`. A directive for a target below, such as `ampoule::guest::parser=debug`, raises the level
+    /// to its own. The variable is read once.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let image = ampoule::Image::from_file("guest")?;
+    /// let sandbox = ampoule::Sandbox::builder(&image).log_level(tracing::Level::DEBUG).build()?;
+    /// # Ok(()) }
+    /// ```
+    pub fn log_level(mut self, level: impl Into<LevelFilter>) -> Self {
+        self.host.log_level = Some(level.into());
         self
     }
 
@@ -281,11 +339,38 @@ impl Builder {
         self
     }
 
+    /// Lets a debugger attach to the guest, by which it can be stopped, looked at and changed. Unless the server says
+    /// otherwise ([`GdbServer::wait`]), the guest does not execute its first instruction before a debugger lets it, and
+    /// [`build`](Self::build) takes so long.
+    ///
+    /// ```no_run
+    /// use ampoule::{GdbServer, Sandbox};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let image = ampoule::Image::from_file("guest")?;
+    /// let server = GdbServer::listen(&"unix:guest.sock".parse()?)?;
+    /// let sandbox = Sandbox::builder(&image).gdb(server).build()?; // now: gdb -ex 'target remote guest.sock'
+    /// # Ok(()) }
+    /// ```
+    #[cfg(feature = "gdb")]
+    pub fn gdb(mut self, server: GdbServer) -> Self {
+        self.host.tracer = Some(server.into_tracer());
+        self
+    }
+
     /// Builds the sandbox: creates the virtual machine, loads the image, and runs the guest until it is ready for calls.
     ///
     /// # Errors
     /// A [`BuildError`]. Settings and host functions are checked before a virtual machine is created.
-    pub fn build(mut self) -> Result<Sandbox, BuildError> {
+    pub fn build(self) -> Result<Sandbox, BuildError> {
+        let span = spans::create(self.image.name(), self.machine.shape.memory_limit).entered();
+        let create = Stopwatch::start();
+        let built = create.ended(Operation::Create, self.make());
+        spans::failed(&span, &built);
+        built
+    }
+
+    fn make(mut self) -> Result<Sandbox, BuildError> {
         self.check_settings().map_err(|OutOfRange { setting, given, least, most }| BuildError::Setting {
             setting,
             given,
@@ -293,6 +378,7 @@ impl Builder {
             most,
         })?;
         let core_dumps = self.host.core_dumps.take();
+        let tracer = self.host.tracer.take();
         let (imports, streams, limits) = self.host.resolve(&self.image)?;
         let hypervisor = match self.hypervisor {
             Some(hypervisor) => hypervisor,
@@ -300,7 +386,10 @@ impl Builder {
         };
         let backend: Arc<dyn Backend> = Arc::new(VirtualMachines::new(hypervisor));
         let executable = self.image.executable();
-        let conversation = Conversation::new(&*backend, executable, self.machine, self.mailbox_size, streams)?;
+        let mut conversation = Conversation::new(&*backend, executable, self.machine, self.mailbox_size, streams)?;
+        if let Some(tracer) = tracer {
+            conversation.machine_mut().trace(tracer, backend.behaviour());
+        }
         start(self.image, backend, conversation, (imports, limits, core_dumps))
     }
 
@@ -342,6 +431,7 @@ fn start(
     let initial = Snapshot::take(&image, &backend, limits, &mut conversation).map_err(BuildError::Initial)?;
     let matching = initial.identity();
     let condition = Condition::Ready;
+    let meter = SandboxMeter::of(|| conversation.machine_mut().memory_pages());
     Ok(Sandbox {
         image,
         backend,
@@ -353,6 +443,7 @@ fn start(
         matching,
         condition,
         checked: Vec::new(),
+        meter,
     })
 }
 

@@ -4,6 +4,7 @@ mod builder;
 mod clock;
 mod condition;
 mod core_dump;
+mod dynamic;
 mod host_side;
 pub(crate) mod recycle;
 mod restore;
@@ -19,17 +20,20 @@ use std::sync::Arc;
 
 use ampoule_vmm::Backend;
 use serde::de::DeserializeOwned;
+use tracing::level_filters::LevelFilter;
 
 use crate::arguments::{Arguments, Parameters};
 use crate::binding::Binding;
-use crate::conversation::{Conversation, Imports};
+use crate::conversation::{Conversation, Imports, Reply, Request};
 use crate::core_dump::CoreDumps;
 use crate::error::CallError;
 use crate::host_function::CallData;
 use crate::image::{Function, Image};
 use crate::interrupt::InterruptHandle;
 use crate::limits::Limits;
+use crate::metrics::{CallMeter, SandboxMeter};
 use crate::output::Output;
+use crate::trace::Trace;
 use condition::Condition;
 use core_dump::of_ended;
 use snapshot::SnapshotIdentity;
@@ -38,6 +42,7 @@ pub use builder::Builder;
 pub(crate) use builder::LARGEST_MAILBOX;
 pub use clock::ClockError;
 pub use condition::Poison;
+pub use dynamic::{DynamicCall, DynamicFn};
 pub use restore::{RestoreError, Setting};
 pub use settings::Call;
 pub use snapshot::{Snapshot, SnapshotError};
@@ -72,6 +77,7 @@ pub struct Sandbox {
     condition: Condition,
     /// Functions whose signature was already checked.
     checked: Vec<Checked>,
+    meter: SandboxMeter,
 }
 
 /// A function whose signature was checked.
@@ -117,7 +123,7 @@ impl Sandbox {
     /// A [`CallError`]. Unless [`CallError::poisons`] says otherwise, the sandbox can be called again.
     pub fn call_with<R: DeserializeOwned, A: Arguments>(&mut self, call: Call<'_, A>) -> Result<R, CallError> {
         let (image, checked, callee) = self.parts();
-        let (function, binding) = resolve::<A, R>(image, checked, call.name)?;
+        let (function, binding) = resolve::<A, R>(image, checked, call.name).inspect_err(CallMeter::refused)?;
         callee.invoke((image, function), binding, &call.arguments, call.limits, call.data)
     }
 
@@ -131,6 +137,15 @@ impl Sandbox {
         let function = export(&self.image, name)?;
         let binding = Binding::of::<P::Values<'_>, R>(&self.image, function)?;
         Ok(TypedFn::new(self.image.clone(), function.number(), binding))
+    }
+
+    /// Resolves a guest function whose types are known only at run time: arguments are read from any [`serde`] format, and
+    /// the result is written to any. See [`dynamic`](crate::dynamic).
+    ///
+    /// # Errors
+    /// [`CallError::UnknownFunction`], [`CallError::Untransferable`].
+    pub fn dynamic_fn(&self, name: &str) -> Result<DynamicFn, CallError> {
+        DynamicFn::new(self.image.clone(), export(&self.image, name)?.number())
     }
 
     /// The image that the sandbox runs.
@@ -164,13 +179,23 @@ impl Sandbox {
         self.conversation.machine_mut().streams_mut().set_stderr(output);
     }
 
+    /// Up to which level the guest's log records are made from the next call on; see [`Builder::log_level`].
+    pub fn set_log_level(&mut self, level: impl Into<LevelFilter>) {
+        self.conversation.machine_mut().streams_mut().log_mut().set_level(level.into());
+    }
+
+    /// Where lines go from now on that show what the guest asks of its host.
+    pub fn set_trace(&mut self, trace: Trace) {
+        self.conversation.machine_mut().streams_mut().set_trace(trace);
+    }
+
     /// What functions are looked up in, and what they are called in. They are borrowed apart, so that a call need not count a
     /// reference to the image: sandboxes on other threads share that count.
     #[inline]
     fn parts(&mut self) -> (&Image, &mut Vec<Checked>, Callee<'_>) {
-        let Self { image, conversation, imports, limits, core_dumps, condition, checked, .. } = self;
+        let Self { image, conversation, imports, limits, core_dumps, condition, checked, meter, .. } = self;
         let core_dumps = core_dumps.as_ref();
-        (image, checked, Callee { conversation, imports, limits: *limits, core_dumps, condition })
+        (image, checked, Callee { conversation, imports, limits: *limits, core_dumps, condition, meter })
     }
 }
 
@@ -181,36 +206,72 @@ struct Callee<'sandbox> {
     limits: Limits,
     core_dumps: Option<&'sandbox CoreDumps>,
     condition: &'sandbox mut Condition,
+    meter: &'sandbox mut SandboxMeter,
 }
 
 impl Callee<'_> {
     /// Calls a function of the sandbox's image whose types are known to be right.
     #[inline]
     fn invoke<R: DeserializeOwned>(
-        self,
+        mut self,
         (image, function): (&Image, &Function),
         binding: &Binding,
         arguments: &impl Arguments,
         limits: Limits,
         data: Option<CallData<'_>>,
     ) -> Result<R, CallError> {
-        let Self { conversation, imports, limits: default, core_dumps, condition } = self;
-        if let Some(poison) = condition.poison() {
-            return Err(CallError::Poisoned { cause: poison.clone() });
+        self.metered(|callee, call| {
+            callee.check(function.name(), data.as_ref())?;
+            binding.check(image, function, arguments)?;
+            let request = callee.conversation.request(function, arguments, binding.asks())?;
+            let reply = callee.exchange(request, limits, data, call)?;
+            binding.observe(function, reply.shown())?;
+            callee.conversation.result(reply, binding.returns())
+        })
+    }
+
+    /// Makes a call, and reports it and what the guest's memory costs then.
+    #[inline]
+    fn metered<T>(
+        &mut self,
+        make: impl FnOnce(&mut Self, &mut CallMeter) -> Result<T, CallError>,
+    ) -> Result<T, CallError> {
+        let mut call = CallMeter::begin();
+        let result = make(self, &mut call);
+        call.ended(&result);
+        self.meter.sample(|| self.conversation.machine_mut().memory_pages());
+        result
+    }
+
+    /// Refuses a call of this function that cannot be made, whatever its arguments are.
+    #[inline]
+    fn check(&self, function: &str, data: Option<&CallData<'_>>) -> Result<(), CallError> {
+        match self.condition.poison() {
+            Some(poison) => Err(CallError::Poisoned { cause: poison.clone() }),
+            None => self.imports.check_data(function, data),
         }
-        imports.check_data(function.name(), data.as_ref())?;
-        binding.check(image, function, arguments)?;
-        let request = conversation.request(function, arguments, binding.asks())?;
-        let running = condition.enter(imports);
-        let mut reply = conversation.exchange(request, running.imports, limits.or(default), data);
+    }
+
+    /// Runs the guest, and notes where it has ended.
+    #[inline]
+    fn exchange<'image>(
+        &mut self,
+        request: Request<'image>,
+        limits: Limits,
+        data: Option<CallData<'_>>,
+        call: &mut CallMeter,
+    ) -> Result<Reply<'image>, CallError> {
+        let running = self.condition.enter(self.imports);
+        let mut reply = self.conversation.exchange(request, running.imports, limits.or(self.limits), data);
         running.leave();
         if let Err(CallError::Terminated { cause, core_dump, .. }) = &mut reply {
-            *core_dump = of_ended(core_dumps, conversation, cause);
-            *condition = Condition::Poisoned(Poison::Ended(cause.clone()));
+            *core_dump = of_ended(self.core_dumps, self.conversation, cause);
+            *self.condition = Condition::Poisoned(Poison::Ended(cause.clone()));
         }
-        let reply = reply?;
-        binding.observe(function, reply.shown())?;
-        conversation.result(reply, binding.returns())
+        if reply.as_ref().is_ok_and(Reply::is_error) {
+            call.function_failed();
+        }
+        reply
     }
 }
 

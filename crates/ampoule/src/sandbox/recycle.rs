@@ -10,6 +10,7 @@ use super::{Poison, Sandbox};
 use crate::core_dump::CoreDumps;
 use crate::error::BuildError;
 use crate::output::{Output, SharedOutput};
+use crate::trace::Trace;
 
 /// A sandbox, and what every tenant finds in it.
 #[derive(Debug)]
@@ -18,6 +19,7 @@ pub(crate) struct Recyclable {
     snapshot: Snapshot,
     stdout: SharedOutput,
     stderr: SharedOutput,
+    trace: Trace,
     core_dumps: Option<CoreDumps>,
 }
 
@@ -26,9 +28,10 @@ impl Recyclable {
     pub(crate) fn spawn(mut settings: Spawn) -> Result<Self, BuildError> {
         let stdout = share(&mut settings.host.stdout);
         let stderr = share(&mut settings.host.stderr);
+        let trace = settings.host.trace.clone();
         let core_dumps = settings.host.core_dumps.clone();
         let sandbox = settings.build()?;
-        Ok(Self { snapshot: sandbox.initial.clone(), sandbox, stdout, stderr, core_dumps })
+        Ok(Self { snapshot: sandbox.initial.clone(), sandbox, stdout, stderr, trace, core_dumps })
     }
 
     /// Returns the sandbox to its state before its first tenant. Nothing of this tenant stays: no state of the guest, no
@@ -42,6 +45,9 @@ impl Recyclable {
         }
         if !streams.stderr().is(&self.stderr) {
             streams.set_stderr(Output::shared(&self.stderr));
+        }
+        if !streams.trace().is(&self.trace) {
+            streams.set_trace(self.trace.clone());
         }
         self.sandbox.core_dumps.clone_from(&self.core_dumps);
         self.sandbox.restore(&self.snapshot)
@@ -63,6 +69,7 @@ impl Recyclable {
     pub(crate) fn renew_host_side(&mut self, mut settings: Spawn) -> Result<(), BuildError> {
         self.stdout = share(&mut settings.host.stdout);
         self.stderr = share(&mut settings.host.stderr);
+        self.trace = settings.host.trace.clone();
         let Spawn { snapshot, mut host } = settings;
         self.core_dumps = host.core_dumps.take();
         // The outputs are shared ones, which are set when the sandbox is recycled.

@@ -11,7 +11,10 @@ use thiserror::Error;
 use super::Sandbox;
 use super::condition::{Condition, Poison};
 use super::snapshot::Snapshot;
+use crate::conversation::Conversation;
 use crate::machine::RestoreMachineError;
+use crate::metrics::{Operation, Stopwatch};
+use crate::spans;
 
 /// Why a sandbox could not go back to a snapshot.
 ///
@@ -110,7 +113,7 @@ impl Sandbox {
             self.check_match(snapshot)?;
             self.matching = snapshot.identity();
         }
-        let result = self.conversation.restore(snapshot.checkpoint());
+        let result = restored(&mut self.conversation, snapshot);
         self.note_restored(result)
     }
 
@@ -125,13 +128,12 @@ impl Sandbox {
             return self.restore(&initial);
         }
         // As a rule no reference has to be counted, a count that sandboxes on other threads share.
-        let result = self.conversation.restore(self.initial.checkpoint());
+        let result = restored(&mut self.conversation, &self.initial);
         self.note_restored(result)
     }
 
     /// Takes note of how a restore has ended.
-    fn note_restored(&mut self, result: Result<(), RestoreMachineError>) -> Result<(), RestoreError> {
-        let result = result.map_err(RestoreError::from);
+    fn note_restored(&mut self, result: Result<(), RestoreError>) -> Result<(), RestoreError> {
         self.condition = match &result {
             Ok(()) => Condition::Ready,
             Err(error) => Condition::Poisoned(Poison::RestoreFailed(error.clone())),
@@ -168,6 +170,25 @@ impl Sandbox {
             }
         }
         Ok(())
+    }
+}
+
+/// Takes a conversation back to a snapshot that matches it.
+#[inline]
+fn restored(conversation: &mut Conversation, snapshot: &Snapshot) -> Result<(), RestoreError> {
+    let span = spans::restore(conversation.machine().origin()).entered();
+    let restore = Stopwatch::start();
+    let result = restore.ended(Operation::Restore, conversation.restore(snapshot.checkpoint()));
+    match result {
+        Ok(pages) => {
+            span.record("pages", pages);
+            Ok(())
+        }
+        Err(error) => {
+            let result = Err(error.into());
+            spans::failed(&span, &result);
+            result
+        }
     }
 }
 

@@ -15,6 +15,8 @@ use crate::error::BuildError;
 use crate::image::Image;
 use crate::limits::Limits;
 use crate::machine::CheckpointError;
+use crate::metrics::{Operation, Stopwatch};
+use crate::spans;
 
 /// What a sandbox was between two calls: to [go back to](Sandbox::restore), and to [make others from](Self::spawn).
 ///
@@ -100,12 +102,13 @@ impl Snapshot {
         limits: Limits,
         conversation: &mut Conversation,
     ) -> Result<Self, SnapshotError> {
-        Ok(Self(Arc::new(State {
-            image: image.clone(),
-            backend: Arc::clone(backend),
-            limits,
-            checkpoint: conversation.checkpoint()?,
-        })))
+        let span = spans::snapshot(conversation.machine().origin()).entered();
+        let snapshot = Stopwatch::start();
+        let checkpoint = snapshot.ended(Operation::Snapshot, conversation.checkpoint()).map_err(SnapshotError::from);
+        spans::failed(&span, &checkpoint);
+        let checkpoint = checkpoint?;
+        span.record("stored_pages", checkpoint.stored_pages());
+        Ok(Self(Arc::new(State { image: image.clone(), backend: Arc::clone(backend), limits, checkpoint })))
     }
 
     /// A new sandbox in the state of the snapshot. It shares all pages with the snapshot, and with the other sandboxes that

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::Serialize;
+use tracing::level_filters::LevelFilter;
 
 use super::Sandbox;
 use super::condition::Condition;
@@ -10,10 +11,15 @@ use super::host_side::HostSide;
 use super::snapshot::Snapshot;
 use crate::conversation::Conversation;
 use crate::core_dump::CoreDumps;
+#[cfg(feature = "gdb")]
+use crate::debugger::GdbServer;
 use crate::error::{BuildError, HostFunctionSetting};
 use crate::host_function::{HostFunction, HostFunctionError, HostFunctionWith};
 use crate::limits::Limits;
+use crate::metrics::{Operation, SandboxMeter, Stopwatch};
 use crate::output::Output;
+use crate::spans;
+use crate::trace::Trace;
 
 /// Settings of a new [`Sandbox`] that is made from a [`Snapshot`]; made by [`Snapshot::builder`].
 ///
@@ -98,15 +104,36 @@ impl Spawn {
         self
     }
 
+    /// Where lines go that show what the guest asks of its host. Default: [`Trace::log`].
+    pub fn trace(mut self, trace: Trace) -> Self {
+        self.host.trace = trace;
+        self
+    }
+
     /// Where core dumps go of a guest that ends. Default: there are none.
     pub fn core_dumps(mut self, dumps: CoreDumps) -> Self {
         self.host.core_dumps = Some(dumps);
         self
     }
 
+    /// Up to which level the guest's log records are made; see [`Builder::log_level`](crate::Builder::log_level), also for the
+    /// default. The level of the snapshot's sandbox does not count.
+    pub fn log_level(mut self, level: impl Into<LevelFilter>) -> Self {
+        self.host.log_level = Some(level.into());
+        self
+    }
+
     /// Limits of every call. Where these set none, those of the snapshot's sandbox apply.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.host.set_limits(limits);
+        self
+    }
+
+    /// Lets a debugger attach to the guest, like [`Builder::gdb`](crate::Builder::gdb). The guest waits for the debugger at
+    /// the beginning of its first call.
+    #[cfg(feature = "gdb")]
+    pub fn gdb(mut self, server: GdbServer) -> Self {
+        self.host.tracer = Some(server.into_tracer());
         self
     }
 
@@ -121,15 +148,28 @@ impl Spawn {
     /// # Errors
     /// A [`BuildError`]; [`BuildError::MissingHostFunction`] when a host function that the guest imports is missing.
     pub fn build(self) -> Result<Sandbox, BuildError> {
+        let span = spans::spawn(self.snapshot.image().name()).entered();
+        let spawn = Stopwatch::start();
+        let spawned = spawn.ended(Operation::Spawn, self.make());
+        spans::failed(&span, &spawned);
+        spawned
+    }
+
+    fn make(self) -> Result<Sandbox, BuildError> {
         let Self { snapshot, mut host } = self;
         let core_dumps = host.core_dumps.take();
+        let tracer = host.tracer.take();
         let (imports, streams, limits) = host.resolve(snapshot.image())?;
-        let conversation = Conversation::of_checkpoint(
+        let mut conversation = Conversation::of_checkpoint(
             &**snapshot.backend(),
             snapshot.image().executable(),
             snapshot.checkpoint(),
             streams,
         )?;
+        if let Some(tracer) = tracer {
+            conversation.machine_mut().trace(tracer, snapshot.backend().behaviour());
+        }
+        let meter = SandboxMeter::of(|| conversation.machine_mut().memory_pages());
         Ok(Sandbox {
             image: snapshot.image().clone(),
             backend: snapshot.backend().clone(),
@@ -141,6 +181,7 @@ impl Spawn {
             initial: snapshot,
             condition: Condition::Ready,
             checked: Vec::new(),
+            meter,
         })
     }
 }

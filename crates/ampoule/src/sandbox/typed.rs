@@ -13,6 +13,7 @@ use crate::error::CallError;
 use crate::host_function::CallData;
 use crate::image::{Function, Image};
 use crate::limits::Limits;
+use crate::metrics::CallMeter;
 
 /// A guest function with parameters `P` and result `R`, resolved by [`Sandbox::typed_fn`].
 ///
@@ -72,7 +73,9 @@ impl<P: Parameters, R: DeserializeOwned> TypedFn<P, R> {
         data: Option<CallData<'_>>,
     ) -> Result<R, CallError> {
         if !self.image.is_same(&sandbox.image) {
-            return Err(CallError::ForeignFunction { function: self.function().name().to_owned() });
+            let error = CallError::ForeignFunction { function: self.function().name().to_owned() };
+            CallMeter::refused(&error);
+            return Err(error);
         }
         let (image, _, callee) = sandbox.parts();
         callee.invoke((image, self.function()), &self.binding, &arguments, limits, data)

@@ -8,6 +8,7 @@
 //! A signature is a courtesy, not a defence: it turns a wrong call into a message that names the types. What a guest
 //! sends is checked by the decoder of the values, whatever the guest's signatures claim.
 
+mod describe;
 mod parse;
 mod shape;
 #[cfg(test)]

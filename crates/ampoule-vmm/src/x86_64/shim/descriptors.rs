@@ -113,8 +113,8 @@ fn flat(kind: u8, privilege: u64, mode: u64) -> u64 {
 const KERNEL_CODE: u16 = 0x10;
 const KERNEL_DATA: u16 = 0x18;
 const SYSRET_BASE: u64 = 0x23;
-pub(super) const USER_DATA: u16 = 0x2b;
-const USER_CODE: u16 = 0x33;
+pub(in crate::x86_64) const USER_DATA: u16 = 0x2b;
+pub(in crate::x86_64) const USER_CODE: u16 = 0x33;
 const TASK: u16 = 0x40;
 
 const GDT_SIZE: usize = GDT_LIMIT as usize + 1;

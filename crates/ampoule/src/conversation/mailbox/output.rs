@@ -1,6 +1,10 @@
-//! Printed text that waits in the output area for the guest's next exit.
+//! Printed text and log records that wait in the output area for the guest's next exit.
 
-use ampoule_abi::layout::{OUTPUT_HEADER_LEN, OutputHeader, OutputStream, PRINTED_OFFSET};
+use ampoule_abi::codec::decode;
+use ampoule_abi::layout::{
+    LogLevel, LogRecord, MAX_LOG_FIELDS, MAX_LOG_SPANS, OUTPUT_HEADER_LEN, OutputHeader, OutputKind, OutputStream,
+    PRINTED_OFFSET,
+};
 use ampoule_vmm::TrackedRegion;
 
 use super::{Layout, ProtocolViolation};
@@ -31,12 +35,21 @@ pub(super) fn take<'copy>(
     Ok(Printed { records: copy, at: 0 })
 }
 
-/// Text that a guest has printed, record by record. The records are checked as they are reached, and nothing follows a
+/// What a guest has printed and logged, record by record. The records are checked as they are reached, and nothing follows a
 /// malformed one.
 #[derive(Debug)]
 pub(crate) struct Printed<'copy> {
     records: &'copy [u8],
     at: usize,
+}
+
+/// One of the records.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum OutputRecord<'copy> {
+    /// Text that is printed to this stream.
+    Text(OutputStream, &'copy [u8]),
+    /// What the guest has logged at this level, in so many bytes.
+    Log(LogLevel, LogRecord<'copy>, usize),
 }
 
 impl Printed<'_> {
@@ -46,27 +59,47 @@ impl Printed<'_> {
 }
 
 impl<'copy> Iterator for Printed<'copy> {
-    type Item = Result<(OutputStream, &'copy [u8]), ProtocolViolation>;
+    type Item = Result<OutputRecord<'copy>, ProtocolViolation>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let rest = &self.records[self.at..];
         if rest.is_empty() {
             return None;
         }
-        let record = record(rest, self.at);
-        self.at = record.map_or(self.records.len(), |(_, text)| self.at + OUTPUT_HEADER_LEN + text.len());
+        let record = record(rest, self.at).and_then(|(kind, content)| {
+            let end = self.at + OUTPUT_HEADER_LEN + content.len();
+            let record = match kind {
+                OutputKind::Text(stream) => OutputRecord::Text(stream, content),
+                OutputKind::Log => {
+                    let (level, record) =
+                        log_record(content).ok_or(ProtocolViolation::LogRecord { offset: self.at })?;
+                    OutputRecord::Log(level, record, content.len())
+                }
+            };
+            Ok((record, end))
+        });
+        let (record, end) =
+            record.map_or_else(|violation| (Err(violation), self.records.len()), |(record, end)| (Ok(record), end));
+        self.at = end;
         Some(record)
     }
 }
 
 /// The first of these records, the one at `offset`.
-fn record(records: &[u8], offset: usize) -> Result<(OutputStream, &[u8]), ProtocolViolation> {
+fn record(records: &[u8], offset: usize) -> Result<(OutputKind, &[u8]), ProtocolViolation> {
     let cut = |needed| ProtocolViolation::OutputRecord { offset, needed, left: records.len() };
     let (header, rest) = records.split_first_chunk().ok_or(cut(OUTPUT_HEADER_LEN))?;
     let OutputHeader { stream, length } = OutputHeader::from_bytes(*header);
-    let stream = OutputStream::from_u16(stream).ok_or(ProtocolViolation::UnknownStream { stream })?;
-    let text = rest.get(..usize::from(length)).ok_or(cut(OUTPUT_HEADER_LEN + usize::from(length)))?;
-    Ok((stream, text))
+    let kind = OutputKind::from_u16(stream).ok_or(ProtocolViolation::UnknownStream { stream })?;
+    let content = rest.get(..usize::from(length)).ok_or(cut(OUTPUT_HEADER_LEN + usize::from(length)))?;
+    Ok((kind, content))
+}
+
+/// The log record that this is, if it is one. Its texts are within the content, and so bounded.
+fn log_record(content: &[u8]) -> Option<(LogLevel, LogRecord<'_>)> {
+    let record: LogRecord<'_> = decode(content).ok()?;
+    let level = LogLevel::from_u32(record.level)?;
+    (record.fields.len() <= MAX_LOG_FIELDS && record.spans.len() <= MAX_LOG_SPANS).then_some((level, record))
 }
 
 const IN_REGION: &str = "the output area and its number lie in the region";

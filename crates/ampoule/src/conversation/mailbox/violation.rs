@@ -86,6 +86,12 @@ pub enum ProtocolViolation {
         /// Bytes that are left for it.
         left: usize,
     },
+    /// The guest's log record cannot be understood.
+    #[error("a log record at {offset} that is malformed")]
+    LogRecord {
+        /// Where the record begins, in bytes from the start of the area.
+        offset: usize,
+    },
     /// The guest printed to an unknown stream.
     #[error("text printed to unknown stream {stream}")]
     UnknownStream {

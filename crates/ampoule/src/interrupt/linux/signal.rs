@@ -310,7 +310,7 @@ pub(in crate::interrupt) fn this_thread() -> libc::pthread_t {
 }
 
 /// Keeps all signals from the calling thread.
-pub(in crate::interrupt) fn block_all() {
+pub(crate) fn block_all() {
     let mut set = MaybeUninit::uninit();
     // SAFETY: `set` is initialized by `sigfillset`. Neither call can fail.
     unsafe {

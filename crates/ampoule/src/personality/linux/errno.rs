@@ -50,6 +50,14 @@ macro_rules! errors {
     ($($name:ident)*) => {
         impl Errno {
             $(pub(super) const $name: Self = Self(linux_raw_sys::errno::$name as u16);)*
+
+            /// The name of the error that a system call has returned, if this is one.
+            pub(super) fn name_in(result: u64) -> Option<&'static str> {
+                $(if result == Self::$name.result() {
+                    return Some(stringify!($name));
+                })*
+                None
+            }
         }
     };
 }

@@ -36,6 +36,7 @@ mod queues;
 pub(crate) mod random;
 mod segments;
 mod shortage;
+mod shown;
 mod signals;
 mod socket;
 mod stat;
@@ -183,8 +184,15 @@ impl Personality for LinuxProcess {
         };
         self.clocks.write_page(space);
         self.shortage.note(call, result, space, streams);
-        tracing::trace!(number = call.number, name = nr::name(call.number), arguments = ?call.arguments, ?result, "system call");
         result
+    }
+
+    fn show_entered(&self, call: &SystemCall, space: &AddressSpace) -> String {
+        shown::entered(call, space)
+    }
+
+    fn show_left(&self, call: &SystemCall, result: Option<u64>, space: &AddressSpace, line: &mut String) {
+        shown::left(call, result, space, line);
     }
 
     fn called_by_address(&self, at: GuestVirt) -> Option<u64> {

@@ -7,6 +7,7 @@ mod paths;
 mod poll;
 mod process;
 mod queues;
+mod shown;
 mod signals;
 mod time;
 
@@ -34,8 +35,9 @@ proptest! {
         let mut guest = Guest::new();
         for arguments in arguments {
             for number in 0..512 {
-                let outcome = guest.call(number, arguments.map(|argument| argument.0));
+                let (outcome, line) = guest.traced(number, arguments.map(|argument| argument.0));
                 prop_assert!(is_plausible(outcome), "{number}: {outcome:?}");
+                prop_assert!(line.len() < 2048 && line.bytes().all(|byte| (b' '..0x7f).contains(&byte)), "{line:?}");
             }
         }
     }

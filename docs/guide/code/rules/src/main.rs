@@ -43,6 +43,17 @@ fn set_discount(percent: u64) {
     PERCENT.set(percent.min(100));
 }
 
+/// Reserves pieces of an item, as far as there are any.
+#[export]
+fn reserve(item: &str, pieces: u32) -> u32 {
+    log::debug!("{pieces} of {item} are asked for");
+    let reserved = pieces.min(5);
+    if reserved < pieces {
+        log::warn!(item, reserved; "not enough pieces");
+    }
+    reserved
+}
+
 thread_local! {
     static TICKET: Cell<u64> = const { Cell::new(0) };
 }

@@ -8,6 +8,7 @@ mod first_call;
 mod guests;
 mod host_data;
 mod limits;
+mod logs;
 mod pools;
 mod programs;
 mod readme;

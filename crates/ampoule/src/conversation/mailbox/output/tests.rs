@@ -1,5 +1,7 @@
 use std::sync::Arc;
 
+use ampoule_abi::codec::encode;
+use ampoule_abi::layout::{LogField, LogValue};
 use ampoule_vmm::HostOnly;
 use proptest::prelude::*;
 
@@ -7,16 +9,49 @@ use super::*;
 
 type Taken = Vec<Result<(OutputStream, Vec<u8>), ProtocolViolation>>;
 
+/// A log record's level, message, and size.
+type Logged = (LogLevel, String, usize);
+
 /// What the host takes from a guest that has put these bytes into its area and claims this many.
 fn taken(area: &[u8], claimed: u32) -> Result<Taken, ProtocolViolation> {
     let (region, layout, number) = mailbox();
     region.write(layout.output().start, area).unwrap();
     region.write(number, &claimed.to_le_bytes()).unwrap();
     let mut copy = Vec::new();
-    let taken = take(&region, &layout, &mut copy)
-        .map(|printed| printed.map(|record| record.map(|(stream, text)| (stream, text.to_vec()))).collect());
+    let taken = take(&region, &layout, &mut copy).map(|printed| printed.map(|record| record.map(text)).collect());
     assert_eq!(region.read_u64(number).unwrap(), 0, "the guest is told that its text is taken");
     taken
+}
+
+fn text(record: OutputRecord<'_>) -> (OutputStream, Vec<u8>) {
+    match record {
+        OutputRecord::Text(stream, text) => (stream, text.to_vec()),
+        OutputRecord::Log(..) => panic!("no text: {record:?}"),
+    }
+}
+
+/// The log records of a guest that has put these bytes into its area.
+fn logged(area: &[u8]) -> Vec<Result<Logged, ProtocolViolation>> {
+    let (region, layout, number) = mailbox();
+    region.write(layout.output().start, area).unwrap();
+    region.write(number, &(area.len() as u32).to_le_bytes()).unwrap();
+    let mut copy = Vec::new();
+    let logged = |record| match record {
+        OutputRecord::Text(..) => panic!("no log record: {record:?}"),
+        OutputRecord::Log(level, record, len) => (level, record.message.to_owned(), len),
+    };
+    take(&region, &layout, &mut copy).unwrap().map(|record| record.map(logged)).collect()
+}
+
+/// A log record as it stands in the area.
+fn log_record(log: &LogRecord<'_>) -> Vec<u8> {
+    let mut content = Vec::new();
+    encode(log, &mut content).unwrap();
+    record(OutputKind::Log.number(), content.len() as u16, &content)
+}
+
+fn info(message: &str) -> LogRecord<'_> {
+    LogRecord { level: LogLevel::Info as u32, message, ..LogRecord::default() }
 }
 
 /// A mailbox's region and layout, and where the guest says how many bytes wait.
@@ -67,10 +102,48 @@ fn a_record_that_does_not_end_where_the_text_ends_is_refused() {
 
 #[test]
 fn text_for_no_known_stream_is_refused_and_nothing_comes_after_it() {
-    for stream in [0, 3, 0x100, 0x101, u16::MAX] {
+    for stream in [0, 4, 0x100, 0x101, u16::MAX] {
         let area = [record(stream, 1, b"x"), whole(OutputStream::Stdout, b"after")].concat();
         let expected = vec![Err(ProtocolViolation::UnknownStream { stream })];
         assert_eq!(taken(&area, area.len() as u32).unwrap(), expected);
+    }
+}
+
+#[test]
+fn log_records_come_in_order_with_their_size() {
+    let area = [log_record(&info("one")), log_record(&info("")), log_record(&info("two"))].concat();
+    let expected = [("one", 43), ("", 40), ("two", 43)];
+    let expected: Vec<_> = expected.map(|(message, len)| Ok((LogLevel::Info, message.to_owned(), len))).into();
+    assert_eq!(logged(&area), expected);
+}
+
+#[test]
+fn a_log_record_that_cannot_be_understood_is_refused_and_nothing_comes_after_it() {
+    let field = LogField { name: "a", value: LogValue::Bool(true) };
+    let sound = log_record(&info("sound"));
+    let with_content = |content: &[u8]| record(OutputKind::Log.number(), content.len() as u16, content);
+    let most =
+        LogRecord { fields: vec![field.clone(); MAX_LOG_FIELDS], spans: vec!["b"; MAX_LOG_SPANS], ..info("most") };
+    assert_eq!(logged(&log_record(&most)).len(), 1);
+    let mut no_utf_8 = sound.clone();
+    *no_utf_8.last_chunk_mut().unwrap() = [0xff; 24];
+    for malformed in [
+        with_content(b""),
+        with_content(&sound[4..30]),
+        with_content(&[&sound[4..], &[0][..]].concat()),
+        with_content(&[3, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, b'x']),
+        no_utf_8,
+        log_record(&LogRecord { level: 0, ..info("") }),
+        log_record(&LogRecord { level: 6, ..info("") }),
+        log_record(&LogRecord { fields: vec![field; MAX_LOG_FIELDS + 1], ..info("") }),
+        log_record(&LogRecord { spans: vec!["b"; MAX_LOG_SPANS + 1], ..info("") }),
+    ] {
+        let area = [&sound[..], &malformed, &sound].concat();
+        let expected = vec![
+            Ok((LogLevel::Info, "sound".to_owned(), 45)),
+            Err(ProtocolViolation::LogRecord { offset: sound.len() }),
+        ];
+        assert_eq!(logged(&area), expected, "{malformed:?}");
     }
 }
 
@@ -99,7 +172,7 @@ proptest! {
     /// Any bytes are parsed without a panic, in order and without a gap, up to the first malformed record.
     #[test]
     fn any_bytes_are_records_up_to_the_first_violation(
-        area in prop::collection::vec(prop_oneof![3 => 0u8..4, 1 => any::<u8>()], 0..600),
+        area in prop::collection::vec(prop_oneof![3 => 0u8..3, 1 => any::<u8>().prop_filter("no log record", |byte| *byte != 3)], 0..600),
         beyond in 0u32..3,
     ) {
         let records = taken(&area, area.len() as u32).unwrap();

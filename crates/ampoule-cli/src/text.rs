@@ -1,0 +1,42 @@
+//! What guests print and images say, on a terminal.
+
+use std::io::{self, IsTerminal, Write};
+
+use ampoule_abi::text::printable_lines;
+
+/// Standard error for what a guest prints. On a terminal, which escape sequences of a guest could play with, these are shown and
+/// not obeyed; elsewhere, what the guest prints arrives as it is.
+pub(crate) struct GuestText {
+    is_terminal: bool,
+}
+
+impl GuestText {
+    pub(crate) fn new() -> Self {
+        Self { is_terminal: io::stderr().is_terminal() }
+    }
+}
+
+impl Write for GuestText {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut stderr = io::stderr().lock();
+        if self.is_terminal {
+            write!(stderr, "{}", printable_lines(&String::from_utf8_lossy(bytes)))?;
+        } else {
+            stderr.write_all(bytes)?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
+/// A number of bytes with the largest unit that it has: `1.4 MiB`.
+pub(crate) fn bytes(count: u64) -> String {
+    let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    match units.into_iter().find(|(_, shift)| count >> shift > 0) {
+        Some((unit, shift)) => format!("{:.1} {unit}", count as f64 / f64::from(1u32 << shift)),
+        None => format!("{count} bytes"),
+    }
+}

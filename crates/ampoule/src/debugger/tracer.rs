@@ -1,0 +1,258 @@
+//! Running a guest as its debugger wants: holding it, stepping, and stopping at breakpoints and faults.
+
+use std::ops::Range;
+
+use ampoule_vmm::{BREAKPOINT_INSTRUCTION, Event, GuestVirt};
+use gdbstub::common::Signal;
+use gdbstub::target::ext::breakpoints::WatchKind;
+
+use super::breakpoints::Breakpoints;
+use super::held::Held;
+use super::link::{Client, StopReason, Turn};
+use super::server::Server;
+use super::watchpoints::Watchpoints;
+use crate::fault::FaultKind;
+use crate::machine::{Subject, Tracee, Tracer};
+use crate::personality::linux;
+use crate::termination::Termination;
+
+/// See the [module](self).
+pub(super) struct GdbTracer {
+    server: Server,
+    /// Whether the guest does not run before a debugger lets it.
+    waits: bool,
+    /// The debugger to which all that follows belongs.
+    session: u64,
+    breakpoints: Breakpoints,
+    watchpoints: Watchpoints,
+    /// Within which addresses the guest executes one instruction after another, if it does.
+    steps: Option<Range<u64>>,
+    /// What has happened in a step and makes its end no event of the processor's.
+    served: Option<Served>,
+    /// Why the guest is to be held before it runs again.
+    pending: Option<StopReason>,
+}
+
+/// What the host has done on the guest's behalf in a step.
+#[derive(Clone, Copy, Debug)]
+enum Served {
+    /// A system call, or the doorbell: the guest continues behind the instruction.
+    Instruction,
+    /// A page fault of the instruction at this address, which is made again, unless it was a system call after all.
+    PageFault { at: u64 },
+}
+
+impl GdbTracer {
+    pub(super) fn new(server: Server, waits: bool) -> Self {
+        Self {
+            server,
+            waits,
+            session: 0,
+            breakpoints: Breakpoints::default(),
+            watchpoints: Watchpoints::default(),
+            steps: None,
+            served: None,
+            pending: None,
+        }
+    }
+
+    /// Whether this is a forked child, which has neither the guest nor the server's thread.
+    fn is_inherited(&self) -> bool {
+        self.server.is_inherited()
+    }
+
+    /// Forgets what a debugger that has gone has left, down to what the processor is about to report of it.
+    fn forget(&mut self, guest: &mut Tracee<'_>) -> Result<(), Termination> {
+        self.pending = None;
+        self.served = None;
+        if self.breakpoints.is_empty() && !self.is_stepping() {
+            return Ok(());
+        }
+        self.breakpoints.clear();
+        self.watchpoints.clear();
+        self.steps = None;
+        let context = guest.processor.save()?;
+        guest.processor.set_single_step(false)?;
+        guest.processor.load(&context)?;
+        Ok(())
+    }
+
+    /// Whether the guest is to stop after each instruction, in whatever interest.
+    fn is_stepping(&self) -> bool {
+        self.steps.is_some() || !self.watchpoints.is_empty()
+    }
+
+    /// Holds the guest until the debugger lets it continue. Returns the signal that it is given.
+    fn hold(&mut self, guest: &mut Tracee<'_>, reason: StopReason) -> Result<Option<Signal>, Termination> {
+        let Some(&Subject { behaviour, .. }) = self.server.link.subject() else { return Ok(None) };
+        let context = guest.processor.save()?;
+        let (link, waits) = (&self.server.link, self.waits);
+        link.hold(reason);
+        let (breakpoints, watchpoints, served) = (&mut self.breakpoints, &mut self.watchpoints, &mut self.session);
+        let (resumption, context) = guest.without_deadline(|guest| {
+            let mut held = Held { guest, context, behaviour, breakpoints, watchpoints };
+            loop {
+                held.guest.check()?;
+                let (session, turn) = link.next_turn(waits);
+                if *served != session {
+                    *served = session;
+                    held.forget();
+                }
+                match turn {
+                    Turn::Answer(request) => request(&mut held),
+                    Turn::Resume(resumption) => return Ok((resumption, held.context)),
+                    Turn::Kill => return Err(Termination::Killed),
+                    Turn::Wait => {}
+                }
+            }
+        })?;
+        self.waits = false;
+        self.steps = resumption.steps;
+        // Changes of the debugger's own are none.
+        self.watchpoints.look(guest.space);
+        guest.processor.set_single_step(self.is_stepping())?;
+        guest.processor.load(&context)?;
+        Ok(resumption.signal)
+    }
+
+    /// The guest has executed an instruction, or the host has on its behalf.
+    fn stepped(&mut self, guest: &Tracee<'_>) {
+        if let Some(addr) = self.watchpoints.look(guest.space) {
+            self.pending = Some(StopReason::Watch { tid: (), kind: WatchKind::Write, addr });
+            return;
+        }
+        let at = guest.processor.registers().instruction_pointer();
+        if self.steps.as_ref().is_some_and(|within| !within.contains(&at)) {
+            self.pending = Some(StopReason::DoneStep);
+        }
+    }
+
+    /// Ends a step whose last instruction the host has executed.
+    fn finish_served(&mut self, guest: &Tracee<'_>) {
+        match self.served.take() {
+            Some(Served::Instruction) => self.stepped(guest),
+            Some(Served::PageFault { at }) if guest.processor.registers().instruction_pointer() != at => {
+                self.stepped(guest);
+            }
+            Some(Served::PageFault { .. }) | None => {}
+        }
+    }
+
+    /// What an event means while there is a debugger.
+    fn interpret(&mut self, guest: &mut Tracee<'_>, event: Event) -> Result<Event, Termination> {
+        match event {
+            Event::Step => {
+                self.stepped(guest);
+                return Ok(Event::Interrupted);
+            }
+            Event::SystemCall(_) | Event::Doorbell if self.is_stepping() => self.served = Some(Served::Instruction),
+            Event::PageFault(_) if self.is_stepping() => {
+                self.served = Some(Served::PageFault { at: guest.processor.registers().instruction_pointer() });
+            }
+            Event::Exception(exception) if exception.is_breakpoint() => {
+                let behind = guest.processor.registers().instruction_pointer();
+                let at = behind.wrapping_sub(BREAKPOINT_INSTRUCTION.len() as u64);
+                if self.breakpoints.is_at(at) {
+                    let mut context = guest.processor.save()?;
+                    context.set_instruction_pointer(GuestVirt(at));
+                    guest.processor.load(&context)?;
+                    self.pending = Some(StopReason::SwBreak(()));
+                    return Ok(Event::Interrupted);
+                }
+            }
+            _ => {}
+        }
+        Ok(event)
+    }
+}
+
+impl Tracer for GdbTracer {
+    fn begin(&mut self, subject: Subject) {
+        self.server.link.begin(subject);
+    }
+
+    fn run(&mut self, guest: &mut Tracee<'_>) -> Result<Event, Termination> {
+        if self.is_inherited() {
+            return Ok(guest.processor.run()?);
+        }
+        let wishes = self.server.link.before_run();
+        if wishes.session != self.session || wishes.client == Client::Absent {
+            self.session = wishes.session;
+            self.forget(guest)?;
+        }
+        self.finish_served(guest);
+        let pending = self.pending.take();
+        let reason = match wishes.client {
+            _ if wishes.kill => Some(INTERRUPTED),
+            Client::Absent => self.waits.then_some(INTERRUPTED),
+            Client::Stopped => Some(pending.unwrap_or(INTERRUPTED)),
+            Client::Running => pending.or(wishes.break_in.then_some(INTERRUPTED)),
+        };
+        if let Some(reason) = reason {
+            self.hold(guest, reason)?;
+            return Ok(Event::Interrupted);
+        }
+        let Some(Subject { nudge, .. }) = self.server.link.subject() else {
+            return Ok(guest.processor.run()?);
+        };
+        self.breakpoints.insert(guest.space);
+        let event = nudge.run(|| guest.processor.run());
+        self.breakpoints.withdraw(guest.space);
+        match event {
+            Some(event) => self.interpret(guest, event?),
+            None => Ok(Event::Interrupted),
+        }
+    }
+
+    fn fault(&mut self, guest: &mut Tracee<'_>, kind: &FaultKind) -> Result<bool, Termination> {
+        if self.is_inherited() || !self.server.link.has_client() {
+            return Ok(false);
+        }
+        let Some((signal, is_over)) = signal_of(kind) else { return Ok(false) };
+        let given = self.hold(guest, StopReason::Signal(signal))?;
+        Ok(given.is_none() && !is_over)
+    }
+
+    fn ended(&mut self, termination: &Termination) {
+        if self.is_inherited() {
+            return;
+        }
+        self.server.link.ended(match termination {
+            Termination::Fault(fault) => match fault.kind() {
+                FaultKind::Exited { code } => StopReason::Exited(*code as u8),
+                kind => StopReason::Terminated(signal_of(kind).map_or(Signal::SIGKILL, |(signal, _)| signal)),
+            },
+            _ => StopReason::Terminated(Signal::SIGKILL),
+        });
+    }
+}
+
+/// The signal by which a debugger is told of a fault, and whether the guest ends then whatever the debugger says. `None` where
+/// there is nothing more to look at.
+fn signal_of(kind: &FaultKind) -> Option<(Signal, bool)> {
+    let (signal, is_over) = match kind {
+        FaultKind::Aborted { signal } | FaultKind::HandlerNotRun { signal } => (*signal, true),
+        FaultKind::Panicked(_) | FaultKind::OutOfMemory { .. } => (libc::SIGABRT, true),
+        FaultKind::Deadlocked(_) => (libc::SIGSTOP, true),
+        FaultKind::ForgedExit { .. } => (libc::SIGSEGV, false),
+        kind => (linux::signal_of(kind.vector()?)? as i32, false),
+    };
+    Some((gdb_signal(signal), is_over))
+}
+
+/// gdb's number of a signal of Linux. The first fifteen agree, but for one.
+fn gdb_signal(signal: i32) -> Signal {
+    match signal {
+        libc::SIGBUS => Signal::SIGBUS,
+        libc::SIGUSR1 => Signal::SIGUSR1,
+        libc::SIGUSR2 => Signal::SIGUSR2,
+        libc::SIGCHLD => Signal::SIGCHLD,
+        libc::SIGCONT => Signal::SIGCONT,
+        libc::SIGSTOP => Signal::SIGSTOP,
+        libc::SIGTSTP => Signal::SIGTSTP,
+        1..=15 => Signal(signal as u8),
+        _ => Signal::UNKNOWN,
+    }
+}
+
+const INTERRUPTED: StopReason = StopReason::Signal(Signal::SIGINT);
