@@ -360,7 +360,7 @@ fn shells_are_given_completions() {
 #[test]
 fn help_has_examples_and_the_exit_codes() {
     let help = |arguments: &[&str]| done(command().args(arguments)).stdout;
-    for command in ["call", "inspect", "doctor", "completions"] {
+    for command in ["call", "run", "inspect", "doctor", "completions"] {
         let text = help(&[command, "--help"]);
         assert!(text.contains("\nExamples:\n") && text.contains(&format!("ampoule {command} ")), "{text}");
     }

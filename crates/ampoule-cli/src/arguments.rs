@@ -1,15 +1,18 @@
 //! The command line as clap reads it. What stands here is what `--help` shows.
 
+use std::fs::File;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use ampoule::{Builder, Clock, CoreDumps, Limits};
+use ampoule::{Builder, Clock, CoreDumps, DebuggerAddress, GdbServer, Limits, Program, Trace};
 use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 
+use crate::failure::{Failure, Status};
 use crate::quantities::{memory, size, time};
+use crate::text::GuestText;
 
-/// Calls functions of guests that are sealed in a micro-VM
+/// Calls functions of guests, and runs programs, that are sealed in a micro-VM
 #[derive(Debug, Parser)]
 #[command(name = "ampoule", bin_name = "ampoule", version, after_help = EXIT_CODES)]
 pub(crate) struct CommandLine {
@@ -21,6 +24,8 @@ pub(crate) struct CommandLine {
 pub(crate) enum Command {
     /// Calls a function of a guest
     Call(Box<CallArguments>),
+    /// Runs a static program, which has its standard streams and nothing else
+    Run(Box<RunArguments>),
     /// Shows what an image is, exports and imports
     Inspect(InspectArguments),
     /// Finds out whether this machine can run guests, and if not, why
@@ -47,6 +52,12 @@ pub(crate) struct CallArguments {
     pub(crate) arguments: Vec<String>,
     #[command(flatten)]
     pub(crate) settings: Settings,
+    #[command(flatten)]
+    pub(crate) look: Look,
+    /// Samples the call, and writes the profile to this file: a flame graph for `.svg`, pprof's format for `.pb`, folded stacks
+    /// otherwise
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = "Seeing inside")]
+    pub(crate) profile: Option<PathBuf>,
     /// Answers each call of a host function with this JSON value
     #[arg(long, value_name = "NAME=JSON", value_parser = assignment)]
     pub(crate) host_fn: Vec<(String, String)>,
@@ -56,6 +67,137 @@ pub(crate) struct CallArguments {
     /// Reports a guest that has ended in full: with backtrace, registers and what it last printed
     #[arg(short, long)]
     pub(crate) verbose: bool,
+}
+
+/// Runs an executable that is linked statically, with this process's standard streams. It finds no files, no network and no
+/// variables but those that are given here. What it exits with is the exit code, or 128 and the number of the signal by which it
+/// dies.
+#[derive(Debug, Args)]
+#[command(after_help = RUN_EXAMPLES)]
+pub(crate) struct RunArguments {
+    /// The program: a path, or a name that is looked for in PATH
+    pub(crate) program: PathBuf,
+    /// Its arguments
+    #[arg(value_name = "ARGUMENT", trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) arguments: Vec<String>,
+    #[command(flatten)]
+    pub(crate) settings: ProgramSettings,
+    #[command(flatten)]
+    pub(crate) look: Look,
+    /// Reports a program that has ended by a fault or a limit in full: with backtrace and registers
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
+}
+
+/// Settings of a program, those of the library's `Program`.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Sandbox")]
+pub(crate) struct ProgramSettings {
+    /// Memory of the program
+    #[arg(long, value_name = "SIZE", value_parser = memory, default_value = "64M")]
+    memory: usize,
+    /// How far its stack may grow
+    #[arg(long, value_name = "SIZE", value_parser = memory, default_value = "8M")]
+    stack: usize,
+    /// Wall-clock time that it may take
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    deadline: Option<Duration>,
+    /// Processor time that it may take
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    cpu: Option<Duration>,
+    /// How much it may print
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    output_limit: Option<u64>,
+    /// How many system calls it may make
+    #[arg(long, value_name = "NUMBER")]
+    system_calls: Option<u64>,
+    /// A variable of its environment, which is empty otherwise
+    #[arg(long, value_name = "NAME=VALUE", value_parser = assignment)]
+    env: Vec<(String, String)>,
+    /// The name by which it knows itself; by default the last part of its path
+    #[arg(long, value_name = "NAME", allow_hyphen_values = true)]
+    arg0: Option<String>,
+    /// The time that it finds; see `ampoule call --help`
+    #[arg(long, value_parser = clock, default_value = "real")]
+    clock: Clock,
+    /// Lets it make memory executable, as just-in-time compilers do
+    #[arg(long)]
+    executable_memory: bool,
+    /// What messages call it
+    #[arg(long)]
+    name: Option<String>,
+}
+
+impl ProgramSettings {
+    /// Sets them all.
+    pub(crate) fn apply(&self, mut program: Program) -> Program {
+        let mut limits = Limits::new().output(self.output_limit.unwrap_or(u64::MAX));
+        if let Some(time) = self.deadline {
+            limits = limits.deadline(time);
+        }
+        if let Some(time) = self.cpu {
+            limits = limits.cpu_time(time);
+        }
+        if let Some(calls) = self.system_calls {
+            limits = limits.system_calls(calls);
+        }
+        program = program
+            .memory_limit(self.memory)
+            .stack_size(self.stack)
+            .limits(limits)
+            .clock(self.clock)
+            .executable_memory(self.executable_memory);
+        for (name, value) in &self.env {
+            program = program.env(name, value);
+        }
+        if let Some(name) = &self.arg0 {
+            program = program.arg0(name);
+        }
+        match &self.name {
+            Some(name) => program.name(name),
+            None => program,
+        }
+    }
+}
+
+/// What shows what a guest does.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Seeing inside")]
+pub(crate) struct Look {
+    /// Holds the guest before its first instruction until gdb attaches here: `unix:PATH`, `tcp:PORT` or `tcp:ADDRESS:PORT`
+    #[arg(long, value_name = "ADDRESS")]
+    gdb: Option<DebuggerAddress>,
+    /// Writes each system call, host call and end of the guest as `strace` would, to standard error or to this file
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, value_hint = ValueHint::FilePath)]
+    trace: Option<Option<PathBuf>>,
+}
+
+impl Look {
+    /// Listens for gdb, if it is to attach, and says so.
+    pub(crate) fn gdb(&self) -> Result<Option<GdbServer>, Failure> {
+        let Some(address) = &self.gdb else { return Ok(None) };
+        let server = GdbServer::listen(address).map_err(|error| Failure::new(Status::Host, error))?;
+        eprintln!("ampoule: waiting for gdb, `target remote {}`", target_remote(server.address()));
+        Ok(Some(server))
+    }
+
+    /// Where the trace goes, if there is to be one.
+    pub(crate) fn trace(&self) -> Result<Option<Trace>, Failure> {
+        match &self.trace {
+            None => Ok(None),
+            Some(None) => Ok(Some(Trace::writer(GuestText::stderr()))),
+            Some(Some(path)) => match File::create(path) {
+                Ok(file) => Ok(Some(Trace::writer(file))),
+                Err(reason) => Err(Failure::new(Status::Host, format!("{}: {reason}", path.display()))),
+            },
+        }
+    }
+}
+
+/// How gdb writes an address.
+fn target_remote(address: &DebuggerAddress) -> String {
+    let text = address.to_string();
+    text.strip_prefix("unix:").or(text.strip_prefix("tcp:")).unwrap_or(&text).to_owned()
 }
 
 /// Settings of the sandbox, those of the library's `Builder`.
@@ -208,6 +350,8 @@ fn since_1970(seconds: &str) -> Result<SystemTime, String> {
 }
 
 const EXIT_CODES: &str = "\
+`ampoule run` exits as the program does, or with 128 and the number of the signal by which the program dies.
+
 Exit codes:
   0    done
   1    the function returned an error, or doctor found a failure
@@ -228,8 +372,18 @@ Examples:
   ampoule call guest total '[{\"quantity\": 2, \"price\": 30}]'
   ampoule call guest decode @picture.json --memory 256M --deadline 2s
   ampoule call guest price '\"lamp\"' --json | jq .result
+  ampoule call guest render 7 --profile render.svg
 
 Text is JSON, too: it has its own quotes within those of the shell. Exit codes are in `ampoule --help`.";
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  ampoule run busybox sha256sum < file
+  ampoule run --deadline 2s --memory 256M ./filter --fast < input > output
+  ampoule run --trace=calls.txt ./program
+  ampoule run --gdb unix:/tmp/gdb ./program      # and in another terminal: gdb -ex 'target remote /tmp/gdb'
+
+Options of the program stand behind it. What a program prints to a terminal has its control characters shown, not obeyed.";
 
 const INSPECT_EXAMPLES: &str = "\
 Examples:

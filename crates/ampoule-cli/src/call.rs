@@ -1,10 +1,11 @@
 //! `ampoule call`
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, BufWriter, Read, Write};
+use std::path::Path;
 
 use ampoule::dynamic::{ArgumentError, DynamicCall, Value};
-use ampoule::{CallError, Image, Output, Sandbox, dynamic};
+use ampoule::{CallError, Frequency, Image, Output, Profile, Sandbox, dynamic};
 use serde::Serialize;
 use serde::de::IgnoredAny;
 
@@ -51,20 +52,44 @@ fn call(arguments: &CallArguments) -> Result<Answer, Failure> {
         return Err(Failure::usage(format!("`{}` is {signature}, called with {given} arguments", function.name())));
     }
     let host_functions = HostFunctions::default();
-    let builder = arguments.settings.apply(Sandbox::builder(&image));
+    let mut builder = arguments.settings.apply(Sandbox::builder(&image));
+    if let Some(trace) = arguments.look.trace()? {
+        builder = builder.trace(trace);
+    }
+    if let Some(server) = arguments.look.gdb()? {
+        builder = builder.gdb(server);
+    }
     let builder = host_functions.answer(&image, builder, &arguments.host_fn)?;
-    let built = builder.stdout(Output::writer(GuestText::new())).stderr(Output::writer(GuestText::new())).build();
+    let built = builder.stdout(Output::writer(GuestText::stderr())).stderr(Output::writer(GuestText::stderr())).build();
     let mut sandbox = built.map_err(|error| host_functions.failure().unwrap_or_else(|| error.into()))?;
 
     let mut call = sandbox.dynamic_fn(&arguments.function)?.prepare();
     for text in &texts {
         add(&mut call, text).map_err(Failure::usage)?;
     }
+    if arguments.profile.is_some() {
+        sandbox.profile(Frequency::default()).map_err(|error| Failure::new(Status::Host, error))?;
+    }
     let answer = call.make(&mut sandbox);
+    if let (Some(path), Some(profile)) = (&arguments.profile, sandbox.take_profile()) {
+        write_profile(path, &profile)
+            .map_err(|reason| Failure::new(Status::Host, format!("{}: {reason}", path.display())))?;
+    }
     match host_functions.failure() {
         Some(refused) => Err(refused),
         None => Ok(answer?),
     }
+}
+
+/// In the form that the file's name asks for.
+fn write_profile(path: &Path, profile: &Profile) -> io::Result<()> {
+    let mut file = BufWriter::new(File::create(path)?);
+    match path.extension().and_then(|extension| extension.to_str()) {
+        Some("svg") => profile.flame_graph(&mut file)?,
+        Some("pb" | "pprof") => profile.pprof(&mut file)?,
+        _ => profile.folded(&mut file)?,
+    }
+    file.flush()
 }
 
 /// The arguments as JSON, from wherever they are.

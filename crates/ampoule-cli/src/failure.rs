@@ -3,7 +3,9 @@
 use std::fmt::Display;
 use std::process::ExitCode;
 
-use ampoule::{BuildError, CallError, ExceededLimit, FaultKind, ImageError, Termination, image::ImageProblem};
+use ampoule::{
+    BuildError, CallError, ExceededLimit, FaultKind, ImageError, ProgramError, Termination, image::ImageProblem,
+};
 use ampoule_abi::text::{printable_line, printable_lines};
 use serde::Serialize;
 
@@ -33,6 +35,8 @@ pub(crate) enum Status {
     Aborted,
     /// The guest faulted: 128 and the number of the signal that a process would have got.
     Faulted,
+    /// A program that was run has ended by itself: its own exit code.
+    Program(u8),
 }
 
 impl Status {
@@ -49,6 +53,7 @@ impl Status {
             Self::NotFound => 127,
             Self::Aborted => 128 + libc::SIGABRT as u8,
             Self::Faulted => 128 + libc::SIGSEGV as u8,
+            Self::Program(code) => code,
         }
     }
 
@@ -66,6 +71,7 @@ impl Status {
             Self::NotFound => "not found",
             Self::Aborted => "abort",
             Self::Faulted => "fault",
+            Self::Program(_) => "program",
         }
     }
 }
@@ -173,6 +179,18 @@ impl From<CallError> for Failure {
     }
 }
 
+impl From<ProgramError> for Failure {
+    fn from(error: ProgramError) -> Self {
+        let status = match error {
+            ProgramError::Image(error) => return error.into(),
+            ProgramError::Setting(_) | ProgramError::Load(_) => Status::Usage,
+            ProgramError::Terminated { ref cause, .. } => status_of(cause),
+            _ => Status::Host,
+        };
+        Self::new(status, &error).detailed(&error)
+    }
+}
+
 fn status_of(cause: &Termination) -> Status {
     match cause {
         Termination::Fault(fault) => match fault.kind() {
@@ -195,7 +213,9 @@ fn in_terms_of_options(text: String) -> String {
     terms.fold(text.clone(), |text, (library, option)| text.replace(library, option))
 }
 
-const TERMS: [(&str, &str); 4] = [
+const TERMS: [(&str, &str); 6] = [
+    ("`Program::memory_limit`", "`--memory`"),
+    ("`Program::stack_size`", "`--stack`"),
     ("`Builder::memory_limit`", "`--memory`"),
     ("`Builder::stack_size`", "`--stack`"),
     ("`Builder::mailbox_size`", "`--mailbox`"),

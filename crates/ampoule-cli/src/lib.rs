@@ -1,4 +1,4 @@
-//! The command line of Ampoule: `ampoule call`, `inspect`, `doctor` and `completions`.
+//! The command line of Ampoule: `ampoule call`, `run`, `inspect`, `doctor` and `completions`.
 //!
 //! [`docs/command-line.md`](https://github.com/ampoule-rs/ampoule/blob/main/docs/command-line.md) describes it for those who use
 //! it. This library is its code, so that a program can be the command line with another name; it promises nothing else.
@@ -10,6 +10,7 @@ mod failure;
 mod host_functions;
 mod inspect;
 mod quantities;
+mod run;
 mod text;
 
 use std::io::{self, Write};
@@ -27,6 +28,7 @@ use failure::{Failure, Status};
 pub fn main() -> ExitCode {
     let done = match CommandLine::parse().command {
         Command::Call(arguments) => call::run(&arguments),
+        Command::Run(arguments) => run::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Completions { shell } => completions(shell),

@@ -4,31 +4,35 @@ use std::io::{self, IsTerminal, Write};
 
 use ampoule_abi::text::printable_lines;
 
-/// Standard error for what a guest prints. On a terminal, which escape sequences of a guest could play with, these are shown and
-/// not obeyed; elsewhere, what the guest prints arrives as it is.
+/// Standard output or standard error for what a guest prints. On a terminal, which escape sequences of a guest could play with,
+/// these are shown and not obeyed; elsewhere, what the guest prints arrives as it is.
 pub(crate) struct GuestText {
+    to: Box<dyn Write + Send>,
     is_terminal: bool,
 }
 
 impl GuestText {
-    pub(crate) fn new() -> Self {
-        Self { is_terminal: io::stderr().is_terminal() }
+    pub(crate) fn stdout() -> Self {
+        Self { to: Box::new(io::stdout()), is_terminal: io::stdout().is_terminal() }
+    }
+
+    pub(crate) fn stderr() -> Self {
+        Self { to: Box::new(io::stderr()), is_terminal: io::stderr().is_terminal() }
     }
 }
 
 impl Write for GuestText {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut stderr = io::stderr().lock();
         if self.is_terminal {
-            write!(stderr, "{}", printable_lines(&String::from_utf8_lossy(bytes)))?;
+            write!(self.to, "{}", printable_lines(&String::from_utf8_lossy(bytes)))?;
         } else {
-            stderr.write_all(bytes)?;
+            self.to.write_all(bytes)?;
         }
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        io::stderr().flush()
+        self.to.flush()
     }
 }
 
