@@ -23,6 +23,34 @@ fn many_host_calls_in_one_call() {
 }
 
 #[test]
+fn closures_borrow_text_and_bytes_where_they_say_so() {
+    let mut asked = 0;
+    let parse = ampoule::borrowing!(move |text: &str| {
+        asked += 1;
+        text.parse::<u32>().map(|number| number + asked)
+    });
+    let mut sandbox = ampoule::Sandbox::builder(&calls_image())
+        .host_fn("add", ampoule::borrowing!(|a: u32, b: u32| a + b))
+        .host_fn("notify", || ())
+        .try_host_fn("parse", parse)
+        .try_host_fn("transform", ampoule::borrowing!(|bytes: &[u8]| Ok::<_, String>(bytes.repeat(2))))
+        .build()
+        .unwrap();
+    assert_eq!(sandbox.call::<u32>("parse_or_fail", ("40",)).unwrap(), 41);
+    assert_eq!(sandbox.call::<u32>("parse_or_fail", ("40",)).unwrap(), 42);
+    let reason: String = sandbox.call("parse_or_reason", ("x",)).unwrap();
+    assert!(reason.contains("invalid digit"), "{reason}");
+    assert_eq!(sandbox.call::<u64>("transform_on_host", (8000u32,)).unwrap(), 16_000);
+    assert_eq!(sandbox.call::<u32>("count_on_host", (10u32,)).unwrap(), 10);
+    sandbox.call::<()>("print_and_notify", (2u32,)).unwrap();
+
+    let other = ampoule::Sandbox::builder(&calls_image())
+        .host_fn("add", ampoule::borrowing!(|a: u32, b: &str| a + b.len() as u32))
+        .build();
+    assert!(matches!(other, Err(BuildError::HostFunctionMismatch { .. })), "{other:?}");
+}
+
+#[test]
 fn a_closure_keeps_its_state() {
     let calls = Arc::new(AtomicU32::new(0));
     let counter = Arc::clone(&calls);

@@ -17,7 +17,7 @@
 //!
 //! Arguments and results are encoded and decoded as between guest and host, so a test also shows that their types can
 //! travel. Their types may differ from those of the import as they may on a host: an import's `&str` is a closure's
-//! `String`.
+//! `String`, or its `&str` with [`borrowing!`](crate::borrowing).
 //!
 //! [`restore`] stands in for a host that restores the guest.
 
@@ -35,7 +35,8 @@ use crate::restore;
 
 /// Has a closure answer calls of the import `name`, on this thread, until the guard is dropped.
 ///
-/// The closure has up to 32 parameters, which own what they hold: an import's `&str` is a closure's `String`. It takes the
+/// The closure has up to 32 parameters, which own what they hold: an import's `&str` is a closure's `String`, unless
+/// [`borrowing!`](crate::borrowing) makes it one that borrows. It takes the
 /// place of the one that the import had before, which gets it back afterwards. A closure that returns a `Result` can fail, and the import gets its error as a value.
 ///
 /// ```
@@ -76,10 +77,79 @@ where
 
 /// A closure that can stand in for a function of the host: one whose arguments can be decoded.
 ///
-/// It is implemented for closures of up to 32 parameters.
+/// It is implemented for closures of up to 32 parameters, and for what [`borrowing!`](crate::borrowing) makes of others.
 pub trait HostFunction<Arguments, R>: sealed::Call<Arguments, R> {}
 
 impl<Arguments, R, F: sealed::Call<Arguments, R>> HostFunction<Arguments, R> for F {}
+
+/// A closure whose parameters may borrow; made by [`borrowing!`](crate::borrowing).
+#[derive(Debug)]
+pub struct Borrowing<F>(F);
+
+impl<F> Borrowing<F> {
+    #[doc(hidden)]
+    pub fn new<R>(run: F) -> Self
+    where
+        F: FnMut(&[u8]) -> Result<R, DecodeError>,
+    {
+        Self(run)
+    }
+}
+
+/// Stands for the parameters of a [`Borrowing`].
+#[derive(Debug)]
+pub enum Borrowed {}
+
+impl<F, R> sealed::Call<Borrowed, R> for Borrowing<F>
+where
+    F: FnMut(&[u8]) -> Result<R, DecodeError>,
+{
+    fn call(&mut self, arguments: &[u8]) -> Result<R, DecodeError> {
+        (self.0)(arguments)
+    }
+}
+
+/// What [`borrowing!`](crate::borrowing) expands to.
+#[doc(hidden)]
+pub mod __private {
+    pub use ampoule_abi::codec::{DecodeError, Decoder};
+}
+
+/// Makes a closure whose parameters may borrow (`&str`, `&[u8]`, and what holds them) one that
+/// [`testing::provide`](crate::testing::provide) takes. The types of the parameters have to be written out.
+///
+/// ```
+/// use ampoule_guest::{borrowing, import, testing};
+///
+/// #[import]
+/// fn length(text: &str) -> u64;
+///
+/// let _length = testing::provide("length", borrowing!(|text: &str| text.len() as u64));
+/// assert_eq!(length("four"), 4);
+/// ```
+#[macro_export]
+macro_rules! borrowing {
+    (move |$($name:ident : $kind:ty),+ $(,)?| $body:expr) => {
+        $crate::borrowing!(@ [$($name : $kind),*] move |$($name : $kind),*| $body)
+    };
+    (|$($name:ident : $kind:ty),+ $(,)?| $body:expr) => {
+        $crate::borrowing!(@ [$($name : $kind),*] |$($name : $kind),*| $body)
+    };
+    (@ [$($name:ident : $kind:ty),*] $closure:expr) => {{
+        /// Makes the closure one for every lifetime.
+        fn for_any<R, F: FnMut($($kind),*) -> R>(function: F) -> F {
+            function
+        }
+
+        let mut function = for_any($closure);
+        $crate::testing::Borrowing::new(move |arguments: &[u8]| {
+            let mut decoder = $crate::testing::__private::Decoder::new(arguments);
+            $(let $name: $kind = decoder.value()?;)*
+            decoder.finish()?;
+            ::std::result::Result::<_, $crate::testing::__private::DecodeError>::Ok(function($($name),*))
+        })
+    }};
+}
 
 /// Keeps a stand-in in its place. See [`provide`].
 #[derive(Debug)]

@@ -119,7 +119,22 @@ fn an_error_that_serde_knows_reaches_the_caller_as_it_is() {
 #[test]
 fn an_error_that_is_no_value_of_the_import_panics_with_its_text() {
     let _hours = try_provide("shop.hours", || Err::<u64, _>("the shop is closed"));
-    assert_eq!(panic_of(|| drop(hours())), "host function `shop.hours`: the shop is closed");
+    let text = panic_of(|| drop(hours()));
+    assert!(text.starts_with("host function `shop.hours`: the shop is closed (only a text came; "), "{text}");
+}
+
+#[test]
+fn a_closure_can_borrow_its_arguments() {
+    let mut keys = 0;
+    let borrowing = ampoule_guest::borrowing!(move |key: &str| {
+        keys += 1;
+        key.len() as u32 + keys
+    });
+    let _lookup = provide("store.lookup", borrowing);
+    assert_eq!((lookup("key").unwrap(), lookup("keys").unwrap()), (4, 6));
+    let refusing = ampoule_guest::borrowing!(|key: &str| if key.is_empty() { Err("no key") } else { Ok(1u32) });
+    let _lookup = try_provide("store.lookup", refusing);
+    assert_eq!((lookup("key").unwrap(), lookup("").unwrap_err().message()), (1, "no key"));
 }
 
 #[test]

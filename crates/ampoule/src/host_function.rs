@@ -1,5 +1,6 @@
 //! Host functions: closures of the application that a guest may call.
 
+mod borrowing;
 mod data;
 mod error;
 
@@ -18,19 +19,20 @@ use crate::image::Image;
 use crate::metrics::HostFunctionMeter;
 use crate::signature::{Signature, Type};
 
+pub use borrowing::{BorrowedParameters, Borrowing};
 pub(crate) use data::{CallData, CallDataType};
 pub use error::HostFunctionError;
 
 /// A closure that can be a host function: up to 32 owned [`DeserializeOwned`] parameters, a [`Serialize`] result.
 ///
 /// Parameters own what they hold: `String` instead of `&str`, `Vec<u8>` instead of `&[u8]`. Of a closure that borrows, the
-/// compiler says that `Deserialize` is not general enough.
+/// compiler says that `Deserialize` is not general enough; [`borrowing!`](crate::borrowing) makes one that may.
 ///
 /// `Parameters` is only there to tell closures of different arities apart and is always inferred.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be a host function",
-    note = "a host function is `Send + 'static` and has at most 32 parameters, which own what they hold (`String`, not `&str`) \
-            and implement `serde::Deserialize`; to give it more, put some of them together in a struct"
+    note = "a host function is `Send + 'static` and has at most 32 parameters, which own what they hold (`String`, not `&str`, \
+            unless it is wrapped in `ampoule::borrowing!`) and implement `serde::Deserialize`; to give it more, put some of them together in a struct"
 )]
 pub trait HostFunction<Parameters, R>: sealed::Sealed<Parameters, R> + Send + 'static {
     #[doc(hidden)]

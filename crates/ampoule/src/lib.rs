@@ -104,7 +104,7 @@ pub use core_dump::{CoreDump, CoreDumpError, CoreDumps};
 pub use debugger::{AddressError, DebuggerAddress, GdbServer, ListenError};
 pub use error::{BuildError, CallError, FunctionValue, HostFunctionSetting, Payload};
 pub use fault::{EndlessWait, Fault, FaultAccess, FaultKind, FaultTarget, GuestPanic, Position};
-pub use host_function::{HostFunction, HostFunctionError, HostFunctionWith};
+pub use host_function::{Borrowing, HostFunction, HostFunctionError, HostFunctionWith};
 pub use image::{EmbeddedImage, Executable, Image, ImageError};
 pub use input::Input;
 pub use interrupt::{InterruptHandle, InterruptSignal, InterruptSignalError, KillOutcome, RunningCall};
@@ -120,6 +120,15 @@ pub use sandbox::{
 };
 pub use termination::Termination;
 pub use trace::Trace;
+
+/// What [`borrowing!`] expands to.
+#[doc(hidden)]
+pub mod __private {
+    pub use ampoule_abi::codec::Decoder;
+    pub use ampoule_abi::schema::Tracer;
+
+    pub use crate::host_function::BorrowedParameters;
+}
 
 /// Embeds the image of a guest that the build script has built with `ampoule-build`, by the name of its binary.
 ///
