@@ -1,26 +1,33 @@
 //! Structures and numbers of the ABI, which the [guest ABI](https://github.com/ampoule-rs/ampoule/blob/main/docs/abi.md)
 //! explains.
 
+mod allocation;
 mod log;
 mod message;
 mod output;
 mod record;
+mod span;
 
+pub use allocation::{
+    ALLOCATION_HEADER_LEN, AllocationHeader, AllocationKind, AllocationRecord, CALLERS_MISSING, Callers, MAX_CALLERS,
+    RECORD_ALLOCATIONS,
+};
 pub use log::{
     LOG_LEVEL_MASK, LOG_LEVEL_SHIFT, LogField, LogLevel, LogRecord, LogValue, MAX_LOG_FIELDS, MAX_LOG_SPANS,
 };
 pub use message::{
-    DESCRIBE_ARGUMENTS, DESCRIBE_RESULT, FailureStatus, GuestMessageKind, HostMessageKind, MessageLine, PanicRecord,
-    ReturnStatus,
+    DESCRIBE_ARGUMENTS, DESCRIBE_RESULT, FLUSH_STREAM, FailureStatus, GuestMessageKind, HostMessageKind, MessageLine,
+    PanicRecord, ReturnStatus,
 };
 pub use output::{OutputHeader, OutputKind, OutputStream};
 pub use record::{Record, RecordHeader, RecordKind, padded_text_len, record_text};
+pub use span::{OpenedSpan, SpanField, SpanParent, SpanRecord, SpanStep};
 
 /// Major version of this ABI: a host runs guests of its own major version only.
 pub const ABI_MAJOR: u32 = 1;
 
 /// Minor version of this ABI: a host runs guests of its own minor version and older ones.
-pub const ABI_MINOR: u32 = 4;
+pub const ABI_MINOR: u32 = 6;
 
 /// The section of a guest image that holds its function records.
 pub const FUNCTIONS_SECTION: &str = "ampoule_fns";
@@ -105,6 +112,10 @@ pub struct InfoPage {
     ///
     /// Since minor version [`LOG_MINOR`](Self::LOG_MINOR).
     pub log_level: u64,
+    /// What else the host asks for until the first call: [`RECORD_ALLOCATIONS`], or 0. Each call asks for itself.
+    ///
+    /// Since minor version [`ALLOCATION_MINOR`](Self::ALLOCATION_MINOR).
+    pub asked: u64,
 }
 
 impl InfoPage {
@@ -123,6 +134,15 @@ impl InfoPage {
     /// The minor version of the ABI with which log records came, and [`log_level`](Self::log_level).
     pub const LOG_MINOR: u32 = 4;
 
+    /// The minor version of the ABI with which span records came.
+    pub const SPAN_MINOR: u32 = 5;
+
+    /// The minor version of the ABI with which allocation records came, and [`asked`](Self::asked).
+    pub const ALLOCATION_MINOR: u32 = 5;
+
+    /// The minor version of the ABI with which streams came.
+    pub const STREAM_MINOR: u32 = 6;
+
     /// The structure as it stands in memory.
     pub fn to_bytes(&self) -> [u8; Self::LEN] {
         let words = [
@@ -139,6 +159,7 @@ impl InfoPage {
             self.output,
             self.output_len,
             self.log_level,
+            self.asked,
         ];
         let mut bytes = [0; Self::LEN];
         for (chunk, word) in bytes.chunks_exact_mut(8).zip(words) {
@@ -171,17 +192,16 @@ mod tests {
             output: 11,
             output_len: 12,
             log_level: 13,
+            asked: 14,
         };
         let bytes = page.to_bytes();
         assert_eq!(&bytes[..8], b"AMPOULE\0");
         assert_eq!(bytes[8..12], 1u32.to_le_bytes());
         assert_eq!(bytes[12..16], 2u32.to_le_bytes());
-        let words =
-            [(16, 3u64), (24, 4), (32, 5), (40, 6), (48, 7), (56, 8), (64, 9), (72, 10), (80, 11), (88, 12), (96, 13)];
-        for (offset, value) in words {
+        for (offset, value) in (16..112).step_by(8).zip(3u64..) {
             assert_eq!(bytes[offset..offset + 8], value.to_le_bytes());
         }
-        assert_eq!(bytes.len(), 104);
+        assert_eq!(bytes.len(), 112);
         assert_eq!((offset_of!(InfoPage, generation), offset_of!(InfoPage, output)), (72, 80));
     }
 }

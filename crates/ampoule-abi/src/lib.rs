@@ -11,5 +11,7 @@ extern crate alloc;
 
 pub mod codec;
 pub mod layout;
+pub mod mapped;
 pub mod schema;
+pub mod stream;
 pub mod text;

@@ -8,6 +8,7 @@ use crate::announced::announce;
 use crate::artifact::write_to;
 use crate::cargo::{self, Package, Workspace};
 use crate::inputs::Inputs;
+use crate::place::Place;
 use crate::script::{BuildScript, PREBUILT_GUESTS, SAVE_GUESTS};
 use crate::{Artifact, BuildError, prebuilt, progress, target};
 
@@ -173,8 +174,9 @@ impl Guest {
     ) -> Result<Vec<Artifact>, BuildError> {
         let target = target::choose(script)?;
         progress::began(&package.name, &format!("target `{target}`, profile `{}`", self.profile));
+        let place = Place::take(script, self, target)?;
         let start = Instant::now();
-        let build = cargo::build(script, self, workspace, package, target)
+        let build = cargo::build(script, self, workspace, package, &place)
             .inspect_err(|_| inputs.add_unbuilt(package, &script.out_dir))?;
         progress::ended(&package.name, start.elapsed());
 
@@ -214,6 +216,11 @@ impl Guest {
         }
         let dir = script.prebuilt_guests.as_ref().unwrap_or(&dir);
         prebuilt::take(script, bins.iter().map(String::as_str), dir, inputs)
+    }
+
+    /// The compiler's flags.
+    pub(crate) fn flags(&self) -> impl Iterator<Item = &str> {
+        target::RUSTFLAGS.into_iter().chain(self.rustflags.iter().map(String::as_str))
     }
 
     fn manifest(&self, script: &BuildScript) -> Result<PathBuf, BuildError> {

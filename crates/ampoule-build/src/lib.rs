@@ -68,6 +68,7 @@ mod cargo;
 mod error;
 mod guest;
 mod inputs;
+mod place;
 mod prebuilt;
 mod progress;
 mod script;

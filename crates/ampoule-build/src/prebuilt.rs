@@ -66,7 +66,10 @@ pub(crate) fn take<'a>(
 }
 
 fn copy(script: &BuildScript, name: &str, path: PathBuf, inputs: &mut Inputs) -> Result<Artifact, BuildError> {
-    inputs.add(&path);
+    // What the build script has made itself is newer than when it began, so that cargo would run it again each time.
+    if !path.starts_with(&script.out_dir) {
+        inputs.add(&path);
+    }
     match fs::read(&path) {
         Ok(image) => Artifact::write(name, &image, &script.out_dir),
         Err(reason) => Err(BuildError::Prebuilt { path, reason }),

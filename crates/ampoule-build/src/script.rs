@@ -1,6 +1,6 @@
 use std::env;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::BuildError;
 use crate::target::GLIBC;
@@ -43,9 +43,14 @@ impl BuildScript {
         })
     }
 
-    /// Target directory of guests. The host's own is locked by the cargo that runs the build script.
-    pub(crate) fn target_dir(&self) -> PathBuf {
-        self.out_dir.join("ampoule-target")
+    /// Where the target directories of guests are. The host's own is locked by the cargo that runs the build script.
+    ///
+    /// A build script gets another `OUT_DIR` for `cargo check` than for `cargo build`, and each host of a workspace has its own,
+    /// so that guests are built beside all of these, once for all of them. Where cargo keeps `OUT_DIR` elsewhere than it does
+    /// today, each has its own.
+    pub(crate) fn guests_dir(&self) -> PathBuf {
+        let of_profile = self.out_dir.ancestors().skip(1).take(MAX_DEPTH).find(|dir| dir.ends_with("build"));
+        of_profile.and_then(Path::parent).unwrap_or(&self.out_dir).join("ampoule-guests")
     }
 }
 
@@ -66,4 +71,11 @@ pub(crate) const PREBUILT_GUESTS: &str = "AMPOULE_PREBUILT_GUESTS";
 /// The user's variable by which the images that are built are kept for other builds.
 pub(crate) const SAVE_GUESTS: &str = "AMPOULE_SAVE_GUESTS";
 
+/// How far below `build` cargo keeps an `OUT_DIR`: `build/PACKAGE-HASH/out` (The Cargo Book, "Build cache"), or a directory more
+/// in the layout that is to follow.
+const MAX_DEPTH: usize = 3;
+
 const GLIBC_LINKER_VARIABLE: &str = "CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_LINKER";
+
+#[cfg(test)]
+mod tests;

@@ -157,6 +157,41 @@ fn a_wrapper_for_the_hosts_workspace_does_not_see_the_guest() {
     assert!(!log.contains("--crate-name guest"), "{log}");
 }
 
+/// Cargo runs a build script once for `check` and once for `build`, since what analyzes and what compiles are told apart.
+#[test]
+fn a_guest_is_compiled_once_for_all_who_need_it() {
+    let project = Project::new("once");
+    project.host("ampoule_build::guest(\"../guest\").build();", &["guest"]);
+    project.guest("guest", "guest", "fn main() { println!(\"MARK one.\") }");
+    let log = project.path("log");
+    let record = format!(
+        "fn main() {{ println!(\"cargo:rerun-if-changed=build.rs\"); \
+         let log = std::fs::OpenOptions::new().create(true).append(true).open({log:?}); \
+         std::io::Write::write_all(&mut log.unwrap(), b\"built\\n\").unwrap() }}"
+    );
+    project.write("guest/build.rs", &record);
+    let wrapper = project.program("wrapper", "exec \"$@\"");
+    success(&project.command("host", "check").env("RUSTC_WORKSPACE_WRAPPER", wrapper).output().unwrap());
+    assert_eq!(success(&project.cargo("host", "run")), "guest: one\n");
+    assert_eq!(fs::read_to_string(log).unwrap(), "built\n");
+}
+
+/// They are built in one place, in which a binary is found by its name.
+#[test]
+fn guests_of_several_hosts_may_have_the_same_name() {
+    let [one, other] = ["one", "other"].map(|mark| {
+        let project = Project::new(mark);
+        project.host("ampoule_build::guest(\"../guest\").build();", &["guest"]);
+        project.guest("guest", "guest", &format!("fn main() {{ println!(\"MARK {mark}.\") }}"));
+        project
+    });
+    assert_eq!(success(&one.cargo("host", "run")), "guest: one\n");
+    assert_eq!(success(&other.cargo("host", "run")), "guest: other\n");
+    // Nothing of it has changed but the time of a source.
+    one.write("guest/src/main.rs", "fn main() { println!(\"MARK one.\") }");
+    assert_eq!(success(&one.cargo("host", "run")), "guest: one\n");
+}
+
 /// The guest's profile is the host's, so that in one build directory each cargo would wait for the other's lock.
 #[test]
 fn host_and_guest_share_a_workspace_with_one_job_and_one_build_directory() {

@@ -43,6 +43,9 @@
 //! There is one call at a time. State that is to last from one call to the next lives in statics and thread-locals, and
 //! [`main!`] can prepare it before the first call.
 //!
+//! What is too large for one value, or is wanted piece by piece, is a stream: a [`Reader`], a [`Writer`], [`Items`]
+//! or a [`Sink`] as a parameter. Large memory of the host's is [`Mapped`] and not copied.
+//!
 //! # Guests that are restored
 //!
 //! A host can restore a guest to an earlier state, and can make many guests from one state. All of the guest's memory goes
@@ -80,11 +83,18 @@
 //!
 //! What a guest logs with the crate `log` reaches the host's `tracing` log, up to the level that the host asks for and without
 //! an exit of its own: level, target, module, file, line, message and key-values. With the feature `tracing` so do the events of
-//! that crate, with their fields and the names of the spans around them. A record that the host does not want is not made: its
-//! arguments are not even evaluated. Long texts are cut.
+//! that crate and its spans, with their fields and times. A record that the host does not want is not made: its arguments are
+//! not even evaluated. Long texts are cut.
 //!
 //! Records are sent from when the guest is prepared, or from [`init_logging`] on. A program that has set a logger or a
 //! subscriber of its own by then keeps it. Without the feature `log`, which is on by default, nothing of this crate is set.
+//!
+//! # Memory profiles
+//!
+//! A host can have the guest's memory profiled: which calls have allocated what is live, what there was at most, and what was
+//! allocated in total. To this end [`main!`] sets the program's global allocator to [`Profiled`], which passes everything on to
+//! the system's and, while the host asks for it, reports each allocation without an exit of its own. A program that has an
+//! allocator of its own says `ampoule_guest::main!(own_allocator)`, and can have it profiled too.
 //!
 //! # Errors and panics
 //!
@@ -112,15 +122,21 @@
 //! assert_eq!(greet("World"), "Hello, World! Today is Friday.");
 //! ```
 
+mod allocator;
 mod error;
+mod mapped;
 mod restore;
 #[doc(hidden)]
 pub mod rt;
+mod stream;
 pub mod testing;
 
+pub use allocator::Profiled;
 pub use ampoule_macros::{export, import};
 pub use error::{HostError, HostErrorKind};
+pub use mapped::Mapped;
 pub use restore::{generation, on_restore};
+pub use stream::{Items, Reader, Sink, Writer};
 
 /// Has what the program logs sent to the host from now on, and not only when the guest is prepared.
 ///
@@ -167,14 +183,37 @@ pub fn init_logging() {
 /// # prepare();
 /// # assert_eq!(square(12), Some(144));
 /// ```
+///
+/// The program's global allocator becomes the system's, in a form in which the host can profile the guest's memory
+/// ([`Profiled`]). A program that has one of its own, or is to have none but the standard library's, says so. There is then no
+/// profile, unless it is a [`Profiled`] one:
+///
+/// ```
+/// ampoule_guest::main!(own_allocator);
+/// ```
+///
+/// ```
+/// # fn prepare() {}
+/// ampoule_guest::main!(prepare, own_allocator);
+/// # prepare();
+/// ```
 #[macro_export]
 macro_rules! main {
     () => {
         $crate::main!(|| {});
     };
-    ($init:expr $(,)?) => {
+    (own_allocator $(,)?) => {
+        $crate::main!(|| {}, own_allocator);
+    };
+    ($init:expr, own_allocator $(,)?) => {
         fn main() {
             $crate::rt::run($init)
         }
+    };
+    ($init:expr $(,)?) => {
+        #[global_allocator]
+        static AMPOULE_ALLOCATOR: $crate::Profiled = $crate::Profiled::new(::std::alloc::System);
+
+        $crate::main!($init, own_allocator);
     };
 }

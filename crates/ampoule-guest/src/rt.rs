@@ -1,6 +1,9 @@
 //! What the macros expand to. Not part of the public interface: only this crate's own macros may name it.
 
+pub(crate) mod allocations;
 mod call;
+#[cfg(any(feature = "log", feature = "tracing"))]
+mod counter;
 mod fallible;
 mod held_text;
 mod host_call;
@@ -11,6 +14,7 @@ mod panics;
 mod record;
 mod serve;
 mod signature;
+pub(crate) mod stream;
 mod types;
 
 pub use ampoule_abi::layout::padded_text_len;

@@ -13,6 +13,8 @@ use ampoule_abi::layout::{
     MESSAGE_LINE_LEN, MessageLine, OUTPUT_HEADER_LEN, OutputHeader, OutputKind, OutputStream, PRINTED_OFFSET,
     PanicRecord, RECORD_HEADER_LEN, RecordHeader, RecordKind,
 };
+#[cfg(feature = "tracing")]
+use ampoule_abi::layout::{SpanRecord, SpanStep};
 use ampoule_guest::{export, rt};
 
 /// Panics when it is dropped, which ends the program when that happens because of a panic.
@@ -168,8 +170,8 @@ fn records_that_find_no_room_are_counted_and_the_next_one_says_so() {
             log::info!("the last");
             process::abort();
         };
-        // SAFETY: as above.
-        unsafe { rt::serve(Mailbox::open(&path).info_page(ABI_MINOR), init) };
+        // SAFETY: as above. What is logged for a host that knows no spans is a record of its own.
+        unsafe { rt::serve(Mailbox::open(&path).info_page(InfoPage::SPAN_MINOR - 1), init) };
     }
     let (_, mailbox) = run_with_mailbox(TEST);
     let records = records(&mailbox[OUTPUT..][..waiting(&mailbox) as usize]);
@@ -197,14 +199,137 @@ fn no_record_is_made_for_a_host_that_knows_none() {
     assert_eq!(waiting(&run_with_mailbox(TEST).1), 0);
 }
 
+#[cfg(feature = "tracing")]
+#[test]
+fn what_becomes_of_spans_is_in_the_area_in_order_with_times() {
+    const TEST: &str = "what_becomes_of_spans_is_in_the_area_in_order_with_times";
+    if let Some(path) = env::var_os(MAILBOX) {
+        let init = || {
+            ampoule_guest::init_logging();
+            tracing::debug_span!("not asked for").in_scope(|| ());
+            let outer = tracing::info_span!("outer", answer = 42, later = tracing::field::Empty, message = "text");
+            outer.in_scope(|| tracing::info!("within"));
+            outer.record("later", true);
+            let inner = tracing::info_span!(parent: &outer, "inner");
+            drop(outer);
+            tracing::info!(parent: &inner, "about it");
+            tracing::info_span!(parent: None, "outside").in_scope(|| ());
+            drop(inner);
+            process::abort();
+        };
+        // SAFETY: as above.
+        unsafe { rt::serve(Mailbox::open(&path).info_page(ABI_MINOR), init) };
+    }
+    let (_, mailbox) = run_with_mailbox(TEST);
+    let records: Vec<SpanRecord<'_>> = of_kind(OutputKind::Span, &mailbox[OUTPUT..][..waiting(&mailbox) as usize]);
+    assert!(records.is_sorted_by_key(|record| record.time) && records[0].time > 0);
+    let shown: Vec<String> = records.iter().map(|record| shown(&record.step)).collect();
+    let expected = [
+        "open 1 outer in Current: answer=Some(Signed(42)) later=None message=Some(Formatted(\"text\"))",
+        "enter 1",
+        "log in Current: within",
+        "exit 1",
+        "record 1: later=Bool(true)",
+        "open 2 inner in Span(1):",
+        "log in Span(2): about it",
+        "open 3 outside in Outside:",
+        "enter 3",
+        "exit 3",
+        "close 3",
+        "close 2",
+        // Which the inner one has kept.
+        "close 1",
+    ];
+    assert_eq!(shown, expected);
+    let SpanStep::Open(outer) = &records[0].step else { panic!("{records:?}") };
+    assert_eq!((outer.level, outer.target, outer.module), (LogLevel::Info as u32, "process", "process"));
+    assert!(outer.file.ends_with("tests/process.rs") && outer.line > 0 && outer.lost == 0, "{outer:?}");
+}
+
+#[cfg(feature = "tracing")]
+#[test]
+fn steps_of_a_span_that_found_no_room_are_not_reported_and_the_next_record_says_that_it_was_lost() {
+    const TEST: &str = "steps_of_a_span_that_found_no_room_are_not_reported_and_the_next_record_says_that_it_was_lost";
+    if let Some(path) = env::var_os(MAILBOX) {
+        let init = || {
+            ampoule_guest::init_logging();
+            let mailbox = CURRENT.get().expect("a mailbox");
+            // The host, which is the test, takes nothing in between.
+            while mailbox.waiting() < AREA_LEN as u32 - 30 {
+                println!();
+            }
+            let lost = tracing::info_span!("lost");
+            mailbox.empty();
+            lost.in_scope(|| tracing::info_span!("in it").in_scope(|| ()));
+            tracing::info_span!(parent: &lost, "about it");
+            drop(lost);
+            process::abort();
+        };
+        // SAFETY: as above.
+        unsafe { rt::serve(Mailbox::open(&path).info_page(ABI_MINOR), init) };
+    }
+    let (_, mailbox) = run_with_mailbox(TEST);
+    let records: Vec<SpanRecord<'_>> = of_kind(OutputKind::Span, &mailbox[OUTPUT..][..waiting(&mailbox) as usize]);
+    let shown: Vec<String> = records.iter().map(|record| shown(&record.step)).collect();
+    let expected =
+        ["open 2 in it in Current: (1 lost)", "enter 2", "exit 2", "close 2", "open 3 about it in Outside:", "close 3"];
+    assert_eq!(shown, expected);
+}
+
+#[cfg(feature = "tracing")]
+#[test]
+fn a_host_that_knows_no_spans_has_their_names_at_what_is_logged_in_them() {
+    const TEST: &str = "a_host_that_knows_no_spans_has_their_names_at_what_is_logged_in_them";
+    if let Some(path) = env::var_os(MAILBOX) {
+        let init = || {
+            ampoule_guest::init_logging();
+            let _outer = tracing::info_span!("outer").entered();
+            tracing::info_span!("inner").in_scope(|| tracing::info!("within"));
+            process::abort();
+        };
+        // SAFETY: as above.
+        unsafe { rt::serve(Mailbox::open(&path).info_page(InfoPage::SPAN_MINOR - 1), init) };
+    }
+    let (_, mailbox) = run_with_mailbox(TEST);
+    let records = records(&mailbox[OUTPUT..][..waiting(&mailbox) as usize]);
+    let [record] = &records[..] else { panic!("{records:?}") };
+    assert_eq!((record.message, &record.spans[..], record.lost), ("within", &["outer", "inner"][..], 0));
+}
+
+/// A step on one line.
+#[cfg(feature = "tracing")]
+fn shown(step: &SpanStep<'_>) -> String {
+    match step {
+        SpanStep::Open(opened) => {
+            let fields: String =
+                opened.fields.iter().map(|field| format!(" {}={:?}", field.name, field.value)).collect();
+            let lost = if opened.lost > 0 { format!(" ({} lost)", opened.lost) } else { String::new() };
+            format!("open {} {} in {:?}:{fields}{lost}", opened.span, opened.name, opened.parent)
+        }
+        SpanStep::Enter(span) => format!("enter {span}"),
+        SpanStep::Exit(span) => format!("exit {span}"),
+        SpanStep::Record { span, fields } => {
+            let fields: String = fields.iter().map(|field| format!(" {}={:?}", field.name, field.value)).collect();
+            format!("record {span}:{fields}")
+        }
+        SpanStep::Close(span) => format!("close {span}"),
+        SpanStep::Log { parent, record } => format!("log in {parent:?}: {}", record.message),
+    }
+}
+
 /// The log records in an output area that holds no other.
-fn records(mut area: &[u8]) -> Vec<LogRecord<'_>> {
+fn records(area: &[u8]) -> Vec<LogRecord<'_>> {
+    of_kind(OutputKind::Log, area)
+}
+
+/// The records in an output area that holds only those of this kind.
+fn of_kind<'area, R: serde::Deserialize<'area>>(kind: OutputKind, mut area: &'area [u8]) -> Vec<R> {
     let mut records = Vec::new();
     while let Some((header, rest)) = area.split_first_chunk::<OUTPUT_HEADER_LEN>() {
         let OutputHeader { stream, length } = OutputHeader::from_bytes(*header);
-        assert_eq!(stream, OutputKind::Log.number());
+        assert_eq!(stream, kind.number());
         let (content, rest) = rest.split_at(length.into());
-        records.push(codec::decode(content).expect("a log record"));
+        records.push(codec::decode(content).expect("a record"));
         area = rest;
     }
     records
@@ -277,9 +402,21 @@ impl Mailbox {
         // SAFETY: the file has this many bytes, and only this thread writes there, which waits for the function.
         let mailbox = unsafe { std::slice::from_raw_parts(self.start, MAILBOX_LEN) };
         let taken = records(&mailbox[OUTPUT..][..waiting(mailbox) as usize]).len();
+        self.empty();
+        taken
+    }
+
+    /// Takes whatever waits.
+    fn empty(self) {
         // SAFETY: the number lies in the mapping, and nothing refers to it.
         unsafe { self.start.add(GUEST_LINE + PRINTED_OFFSET).cast::<u32>().write(0) };
-        taken
+    }
+
+    /// How many bytes wait.
+    #[cfg(feature = "tracing")]
+    fn waiting(self) -> u32 {
+        // SAFETY: the number lies in the mapping, and only this thread writes there.
+        unsafe { self.start.add(GUEST_LINE + PRINTED_OFFSET).cast::<u32>().read() }
     }
 
     /// The info page of a host of this minor version.
@@ -300,6 +437,7 @@ impl Mailbox {
             output: start + OUTPUT as u64,
             output_len: AREA_LEN as u64,
             log_level: LogLevel::Info as u64,
+            asked: 0,
         }))
     }
 }

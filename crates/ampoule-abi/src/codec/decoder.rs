@@ -121,6 +121,13 @@ impl<'de, S: Source<'de>> Decoder<S> {
         Ok(bytes)
     }
 
+    /// Whether nothing is left.
+    #[inline]
+    #[must_use]
+    pub fn is_at_end(&self) -> bool {
+        self.remaining() == 0
+    }
+
     /// Reads the count of elements of `size` bytes each, all of which follow.
     pub(super) fn elements(&mut self, size: usize) -> Result<usize, DecodeError> {
         let count = self.count()?;

@@ -11,7 +11,7 @@ use super::MESSAGE_LEN;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C, align(64))]
 pub struct MessageLine {
-    /// Which call or host call the message belongs to.
+    /// Which call, or which host call or request for a stream, the message belongs to.
     pub sequence: u64,
     /// A [`HostMessageKind`] or [`GuestMessageKind`].
     pub kind: u32,
@@ -21,10 +21,12 @@ pub struct MessageLine {
     pub length: u32,
     /// A [`ReturnStatus`] or [`FailureStatus`]; in a call, what is to be described ([`DESCRIBE_RESULT`],
     /// [`DESCRIBE_ARGUMENTS`]), and the greatest level of log records, from the bit
-    /// [`LOG_LEVEL_SHIFT`](super::LOG_LEVEL_SHIFT) on.
+    /// [`LOG_LEVEL_SHIFT`](super::LOG_LEVEL_SHIFT) on; in a read of a stream, how many bytes there may be at most; in a write to
+    /// one, [`FLUSH_STREAM`] or 0.
     pub status: u32,
     /// Bytes of a payload that did not fit; or of what stands behind the payload: the value of a function's own error behind its
-    /// text, a description behind a result or behind the arguments of a host call.
+    /// text, a description behind a result or behind the arguments of a host call. In a read of a stream and in a write to one, the
+    /// stream's number; where it has failed, the kind of the error ([`io_error_kinds!`](crate::io_error_kinds)).
     pub needed: u64,
 }
 
@@ -33,6 +35,9 @@ pub const DESCRIBE_RESULT: u32 = 1;
 
 /// In the status of a call: the host asks for a description of the arguments of all host calls within it.
 pub const DESCRIBE_ARGUMENTS: u32 = 2;
+
+/// In the status of a write to a stream: what the host holds back of the stream is to go where it belongs.
+pub const FLUSH_STREAM: u32 = 1;
 
 impl MessageLine {
     /// The message as it stands in memory.
@@ -94,9 +99,9 @@ wire_enum! {
     HostMessageKind {
         /// Call the export; arguments in the inbound area.
         Call = 1,
-        /// The host function's result, in the outbound area.
+        /// The host function's result, or what was read of a stream, in the outbound area.
         Reply = 2,
-        /// The host call failed; message in the outbound area, reason in the status ([`FailureStatus`]).
+        /// The host call failed, or the read or write of a stream; message in the outbound area, reason in the status ([`FailureStatus`]).
         Failure = 3,
     }
 }
@@ -112,6 +117,14 @@ wire_enum! {
         HostCall = 3,
         /// A [`PanicRecord`] in the outbound area, left before the guest aborts.
         Panic = 4,
+        /// Give the next bytes of a stream, in the outbound area. None are its end.
+        ///
+        /// Since minor version [`InfoPage::STREAM_MINOR`](super::InfoPage::STREAM_MINOR).
+        ReadStream = 5,
+        /// Take the next bytes of a stream, which are in the outbound area.
+        ///
+        /// Since minor version [`InfoPage::STREAM_MINOR`](super::InfoPage::STREAM_MINOR).
+        WriteStream = 6,
     }
 }
 
@@ -135,7 +148,7 @@ wire_enum! {
 }
 
 wire_enum! {
-    /// Why a host call failed.
+    /// Why a host call, or a read or write of a stream, failed.
     FailureStatus {
         /// The host function returned an error. Behind the text is the error's value if `needed` is not 0.
         Failed = 1,
@@ -143,6 +156,10 @@ wire_enum! {
         BadArguments = 2,
         /// The host function's result takes `needed` bytes and the outbound area has fewer.
         TooLarge = 3,
+        /// The stream could not be read or written. The message is the error's text, and `needed` its kind.
+        Stream = 4,
+        /// The call has no such stream, or not one of that direction.
+        UnknownStream = 5,
     }
 }
 
@@ -188,6 +205,7 @@ mod tests {
         assert_eq!(GuestMessageKind::from_u32(0), None);
         assert_eq!(ReturnStatus::from_u32(6), None);
         assert_eq!(FailureStatus::from_u32(u32::MAX), None);
+        assert_eq!(GuestMessageKind::from_u32(7), None);
         assert_eq!(HostMessageKind::from_u32(4), None);
     }
 }

@@ -1,4 +1,4 @@
-//! Records of printed text and of the log, one after another in the output area.
+//! Records of printed text, of the log, of spans and of allocations, one after another in the output area.
 
 use super::OUTPUT_HEADER_LEN;
 
@@ -19,6 +19,11 @@ pub enum OutputKind {
     Text(OutputStream),
     /// A [`LogRecord`](super::LogRecord), since minor version [`InfoPage::LOG_MINOR`](super::InfoPage::LOG_MINOR).
     Log,
+    /// A [`SpanRecord`](super::SpanRecord), since minor version [`InfoPage::SPAN_MINOR`](super::InfoPage::SPAN_MINOR).
+    Span,
+    /// An allocation record ([`AllocationHeader`](super::AllocationHeader)), since minor version
+    /// [`InfoPage::ALLOCATION_MINOR`](super::InfoPage::ALLOCATION_MINOR).
+    Allocation,
 }
 
 /// Where text is printed.
@@ -61,6 +66,8 @@ impl OutputKind {
         match self {
             Self::Text(stream) => stream as u16,
             Self::Log => LOG,
+            Self::Span => SPAN,
+            Self::Allocation => ALLOCATION,
         }
     }
 
@@ -68,6 +75,8 @@ impl OutputKind {
     pub fn from_u16(number: u16) -> Option<Self> {
         match number {
             LOG => Some(Self::Log),
+            SPAN => Some(Self::Span),
+            ALLOCATION => Some(Self::Allocation),
             _ => OutputStream::from_u16(number).map(Self::Text),
         }
     }
@@ -75,6 +84,12 @@ impl OutputKind {
 
 /// The number of log records: `docs/abi.md`, section 4, "Log records".
 const LOG: u16 = 3;
+
+/// The number of span records: `docs/abi.md`, section 4, "Span records".
+const SPAN: u16 = 4;
+
+/// The number of allocation records: the same, "Allocation records".
+const ALLOCATION: u16 = 5;
 
 #[cfg(test)]
 mod tests {
@@ -95,9 +110,10 @@ mod tests {
         for number in [0, 3, 0x101, u16::MAX] {
             assert_eq!(OutputStream::from_u16(number), None);
         }
-        for kind in [OutputKind::Text(OutputStream::Stdout), OutputKind::Text(OutputStream::Stderr), OutputKind::Log] {
+        let text = [OutputStream::Stdout, OutputStream::Stderr].map(OutputKind::Text);
+        for kind in text.into_iter().chain([OutputKind::Log, OutputKind::Span, OutputKind::Allocation]) {
             assert_eq!(OutputKind::from_u16(kind.number()), Some(kind));
         }
-        assert_eq!((OutputKind::from_u16(0), OutputKind::from_u16(4)), (None, None));
+        assert_eq!((OutputKind::from_u16(0), OutputKind::from_u16(6)), (None, None));
     }
 }

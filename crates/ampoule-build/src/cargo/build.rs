@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 use serde::Deserialize;
 
 use super::{Package, Target, Workspace, cannot_run, directory_of, profile};
+use crate::place::Place;
 use crate::script::BuildScript;
 use crate::{BuildError, Guest};
 
@@ -39,9 +40,9 @@ pub(crate) fn build(
     guest: &Guest,
     workspace: &Workspace,
     package: &Package,
-    target: &str,
+    place: &Place,
 ) -> Result<Build, BuildError> {
-    let mut child = command(script, guest, package, target)
+    let mut child = command(script, guest, package, place)
         .envs(profile::line_tables(workspace, package, &guest.profile))
         .stdout(Stdio::piped())
         .spawn()
@@ -70,7 +71,7 @@ pub(crate) fn build(
     }
 }
 
-fn command(script: &BuildScript, guest: &Guest, package: &Package, target: &str) -> Command {
+fn command(script: &BuildScript, guest: &Guest, package: &Package, place: &Place) -> Command {
     let mut command = super::command(script, guest, "build", &package.manifest_path);
     // In the root of a workspace, cargo would take its default members for what is meant.
     command.args(["--package", &package.id]);
@@ -88,8 +89,10 @@ fn command(script: &BuildScript, guest: &Guest, package: &Package, target: &str)
     }
     command.args(["--profile", &guest.profile]);
     // Named even where it is the default: only with a target named, flags are kept from build scripts and macros.
-    command.args(["--target", target]);
-    command.arg("--target-dir").arg(script.target_dir());
+    command.args(["--target", place.target()]);
+    command.arg("--target-dir").arg(place.dir());
+    // A configured build directory is the one that the outer cargo keeps locked until the build script ends.
+    command.env("CARGO_BUILD_BUILD_DIR", place.dir());
     command.arg("--message-format=json-render-diagnostics");
     command
 }

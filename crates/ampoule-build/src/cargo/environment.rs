@@ -3,8 +3,8 @@ use std::ffi::OsStr;
 use std::path::Path;
 use std::process::Command;
 
+use crate::Guest;
 use crate::script::BuildScript;
-use crate::{Guest, target};
 
 /// Gives a nested cargo the environment of the build script, without what is meant for the host.
 ///
@@ -15,11 +15,8 @@ pub(super) fn prepare(command: &mut Command, script: &BuildScript, guest: &Guest
             command.env_remove(name);
         }
     }
-    let flags = target::RUSTFLAGS.into_iter().chain(guest.rustflags.iter().map(String::as_str));
-    command.env("CARGO_ENCODED_RUSTFLAGS", flags.collect::<Vec<_>>().join(ENCODED_SEPARATOR));
+    command.env("CARGO_ENCODED_RUSTFLAGS", guest.flags().collect::<Vec<_>>().join(ENCODED_SEPARATOR));
     command.env("RUSTC", &script.rustc);
-    // A configured build directory is the one that the outer cargo keeps locked until the build script ends.
-    command.env("CARGO_BUILD_BUILD_DIR", script.target_dir());
     command.envs(guest.env.iter().map(|(name, value)| (name, value)));
 }
 

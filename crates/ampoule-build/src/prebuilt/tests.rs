@@ -13,6 +13,14 @@ fn an_image_that_exists_is_embedded_under_the_name_it_is_given() {
 }
 
 #[test]
+fn an_image_that_the_build_script_has_made_is_no_reason_to_run_it_again() {
+    let dir = TestDir::new();
+    let (script, mut inputs) = (dir.build_script(), Inputs::default());
+    prebuilt("filter", dir.write("out/filter", "image")).build_in(&script, &mut inputs).unwrap();
+    assert_eq!(inputs.directives().count(), 0);
+}
+
+#[test]
 fn a_missing_image_is_named_with_its_path_and_cause() {
     let dir = TestDir::new();
     let result = prebuilt("filter", "images/filter.elf").build_in(&dir.build_script(), &mut Inputs::default());

@@ -135,6 +135,6 @@ fn decode<T: DeserializeOwned>(name: &'static str, payload: &[u8]) -> Result<T, 
     })
 }
 
-fn text(payload: &[u8]) -> String {
+pub(super) fn text(payload: &[u8]) -> String {
     codec::decode(payload).unwrap_or_else(|error| format!("the message could not be decoded: {error}"))
 }

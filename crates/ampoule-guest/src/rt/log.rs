@@ -1,5 +1,5 @@
-//! What the program logs: records in the output area, up to the level that the host asks for (`docs/abi.md`, section 4, "Log
-//! records").
+//! What the program logs, and what becomes of its spans: records in the output area, up to the level that the host asks for
+//! (`docs/abi.md`, section 4, "Log records" and "Span records").
 //!
 //! Each crate by which programs log is a [`Facade`] here, if its feature is on. A record is made only where the facade's own
 //! level lets it pass, which is a comparison in the program before anything is formatted.
@@ -8,6 +8,8 @@
 mod facade;
 #[cfg(any(feature = "log", feature = "tracing"))]
 mod record;
+#[cfg(feature = "tracing")]
+mod span_record;
 #[cfg(feature = "tracing")]
 mod spans;
 #[cfg(feature = "tracing")]

@@ -14,10 +14,12 @@ use std::slice;
 
 use ampoule_abi::codec::{self, Sink};
 use ampoule_abi::layout::{
-    GuestMessageKind, HostMessageKind, InfoPage, LOG_LEVEL_MASK, LOG_LEVEL_SHIFT, MESSAGE_LEN, MessageLine,
+    FLUSH_STREAM, GuestMessageKind, HostMessageKind, InfoPage, LOG_LEVEL_MASK, LOG_LEVEL_SHIFT, MESSAGE_LEN,
+    MessageLine, RECORD_ALLOCATIONS,
 };
 use ampoule_abi::schema::DataType;
 
+use super::allocations;
 use super::log;
 use super::output::OutputArea;
 
@@ -37,6 +39,9 @@ pub(super) struct Mailbox {
     session: *const Session,
     /// Where printed text waits, if the host looks there.
     output: Option<OutputArea>,
+    /// Whether the host knows what becomes of spans.
+    #[cfg(any(feature = "log", feature = "tracing"))]
+    knows_spans: bool,
 }
 
 /// What changes from call to call. It is meant to lie on the stack from which calls are served: in a page that is written in
@@ -45,7 +50,8 @@ pub(super) struct Mailbox {
 pub(super) struct Session {
     outbound_is_free: Cell<bool>,
     host_calls: Cell<u64>,
-    /// What the host asks for in the present call: what is to be described, and the greatest level of log records.
+    /// What the host asks for in the present call: what is to be described, the greatest level of log records, and whether
+    /// allocations are recorded.
     asked: Cell<u32>,
 }
 
@@ -101,12 +107,20 @@ impl Mailbox {
                 // Messages are all that this module writes into the line.
                 unsafe { OutputArea::new((*page).output, (*page).output_len, guest_line) }
             }),
+            #[cfg(any(feature = "log", feature = "tracing"))]
+            knows_spans: abi_minor >= InfoPage::SPAN_MINOR,
         }));
         if abi_minor >= InfoPage::LOG_MINOR {
             // SAFETY: from this version on the page has the field.
             let level = unsafe { (*page).log_level } as u32;
             session.asked.set((level & LOG_LEVEL_MASK) << LOG_LEVEL_SHIFT);
         }
+        if abi_minor >= InfoPage::ALLOCATION_MINOR {
+            // SAFETY: from this version on the page has the field.
+            let asked = unsafe { (*page).asked } as u32 & RECORD_ALLOCATIONS;
+            session.asked.set(session.asked.get() | asked);
+        }
+        allocations::set_asked(session.asked.get());
         CURRENT.set(Some(mailbox));
         Calls { mailbox, _session: session }
     }
@@ -152,17 +166,56 @@ impl Mailbox {
         length: usize,
         described: usize,
     ) -> Reply<'m> {
+        self.ask(
+            MessageLine {
+                kind: GuestMessageKind::HostCall as u32,
+                function,
+                length: length as u32,
+                needed: described as u64,
+                ..MessageLine::default()
+            },
+            outbound,
+        )
+    }
+
+    /// Asks for the next bytes of a stream of the host's, `most` at most.
+    pub(super) fn read_stream<'m>(&'m self, stream: u64, most: usize, outbound: Outbound<'m>) -> Reply<'m> {
+        self.ask(
+            MessageLine {
+                kind: GuestMessageKind::ReadStream as u32,
+                status: u32::try_from(most).unwrap_or(u32::MAX),
+                needed: stream,
+                ..MessageLine::default()
+            },
+            outbound,
+        )
+    }
+
+    /// Gives a stream of the host's the first `length` bytes of the outbound area.
+    pub(super) fn write_stream<'m>(
+        &'m self,
+        stream: u64,
+        outbound: Outbound<'m>,
+        length: usize,
+        flush: bool,
+    ) -> Reply<'m> {
+        self.ask(
+            MessageLine {
+                kind: GuestMessageKind::WriteStream as u32,
+                length: length as u32,
+                status: if flush { FLUSH_STREAM } else { 0 },
+                needed: stream,
+                ..MessageLine::default()
+            },
+            outbound,
+        )
+    }
+
+    /// Rings with a message for which the next number is due.
+    fn ask<'m>(&'m self, message: MessageLine, outbound: Outbound<'m>) -> Reply<'m> {
         let sequence = self.session().host_calls.get() + 1;
         self.session().host_calls.set(sequence);
-        let message = self.ring(MessageLine {
-            sequence,
-            kind: GuestMessageKind::HostCall as u32,
-            function,
-            length: length as u32,
-            needed: described as u64,
-            ..MessageLine::default()
-        });
-        Reply { message, outbound }
+        Reply { message: self.ring(MessageLine { sequence, ..message }), outbound }
     }
 
     /// Leaves a message for a host that looks for it when the program has ended.
@@ -171,9 +224,20 @@ impl Mailbox {
         unsafe { self.guest_line.write(message.to_bytes()) }
     }
 
+    /// An address of the stack on which calls are served, farther out than the frame of any function that is called.
+    pub(super) fn stack_base(&self) -> usize {
+        self.session.addr()
+    }
+
     /// Where printed text waits, if the host looks there.
     pub(super) fn output(&self) -> Option<&OutputArea> {
         self.output.as_ref()
+    }
+
+    /// Whether the host takes span records.
+    #[cfg(any(feature = "log", feature = "tracing"))]
+    pub(super) fn knows_spans(&self) -> bool {
+        self.knows_spans
     }
 
     fn generation(&self) -> u64 {
@@ -205,6 +269,7 @@ pub(super) struct Calls<'session> {
 
 impl Drop for Calls<'_> {
     fn drop(&mut self) {
+        allocations::set_asked(0);
         CURRENT.set(None);
     }
 }
@@ -232,6 +297,9 @@ impl Calls<'_> {
         let before = self.mailbox.session().asked.get();
         if before != message.status {
             self.mailbox.session().asked.set(message.status);
+            if before & RECORD_ALLOCATIONS != message.status & RECORD_ALLOCATIONS {
+                allocations::set_asked(message.status);
+            }
             if log_level(before) != log_level(message.status) {
                 log::set_level(log_level(message.status));
             }

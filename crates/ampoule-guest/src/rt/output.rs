@@ -1,4 +1,4 @@
-//! Printed text and log records: they wait in the output area until the guest leaves the processor anyway (`docs/abi.md`,
+//! Printed text, log records and allocation records: they wait in the output area until the guest leaves the processor anyway (`docs/abi.md`,
 //! section 4).
 //!
 //! Whatever `std` prints ends in the C library's function `write`, and what C's streams print (`printf`) in that function by
@@ -47,11 +47,10 @@ impl OutputArea {
         }
     }
 
-    /// Appends a log record, after the host has taken what waits if there is no room for it otherwise: whether it has room.
-    #[cfg(any(feature = "log", feature = "tracing"))]
-    pub(super) fn append_log_record(&self, content: &[u8]) -> bool {
+    /// Appends a record, after the host has taken what waits if there is no room for it otherwise: whether it has room.
+    pub(super) fn append_or_wait(&self, kind: OutputKind, content: &[u8]) -> bool {
         // SAFETY: the slice can be read.
-        let append = || unsafe { self.append(OutputKind::Log, content.as_ptr(), content.len()) };
+        let append = || unsafe { self.append(kind, content.as_ptr(), content.len()) };
         if append() {
             return true;
         }

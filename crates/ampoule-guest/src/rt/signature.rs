@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
+use crate::stream::{Reader, Writer};
+
 /// A part of a signature.
 #[derive(Clone, Copy, Debug)]
 pub enum Part {
@@ -36,7 +38,7 @@ impl Part {
 
 /// A type whose name on the wire does not depend on how it is written in the source.
 ///
-/// The standard library's types that `docs/abi.md` knows have it; a signature sees through their aliases.
+/// The standard library's types that `docs/abi.md` knows have it, and streams; a signature sees through their aliases.
 pub trait WireName {
     /// The name.
     const PARTS: &'static [Part];
@@ -199,6 +201,15 @@ macro_rules! simple {
     };
 }
 
+/// Streams are types that the host knows by their names.
+macro_rules! streams {
+    ($($name:ident)*) => {
+        $(impl WireName for $name<'_> {
+            const PARTS: &'static [Part] = &[Part::Text(stringify!($name))];
+        })*
+    };
+}
+
 /// Names types after themselves and the arguments that count.
 macro_rules! generic {
     ($($name:ident<$first:ident $(: $maybe:tt Sized)? $(, $second:ident)?> $(+ $uncounted:ident)?;)*) => {
@@ -234,6 +245,8 @@ const fn tuple_end<const N: usize>(others: [&str; N]) -> &'static str {
 }
 
 simple! { bool char str String u8 u16 u32 u64 u128 usize i8 i16 i32 i64 i128 isize f32 f64 }
+
+streams! { Reader Writer }
 
 generic! {
     Option<T>;

@@ -1,9 +1,11 @@
-//! The way of a call through this library takes no memory.
+//! The way of a call through this library takes no memory, and what the program takes is reported to a host that asks.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::hint::black_box;
 
-use ampoule_guest::{HostError, export, generation, import, on_restore};
+use ampoule_abi::layout::{AllocationRecord, InfoPage, OutputKind, RECORD_ALLOCATIONS};
+use ampoule_guest::{HostError, Profiled, export, generation, import, on_restore};
 
 use crate::fake_host::{FIRST_GENERATION, FakeHost};
 
@@ -45,6 +47,60 @@ fn a_call_that_runs_hooks_allocates_nothing() {
     assert_eq!(after - before, 0);
 }
 
+/// Allocates a block, gives it another size, and frees it: where it was before and after.
+#[export]
+fn use_block() -> (u64, u64) {
+    let layout = Layout::new::<[u64; 4]>();
+    // SAFETY: the layouts are those of the block, which is used no more once it is freed.
+    unsafe {
+        let first = std::alloc::alloc(layout);
+        let second = std::alloc::realloc(first, layout, 4000);
+        let addresses = (first as u64, second as u64);
+        std::alloc::dealloc(black_box(second), Layout::new::<[u64; 500]>());
+        addresses
+    }
+}
+
+/// What a record says: address, size, and how many callers it has. A block that is freed has neither size nor callers.
+fn take_allocations(host: &mut FakeHost) -> Vec<(u64, u64, usize)> {
+    let allocation = |(kind, content): (OutputKind, Vec<u8>)| {
+        assert_eq!(kind, OutputKind::Allocation);
+        match AllocationRecord::from_bytes(&content).expect("a record") {
+            AllocationRecord::Allocated { address, size, callers } => (address, size, callers.addresses().len()),
+            AllocationRecord::Freed { address } => (address, 0, 0),
+        }
+    };
+    host.take_records().into_iter().map(allocation).collect()
+}
+
+#[test]
+fn allocations_are_recorded_in_calls_that_ask_for_it_and_in_no_others() {
+    let mut host = FakeHost::start();
+    host.call("use_block", |_| ()).result::<(u64, u64)>();
+    assert_eq!(take_allocations(&mut host), []);
+    host.ask(RECORD_ALLOCATIONS);
+    let (first, second) = host.call("use_block", |_| ()).result();
+    let records = take_allocations(&mut host);
+    let expected = [(first, 32), (first, 0), (second, 4000), (second, 0)];
+    assert_eq!(records.iter().map(|(address, size, _)| (*address, *size)).collect::<Vec<_>>(), expected);
+    // At least the function, its shim, and what serves calls.
+    assert!(records.iter().all(|(_, size, callers)| (*callers > 3) == (*size > 0)), "{records:?}");
+    host.ask(0);
+    host.call("use_block", |_| ()).result::<(u64, u64)>();
+    assert_eq!(take_allocations(&mut host), []);
+}
+
+#[test]
+fn a_host_can_ask_for_the_allocations_of_the_guests_start() {
+    let prepare = || drop(black_box(vec![0u8; 777]));
+    let sizes = |host: &mut FakeHost| take_allocations(host).into_iter().filter(|record| record.1 == 777).count();
+    let mut host = FakeHost::start_asking(InfoPage::ALLOCATION_MINOR, RECORD_ALLOCATIONS, prepare);
+    assert_eq!(sizes(&mut host), 1);
+    // In the page of an older host there is something else.
+    let mut host = FakeHost::start_asking(InfoPage::ALLOCATION_MINOR - 1, RECORD_ALLOCATIONS, prepare);
+    assert_eq!(sizes(&mut host), 0);
+}
+
 /// Counts the allocations of each thread.
 struct Counting;
 
@@ -63,7 +119,7 @@ unsafe impl GlobalAlloc for Counting {
 }
 
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: Profiled<Counting> = Profiled::new(Counting);
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };

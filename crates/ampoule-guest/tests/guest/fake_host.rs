@@ -8,8 +8,8 @@ use std::thread::{self, JoinHandle};
 use ampoule_abi::codec::{self, Encoder};
 use ampoule_abi::layout::{
     ABI_MAJOR, ABI_MINOR, FailureStatus, GuestMessageKind, HostMessageKind, INFO_MAGIC, InfoPage, MessageLine,
-    OUTPUT_HEADER_LEN, OutputHeader, OutputStream, PRINTED_OFFSET, PanicRecord, RECORD_HEADER_LEN, RecordHeader,
-    RecordKind, ReturnStatus,
+    OUTPUT_HEADER_LEN, OutputHeader, OutputKind, OutputStream, PRINTED_OFFSET, PanicRecord, RECORD_HEADER_LEN,
+    RecordHeader, RecordKind, ReturnStatus,
 };
 use ampoule_abi::schema::Schema;
 use ampoule_guest::rt;
@@ -20,7 +20,7 @@ use serde::de::DeserializeOwned;
 pub(crate) const AREA_LEN: usize = 4096;
 
 /// Bytes of the output area.
-const OUTPUT_LEN: usize = 256;
+const OUTPUT_LEN: usize = 4096;
 
 /// The generation of a guest that was not restored.
 pub(crate) const FIRST_GENERATION: u64 = 70;
@@ -30,7 +30,7 @@ pub(crate) struct FakeHost {
     memory: &'static Memory,
     guest: JoinHandle<String>,
     calls: u64,
-    /// What calls ask the guest to describe.
+    /// What calls ask the guest for.
     asked: u32,
     _last_turn: LastTurn,
 }
@@ -48,9 +48,15 @@ impl FakeHost {
 
     /// The same on a host of another minor version.
     pub(crate) fn start_as(abi_minor: u32, init: impl FnOnce() + Send + 'static) -> Self {
+        Self::start_asking(abi_minor, 0, init)
+    }
+
+    /// The same on a host that asks for this until the first call.
+    pub(crate) fn start_asking(abi_minor: u32, asked: u32, init: impl FnOnce() + Send + 'static) -> Self {
         let memory: &Memory = Box::leak(Box::default());
+        let page = InfoPage { asked: asked.into(), ..memory.describe(abi_minor) };
         // SAFETY: there is no guest yet.
-        unsafe { memory.info_page().write(memory.describe(abi_minor)) };
+        unsafe { memory.info_page().write(page) };
         let guest = thread::spawn(move || {
             let _last_turn = LastTurn(memory);
             MEMORY.set(Some(memory));
@@ -72,7 +78,7 @@ impl FakeHost {
         (length > 0).then(|| codec::decode(&self.outbound(length)[..]).expect("a schema"))
     }
 
-    /// Has the calls from now on ask the guest to describe this.
+    /// Has the calls from now on ask the guest to describe or record this.
     pub(crate) fn ask(&mut self, what: u32) {
         self.asked = what;
     }
@@ -123,6 +129,22 @@ impl FakeHost {
         self.outbound(line.length)
     }
 
+    /// The guest's message as a read of a stream: its number, and how many bytes are wanted.
+    pub(crate) fn read_of_stream(&self, sequence: u64) -> (u64, u32) {
+        let line = self.guest_line();
+        assert_eq!((line.kind, line.length), (GuestMessageKind::ReadStream as u32, 0), "{line:?}");
+        assert_eq!(line.sequence, sequence);
+        (line.needed, line.status)
+    }
+
+    /// The guest's message as a write to a stream: its number, whether it is to be flushed, and the bytes.
+    pub(crate) fn write_to_stream(&self, sequence: u64) -> (u64, u32, Vec<u8>) {
+        let line = self.guest_line();
+        assert_eq!(line.kind, GuestMessageKind::WriteStream as u32, "{line:?}");
+        assert_eq!(line.sequence, sequence);
+        (line.needed, line.status, self.outbound(line.length))
+    }
+
     /// Answers the guest's host call with a result.
     pub(crate) fn reply<T: Serialize>(&self, result: &T) {
         let payload = encoded(|encoder| encoder.value(result).unwrap());
@@ -166,6 +188,15 @@ impl FakeHost {
 
     /// Takes what the guest has printed.
     pub(crate) fn take_output(&mut self) -> Vec<(OutputStream, Vec<u8>)> {
+        let text = |(kind, text)| match kind {
+            OutputKind::Text(stream) => (stream, text),
+            OutputKind::Log | OutputKind::Span | OutputKind::Allocation => panic!("no text: {kind:?} {text:?}"),
+        };
+        self.take_records().into_iter().map(text).collect()
+    }
+
+    /// Takes all records that wait.
+    pub(crate) fn take_records(&mut self) -> Vec<(OutputKind, Vec<u8>)> {
         // SAFETY: the guest waits in the doorbell.
         let mut rest = unsafe {
             let waiting = self.memory.guest_line.get().byte_add(PRINTED_OFFSET).cast::<u32>().replace(0);
@@ -175,7 +206,7 @@ impl FakeHost {
         while let Some((header, more)) = rest.split_first_chunk::<OUTPUT_HEADER_LEN>() {
             let OutputHeader { stream, length } = OutputHeader::from_bytes(*header);
             let (text, more) = more.split_at(length.into());
-            records.push((OutputStream::from_u16(stream).expect("a stream"), text.to_vec()));
+            records.push((OutputKind::from_u16(stream).expect("a kind"), text.to_vec()));
             rest = more;
         }
         assert!(rest.is_empty(), "{rest:?}");
@@ -357,6 +388,7 @@ impl Memory {
             output: self.output.get().expose_provenance() as u64,
             output_len: OUTPUT_LEN as u64,
             log_level: 0,
+            asked: 0,
         }
     }
 

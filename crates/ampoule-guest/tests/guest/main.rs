@@ -6,4 +6,5 @@ mod output;
 mod records;
 mod restore;
 mod serve;
+mod streams;
 mod types;

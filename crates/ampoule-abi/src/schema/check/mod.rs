@@ -13,10 +13,11 @@ use alloc::vec::Vec;
 use core::any::TypeId;
 use core::fmt::{self, Display};
 
+use serde::de::DeserializeOwned;
 use serde::{Serialize, ser};
 
 use super::path::{Difference, Step, path};
-use super::{Coverage, DataType};
+use super::{Coverage, DataType, Tracer, difference};
 use crate::codec::MAX_DEPTH;
 use value::Value;
 
@@ -54,6 +55,21 @@ impl<'a> Checker<'a> {
             Err(Stop::Differs(difference)) => Err(*difference),
             Err(Stop::NotWritten) | Ok(()) => Ok(()),
         }
+    }
+
+    /// Compares the type that the guest reads with all that there can be of one that the host reads and writes.
+    ///
+    /// # Errors
+    ///
+    /// Where they differ.
+    ///
+    /// # Panics
+    ///
+    /// Where there is no such type.
+    pub fn type_of<T: DeserializeOwned>(&mut self, data_type: u32) -> Result<(), Difference> {
+        let mut tracer = Tracer::new();
+        let root = tracer.trace::<T>();
+        difference((self.types, data_type), (&tracer.finish(), root)).map_or(Ok(()), Err)
     }
 
     /// Ends: all values were looked at, and are of their types.

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use ampoule_abi::layout::LogLevel;
+use ampoule_abi::layout::{LogLevel, SpanParent};
 use log::kv::{self, Key, Value, VisitSource, VisitValue};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
@@ -48,9 +48,8 @@ impl Log for Logger {
             module: record.module_path().unwrap_or_default(),
             file: record.file().unwrap_or_default(),
             line: record.line().unwrap_or_default(),
-            spans: &[],
         };
-        source.log(&content);
+        source.log(&content, SpanParent::Current, &[]);
     }
 
     fn flush(&self) {}

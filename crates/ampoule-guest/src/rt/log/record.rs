@@ -7,8 +7,13 @@ use std::cell::Cell;
 use std::fmt::{self, Display, Write};
 
 use ampoule_abi::codec;
-use ampoule_abi::layout::{LogField, LogLevel, LogRecord, LogValue, MAX_LOG_FIELDS, MAX_LOG_SPANS};
+use ampoule_abi::layout::{
+    LogField, LogLevel, LogRecord, LogValue, MAX_LOG_FIELDS, MAX_LOG_SPANS, OutputKind, SpanParent, SpanRecord,
+    SpanStep,
+};
+use serde::Serialize;
 
+use crate::rt::counter::counter;
 use crate::rt::mailbox::Mailbox;
 
 /// Where a record comes from.
@@ -19,16 +24,12 @@ pub(super) struct Source<'a> {
     pub(super) module: &'a str,
     pub(super) file: &'a str,
     pub(super) line: u32,
-    /// The names of the spans around it, from the outermost.
-    pub(super) spans: &'a [&'a str],
 }
 
 impl Source<'_> {
-    /// Puts a record into the output area. One that has no room there is counted, and the next one says so.
-    pub(super) fn log(&self, content: &Content) {
-        let Some(area) = Mailbox::current().and_then(Mailbox::output) else { return };
-        let lost = LOST.get();
-        let innermost = &self.spans[self.spans.len().saturating_sub(MAX_LOG_SPANS)..];
+    /// Logs something about a span, with the names of the spans around it, from the outermost.
+    pub(super) fn log(&self, content: &Content, parent: SpanParent, spans: &[&str]) {
+        let innermost = &spans[spans.len().saturating_sub(MAX_LOG_SPANS)..];
         let record = LogRecord {
             level: self.level as u32,
             target: cut(self.target, LONGEST_NAME),
@@ -36,33 +37,49 @@ impl Source<'_> {
             file: cut(self.file, LONGEST_NAME),
             line: self.line,
             message: &content.message,
-            fields: content.fields.iter().map(Field::shared).collect(),
+            fields: content.shared(),
             spans: innermost.iter().map(|name| cut(name, LONGEST_FIELD_NAME)).collect(),
-            lost,
+            lost: LOST.get(),
         };
-        let mut bytes = Vec::new();
-        if codec::encode(&record, &mut bytes).is_ok() && area.append_log_record(&bytes) {
-            if lost > 0 {
-                LOST.set(0);
-            }
-        } else {
-            LOST.set(lost.saturating_add(1));
+        let is_sent = match knows_spans() {
+            true => send(OutputKind::Span, &SpanRecord { time: counter(), step: SpanStep::Log { parent, record } }),
+            false => send(OutputKind::Log, &record),
+        };
+        if is_sent {
+            LOST.set(0);
         }
     }
+}
+
+/// Whether the host knows of spans.
+pub(super) fn knows_spans() -> bool {
+    Mailbox::current().is_some_and(Mailbox::knows_spans)
+}
+
+/// Puts a record into the output area: whether there was room for it. One that has none is counted, and a later one says so.
+pub(super) fn send(kind: OutputKind, record: &impl Serialize) -> bool {
+    let Some(area) = Mailbox::current().and_then(Mailbox::output) else { return false };
+    let mut bytes = Vec::new();
+    let is_sent = codec::encode(record, &mut bytes).is_ok() && area.append_or_wait(kind, &bytes);
+    if !is_sent {
+        LOST.set(LOST.get().saturating_add(1));
+    }
+    is_sent
 }
 
 /// What a record says.
 #[derive(Debug, Default)]
 pub(super) struct Content {
-    message: String,
-    fields: Vec<Field>,
+    pub(super) message: String,
+    pub(super) fields: Vec<Field>,
     /// Bytes that the fields take.
     fields_len: usize,
 }
 
+/// A named value of it.
 #[derive(Debug)]
-struct Field {
-    name: String,
+pub(super) struct Field {
+    pub(super) name: String,
     value: FieldValue,
 }
 
@@ -107,6 +124,11 @@ impl Content {
         }
     }
 
+    /// The fields as they travel.
+    pub(super) fn shared(&self) -> Vec<LogField<'_>> {
+        self.fields.iter().map(Field::shared).collect()
+    }
+
     /// Bytes that the value of one more field may have; 0 if there is to be none.
     fn room(&self) -> usize {
         if self.fields.len() < MAX_LOG_FIELDS { LONGEST_FIELDS.saturating_sub(self.fields_len) } else { 0 }
@@ -114,7 +136,7 @@ impl Content {
 }
 
 impl Field {
-    fn shared(&self) -> LogField<'_> {
+    pub(super) fn shared(&self) -> LogField<'_> {
         let value = match &self.value {
             FieldValue::Bool(value) => LogValue::Bool(*value),
             FieldValue::Signed(value) => LogValue::Signed(*value),
@@ -167,7 +189,7 @@ impl Write for Bounded {
 }
 
 /// The beginning of a name.
-fn cut(name: &str, most: usize) -> &str {
+pub(super) fn cut(name: &str, most: usize) -> &str {
     &name[..name.floor_char_boundary(most)]
 }
 
@@ -181,12 +203,12 @@ const LONGEST_MESSAGE: usize = 4096;
 const LONGEST_FIELDS: usize = 4096;
 
 /// The longest name of a field or a span, in bytes.
-const LONGEST_FIELD_NAME: usize = 64;
+pub(super) const LONGEST_FIELD_NAME: usize = 64;
 
 /// The longest target, module and file, in bytes.
-const LONGEST_NAME: usize = 255;
+pub(super) const LONGEST_NAME: usize = 255;
 
 thread_local! {
     /// Records that had no room since the last one that had.
-    static LOST: Cell<u64> = const { Cell::new(0) };
+    pub(super) static LOST: Cell<u64> = const { Cell::new(0) };
 }

@@ -1,15 +1,16 @@
-//! The crate `tracing`: its events become records with the names of the spans around them. Spans themselves are no records.
+//! The crate `tracing`: its events become records, and so does what becomes of its spans.
 
 use std::fmt::{self, Debug, Display};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use ampoule_abi::layout::{LogLevel, MAX_LOG_SPANS};
+use ampoule_abi::layout::{LogLevel, MAX_LOG_SPANS, SpanParent, SpanStep};
 use tracing_core::field::{Field, Visit};
 use tracing_core::span::{Attributes, Current, Id, Record};
 use tracing_core::subscriber::{Interest, Subscriber};
 use tracing_core::{Dispatch, Event, Level, LevelFilter, Metadata, callsite, dispatcher};
 
 use super::record::{Content, FieldValue, Source};
+use super::span_record::{MESSAGE, step};
 use super::spans::{Spans, id, number};
 
 pub(super) fn install() {
@@ -45,40 +46,63 @@ impl Subscriber for Records {
     fn event(&self, event: &Event<'_>) {
         let mut fields = Fields(Content::default());
         event.record(&mut fields);
-        let spans = Spans::with(|spans| {
+        let (parent, names) = Spans::with(|spans| {
             let innermost = if event.is_contextual() { spans.current() } else { event.parent().map(number) };
-            spans.names(innermost, MAX_LOG_SPANS)
-        });
-        let metadata = event.metadata();
-        let source = Source {
-            level: level(metadata.level()),
-            target: metadata.target(),
-            module: metadata.module_path().unwrap_or_default(),
-            file: metadata.file().unwrap_or_default(),
-            line: metadata.line().unwrap_or_default(),
-            spans: &spans,
-        };
-        source.log(&fields.0);
+            let parent = spans.parent(event.is_contextual(), event.parent().map(number));
+            Some((parent, spans.names(innermost, MAX_LOG_SPANS)))
+        })
+        .unwrap_or((SpanParent::Current, Vec::new()));
+        source(event.metadata()).log(&fields.0, parent, &names);
     }
 
     fn new_span(&self, attributes: &Attributes<'_>) -> Id {
-        Spans::with(|spans| {
-            let parent = if attributes.is_contextual() { spans.current() } else { attributes.parent().map(number) };
-            Some(id(spans.open(attributes.metadata(), parent)))
-        })
-        .unwrap_or_else(|| id(usize::MAX - 1))
+        let mut fields = Fields(Content::default());
+        attributes.record(&mut fields);
+        let metadata = attributes.metadata();
+        let opened = Spans::with(|spans| {
+            let explicit = attributes.parent().map(number);
+            let parent = if attributes.is_contextual() { spans.current() } else { explicit };
+            let known_parent = spans.parent(attributes.is_contextual(), explicit);
+            let (number, serial) = spans.open(metadata, parent);
+            Some((number, serial, known_parent))
+        });
+        let Some((number, serial, parent)) = opened else { return id(usize::MAX - 1) };
+        let names = metadata.fields().iter().map(|field| field.name());
+        if source(metadata).open((serial, parent), metadata.name(), names, &fields.0) {
+            Spans::with(|spans| spans.mark_known(number));
+        }
+        id(number)
     }
 
-    fn record(&self, _: &Id, _: &Record<'_>) {}
+    fn record(&self, span: &Id, values: &Record<'_>) {
+        if let Some(span) = Spans::with(|spans| spans.known(number(span), greatest_level())) {
+            let mut fields = Fields(Content::default());
+            values.record(&mut fields);
+            step(SpanStep::Record { span, fields: fields.0.shared() });
+        }
+    }
 
     fn record_follows_from(&self, _: &Id, _: &Id) {}
 
     fn enter(&self, span: &Id) {
-        Spans::with(|spans| spans.enter(number(span)));
+        let known = Spans::with(|spans| {
+            spans.enter(number(span));
+            spans.known(number(span), greatest_level())
+        });
+        if let Some(span) = known {
+            step(SpanStep::Enter(span));
+        }
     }
 
     fn exit(&self, span: &Id) {
-        Spans::with(|spans| spans.exit(number(span)));
+        let known = Spans::with(|spans| {
+            spans.exit(number(span));
+            // Even where the level has changed since it was entered.
+            spans.known(number(span), LevelFilter::TRACE)
+        });
+        if let Some(span) = known {
+            step(SpanStep::Exit(span));
+        }
     }
 
     fn clone_span(&self, span: &Id) -> Id {
@@ -87,12 +111,27 @@ impl Subscriber for Records {
     }
 
     fn try_close(&self, span: Id) -> bool {
-        Spans::with(|spans| spans.release(number(&span)))
+        let (is_closed, known) = Spans::with(|spans| spans.release(number(&span)));
+        known.into_iter().for_each(|span| {
+            step(SpanStep::Close(span));
+        });
+        is_closed
     }
 
     fn current_span(&self) -> Current {
         let current = Spans::with(|spans| spans.current().and_then(|number| Some((number, spans.metadata(number)?))));
         current.map_or_else(Current::none, |(number, metadata)| Current::new(id(number), metadata))
+    }
+}
+
+/// What the program's sources say of an event or a span.
+fn source(metadata: &Metadata<'static>) -> Source<'static> {
+    Source {
+        level: level(metadata.level()),
+        target: metadata.target(),
+        module: metadata.module_path().unwrap_or_default(),
+        file: metadata.file().unwrap_or_default(),
+        line: metadata.line().unwrap_or_default(),
     }
 }
 
@@ -160,9 +199,6 @@ fn greatest_level() -> LevelFilter {
         Some(LogLevel::Trace) => LevelFilter::TRACE,
     }
 }
-
-/// The name of the field that `tracing`'s macros put the text into.
-const MESSAGE: &str = "message";
 
 static IS_INSTALLED: AtomicBool = AtomicBool::new(false);
 
