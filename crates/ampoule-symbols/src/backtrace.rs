@@ -21,7 +21,7 @@ pub struct Backtrace {
 pub struct Frame {
     /// Address of the instruction; in callers, of the one that the call will return to.
     pub address: u64,
-    /// Where the instruction lies in the image, if it does. Not where the guest made the code itself.
+    /// Where the instruction lies in the image or a library, if it does. Not where the guest made the code itself.
     pub place: Option<ImagePlace>,
     /// The function, if the image has symbols or debug information for it. An exported function of which the compiler has left
     /// nothing but the code that calls it for the host has that code's frame.
@@ -35,10 +35,12 @@ pub struct Frame {
     pub inlined: bool,
 }
 
-/// A place in a guest's image.
+/// A place in a guest's image, or in a library that the guest has mapped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ImagePlace {
+    /// The name of the library's file, where it is not the image.
+    pub library: Option<String>,
     /// The section, if it is in one: `.text`, `.rodata`, `.bss`.
     pub section: Option<String>,
     /// Bytes from where the image begins in the guest's memory.
@@ -46,7 +48,14 @@ pub struct ImagePlace {
 }
 
 impl Backtrace {
-    pub(super) fn new(mut frames: Vec<Frame>, truncated: bool, omission: Option<Omission>) -> Self {
+    /// These frames, of which the first are kept.
+    pub(super) fn of_frames(mut frames: Vec<Frame>, truncated: bool, omission: Option<Omission>) -> Self {
+        let is_cut = frames.len() > MAX_FRAMES;
+        frames.truncate(MAX_FRAMES);
+        Self::new(frames, truncated || is_cut, omission)
+    }
+
+    fn new(mut frames: Vec<Frame>, truncated: bool, omission: Option<Omission>) -> Self {
         name_exports(&mut frames);
         Self { frames, truncated, omission }
     }
@@ -178,7 +187,7 @@ impl fmt::Display for ImagePlace {
         if let Some(section) = &self.section {
             write!(f, "{section} of ")?;
         }
-        write!(f, "guest+{:#x}", self.offset)
+        write!(f, "{}+{:#x}", self.library.as_deref().unwrap_or("guest"), self.offset)
     }
 }
 
@@ -196,6 +205,9 @@ impl Origin {
         frame.function.as_ref().is_some_and(starts) || frame.file.as_ref().is_some_and(has)
     }
 }
+
+/// The most frames of a backtrace, inlined ones included.
+const MAX_FRAMES: usize = 256;
 
 /// How the name of a shim begins; the function's follows (`ampoule-macros`).
 const SHIM: &str = "__ampoule_shim_";
@@ -240,7 +252,7 @@ mod tests {
     #[test]
     fn frames_read_like_those_of_a_panic() {
         let named = frame("decode::huffman::build", "decode/src/huffman.rs", 88);
-        let place = Some(ImagePlace { section: Some(".text".into()), offset: 0x1a000 });
+        let place = Some(ImagePlace { library: None, section: Some(".text".into()), offset: 0x1a000 });
         let bare = Frame { address: 0x41_a000, place, function: None, file: None, line: None, inlined: false };
         let made_at_run_time = Frame { place: None, ..bare.clone() };
         assert_eq!(

@@ -3,9 +3,12 @@
 //! The stack is the guest's and may hold anything. So every frame must lie above the one before it, there is a limit to
 //! their number, and what tells how to go from one to the next is read from the image's file, never from the guest.
 
+use std::ops::Range;
+
+use super::Symbols;
 use super::budget::Budget;
-use super::elf::Elf;
 use super::frame_table::FrameTable;
+use super::images::FindImage;
 use super::registers::{KnownRegisters, Registers};
 
 /// Reads all of the buffer from this address of the guest's memory, or says that the guest could not.
@@ -49,15 +52,14 @@ impl CodeAddress {
 }
 
 /// Walks up the stack from `registers`, for at most `limit` frames.
-pub(super) fn walk(
-    elf: &Elf<'_>,
-    load_bias: u64,
+pub(super) fn walk<'image>(
+    images: &mut FindImage<'_, 'image>,
     registers: &Registers,
     memory: &mut Memory<'_>,
     limit: usize,
 ) -> CallStack {
     let budget = Budget::new(WALK_BUDGET);
-    let mut walk = Walk { elf, load_bias, table: FrameTable::read(elf, &budget), memory };
+    let mut walk = Walk { images, open: Vec::new(), budget: &budget, memory };
     let mut frame = Frame {
         code: CodeAddress { address: registers.rip, is_return: false },
         registers: KnownRegisters::from(registers),
@@ -79,20 +81,32 @@ struct Frame {
     registers: KnownRegisters,
 }
 
-struct Walk<'a, 'm> {
-    elf: &'a Elf<'a>,
-    load_bias: u64,
+struct Walk<'w, 'image> {
+    images: &'w mut FindImage<'w, 'image>,
+    /// Those that the stack has led to.
+    open: Vec<Open<'w>>,
+    budget: &'w Budget,
+    memory: &'w mut Memory<'w>,
+}
+
+/// An image of which something is on the stack.
+struct Open<'a> {
+    addresses: Range<u64>,
+    symbols: Symbols<'a>,
     table: Option<FrameTable<'a>>,
-    memory: &'m mut Memory<'m>,
 }
 
 impl Walk<'_, '_> {
     /// The frame that waits for this one, if there is one and it can be found.
     fn caller(&mut self, frame: &Frame) -> Option<Frame> {
-        let address = frame.code.instruction().wrapping_sub(self.load_bias);
-        let table = self.table.as_mut();
-        let caller = match table.and_then(|table| Some((table.description(address)?, table))) {
-            Some((function, table)) => {
+        let instruction = frame.code.instruction();
+        let described = self.image_at(instruction).and_then(|index| {
+            let Open { symbols, table, .. } = &mut self.open[index];
+            let (table, address) = (table.as_mut()?, symbols.in_image(instruction));
+            Some((table.description(address)?, table, address))
+        });
+        let caller = match described {
+            Some((function, table, address)) => {
                 let caller = table.caller(&function, address, &frame.registers, self.memory)?;
                 let code = CodeAddress { address: caller.registers.rip()?, is_return: !caller.interrupted };
                 Frame { code, registers: caller.registers }
@@ -137,8 +151,22 @@ impl Walk<'_, '_> {
         Some((return_address, rbp.checked_add(16)?, Some(saved_rbp)))
     }
 
-    fn is_code(&self, address: u64) -> bool {
-        self.elf.is_code(address.wrapping_sub(self.load_bias))
+    fn is_code(&mut self, address: u64) -> bool {
+        self.image_at(address).is_some_and(|index| {
+            let symbols = &self.open[index].symbols;
+            symbols.elf.is_code(symbols.in_image(address))
+        })
+    }
+
+    /// Which of the open images is at an address. It is opened if it is not.
+    fn image_at(&mut self, address: u64) -> Option<usize> {
+        let open = self.open.iter().position(|image| image.addresses.contains(&address));
+        open.or_else(|| {
+            let (addresses, symbols) = (self.images)(address)?;
+            let table = FrameTable::read(&symbols.elf, self.budget);
+            self.open.push(Open { addresses, symbols, table });
+            Some(self.open.len() - 1)
+        })
     }
 
     fn read(&mut self, address: u64) -> Option<u64> {

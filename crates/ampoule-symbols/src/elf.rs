@@ -5,7 +5,7 @@
 use std::ops::Range;
 
 use object::LittleEndian as LE;
-use object::elf::{self, FileHeader64, SectionHeader64, Sym64};
+use object::elf::{self, FileHeader64, ProgramHeader64, SectionHeader64, Sym64};
 use object::read::ReadRef;
 use object::read::elf::{FileHeader, ProgramHeader, SectionHeader, Sym};
 
@@ -17,6 +17,7 @@ pub(super) struct Elf<'image> {
     sections: Vec<Section<'image>>,
     symbols: &'image [Sym64<LE>],
     symbol_names: &'image [u8],
+    segments: &'image [ProgramHeader64<LE>],
     memory: Range<u64>,
 }
 
@@ -78,6 +79,20 @@ impl<'image> Elf<'image> {
         self.memory.clone()
     }
 
+    /// What is to be added to the addresses in the file where the bytes from `offset` on are code at the address `at`.
+    pub(super) fn bias_of(&self, at: u64, offset: u64) -> Option<u64> {
+        let holds = |segment: &&ProgramHeader64<LE>| {
+            let first = segment.p_offset(LE) & !(PAGE - 1);
+            let end = segment.p_offset(LE).saturating_add(segment.p_filesz(LE));
+            segment.p_type(LE) == elf::PT_LOAD
+                && segment.p_flags(LE).contains(elf::PF_X)
+                && (first..end).contains(&offset)
+        };
+        let segment = self.segments.iter().find(holds)?;
+        let address = segment.p_vaddr(LE).wrapping_add(offset).wrapping_sub(segment.p_offset(LE));
+        Some(at.wrapping_sub(address))
+    }
+
     /// The names of the functions that hold these addresses, as far as the budget goes.
     pub(super) fn function_symbols(&self, addresses: &[u64], budget: &Budget) -> Vec<Option<&'image [u8]>> {
         let mut best: Vec<Option<&Sym64<LE>>> = vec![None; addresses.len()];
@@ -108,7 +123,9 @@ impl<'image> Elf<'image> {
         let names = headers.get(names_index.0).map_or(&[][..], |names| contents(names, bytes));
         let sections = headers.iter().take(MAX_SECTIONS).map(|header| section(header, names, bytes)).collect();
 
-        let table = headers.iter().find(|header| header.sh_type(LE) == elf::SHT_SYMTAB);
+        let table = |kind| headers.iter().find(|header| header.sh_type(LE) == kind);
+        // What was stripped has the symbols that others link with.
+        let table = table(elf::SHT_SYMTAB).or_else(|| table(elf::SHT_DYNSYM));
         let symbols = table.and_then(|table| table.data_as_array(LE, bytes).ok()).unwrap_or_default();
         let symbol_names = table.and_then(|table| headers.get(table.sh_link(LE) as usize));
         let symbol_names = symbol_names.map_or(&[][..], |names| contents(names, bytes));
@@ -117,7 +134,7 @@ impl<'image> Elf<'image> {
         let loaded = || segments.iter().filter(|segment| segment.p_type(LE) == elf::PT_LOAD);
         let start = loaded().map(|segment| segment.p_vaddr(LE)).min()?;
         let end = loaded().map(|segment| segment.p_vaddr(LE).saturating_add(segment.p_memsz(LE))).max()?;
-        Some(Self { sections, symbols, symbol_names, memory: start..end })
+        Some(Self { sections, symbols, symbol_names, segments, memory: start..end })
     }
 }
 
@@ -171,6 +188,9 @@ fn string_at(strings: &[u8], offset: u32, limit: usize) -> Option<&[u8]> {
 /// The most sections that are looked at. A static executable has some thirty; a compiler that gives each function its own
 /// section leaves it to the linker to merge them.
 const MAX_SECTIONS: usize = 1024;
+
+/// Whole pages of a file are mapped.
+const PAGE: u64 = 4096;
 
 /// The longest name of a section, in bytes. No name that means anything here is as long.
 const MAX_SECTION_NAME: usize = 64;

@@ -24,7 +24,9 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 //!
-//! The images are static executables for Linux on x86-64.
+//! [`walk`] and [`Images`] do the same for a guest that has mapped libraries.
+//!
+//! The images are executables and shared libraries for Linux on x86-64.
 
 mod backtrace;
 mod budget;
@@ -36,6 +38,7 @@ mod frame_table;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
+mod images;
 mod name_cache;
 mod omission;
 mod registers;
@@ -45,38 +48,46 @@ mod text;
 
 pub use backtrace::{Backtrace, Frame, ImagePlace};
 pub use call_stack::{CallStack, Memory};
+pub use images::{FindImage, Images, walk};
 pub use name_cache::NameCache;
 pub use omission::Omission;
 pub use registers::Registers;
 
 use std::collections::HashMap;
-use std::panic::resume_unwind;
 use std::sync::Arc;
-use std::thread;
 
 use budget::Budget;
-use call_stack::CodeAddress;
 use debug_info::{DebugInfo, Sections, Site, UnitIndex};
 use elf::Elf;
 use name_cache::{Call, Found};
 
 /// What an image tells about its code. To make one is cheap: nothing but the table of sections is read for it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Symbols<'image> {
-    elf: Elf<'image>,
+    elf: Arc<Elf<'image>>,
     load_bias: u64,
+    /// What places call it, if it is not the executable.
+    library: Option<Arc<str>>,
 }
 
 impl<'image> Symbols<'image> {
     /// `image` is the file, and `load_bias` what was added to its addresses when it was loaded.
     pub fn new(image: &'image [u8], load_bias: u64) -> Self {
-        Self { elf: Elf::read(image), load_bias }
+        Self { elf: Arc::new(Elf::read(image)), load_bias, library: None }
+    }
+
+    /// A library of this name, of which the guest has mapped the bytes from `offset` on at the address `at`. `None` where the file
+    /// has no segment there.
+    pub fn of_library(image: &'image [u8], name: &str, at: u64, offset: u64) -> Option<Self> {
+        let elf = Elf::read(image);
+        let load_bias = elf.bias_of(at, offset)?;
+        Some(Self { elf: Arc::new(elf), load_bias, library: Some(text::text(name.as_bytes()).into()) })
     }
 
     /// Walks up the guest's stack from these registers, for at most `limit` frames. It takes about as long as a few
     /// hundred reads of `memory`.
     pub fn walk(&self, registers: &Registers, memory: &mut Memory<'_>, limit: usize) -> CallStack {
-        call_stack::walk(&self.elf, self.load_bias, registers, memory, limit)
+        images::walk(&mut |_| Some((0..u64::MAX, self.clone())), registers, memory, limit)
     }
 
     /// Names what is on a stack. That reads the debug information, which takes milliseconds and can be done later.
@@ -92,20 +103,7 @@ impl<'image> Symbols<'image> {
     /// suffice. Where none can be started, the addresses stay without names ([`Omission::NoThread`]).
     #[must_use]
     pub fn name_with(&self, stack: &CallStack, cache: &NameCache) -> Backtrace {
-        let mut addresses: Vec<u64> =
-            stack.frames.iter().map(|frame| self.in_image(frame)).filter(|&it| self.elf.is_code(it)).collect();
-        addresses.sort_unstable();
-        addresses.dedup();
-        if let Some(found) = cache.all(&addresses) {
-            return self.backtrace(stack, &found);
-        }
-        thread::scope(|scope| {
-            let thread = thread::Builder::new().name(THREAD.into()).stack_size(THREAD_STACK);
-            match thread.spawn_scoped(scope, || self.look_up(&addresses, cache)) {
-                Ok(thread) => self.backtrace(stack, &thread.join().unwrap_or_else(|panic| resume_unwind(panic))),
-                Err(_) => self.without_names(stack),
-            }
-        })
+        Images::new(self.clone(), cache).name(stack)
     }
 
     /// Names [instructions](CallStack::instructions) of many stacks: for each, in the same order, the function that it is of and,
@@ -114,32 +112,20 @@ impl<'image> Symbols<'image> {
     /// All of them together take a few seconds at most. Where an image would need more, those that are left have no names.
     #[must_use]
     pub fn name_instructions(&self, instructions: &[u64]) -> Vec<Vec<Frame>> {
-        let mut addresses: Vec<u64> = instructions.iter().map(|it| it.wrapping_sub(self.load_bias)).collect();
-        addresses.retain(|&address| self.elf.is_code(address));
-        addresses.sort_unstable();
-        addresses.dedup();
-        let found = thread::scope(|scope| {
-            let thread = thread::Builder::new().name(THREAD.into()).stack_size(THREAD_STACK);
-            let thread = thread.spawn_scoped(scope, || self.look_up_many(&addresses));
-            thread.map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic))).unwrap_or_default()
-        });
-        let named = |&address: &u64| {
-            let calls = found.get(&address.wrapping_sub(self.load_bias));
-            self.frames(address, calls.map_or(&[UNKNOWN], |calls| calls)).collect()
-        };
-        instructions.iter().map(named).collect()
+        Images::new(self.clone(), &NameCache::default()).name_instructions(instructions)
     }
 
-    /// The address within the call's instruction, as the image's file gives it.
-    fn in_image(&self, frame: &CodeAddress) -> u64 {
-        frame.instruction().wrapping_sub(self.load_bias)
+    /// The address of an instruction as the image's file gives it.
+    fn in_image(&self, instruction: u64) -> u64 {
+        instruction.wrapping_sub(self.load_bias)
     }
 
-    /// Reads the image for what it says about these addresses, which are in ascending order.
-    fn look_up(&self, addresses: &[u64], cache: &NameCache) -> Found {
+    /// Reads the image for what it says about these addresses, which are in ascending order. It is one of so many that share the
+    /// steps.
+    fn look_up(&self, addresses: &[u64], cache: &NameCache, share: u64) -> Found {
         let sections = Sections::read(&self.elf);
         let units = cache.units().or_else(|| {
-            let budget = Budget::new(NAMES_BUDGET);
+            let budget = Budget::new(NAMES_BUDGET / share);
             let units = DebugInfo::new(&sections, self.elf.code_start(), &budget).index().map(Arc::new)?;
             if budget.is_spent() {
                 return None;
@@ -148,7 +134,7 @@ impl<'image> Symbols<'image> {
             Some(units)
         });
 
-        let budget = Budget::new(NAMES_BUDGET);
+        let budget = Budget::new(NAMES_BUDGET / share);
         let calls = self.calls_at(addresses, &sections, units.as_deref(), &budget);
         let found = Found { calls, omission: sections.omission };
         if !budget.is_spent() {
@@ -158,9 +144,9 @@ impl<'image> Symbols<'image> {
     }
 
     /// The same for so many addresses that they are looked up part by part.
-    fn look_up_many(&self, addresses: &[u64]) -> HashMap<u64, Arc<[Call]>> {
+    fn look_up_many(&self, addresses: &[u64], share: u64) -> HashMap<u64, Arc<[Call]>> {
         let sections = Sections::read(&self.elf);
-        let budget = Budget::new(MANY_NAMES_BUDGET);
+        let budget = Budget::new(MANY_NAMES_BUDGET / share);
         let units = DebugInfo::new(&sections, self.elf.code_start(), &budget).index();
         let mut found = HashMap::new();
         for part in addresses.chunks(ADDRESSES_AT_ONCE) {
@@ -185,19 +171,9 @@ impl<'image> Symbols<'image> {
         calls.map(|(address, (symbol, sites))| (*address, calls_of(*symbol, sites))).collect()
     }
 
-    fn backtrace(&self, stack: &CallStack, found: &Found) -> Backtrace {
-        let mut frames = Vec::new();
-        for frame in &stack.frames {
-            let calls = found.calls.get(&self.in_image(frame)).map_or(&[UNKNOWN][..], |calls| calls);
-            frames.extend(self.frames(frame.address, calls));
-        }
-        let truncated = stack.truncated || frames.len() > MAX_FRAMES;
-        frames.truncate(MAX_FRAMES);
-        Backtrace::new(frames, truncated, found.omission)
-    }
-
-    /// The frames of the calls at an address.
-    fn frames(&self, address: u64, calls: &[Call]) -> impl Iterator<Item = Frame> {
+    /// The frames of the calls at an address, as far as they are known.
+    fn frames(&self, address: u64, calls: Option<&Arc<[Call]>>) -> impl Iterator<Item = Frame> {
+        let calls = calls.map_or(&[UNKNOWN][..], |calls| calls);
         calls.iter().enumerate().map(move |(depth, Call { function, file, line })| Frame {
             address,
             place: self.place(address),
@@ -208,24 +184,13 @@ impl<'image> Symbols<'image> {
         })
     }
 
-    fn without_names(&self, stack: &CallStack) -> Backtrace {
-        let frame = |&CodeAddress { address, .. }: &CodeAddress| Frame {
-            address,
-            place: self.place(address),
-            function: None,
-            file: None,
-            line: None,
-            inlined: false,
-        };
-        Backtrace::new(stack.frames.iter().map(frame).collect(), stack.truncated, Some(Omission::NoThread))
-    }
-
     /// Where an address of the guest lies in its image, be it code or data.
     pub fn place(&self, address: u64) -> Option<ImagePlace> {
         let memory = self.elf.memory();
         let address = address.wrapping_sub(self.load_bias);
         let section = self.elf.section_at(address).map(|section| text::text(section.name));
-        memory.contains(&address).then(|| ImagePlace { section, offset: address - memory.start })
+        let library = self.library.as_deref().map(str::to_owned);
+        memory.contains(&address).then(|| ImagePlace { library, section, offset: address - memory.start })
     }
 }
 
@@ -258,13 +223,3 @@ const ADDRESSES_AT_ONCE: usize = 256;
 
 /// A call of which nothing is known.
 const UNKNOWN: Call = Call { function: None, file: None, line: None };
-
-/// What the operating system shows the thread as.
-const THREAD: &str = "ampoule-symbols";
-
-/// Bytes of the stack on which names are looked up. The demangler's nesting is bounded, and needs less than half of it without
-/// optimisations.
-const THREAD_STACK: usize = 2 << 20;
-
-/// The most frames of a backtrace, inlined ones included.
-const MAX_FRAMES: usize = 256;

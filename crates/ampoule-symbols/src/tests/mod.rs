@@ -4,6 +4,7 @@ mod compressed;
 mod fixture;
 mod hostile_images;
 mod hostile_stacks;
+mod libraries;
 mod own_stack;
 mod small_stacks;
 mod sources;

@@ -118,7 +118,7 @@ fn with_own_stack<T>(look: impl FnOnce(&Symbols<'_>, &Registers, &mut Memory<'_>
 
 /// The registers of the function that this is inlined into.
 #[inline(always)]
-fn registers() -> Registers {
+pub(super) fn registers() -> Registers {
     let mut registers = Registers::default();
     // SAFETY: it writes to fields of the registers, which are borrowed for it, and to RAX.
     unsafe {
