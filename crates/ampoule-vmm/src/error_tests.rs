@@ -6,11 +6,11 @@ use crate::hypervisor::Operation;
 use crate::kvm;
 use crate::kvm::{DeviceAccess, DeviceGroup};
 use crate::linux::advice::named;
-use crate::processor::{self, BadRegister};
+use crate::processor::{self, BadRegister, BadSignalFrame};
 use crate::x86_64::paging::OutOfTables;
 use crate::x86_64::probe::{Outcome, ProbeError};
 use crate::x86_64::shim::{BadReturn, Forgery, ResumeError};
-use crate::{GuestVirt, HypervisorError, MapExhausted, OpenError, OutOfRegion, PrepareError, RevokeError};
+use crate::{GuestVirt, HypervisorError, MapExhausted, MemoryLost, OpenError, OutOfRegion, PrepareError, RevokeError};
 
 #[test]
 fn errors_of_the_hypervisor_say_everything_once() {
@@ -21,6 +21,7 @@ fn errors_of_the_hypervisor_say_everything_once() {
         HypervisorError::WritesNotTracked { .. } => HypervisorError::WritesNotTracked { slot: 1 },
         HypervisorError::SlotSize { .. } => HypervisorError::SlotSize { slot: 1, pages: 2, given: 3 },
         HypervisorError::RegisterRefused { .. } => HypervisorError::RegisterRefused { index: 0xc000_0081 },
+        HypervisorError::LostMemory { .. } => HypervisorError::LostMemory { reason: refusal() },
         HypervisorError::Forked => HypervisorError::Forked,
     });
     each_variant!(ProbeError {
@@ -69,6 +70,7 @@ fn errors_of_an_open_say_everything_once() {
 
 #[test]
 fn errors_of_memory_say_everything_once() {
+    check(&MemoryLost { offset: 4096 });
     let beyond = OutOfRegion { offset: 1, len: 2, region: 3 };
     each_variant!(RevokeError {
         RevokeError::OutOfRegion(_) => RevokeError::OutOfRegion(beyond),
@@ -98,9 +100,11 @@ fn errors_of_processors_say_everything_once() {
     check(&PrepareError { bytes: 4096, reason: refusal() });
     check(&MapExhausted { needed: 2, available: 1 });
     check(&processor::BadReturn { address: GuestVirt(1 << 63) });
+    check(&BadSignalFrame { at: GuestVirt(1) });
     each_variant!(BadRegister {
         BadRegister::Size { .. } => BadRegister::Size { expected: 2, given: 1 },
         BadRegister::Address { .. } => BadRegister::Address { name: "rip", value: 1 << 63 },
+        BadRegister::Value { .. } => BadRegister::Value { name: "mxcsr", value: 1 << 31 },
     });
 }
 

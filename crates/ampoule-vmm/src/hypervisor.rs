@@ -336,12 +336,26 @@ pub enum HypervisorError {
         /// The register's number, by which the processor's instructions name it.
         index: u32,
     },
+    /// The guest could not be run, because it has accessed memory that the host cannot give it: most often a page of a mapped file
+    /// that was cut short.
+    #[error("the host does not have the memory that the guest has accessed: {}", WithAdvice(reason))]
+    LostMemory {
+        /// What the kernel says.
+        reason: io::Error,
+    },
     /// The virtual machine belongs to the process from which this one was forked. Nothing was done to it.
     #[error(
         "the virtual machine was made before this process was forked, and belongs to the process that made it; a child has to \
          make its own: build or spawn a new sandbox there"
     )]
     Forked,
+}
+
+impl HypervisorError {
+    /// Whether it is [`LostMemory`](Self::LostMemory).
+    pub fn is_lost_memory(&self) -> bool {
+        matches!(self, Self::LostMemory { .. })
+    }
 }
 
 /// What a hypervisor was asked to do.

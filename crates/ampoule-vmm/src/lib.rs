@@ -76,12 +76,13 @@ pub use hypervisor::{
 pub use linux::advice::WithAdvice;
 pub use linux::process::Process;
 pub use memory::{
-    Contents, HostOnly, OutOfRegion, PartReader, PartWriter, Region, RevokeError, TrackedRegion, TrackedWriter,
+    Contents, FileBytes, FrozenFile, HostOnly, MappedMemory, MemoryLost, OutOfRegion, OwnedPages, PageBytes, PagedFile,
+    PartReader, PartWriter, Region, RevokeError, StoredPages, TrackedRegion, TrackedWriter, UnsealedPages,
 };
 pub use page_set::PageSet;
 pub use platform::default_hypervisor;
 pub use processor::{
-    BREAKPOINT_INSTRUCTION, Backend, BadRegister, Behaviour, Context, CoreNote, CoreRegisters, Entry, Event,
-    FaultAccess, MapCheckpoint, MapExhausted, PageAccess, PageMap, PrepareError, Prepared, Processor, Registers,
-    SystemCall, ThreadRegister, VirtualMachines, Waiting, WrittenPages,
+    BREAKPOINT_INSTRUCTION, Backend, BadRegister, BadSignalFrame, Behaviour, Context, CoreNote, CoreRegisters, Entry,
+    Event, FaultAccess, MapCheckpoint, MapExhausted, PageAccess, PageMap, PrepareError, Prepared, Processor, Registers,
+    SignalFrame, SignalHandler, SignalReturn, SystemCall, ThreadRegister, VirtualMachines, Waiting, WrittenPages,
 };

@@ -8,16 +8,25 @@
 //!    thread that touches the same bytes yields torn data at worst, never undefined behaviour.
 //! 4. A region keeps its address and size for life; whoever has handed its address to a hypervisor keeps it alive.
 //! 5. While a region is made to show something else ([`Contents::show_in`]), host writes wait.
+//! 6. What may be a file that somebody can cut short is accessed by the kernel, and not through a pointer (`careful`).
 
+mod careful;
 mod contents;
+mod file;
 mod frozen;
+mod mapped;
 mod mapping;
+mod owned;
+mod paged;
 mod part;
+mod stored;
 mod tracked;
 
 use std::io;
 use std::ops::Range;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::slice;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use crate::address::PAGE_SIZE;
@@ -28,7 +37,13 @@ use contents::Extent;
 use mapping::Mapping;
 
 pub use contents::Contents;
+pub use file::{FileBytes, FrozenFile};
+pub use frozen::PageBytes;
+pub use mapped::{MappedMemory, MemoryLost};
+pub use owned::OwnedPages;
+pub use paged::PagedFile;
 pub use part::{PartReader, PartWriter};
+pub use stored::{StoredPages, UnsealedPages};
 pub use tracked::{HostOnly, TrackedRegion, TrackedWriter};
 
 /// A range of private host memory that backs guest-physical memory.
@@ -41,6 +56,9 @@ pub struct Region {
     /// The parts that show frozen pages, in ascending order. Held shared by writers, exclusively while the region is
     /// remapped.
     shown: RwLock<Vec<Extent>>,
+    /// Up to where no page can be lost, in bytes from the start. It is lowered before the region shows pages that can, while
+    /// `shown` is held.
+    sure_end: AtomicUsize,
 }
 
 impl Region {
@@ -54,7 +72,7 @@ impl Region {
     ///
     /// `InvalidInput` for any other `len`; otherwise what `mmap` reports.
     pub fn anonymous(len: usize) -> io::Result<Arc<Region>> {
-        Ok(Arc::new(Region { mapping: Mapping::new(len, &[])?, shown: RwLock::default() }))
+        Ok(Arc::new(Region::new(Mapping::new(len, &[])?, Vec::new())))
     }
 
     /// A region that shows `contents`, copy-on-write.
@@ -65,7 +83,12 @@ impl Region {
     pub fn of_contents(contents: &Contents) -> io::Result<Arc<Region>> {
         let extents = contents.extents();
         let mapping = Mapping::new(contents.pages() * PAGE_SIZE, extents)?;
-        Ok(Arc::new(Region { mapping, shown: RwLock::new(extents.to_vec()) }))
+        Ok(Arc::new(Region::new(mapping, extents.to_vec())))
+    }
+
+    fn new(mapping: Mapping, shown: Vec<Extent>) -> Region {
+        let sure_end = AtomicUsize::new(sure_end(&shown, mapping.len()));
+        Region { mapping, shown: RwLock::new(shown), sure_end }
     }
 
     /// The size in bytes.
@@ -82,8 +105,8 @@ impl Region {
     /// [`OutOfRegion`] when the range does not lie within the region; nothing is copied then.
     #[inline]
     pub fn read(&self, offset: usize, into: &mut [u8]) -> Result<(), OutOfRegion> {
-        let from = self.bounded(offset, into.len())?;
-        // SAFETY: `bounded` returned the start of `into.len()` mapped bytes; `into` is ours alone and cannot overlap
+        let Some(from) = self.sure(offset, into.len()) else { return self.read_carefully(offset, into) };
+        // SAFETY: `sure` returned the start of `into.len()` mapped bytes; `into` is ours alone and cannot overlap
         // them, because no reference into a region exists (rule 1).
         unsafe { copy::bytes(from, into.as_mut_ptr(), into.len()) };
         Ok(())
@@ -96,12 +119,45 @@ impl Region {
     /// [`OutOfRegion`] when the range does not lie within the region; nothing is copied then.
     #[inline]
     pub fn write(&self, offset: usize, from: &[u8]) -> Result<(), OutOfRegion> {
-        let to = self.bounded(offset, from.len())?;
         let _writer = self.writer();
-        // SAFETY: `bounded` returned the start of `from.len()` mapped bytes, writable while `_writer` is held; `from`
+        let Some(to) = self.sure(offset, from.len()) else { return self.write_carefully(offset, from) };
+        // SAFETY: `sure` returned the start of `from.len()` mapped bytes, writable while `_writer` is held; `from`
         // cannot overlap them (rule 1).
         unsafe { copy::bytes(from.as_ptr(), to, from.len()) };
         Ok(())
+    }
+
+    /// Has the kernel read a file, from its byte `at` on, to `len` bytes from `offset` on. Returns how many bytes there were,
+    /// which are fewer at the end of the file. What is behind them may have changed as well, up to `len`.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` when the range does not lie within the region, and nothing changes then; what the host says when it cannot
+    /// read the file.
+    pub fn read_file(&self, offset: usize, len: usize, file: BorrowedFd<'_>, at: u64) -> io::Result<usize> {
+        let to = self.bounded(offset, len).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        let _writer = self.writer();
+        let mut done = 0;
+        while done < len {
+            let at = at.checked_add(done as u64).and_then(|at| libc::off_t::try_from(at).ok());
+            let at = at.ok_or(io::ErrorKind::InvalidInput)?;
+            // SAFETY: `bounded` returned the start of `len` mapped bytes, writable while `_writer` is held, of which `done` are
+            // left out. Only the kernel writes them here: bytes that the guest uses at the same time are torn at worst (rule 3).
+            let read = unsafe { libc::pread(file.as_raw_fd(), to.add(done).cast(), len - done, at) };
+            match usize::try_from(read) {
+                Ok(0) => break,
+                Ok(read) => done += read,
+                Err(_) => {
+                    let error = io::Error::last_os_error();
+                    match error.kind() {
+                        io::ErrorKind::Interrupted => {}
+                        _ if done > 0 => break,
+                        _ => return Err(error),
+                    }
+                }
+            }
+        }
+        Ok(done)
     }
 
     /// `len` bytes from `offset` on, to be read a few at a time.
@@ -130,9 +186,9 @@ impl Region {
     ///
     /// [`OutOfRegion`] when the range does not lie within the region; nothing is written then.
     pub fn fill_zero(&self, offset: usize, len: usize) -> Result<(), OutOfRegion> {
-        let to = self.bounded(offset, len)?;
         let _writer = self.writer();
-        // SAFETY: `bounded` returned the start of `len` mapped bytes, writable while `_writer` is held.
+        let Some(to) = self.sure(offset, len) else { return self.zero_carefully(offset, len) };
+        // SAFETY: `sure` returned the start of `len` mapped bytes, writable while `_writer` is held.
         unsafe { copy::zero(to, len) };
         Ok(())
     }
@@ -144,8 +200,12 @@ impl Region {
     /// [`OutOfRegion`] when the range does not lie within the region.
     #[inline]
     pub fn read_u64(&self, offset: usize) -> Result<u64, OutOfRegion> {
-        let from = self.bounded(offset, size_of::<u64>())?;
-        // SAFETY: `bounded` returned the start of eight mapped bytes.
+        let Some(from) = self.sure(offset, size_of::<u64>()) else {
+            let mut bytes = [0; size_of::<u64>()];
+            self.read_carefully(offset, &mut bytes)?;
+            return Ok(u64::from_le_bytes(bytes));
+        };
+        // SAFETY: `sure` returned the start of eight mapped bytes.
         Ok(unsafe { copy::load_u64(from) })
     }
 
@@ -155,9 +215,11 @@ impl Region {
     ///
     /// [`OutOfRegion`] when the range does not lie within the region; nothing is written then.
     pub fn write_u64(&self, offset: usize, value: u64) -> Result<(), OutOfRegion> {
-        let to = self.bounded(offset, size_of::<u64>())?;
         let _writer = self.writer();
-        // SAFETY: `bounded` returned the start of eight mapped bytes, writable while `_writer` is held.
+        let Some(to) = self.sure(offset, size_of::<u64>()) else {
+            return self.write_carefully(offset, &value.to_le_bytes());
+        };
+        // SAFETY: `sure` returned the start of eight mapped bytes, writable while `_writer` is held.
         unsafe { copy::store_u64(to, value) };
         Ok(())
     }
@@ -259,12 +321,16 @@ impl Region {
 
     /// How many bytes at the start of a page are zero, or a little fewer. All bytes of the page where it holds nothing else.
     fn leading_zeros(&self, page: usize) -> usize {
-        let from = self.bounded(page * PAGE_SIZE, PAGE_SIZE).expect("the page is one of the region's");
-        // SAFETY: `bounded` returned the start of a mapped page.
+        let Some(from) = self.sure(page * PAGE_SIZE, PAGE_SIZE) else {
+            let mut bytes = [0; PAGE_SIZE];
+            self.read_carefully(page * PAGE_SIZE, &mut bytes).expect("the page is one of the region's");
+            return bytes.iter().position(|byte| *byte != 0).unwrap_or(PAGE_SIZE);
+        };
+        // SAFETY: `sure` returned the start of a mapped page.
         unsafe { copy::leading_zeros(from, PAGE_SIZE) }
     }
 
-    /// Writes bytes to a file, at `at`.
+    /// Writes bytes to a file, at `at`, where it has zeros. Bytes that are lost are zeros.
     fn write_to_file(&self, mut offset: usize, len: usize, file: &OwnedFd, mut at: usize) -> io::Result<()> {
         let end = offset + len;
         while offset < end {
@@ -280,8 +346,14 @@ impl Region {
                 }
                 Err(_) => {
                     let error = io::Error::last_os_error();
-                    if error.kind() != io::ErrorKind::Interrupted {
-                        return Err(error);
+                    match error.raw_os_error() {
+                        Some(libc::EINTR) => {}
+                        Some(libc::EFAULT) if self.sure(offset, 1).is_none() => {
+                            let page_end = (offset + 1).next_multiple_of(PAGE_SIZE).min(end);
+                            at += page_end - offset;
+                            offset = page_end;
+                        }
+                        _ => return Err(error),
                     }
                 }
             }
@@ -292,11 +364,37 @@ impl Region {
     /// Makes these extents show frozen pages, and everything else hold zeros.
     fn show(&self, extents: &[Extent]) -> io::Result<()> {
         let mut shown = self.shown.write().unwrap_or_else(PoisonError::into_inner);
+        let sure_end = sure_end(extents, self.len());
+        self.sure_end.fetch_min(sure_end, Ordering::Relaxed);
         shown.clear();
         // SAFETY: no reference into the mapping exists (rule 1), and no host writer is in there while `shown` is held.
         unsafe { self.mapping.replace(extents)? };
         shown.extend_from_slice(extents);
+        self.sure_end.store(sure_end, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Makes pages show these extents, which lie within them, and hold zeros elsewhere.
+    fn show_pages(&self, pages: &Range<usize>, extents: &[Extent]) -> io::Result<()> {
+        let mut shown = self.shown.write().unwrap_or_else(PoisonError::into_inner);
+        let first = shown.partition_point(|extent| extent.pages.end <= pages.start);
+        let end = shown.partition_point(|extent| extent.pages.start < pages.end);
+        self.sure_end.fetch_min(sure_end(extents, self.len()), Ordering::Relaxed);
+        // SAFETY: no reference into the mapping exists (rule 1), and no host writer is in there while `shown` is held.
+        let result = unsafe { self.mapping.replace_pages(pages, extents) };
+        let mut now: Vec<_> =
+            shown[first..end].iter().flat_map(|extent| extent.without(slice::from_ref(pages))).collect();
+        now.extend_from_slice(extents);
+        if result.is_err() {
+            // Each page may show what it did. One that is wrongly taken to show something has zeros written to it one day.
+            let others = [0..pages.start, pages.end..usize::MAX];
+            let replaced: Vec<_> = extents.iter().map(|extent| extent.pages.clone()).collect();
+            let before = shown[first..end].iter().flat_map(|extent| extent.without(&others));
+            now.extend(before.flat_map(|extent| extent.without(&replaced)).collect::<Vec<_>>());
+        }
+        now.sort_unstable_by_key(|extent| extent.pages.start);
+        shown.splice(first..end, now);
+        result
     }
 
     /// Gives whole pages within the region back to the host; they hold what the region shows there, or zeros. `false`, and
@@ -341,6 +439,14 @@ impl Region {
         self.shown.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The host address of `offset`, if `len` bytes from there lie within the region and cannot be lost.
+    #[inline]
+    fn sure(&self, offset: usize, len: usize) -> Option<*mut u8> {
+        let end = offset.checked_add(len)?;
+        // SAFETY: `offset` is at most `sure_end`, which is at most the length of the mapping.
+        (end <= self.sure_end.load(Ordering::Relaxed)).then(|| unsafe { self.mapping.start().add(offset) })
+    }
+
     /// The host address of `offset`, if `len` bytes from there lie within the region.
     #[inline]
     fn bounded(&self, offset: usize, len: usize) -> Result<*mut u8, OutOfRegion> {
@@ -350,6 +456,11 @@ impl Region {
             _ => Err(OutOfRegion { offset, len, region: self.len() }),
         }
     }
+}
+
+/// Up to where a region of `len` bytes that shows these extents has no page that can be lost.
+fn sure_end(shown: &[Extent], len: usize) -> usize {
+    shown.iter().find(|extent| extent.can_be_lost()).map_or(len, |extent| extent.bytes().start)
 }
 
 /// Writes whole pages, one after the other.
@@ -362,8 +473,10 @@ impl PageWriter<'_> {
     /// Writes over a page.
     fn write(&self, page: usize, from: &[u8]) {
         assert_eq!(from.len(), PAGE_SIZE);
-        let to = self.region.bounded(page * PAGE_SIZE, PAGE_SIZE).expect("the page is one of the region's");
-        // SAFETY: `bounded` returned the start of a mapped page, writable while `_writer` is held; `from` is as long and
+        let Some(to) = self.region.sure(page * PAGE_SIZE, PAGE_SIZE) else {
+            return self.region.write_carefully(page * PAGE_SIZE, from).expect("the page is one of the region's");
+        };
+        // SAFETY: `sure` returned the start of a mapped page, writable while `_writer` is held; `from` is as long and
         // cannot overlap it (rule 1).
         unsafe { copy::bytes(from.as_ptr(), to, PAGE_SIZE) };
     }
@@ -372,8 +485,10 @@ impl PageWriter<'_> {
     fn zero(&self, page: usize) {
         let zeros = self.region.leading_zeros(page);
         let (offset, len) = (page * PAGE_SIZE + zeros, PAGE_SIZE - zeros);
-        let to = self.region.bounded(offset, len).expect("the page is one of the region's");
-        // SAFETY: `bounded` returned the start of `len` mapped bytes, writable while `_writer` is held.
+        let Some(to) = self.region.sure(offset, len) else {
+            return self.region.zero_carefully(offset, len).expect("the page is one of the region's");
+        };
+        // SAFETY: `sure` returned the start of `len` mapped bytes, writable while `_writer` is held.
         unsafe { copy::zero(to, len) };
     }
 }

@@ -10,6 +10,10 @@
 //! Making a processor takes two steps, so that a program can be loaded before the hypervisor knows of it: a backend first
 //! [prepares](Backend::prepare) the map of pages, and the processor is [started](Unstarted::start) with the loaded memory.
 
+mod context;
+mod event;
+mod signal;
+
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -18,10 +22,22 @@ use crate::address::{GuestPhys, GuestVirt};
 use crate::arch;
 use crate::hypervisor::{Counters, HypervisorError, Interrupt};
 use crate::linux::advice::WithAdvice;
-use crate::memory::TrackedRegion;
+use crate::memory::{MappedMemory, TrackedRegion};
 use crate::page_set::PageSet;
 
+pub use self::context::{BadRegister, BadReturn, Context, CoreNote, CoreRegisters, Registers, ThreadRegister, Waiting};
+pub use self::event::{End, Event, Exception, FaultAccess, PageFault, SystemCall};
+pub use self::signal::{BadSignalFrame, SignalFrame, SignalHandler, SignalReturn};
 pub use arch::processor::VirtualMachines;
+
+/// The architecture of user code, by its number in ELF files (`e_machine`).
+pub const ARCHITECTURE: u32 = arch::ELF_MACHINE;
+
+/// The instruction sets of this machine's processor that user code can find and then rely on, by the names of `/proc/cpuinfo`.
+/// Those whose registers no guest has are left out.
+pub fn features() -> Vec<&'static str> {
+    arch::processor::features()
+}
 
 /// The instruction that a debugger puts in place of another one, so that user code stops there: with
 /// [`Event::Exception`] of which [`Exception::is_breakpoint`] holds, behind this instruction.
@@ -29,12 +45,13 @@ pub const BREAKPOINT_INSTRUCTION: &[u8] = arch::processor::debugger::BREAKPOINT_
 
 /// What makes processors.
 pub trait Backend: Send + Sync {
-    /// Makes what a processor for a guest with `memory` bytes needs beside that memory.
+    /// Makes what a processor for a guest with `memory` bytes needs beside that memory, if at most `attached` bytes are
+    /// [attached](Processor::attach) to it at a time.
     ///
     /// # Errors
     ///
     /// [`PrepareError`] when the host has no memory for it, or when so much memory cannot be mapped (`InvalidInput`).
-    fn prepare(&self, memory: usize) -> Result<Prepared, PrepareError>;
+    fn prepare(&self, memory: usize, attached: usize) -> Result<Prepared, PrepareError>;
 
     /// The same, as it was for another guest when its map was [remembered](PageMap::checkpoint).
     ///
@@ -64,7 +81,16 @@ pub trait Unstarted {
     /// [`HypervisorError`] when the host is out of resources or refuses a setting.
     fn start(self: Box<Self>, memory: &TrackedRegion, entry: Entry) -> Result<Box<dyn Processor>, HypervisorError>;
 
-    /// Gives the processor the guest's memory. It is to resume user code that waits in the doorbell, and was [prepared
+    /// User code that waits as these bytes say ([`Waiting::to_bytes`]), whoever has written them, for processors that are
+    /// [prepared like](Backend::prepare_like) this one. To be called before [`PageMap::checkpoint`], with which it belongs
+    /// together.
+    ///
+    /// # Errors
+    ///
+    /// [`BadRegister`] when no user code can wait like that on this backend.
+    fn wait_as(&self, stored: &[u8]) -> Result<Arc<Waiting>, BadRegister>;
+
+    /// Gives the processor the guest's memory. It is to resume user code that [waits](Processor::checkpoint), and was [prepared
     /// like](Backend::prepare_like) the processor of that.
     ///
     /// # Errors
@@ -97,8 +123,8 @@ pub struct Entry {
 pub trait Processor: WrittenPages + Send {
     /// Runs user code until something happens. Before that, [`PageMap::is_stale`] is to be looked at.
     ///
-    /// After [`Event::SystemCall`] this is to be preceded by [`finish_system_call`](Self::finish_system_call) or
-    /// [`load`](Self::load). After any other event user code continues where it was: the faulting instruction is executed
+    /// After [`Event::SystemCall`], and after a [`restore`](Self::restore) of user code that waits in a system call, this is to
+    /// be preceded by [`finish_system_call`](Self::finish_system_call) or [`load`](Self::load). After any other event user code continues where it was: the faulting instruction is executed
     /// again, the doorbell returns.
     ///
     /// # Errors
@@ -106,7 +132,8 @@ pub trait Processor: WrittenPages + Send {
     /// [`HypervisorError`] when user code could not be run at all.
     fn run(&mut self) -> Result<Event, HypervisorError>;
 
-    /// Gives the system call that was the last event its result.
+    /// Gives the system call its result that was the last event, or in which user code waits that was
+    /// [restored](Self::restore).
     ///
     /// # Errors
     ///
@@ -157,8 +184,8 @@ pub trait Processor: WrittenPages + Send {
     /// [`HypervisorError`] when the hypervisor refuses to.
     fn load(&mut self, context: &Context) -> Result<(), HypervisorError>;
 
-    /// Remembers the context of user code that waits in the doorbell, for this processor, and for others that were prepared
-    /// like it, to [go back to](Self::restore). To be called before [`PageMap::checkpoint`], with which it belongs together:
+    /// Remembers the context of user code that waits in the doorbell, or in a system call that has no result yet, for this
+    /// processor, and for others that were prepared like it, to [go back to](Self::restore). To be called before [`PageMap::checkpoint`], with which it belongs together:
     /// what the processor resumes from may lie in memory beside the map.
     ///
     /// # Errors
@@ -166,8 +193,8 @@ pub trait Processor: WrittenPages + Send {
     /// [`HypervisorError`] when the hypervisor cannot report it.
     fn checkpoint(&mut self) -> Result<Arc<Waiting>, HypervisorError>;
 
-    /// Goes back to user code that waits in the doorbell, whatever it is doing now. [`PageMap::restore`] goes with it. Where
-    /// user code waits in the doorbell now, this takes no exit and no call into the kernel, if the architecture allows.
+    /// Goes back to user code that waits, whatever it is doing now. [`PageMap::restore`] goes with it. Where user code waits in the
+    /// doorbell now, this takes no exit and no call into the kernel, if the architecture allows.
     ///
     /// # Errors
     ///
@@ -180,6 +207,37 @@ pub trait Processor: WrittenPages + Send {
     ///
     /// [`HypervisorError`]; user code must not run before another attempt has succeeded.
     fn flush_translations(&mut self) -> Result<(), HypervisorError>;
+
+    /// Shows the guest memory of the host's beside its own, from physical address `at` on, under a number that is free: what
+    /// [`PageMap::map`] can lead to from then on. It is kept as long as the guest could reach it.
+    ///
+    /// # Errors
+    ///
+    /// [`HypervisorError`], and nothing is shown then.
+    fn attach(&mut self, number: u32, at: GuestPhys, memory: &MappedMemory) -> Result<(), HypervisorError>;
+
+    /// Takes the memory under this number away, with everything that was derived from it: nothing is left to revoke. To be
+    /// called after [`PageMap::unmap`].
+    ///
+    /// # Errors
+    ///
+    /// [`HypervisorError`]; user code must not run then before another attempt has succeeded.
+    fn detach(&mut self, number: u32) -> Result<(), HypervisorError>;
+
+    /// Adds to `pages` those of the memory under this number that the guest has written; as
+    /// [`WrittenPages::collect_written`] does. The memory is [tracked](MappedMemory::is_tracked).
+    ///
+    /// # Errors
+    ///
+    /// As for [`WrittenPages::collect_written`].
+    fn collect_attached(&mut self, number: u32, pages: &mut PageSet) -> Result<(), HypervisorError>;
+
+    /// Marks these pages of the memory under this number as unwritten; as [`WrittenPages::forget_written`] does.
+    ///
+    /// # Errors
+    ///
+    /// As for [`WrittenPages::forget_written`].
+    fn forget_attached(&mut self, number: u32, pages: &PageSet) -> Result<(), HypervisorError>;
 
     /// A handle with which another thread, or a signal handler, makes [`run`](Self::run) return [`Event::Interrupted`]. User
     /// code simply continues at the next run.
@@ -254,101 +312,6 @@ pub trait PageMap: fmt::Debug + Send {
     /// When the checkpoint is of a map that was prepared for another amount of memory.
     fn restore(&mut self, checkpoint: &MapCheckpoint);
 }
-
-/// Why user code stopped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Event {
-    /// It called the doorbell ([`DOORBELL`](crate::DOORBELL)).
-    Doorbell,
-    /// It made a system call.
-    SystemCall(SystemCall),
-    /// It accessed a page that is not mapped, or not for this access.
-    PageFault(PageFault),
-    /// The processor raised another exception.
-    Exception(Exception),
-    /// It has executed one instruction ([`Processor::set_single_step`]).
-    Step,
-    /// It has tried to look like the host's own code by an instruction of its own.
-    Forged {
-        /// The port that the instruction named.
-        port: u16,
-    },
-    /// It was [interrupted](Processor::interrupter).
-    Interrupted,
-    /// It has written more pages than the hypervisor can list, which has made room for others. None is lost:
-    /// [`collect_written`](WrittenPages::collect_written) has all of them.
-    ManyWritten,
-    /// It cannot continue.
-    Ended(End),
-}
-
-/// A system call, by the convention of the architecture.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SystemCall {
-    /// What is asked for.
-    pub number: u64,
-    /// The arguments, meaningful or not.
-    pub arguments: [u64; 6],
-}
-
-/// An access that the map of pages does not allow, or did not when the processor last looked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PageFault {
-    /// What was accessed.
-    pub address: GuestVirt,
-    /// How.
-    pub access: FaultAccess,
-    /// Whether the guest itself has denied the access, by means of its own that the map knows nothing of.
-    pub by_own_denial: bool,
-}
-
-/// How memory is accessed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum FaultAccess {
-    /// A load.
-    Read,
-    /// A store.
-    Write,
-    /// An instruction fetch.
-    Execute,
-}
-
-/// An exception of the processor, by the architecture's number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Exception {
-    /// The architecture's number of it.
-    pub vector: u8,
-    /// More about it, for those exceptions that have it.
-    pub error_code: Option<u64>,
-}
-
-impl Exception {
-    /// Whether user code has executed a [`BREAKPOINT_INSTRUCTION`].
-    pub fn is_breakpoint(&self) -> bool {
-        self.vector == arch::processor::debugger::BREAKPOINT_VECTOR
-    }
-}
-
-/// Why user code cannot continue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum End {
-    /// The processor could not deliver an exception and shut down.
-    Shutdown,
-    /// The hypervisor stopped for a reason that no user code should be able to give it.
-    Unexpected(&'static str),
-}
-
-/// A register that holds the address of what belongs to a thread.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ThreadRegister {
-    /// The thread pointer of the architecture's ABI: the base of FS on x86-64.
-    Pointer,
-    /// Another one, where there is another: the base of GS on x86-64.
-    Second,
-}
-
 /// What the guest may do with a page. Reading is always allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PageAccess {
@@ -377,186 +340,6 @@ pub struct MapExhausted {
     /// How many can be made.
     pub available: usize,
 }
-
-/// A system call whose return address is not the guest's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the system call would return to {address}, which is not an address of the guest's")]
-pub struct BadReturn {
-    /// The return address.
-    pub address: GuestVirt,
-}
-
-/// Registers that no user code can have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum BadRegister {
-    /// They are not as long as the description says.
-    #[error("the registers take {expected} bytes, and {given} were given")]
-    Size {
-        /// How many bytes they take.
-        expected: usize,
-        /// How many there were.
-        given: usize,
-    },
-    /// An address is none of user code's.
-    #[error("register {name} cannot hold {value:#x}, which is no address that user code can have")]
-    Address {
-        /// The register.
-        name: &'static str,
-        /// What it was to hold.
-        value: u64,
-    },
-}
-
-/// The general registers of user code, to be printed or looked up by their names.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Registers(pub(crate) arch::registers::Regs);
-
-impl Registers {
-    /// The register of this name, in the architecture's usual spelling and lower case (`"rip"`).
-    pub fn get(&self, name: &str) -> Option<u64> {
-        self.iter().find(|(other, _)| *other == name).map(|(_, value)| value)
-    }
-
-    /// All of them by name, in the architecture's usual order.
-    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        self.0.by_name().into_iter()
-    }
-
-    /// Where the next instruction is.
-    pub fn instruction_pointer(&self) -> u64 {
-        self.0.rip
-    }
-
-    /// Where the stack ends.
-    pub fn stack_pointer(&self) -> u64 {
-        self.0.rsp
-    }
-
-    /// The arguments of a function that has just been called, by the architecture's C calling convention, meaningful or not.
-    pub fn arguments(&self) -> [u64; 6] {
-        let arch::registers::Regs { rdi, rsi, rdx, rcx, r8, r9, .. } = self.0;
-        [rdi, rsi, rdx, rcx, r8, r9]
-    }
-}
-
-/// In rows of four.
-impl fmt::Display for Registers {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, (name, value)) in self.iter().enumerate() {
-            let before = match index {
-                0 => "",
-                _ if index % REGISTERS_IN_A_ROW == 0 => "\n",
-                _ => "  ",
-            };
-            write!(f, "{before}{name:>6} {value:016x}")?;
-        }
-        Ok(())
-    }
-}
-
-impl fmt::Debug for Registers {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut registers = f.debug_map();
-        for (name, value) in self.iter() {
-            registers.entry(&format_args!("{name}"), &format_args!("{value:#x}"));
-        }
-        registers.finish()
-    }
-}
-
-impl fmt::Display for FaultAccess {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Read => "read of",
-            Self::Write => "write to",
-            Self::Execute => "execution of",
-        })
-    }
-}
-
-/// All registers of user code: general, thread, floating-point and vector registers.
-#[derive(Clone, Debug)]
-pub struct Context(pub(crate) arch::processor::UserContext);
-
-impl Context {
-    /// The context of code that begins.
-    pub fn new(entry: Entry) -> Context {
-        Context(arch::processor::UserContext::new(entry))
-    }
-
-    /// The general registers.
-    pub fn registers(&self) -> Registers {
-        self.0.registers()
-    }
-
-    /// Lets the code continue elsewhere: behind an instruction that has been executed on its behalf, or again at one that a
-    /// breakpoint had replaced.
-    pub fn set_instruction_pointer(&mut self, at: GuestVirt) {
-        self.0.set_instruction_pointer(at);
-    }
-
-    /// Sets where the stack ends.
-    pub fn set_stack_pointer(&mut self, to: GuestVirt) {
-        self.0.set_stack_pointer(to);
-    }
-
-    /// Sets the register in which system calls and functions give their results.
-    pub fn set_result(&mut self, result: u64) {
-        self.0.set_result(result);
-    }
-
-    /// All registers as gdb transfers them, in the order of the [description](Behaviour::target_description).
-    pub fn debugger_registers(&self, behaviour: Behaviour) -> Vec<u8> {
-        arch::processor::debugger::registers(&self.0, behaviour.0.xcr0)
-    }
-
-    /// Sets all registers to what gdb has sent. Those that user code cannot set keep their values.
-    ///
-    /// # Errors
-    ///
-    /// [`BadRegister`]; nothing has changed then.
-    pub fn set_debugger_registers(&mut self, behaviour: Behaviour, registers: &[u8]) -> Result<(), BadRegister> {
-        arch::processor::debugger::set_registers(&mut self.0, behaviour.0.xcr0, registers)
-    }
-
-    /// All registers in the forms that core dumps of Linux on this architecture have.
-    pub fn core_registers(&self) -> CoreRegisters {
-        self.0.core_registers()
-    }
-}
-
-/// The registers of a thread as a core dump of Linux has them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CoreRegisters {
-    /// The general registers: `pr_reg` of the note `NT_PRSTATUS` (`elf_gregset_t` of the C library's `sys/procfs.h`).
-    pub general: Vec<u8>,
-    /// The notes with the floating-point and vector registers.
-    pub notes: Vec<CoreNote>,
-}
-
-/// A note of a core dump.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CoreNote {
-    /// Who has defined its kind: the note's name.
-    pub owner: &'static str,
-    /// Its kind, one of the `NT_` numbers.
-    pub kind: u32,
-    /// What it says.
-    pub body: Vec<u8>,
-}
-
-/// User code that waits in the doorbell ([`Processor::checkpoint`]).
-#[derive(Debug)]
-pub struct Waiting(pub(crate) arch::processor::WaitingContext);
-
-impl Waiting {
-    /// The context of the code that waits.
-    pub fn context(&self) -> Context {
-        Context(self.0.context())
-    }
-}
-
 /// A map of pages as it was at one moment.
 #[derive(Debug)]
 pub struct MapCheckpoint(pub(crate) arch::paging::TablesCheckpoint);
@@ -588,5 +371,3 @@ impl fmt::Display for Behaviour {
         self.0.fmt(f)
     }
 }
-
-const REGISTERS_IN_A_ROW: usize = 4;

@@ -127,7 +127,11 @@ impl Vcpu for KvmVcpu {
             if reason.kind() == io::ErrorKind::Interrupted {
                 return Ok(Exit::Interrupted);
             }
-            return Err(HypervisorError::Refused { operation: Operation::Run, reason });
+            return Err(match reason.raw_os_error() {
+                // The page behind a slot's address cannot be had (`kvm_handle_error_pfn` in Linux's `arch/x86/kvm/mmu/mmu.c`).
+                Some(libc::EFAULT) => HypervisorError::LostMemory { reason },
+                _ => HypervisorError::Refused { operation: Operation::Run, reason },
+            });
         }
         let exit = self.page.exit();
         if exit == Exit::ManyWritten {

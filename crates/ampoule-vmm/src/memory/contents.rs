@@ -9,15 +9,19 @@
 //! limited number of those (`vm.max_map_count`), and the kernel goes through all of them when a virtual machine is created.
 //! So extents are few: close ones are joined, with the pages between them, and beyond [`MAX_EXTENTS`] everything is copied
 //! into one new file. The same happens when the files of a chain hold more than twice as much as is still in use.
+//!
+//! Pages of [files of the host's](super::FrozenFile) and of [stored snapshots](super::StoredPages) are shared beyond the chain. They count for neither, and are not copied as
+//! long as they are what they were.
 
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
+use std::{ptr, slice};
 
 use crate::address::PAGE_SIZE;
 use crate::page_set::PageSet;
 
-use super::frozen::Frozen;
+use super::frozen::{Frozen, PageBytes};
 use super::{OutOfRegion, Region};
 
 /// What all pages of a region held at one moment.
@@ -76,16 +80,80 @@ impl Contents {
     pub fn of_parts<'a>(pages: usize, parts: impl IntoIterator<Item = (usize, &'a Contents)>) -> Arc<Contents> {
         let mut extents = Vec::new();
         for (at, part) in parts {
-            extents.extend(
-                part.extents
-                    .iter()
-                    .map(|extent| Extent { pages: at + extent.pages.start..at + extent.pages.end, ..extent.clone() }),
-            );
+            extents.extend(part.extents.iter().map(|extent| extent.shifted(at)));
         }
         let extents = merged(extents);
         assert!(extents.windows(2).all(|pair| pair[0].pages.end <= pair[1].pages.start), "parts overlap");
         assert!(extents.last().is_none_or(|last| last.pages.end <= pages), "a part reaches beyond the region");
         Arc::new(Contents { pages, extents })
+    }
+
+    /// Contents of `pages.len()` pages: those of a file of the host's.
+    pub(super) fn of_file(frozen: &Arc<Frozen>, pages: Range<usize>) -> Contents {
+        assert!(pages.end <= frozen.pages());
+        let extent = Extent { pages: 0..pages.len(), frozen: Arc::clone(frozen), first: pages.start };
+        let extents = if pages.is_empty() { Vec::new() } else { Vec::from([extent]) };
+        Contents { pages: pages.len(), extents }
+    }
+
+    /// Contents of a region of `pages` pages: these runs of a stored snapshot's, each at its first page in the region, and zeros
+    /// elsewhere.
+    pub(super) fn of_stored(
+        pages: usize,
+        frozen: &Arc<Frozen>,
+        runs: impl IntoIterator<Item = (usize, Range<usize>)>,
+    ) -> Contents {
+        let extent = |(at, from): (usize, Range<usize>)| {
+            assert!(from.start <= from.end && from.end <= frozen.pages(), "a run is not within the file");
+            Extent { pages: at..at + from.len(), frozen: Arc::clone(frozen), first: from.start }
+        };
+        let extents = runs.into_iter().map(extent).filter(|extent| !extent.pages.is_empty()).collect();
+        let extents = merged(extents);
+        assert!(extents.windows(2).all(|pair| pair[0].pages.end <= pair[1].pages.start), "runs overlap");
+        assert!(extents.last().is_none_or(|last| last.pages.end <= pages), "a run reaches beyond the region");
+        Contents { pages, extents }
+    }
+
+    /// What these contents are when the pages from `at` on hold what `part` says.
+    ///
+    /// # Panics
+    ///
+    /// When the part reaches beyond the region.
+    pub fn with(&self, at: usize, part: &Contents) -> Arc<Contents> {
+        let run = at..at + part.pages;
+        assert!(run.end <= self.pages, "a part reaches beyond the region");
+        let kept = self.extents.iter().flat_map(|extent| extent.without(slice::from_ref(&run)));
+        let extents = kept.chain(part.extents.iter().map(|extent| extent.shifted(at))).collect();
+        Arc::new(Contents { pages: self.pages, extents: merged(extents) })
+    }
+
+    /// What some of the pages hold.
+    ///
+    /// # Panics
+    ///
+    /// When the region has no such page.
+    pub fn part(&self, pages: Range<usize>) -> Contents {
+        assert!(pages.start <= pages.end && pages.end <= self.pages);
+        let others = [0..pages.start, pages.end..self.pages];
+        let mut extents: Vec<_> = self.extents.iter().flat_map(|extent| extent.without(&others)).collect();
+        for extent in &mut extents {
+            extent.pages = extent.pages.start - pages.start..extent.pages.end - pages.start;
+        }
+        Contents { pages: pages.len(), extents }
+    }
+
+    /// Which of these pages are those of files of the host's, as runs in ascending order.
+    pub fn file_pages(&self, within: Range<usize>) -> impl Iterator<Item = Range<usize>> + '_ {
+        let first = self.extents.partition_point(|extent| extent.pages.end <= within.start);
+        let meeting = self.extents[first..].iter().take_while(move |extent| extent.pages.start < within.end);
+        meeting
+            .filter(|extent| extent.frozen.is_of_file())
+            .map(move |extent| extent.pages.start.max(within.start)..extent.pages.end.min(within.end))
+    }
+
+    /// Whether some of the pages are those of a file that somebody else can cut short.
+    pub fn can_be_lost(&self) -> bool {
+        self.extents.iter().any(Extent::can_be_lost)
     }
 
     /// How many pages the region has.
@@ -104,7 +172,7 @@ impl Contents {
     }
 
     /// The bytes of a page, unless it is known to hold zeros.
-    pub fn page(&self, page: usize) -> Option<&[u8]> {
+    pub fn page(&self, page: usize) -> Option<PageBytes<'_>> {
         let extent = &self.extents[self.extents.partition_point(|extent| extent.pages.end <= page)..].first()?;
         let within = page.checked_sub(extent.pages.start)?;
         extent.frozen.page(extent.first + within)
@@ -116,7 +184,7 @@ impl Contents {
         let meeting = self.extents[first..].iter().take_while(move |extent| extent.pages.start < pages.end);
         meeting.flat_map(move |extent| {
             let part = extent.pages.start.max(pages.start)..extent.pages.end.min(pages.end);
-            part.filter(|page| extent.frozen.page(extent.first + (page - extent.pages.start)).is_some())
+            part.filter(|page| extent.frozen.is_stored(extent.first + (page - extent.pages.start)))
         })
     }
 
@@ -141,7 +209,7 @@ impl Contents {
         let mut sources = self.sources();
         for page in changed {
             region.read(page * PAGE_SIZE, &mut buffer).expect(WITHIN);
-            if buffer != *sources.page(page) {
+            if buffer[..] != *sources.page(page) {
                 differing.push(page);
             }
         }
@@ -150,11 +218,14 @@ impl Contents {
         }
         let runs = joined(&differing);
         let extents = self.overlaid(region, runs)?;
-        if extents.len() <= MAX_EXTENTS && !is_wasteful(&extents) {
+        // Others keep the files of the host's, and those of stored snapshots, too.
+        let (files, copies): (Vec<_>, Vec<_>) =
+            extents.iter().cloned().partition(|extent| extent.frozen.is_kept_by_others());
+        if copies.len() <= MAX_EXTENTS && !is_wasteful(&copies) {
             return Ok(Arc::new(Contents { pages: self.pages, extents }));
         }
-        let held: Vec<_> = extents.iter().flat_map(|extent| extent.pages.clone()).collect();
-        let extents = Contents { pages: self.pages, extents: Vec::new() }.overlaid(region, joined(&held))?;
+        let held: Vec<_> = copies.iter().flat_map(|extent| extent.pages.clone()).collect();
+        let extents = Contents { pages: self.pages, extents: files }.overlaid(region, joined(&held))?;
         Ok(Arc::new(Contents { pages: self.pages, extents }))
     }
 
@@ -172,6 +243,23 @@ impl Contents {
         region.show(&self.extents)
     }
 
+    /// Makes the pages of a region from `at` on show this, copy-on-write, and nothing else changes. What they held is gone, as
+    /// are the hypervisor's cached translations of them.
+    ///
+    /// # Errors
+    ///
+    /// What the host reports when it has no memory or mapping for it. Each of the pages then holds what it should, or what it
+    /// held, or zeros.
+    ///
+    /// # Panics
+    ///
+    /// When the region has no such pages.
+    pub fn show_at(&self, region: &Region, at: usize) -> io::Result<()> {
+        assert!(at + self.pages <= region.len() / PAGE_SIZE);
+        let extents: Vec<_> = self.extents.iter().map(|extent| extent.shifted(at)).collect();
+        region.show_pages(&(at..at + self.pages), &extents)
+    }
+
     /// Overwrites these pages of a region with what they should hold, and returns how many there were. Ascending order costs
     /// least.
     ///
@@ -185,7 +273,7 @@ impl Contents {
         let mut written = 0;
         for page in pages {
             match sources.stored(page) {
-                Some(bytes) => writer.write(page, bytes),
+                Some(bytes) => writer.write(page, &bytes),
                 None => writer.zero(page),
             }
             written += 1;
@@ -201,7 +289,7 @@ impl Contents {
     pub fn is_in(&self, region: &Region, page: usize) -> Result<bool, OutOfRegion> {
         let mut buffer = [0; PAGE_SIZE];
         region.read(page * PAGE_SIZE, &mut buffer)?;
-        Ok(buffer == *self.sources().page(page))
+        Ok(buffer[..] == *self.sources().page(page))
     }
 
     /// Adds to `pages` those for which `self` and `other` do not share a copy, so that they may differ.
@@ -214,7 +302,7 @@ impl Contents {
         let mut sources = [self.sources(), other.sources()];
         for extent in self.extents.iter().chain(&other.extents) {
             for page in extent.pages.clone() {
-                let [one, another] = sources.each_mut().map(|source| source.stored(page).map(<[u8]>::as_ptr));
+                let [one, another] = sources.each_mut().map(|source| source.place(page));
                 if one != another {
                     pages.insert(page);
                 }
@@ -251,13 +339,23 @@ impl Extent {
         self.pages.start * PAGE_SIZE..self.pages.end * PAGE_SIZE
     }
 
+    /// The same pages where a region has them whose page `at` is their region's first.
+    fn shifted(&self, at: usize) -> Extent {
+        Extent { pages: at + self.pages.start..at + self.pages.end, ..self.clone() }
+    }
+
+    /// Whether somebody else can take the pages away.
+    pub(super) fn can_be_lost(&self) -> bool {
+        self.frozen.can_be_lost()
+    }
+
     /// How many of the pages take memory.
     fn stored_pages(&self) -> usize {
         self.frozen.stored(self.first..self.first + self.pages.len())
     }
 
     /// What is left of the extent when these runs, which are in ascending order, are removed.
-    fn without(&self, runs: &[Range<usize>]) -> Vec<Extent> {
+    pub(super) fn without(&self, runs: &[Range<usize>]) -> Vec<Extent> {
         let mut left = Vec::new();
         let mut start = self.pages.start;
         let mut keep = |pages: Range<usize>| {
@@ -283,7 +381,18 @@ struct Sources<'a> {
 
 impl<'a> Sources<'a> {
     /// The bytes of a page, unless it is known to hold zeros.
-    fn stored(&mut self, page: usize) -> Option<&'a [u8]> {
+    fn stored(&mut self, page: usize) -> Option<PageBytes<'a>> {
+        let (frozen, index) = self.find(page)?;
+        frozen.page(index)
+    }
+
+    /// Where a page lies, unless it is known to hold zeros: equal for those that share it.
+    fn place(&mut self, page: usize) -> Option<(*const Frozen, usize)> {
+        let (frozen, index) = self.find(page)?;
+        frozen.is_stored(index).then_some((ptr::from_ref(frozen), index))
+    }
+
+    fn find(&mut self, page: usize) -> Option<(&'a Frozen, usize)> {
         if self.next > 0 && page < self.extents[self.next - 1].pages.end {
             self.next = 0;
         }
@@ -291,12 +400,12 @@ impl<'a> Sources<'a> {
             self.next += 1;
         }
         let extent = self.extents.get(self.next).filter(|extent| extent.pages.contains(&page))?;
-        extent.frozen.page(extent.first + (page - extent.pages.start))
+        Some((&*extent.frozen, extent.first + (page - extent.pages.start)))
     }
 
     /// The bytes of a page.
-    fn page(&mut self, page: usize) -> &'a [u8] {
-        self.stored(page).unwrap_or(&ZEROS)
+    fn page(&mut self, page: usize) -> PageBytes<'a> {
+        self.stored(page).unwrap_or(PageBytes::Shared(&ZEROS))
     }
 }
 

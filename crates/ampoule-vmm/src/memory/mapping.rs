@@ -6,7 +6,7 @@
 
 use std::io;
 use std::ops::Range;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::ptr::{self, NonNull};
 use std::sync::{Mutex, PoisonError};
 
@@ -21,12 +21,32 @@ use super::contents::Extent;
 pub(super) struct Mapping {
     start: NonNull<u8>,
     len: usize,
+    /// Whether it belongs to somebody else, who unmaps it.
+    is_lent: bool,
 }
 
 impl Mapping {
     /// Maps `len` bytes, a positive multiple of the page size: the pages of the extents copy-on-write, and zeros elsewhere.
     /// The mapping begins on a page, and from 2 MiB on at a multiple of 2 MiB.
     pub(super) fn new(len: usize, extents: &[Extent]) -> io::Result<Mapping> {
+        Mapping::somewhere(len, |start| Mapping::in_pieces(start, len, extents))
+    }
+
+    /// Maps `len` bytes of a file from `offset` on, copy-on-write; placed as by [`new`](Self::new). Both are multiples of the
+    /// page size.
+    pub(super) fn of_file(file: BorrowedFd<'_>, offset: usize, len: usize) -> io::Result<Mapping> {
+        Mapping::somewhere(len, |start| {
+            pages::map_to_free(start.as_ptr(), len, Source::File(file, offset))?;
+            Ok(Mapping { start, len, is_lent: false })
+        })
+    }
+
+    /// What somebody else has mapped, and keeps mapped.
+    pub(super) fn lent(start: NonNull<u8>, len: usize) -> Mapping {
+        Mapping { start, len, is_lent: true }
+    }
+
+    fn somewhere(len: usize, map: impl Fn(NonNull<u8>) -> io::Result<Mapping>) -> io::Result<Mapping> {
         if len == 0 || !len.is_multiple_of(PAGE_SIZE) || len > MAX_LEN {
             return Err(io::ErrorKind::InvalidInput.into());
         }
@@ -35,7 +55,7 @@ impl Mapping {
         let _alone = SEARCH.get(|_| Mutex::default())?.lock().unwrap_or_else(PoisonError::into_inner);
         for _ in 0..ATTEMPTS {
             let start = free_addresses(len)?;
-            match Mapping::in_pieces(start, len, extents) {
+            match map(start) {
                 // Somebody else has mapped something there in the meantime.
                 Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {}
                 result => return result,
@@ -71,6 +91,34 @@ impl Mapping {
             unsafe { pages::map_over(start.add(bytes.start), bytes.len(), source(extent))? };
         }
         self.refuse_huge_pages();
+        Ok(())
+    }
+
+    /// Makes these pages show the extents, which lie within them, and hold zeros where there is none. On an error every page
+    /// holds zeros, or what an extent says, or what it held before.
+    ///
+    /// # Safety
+    ///
+    /// As for [`replace`](Self::replace); the pages are the mapping's.
+    pub(super) unsafe fn replace_pages(&self, pages: &Range<usize>, extents: &[Extent]) -> io::Result<()> {
+        let (bytes, start) = (pages.start * PAGE_SIZE..pages.end * PAGE_SIZE, self.start.as_ptr());
+        let map = |bytes: Range<usize>, source: Source<'_>| {
+            if bytes.is_empty() {
+                return Ok(());
+            }
+            // SAFETY: the range lies within this mapping, which the caller lends.
+            unsafe { pages::map_over(start.add(bytes.start), bytes.len(), source) }
+        };
+        let mut at = bytes.start;
+        for extent in extents {
+            let shown = extent.bytes();
+            map(at..shown.start, Source::Zeros)?;
+            at = shown.end;
+            map(shown, source(extent))?;
+        }
+        map(at..bytes.end, Source::Zeros)?;
+        // SAFETY: as above; the call does not change what the pages hold. A kernel without huge pages refuses it.
+        unsafe { libc::madvise(start.add(bytes.start).cast(), bytes.len(), libc::MADV_NOHUGEPAGE) };
         Ok(())
     }
 
@@ -130,7 +178,7 @@ impl Mapping {
 
     /// Maps everything to addresses that were free a moment ago; nothing stays mapped on an error.
     fn in_pieces(start: NonNull<u8>, len: usize, extents: &[Extent]) -> io::Result<Mapping> {
-        let mut mapping = Mapping { start, len: 0 };
+        let mut mapping = Mapping { start, len: 0, is_lent: false };
         let mut add = |bytes: Range<usize>, source: Source<'_>| -> io::Result<()> {
             if bytes.is_empty() {
                 return Ok(());
@@ -160,7 +208,7 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        if self.len > 0 {
+        if self.len > 0 && !self.is_lent {
             // SAFETY: the mapping is ours, exactly this long, and nobody who could use it is left.
             unsafe { libc::munmap(self.start.as_ptr().cast(), self.len) };
         }

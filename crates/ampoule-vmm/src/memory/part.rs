@@ -1,6 +1,5 @@
 //! Access to a part of a region in many small pieces: the work that they have in common is done once.
 
-use std::marker::PhantomData;
 use std::sync::RwLockReadGuard;
 
 use super::contents::Extent;
@@ -13,13 +12,15 @@ use crate::arch::copy;
 pub struct PartReader<'region> {
     start: *const u8,
     len: usize,
-    region: PhantomData<&'region Region>,
+    /// Where it has to be read [carefully](super::careful), the region and the part's offset in it.
+    careful: Option<(&'region Region, usize)>,
 }
 
 impl<'region> PartReader<'region> {
     #[inline]
     pub(super) fn new(region: &'region Region, offset: usize, len: usize) -> Result<Self, OutOfRegion> {
-        Ok(Self { start: region.bounded(offset, len)?, len, region: PhantomData })
+        let careful = region.sure(offset, len).is_none().then_some((region, offset));
+        Ok(Self { start: region.bounded(offset, len)?, len, careful })
     }
 
     /// Copies the bytes from the offset `at` of the part on into `into`.
@@ -30,6 +31,9 @@ impl<'region> PartReader<'region> {
     #[inline]
     pub fn read(&self, at: usize, into: &mut [u8]) {
         check(at, into.len(), self.len);
+        if let Some((region, offset)) = self.careful {
+            return region.read_carefully(offset + at, into).expect(WITHIN);
+        }
         // SAFETY: the part has `len` mapped bytes from `start` on, and the access lies within, as checked; `into` is ours
         // alone and cannot overlap them, because no reference into a region exists.
         unsafe { copy::read(self.start.add(at), into) }
@@ -42,13 +46,16 @@ impl<'region> PartReader<'region> {
 pub struct PartWriter<'region> {
     start: *mut u8,
     len: usize,
+    careful: Option<(&'region Region, usize)>,
     _writer: RwLockReadGuard<'region, Vec<Extent>>,
 }
 
 impl<'region> PartWriter<'region> {
     #[inline]
     pub(super) fn new(region: &'region Region, offset: usize, len: usize) -> Result<Self, OutOfRegion> {
-        Ok(Self { start: region.bounded(offset, len)?, len, _writer: region.writer() })
+        let _writer = region.writer();
+        let careful = region.sure(offset, len).is_none().then_some((region, offset));
+        Ok(Self { start: region.bounded(offset, len)?, len, careful, _writer })
     }
 
     /// Copies `from` to the bytes from the offset `at` of the part on.
@@ -59,6 +66,9 @@ impl<'region> PartWriter<'region> {
     #[inline]
     pub fn write(&self, at: usize, from: &[u8]) {
         check(at, from.len(), self.len);
+        if let Some((region, offset)) = self.careful {
+            return region.write_carefully(offset + at, from).expect(WITHIN);
+        }
         // SAFETY: the part has `len` mapped bytes from `start` on, writable while `_writer` is held, and the access lies
         // within, as checked; `from` cannot overlap them, because no reference into a region exists.
         unsafe { copy::write(from, self.start.add(at)) }
@@ -77,6 +87,8 @@ fn check(at: usize, len: usize, part: usize) {
 fn outside(at: usize, len: usize, part: usize) -> ! {
     panic!("{len} bytes at offset {at:#x} do not lie within a part of {part} bytes")
 }
+
+const WITHIN: &str = "the part lies within the region";
 
 #[cfg(test)]
 mod tests;

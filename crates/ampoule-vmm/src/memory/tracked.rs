@@ -1,10 +1,11 @@
 //! A region that knows what the host has written: there is no way to write to it without marking the pages dirty.
 
-mod note;
+pub(super) mod note;
 
 use std::fmt;
 use std::io;
 use std::ops::Range;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -121,6 +122,20 @@ impl TrackedRegion {
         Ok(())
     }
 
+    /// Has the kernel read a file into the region; like [`Region::read_file`]. All `len` bytes are marked dirty, however many
+    /// there are in the file.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Region::read_file`].
+    pub fn read_file(&self, offset: usize, len: usize, file: BorrowedFd<'_>, at: u64) -> io::Result<usize> {
+        let read = self.region.read_file(offset, len, file, at);
+        if offset.checked_add(len).is_some_and(|end| end <= self.len()) {
+            self.note(offset, len);
+        }
+        read
+    }
+
     /// Writes eight bytes from `offset` on in one access, as a little-endian number.
     ///
     /// # Errors
@@ -193,6 +208,20 @@ impl TrackedRegion {
     /// As for [`Contents::show_in`].
     pub fn show(&self, contents: &Contents) -> io::Result<()> {
         contents.show_in(&self.region)
+    }
+
+    /// Makes the pages from `at` on show `part`; like [`Contents::show_at`]. The set of pages that the host has written stays as
+    /// it is.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Contents::show_at`].
+    ///
+    /// # Panics
+    ///
+    /// When the region has no such pages.
+    pub fn show_at(&self, at: usize, part: &Contents) -> io::Result<()> {
+        part.show_at(&self.region, at)
     }
 
     /// What the region holds, given that it held `before` and only the pages `changed` can differ; like [`Contents::updated`].

@@ -10,3 +10,6 @@ pub mod processor;
 pub mod registers;
 pub mod shim;
 pub mod vdso;
+
+/// The number of the architecture in ELF files (`EM_X86_64` of the System V ABI's AMD64 supplement, section 4.1.1).
+pub(crate) const ELF_MACHINE: u32 = 62;

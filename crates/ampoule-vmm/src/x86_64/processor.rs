@@ -6,18 +6,22 @@
 mod context;
 mod core_registers;
 pub(crate) mod debugger;
+mod features;
+mod signal_frame;
+mod stored;
 
 use std::sync::Arc;
 
 use crate::address::{GuestPhys, GuestVirt, PAGE_SIZE};
 use crate::hypervisor::{Counters, Exit, Hypervisor, HypervisorError, Interrupt, Vcpu, Vm, WriteTracking};
-use crate::memory::TrackedRegion;
+use crate::memory::{MappedMemory, TrackedRegion};
 use crate::page_set::PageSet;
 use crate::processor::{
-    Backend, BadReturn, Behaviour, Context, End, Entry, Event, Exception, FaultAccess, MapCheckpoint, PageFault,
-    PrepareError, Prepared, Processor, Registers, SystemCall, ThreadRegister, Unstarted, Waiting, WrittenPages,
+    Backend, BadRegister, BadReturn, Behaviour, Context, End, Entry, Event, Exception, FaultAccess, MapCheckpoint,
+    PageFault, PrepareError, Prepared, Processor, Registers, SystemCall, ThreadRegister, Unstarted, Waiting,
+    WrittenPages,
 };
-use crate::x86_64::address_map::{MEMORY_BASE, SYSTEM_BASE};
+use crate::x86_64::address_map::{MEMORY_BASE, SYSTEM_BASE, is_user_code};
 use crate::x86_64::capabilities::{Capabilities, SyscallRing};
 use crate::x86_64::exception::PAGE_FAULT;
 use crate::x86_64::paging::PageTables;
@@ -26,6 +30,8 @@ use crate::x86_64::shim::{OWN_TABLES, System, TRAP_FLAG, Trap, initial_flags, is
 
 use context::{Selectors, Stop};
 pub(crate) use context::{UserContext, WaitingContext};
+pub(crate) use features::features;
+use signal_frame::RaisedException;
 
 /// Makes processors that are vCPUs, each of a virtual machine of its own.
 pub struct VirtualMachines {
@@ -46,8 +52,8 @@ impl VirtualMachines {
 }
 
 impl Backend for VirtualMachines {
-    fn prepare(&self, memory: usize) -> Result<Prepared, PrepareError> {
-        let pages = table_pages(memory);
+    fn prepare(&self, memory: usize, attached: usize) -> Result<Prepared, PrepareError> {
+        let pages = table_pages(memory, attached);
         let (system, tables) =
             System::new(pages).map_err(|reason| PrepareError { bytes: pages * PAGE_SIZE, reason })?;
         Ok(self.prepared(system, tables))
@@ -81,6 +87,12 @@ impl Unstarted for UnstartedVm {
         Ok(Box::new(processor))
     }
 
+    fn wait_as(&self, stored: &[u8]) -> Result<Arc<Waiting>, BadRegister> {
+        let capabilities = self.hypervisor.capabilities();
+        let initial = self.system.initial_special_regs(capabilities, self.root);
+        Ok(Arc::new(Waiting(WaitingContext::of_bytes(stored, capabilities, &self.system, &initial)?)))
+    }
+
     fn resume(
         self: Box<Self>,
         memory: &TrackedRegion,
@@ -111,6 +123,7 @@ impl UnstartedVm {
             at_rest: true,
             restored: None,
             resumes: false,
+            result: None,
             steps: false,
         })
     }
@@ -127,13 +140,16 @@ struct VmProcessor {
     initial: SpecialRegs,
     /// Where the vCPU stands.
     stop: Stop,
-    /// Whether the vCPU stands in user code and nothing is left over of what it was doing.
+    /// Whether nothing is left over of what the vCPU was doing, but for what the stub of system calls has changed in special
+    /// registers.
     at_rest: bool,
     /// The state whose special registers the vCPU has, but for what ring 3 can have changed in them: the one that was restored
     /// last.
     restored: Option<Arc<Waiting>>,
     /// Whether the vCPU goes on from there, because it has not run since.
     resumes: bool,
+    /// The result that the system call has got since, for which the user code waited there.
+    result: Option<u64>,
     /// Whether user code is to stop after each instruction.
     steps: bool,
 }
@@ -150,6 +166,9 @@ impl Processor for VmProcessor {
     }
 
     fn finish_system_call(&mut self, result: u64) -> Result<(), BadReturn> {
+        if matches!(self.stop, Stop::AwaitsResult(_)) {
+            return self.give_result(result);
+        }
         let resumed = syscall_return(&self.capabilities, &self.vcpu.regs(), result)
             .map_err(|bad| BadReturn { address: GuestVirt(bad.rip) })?;
         self.vcpu.set_regs(&resumed);
@@ -161,10 +180,7 @@ impl Processor for VmProcessor {
     }
 
     fn registers(&self) -> Registers {
-        let regs = match self.resumes_from() {
-            Some(waiting) => waiting.0.regs,
-            None => self.vcpu.regs(),
-        };
+        let regs = self.resumed_regs().unwrap_or_else(|| self.vcpu.regs());
         Registers(self.stop.user_regs(regs, &self.system))
     }
 
@@ -186,7 +202,7 @@ impl Processor for VmProcessor {
         let regs = self.vcpu.regs();
         let flags = |flags: u64| if on { flags | TRAP_FLAG } else { flags & !TRAP_FLAG };
         match self.stop {
-            Stop::User | Stop::Doorbell | Stop::Forged => {
+            Stop::User | Stop::Doorbell | Stop::Forged | Stop::AwaitsResult(_) => {
                 self.vcpu.set_regs(&Regs { rflags: flags(regs.rflags), ..regs })
             }
             // The user code's flags are in R11 on the way out of the stub, and where it has been left already.
@@ -208,7 +224,11 @@ impl Processor for VmProcessor {
         }
         let regs = self.stop.resumed_regs(self.vcpu.regs(), &self.system, &self.capabilities);
         let regs = self.without_steps(regs);
-        let system_call = (self.stop == Stop::SystemCall).then(|| self.vcpu.regs().rax);
+        let system_call = match self.stop {
+            Stop::SystemCall => Some(self.vcpu.regs().rax),
+            Stop::AwaitsResult(number) => Some(number),
+            _ => None,
+        };
         let special = self.vcpu.special_regs()?;
         let fpu = self.vcpu.fpu()?;
         Ok(Context(UserContext {
@@ -219,6 +239,7 @@ impl Processor for VmProcessor {
             selectors: Selectors::of_user(&special, &self.initial),
             system_call,
             xcr0: self.capabilities.xcr0,
+            raised: self.raised_exception(special.cr2),
         }))
     }
 
@@ -241,9 +262,11 @@ impl Processor for VmProcessor {
     }
 
     fn checkpoint(&mut self) -> Result<Arc<Waiting>, HypervisorError> {
-        if let Some(waiting) = self.resumes_from() {
+        if let Some(waiting) = self.resumes_from().filter(|_| self.result.is_none()) {
             return Ok(Arc::clone(waiting));
         }
+        self.leave_resume_stub()?;
+        let system_call = self.leave_system_call()?;
         self.vcpu.settle()?;
         let regs = self.without_steps(self.vcpu.regs());
         let (special, fpu) = (self.vcpu.special_regs()?, self.vcpu.fpu()?);
@@ -252,15 +275,18 @@ impl Processor for VmProcessor {
             tracing::debug!(%reason, "restoring this guest takes a call into the kernel for its floating-point state");
         }
         let xcr0 = self.capabilities.xcr0;
-        Ok(Arc::new(Waiting(WaitingContext { regs, special, fpu, xcr0, resume: resume.ok() })))
+        let resume = resume.ok();
+        Ok(Arc::new(Waiting(WaitingContext { regs, special, fpu, xcr0, resume, system_call })))
     }
 
     fn restore(&mut self, waiting: &Arc<Waiting>) -> Result<(), HypervisorError> {
         if !self.at_rest {
             self.vcpu.abandon()?;
+        }
+        if !self.at_rest || self.stop == Stop::SystemCall {
             self.restored = None;
         }
-        let WaitingContext { regs, special, fpu, resume, .. } = &waiting.0;
+        let WaitingContext { regs, special, fpu, resume, system_call, .. } = &waiting.0;
         let has_special = self.restored.as_ref().is_some_and(|restored| Arc::ptr_eq(restored, waiting));
         if !(has_special && resume.as_ref().is_some_and(|resumption| resumption.loads_bases)) {
             // To find out whether the guest has changed a segment would cost as much as to set them all.
@@ -275,14 +301,32 @@ impl Processor for VmProcessor {
                 self.vcpu.set_fpu(fpu)?;
             }
         }
-        self.stop = Stop::User;
+        self.stop = system_call.map_or(Stop::User, Stop::AwaitsResult);
         self.at_rest = true;
         self.resumes = true;
+        self.result = None;
         if self.steps { self.set_single_step(true) } else { Ok(()) }
     }
 
     fn flush_translations(&mut self) -> Result<(), HypervisorError> {
         self.vm.flush_translations(SYSTEM_SLOT)
+    }
+
+    fn attach(&mut self, number: u32, at: GuestPhys, memory: &MappedMemory) -> Result<(), HypervisorError> {
+        let tracking = if memory.is_tracked() { WriteTracking::On } else { WriteTracking::Off };
+        self.vm.map(FIRST_ATTACHED_SLOT + number, at, Arc::clone(memory.region()), tracking)
+    }
+
+    fn detach(&mut self, number: u32) -> Result<(), HypervisorError> {
+        self.vm.unmap(FIRST_ATTACHED_SLOT + number)
+    }
+
+    fn collect_attached(&mut self, number: u32, pages: &mut PageSet) -> Result<(), HypervisorError> {
+        self.vm.collect_written(FIRST_ATTACHED_SLOT + number, pages)
+    }
+
+    fn forget_attached(&mut self, number: u32, pages: &PageSet) -> Result<(), HypervisorError> {
+        self.vm.forget_written(FIRST_ATTACHED_SLOT + number, pages)
     }
 
     fn interrupter(&self) -> Arc<dyn Interrupt> {
@@ -337,6 +381,8 @@ impl VmProcessor {
             }
             Ok(Trap::SystemCall) => {
                 self.stop = Stop::SystemCall;
+                // As for the doorbell; what the stub has changed in special registers is set.
+                self.at_rest = regs.r11 & TRAP_FLAG == 0;
                 Ok(Event::SystemCall(SystemCall {
                     number: regs.rax,
                     arguments: [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9],
@@ -355,6 +401,45 @@ impl VmProcessor {
         self.restored.as_ref().filter(|_| self.resumes)
     }
 
+    /// The registers of the user code there.
+    fn resumed_regs(&self) -> Option<Regs> {
+        let regs = self.resumes_from()?.0.regs;
+        Some(Regs { rax: self.result.unwrap_or(regs.rax), ..regs })
+    }
+
+    /// Where user code waits in a system call, lets it wait behind the call: in ring 3, where nothing is left over of the call
+    /// but its number, which this returns.
+    fn leave_system_call(&mut self) -> Result<Option<u64>, HypervisorError> {
+        match self.stop {
+            Stop::SystemCall => {
+                let context = self.save()?;
+                self.load(&context)?;
+                self.stop = context.0.system_call.map_or(Stop::User, Stop::AwaitsResult);
+                Ok(context.0.system_call)
+            }
+            Stop::AwaitsResult(number) => Ok(Some(number)),
+            _ => Ok(None),
+        }
+    }
+
+    /// Gives user code that waits behind a system call the result of the call.
+    fn give_result(&mut self, result: u64) -> Result<(), BadReturn> {
+        let regs = self.resumed_regs().unwrap_or_else(|| self.vcpu.regs());
+        if !is_user_code(regs.rip) {
+            return Err(BadReturn { address: GuestVirt(regs.rip) });
+        }
+        self.stop = Stop::User;
+        if self.resumes {
+            self.result = Some(result);
+        }
+        if self.resumes_from().is_some_and(|waiting| waiting.0.resume.is_some()) {
+            self.system.set_resumed_result(result);
+        } else {
+            self.vcpu.set_regs(&Regs { rax: result, ..self.vcpu.regs() });
+        }
+        Ok(())
+    }
+
     /// Begins the resume stub again when the vCPU, which began there, was interrupted in it: the registers of the user code are
     /// not all loaded yet.
     fn resume_again(&mut self) {
@@ -369,11 +454,12 @@ impl VmProcessor {
     fn leave_resume_stub(&mut self) -> Result<(), HypervisorError> {
         let Some(waiting) = self.resumes_from().cloned() else { return Ok(()) };
         let WaitingContext { regs, special, fpu, .. } = &waiting.0;
+        let regs = self.resumed_regs().unwrap_or(*regs);
         // As in `load`: the doorbell's `out` may be unfinished, and the user code continues behind it.
         self.vcpu.abandon()?;
         self.vcpu.set_special_regs(special)?;
         self.vcpu.set_fpu(fpu)?;
-        self.vcpu.set_regs(regs);
+        self.vcpu.set_regs(&regs);
         self.resumes = false;
         Ok(())
     }
@@ -382,6 +468,13 @@ impl VmProcessor {
     fn without_steps(&self, regs: Regs) -> Regs {
         let rflags = if self.steps { regs.rflags & !TRAP_FLAG } else { regs.rflags };
         Regs { rflags, ..regs }
+    }
+
+    /// The exception that was the last event, if it was one.
+    fn raised_exception(&self, cr2: u64) -> Option<RaisedException> {
+        let Stop::Exception(vector) = self.stop else { return None };
+        let error_code = self.system.exception_frame(vector).error_code.unwrap_or(0);
+        Some(RaisedException { vector, error_code, cr2 })
     }
 
     fn exception(&mut self, vector: u8) -> Result<Event, HypervisorError> {
@@ -431,13 +524,13 @@ fn exit_name(exit: &Exit<'_>) -> &'static str {
     }
 }
 
-/// How many page tables the system needs for this much memory, wherever the guest maps it.
+/// How many page tables the system needs for this much memory, wherever the guest maps it, and for this much that is attached.
 ///
 /// Each table of the lowest level covers 2 MiB. A guest that spreads its memory over more places than that can run out;
 /// its next mapping fails then, as if there were no memory.
-fn table_pages(memory: usize) -> usize {
+fn table_pages(memory: usize, attached: usize) -> usize {
     let lowest = memory.div_ceil(LOWEST_TABLE_SPAN) + 1;
-    OWN_TABLES + 2 * lowest + SPARE_TABLES
+    OWN_TABLES + 2 * lowest + attached.div_ceil(LOWEST_TABLE_SPAN) + SPARE_TABLES
 }
 
 /// The slot of the page tables and all else that is ring 0's.
@@ -445,6 +538,9 @@ const SYSTEM_SLOT: u32 = 0;
 
 /// The slot of what the guest can write.
 const MEMORY_SLOT: u32 = 1;
+
+/// The first slot of memory that is attached.
+const FIRST_ATTACHED_SLOT: u32 = 2;
 
 /// Bytes that one page table of the lowest level covers.
 const LOWEST_TABLE_SPAN: usize = 512 * PAGE_SIZE;

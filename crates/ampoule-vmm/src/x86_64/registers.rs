@@ -108,6 +108,9 @@ pub struct Segment {
 pub struct FpuState(pub(crate) Box<[u32; FPU_WORDS]>);
 
 impl FpuState {
+    /// How many bytes it takes.
+    pub(crate) const LEN: usize = FPU_WORDS * size_of::<u32>();
+
     /// The state of a program that begins: that of the processor after `fninit`, with all SSE exceptions masked (AMD64
     /// Architecture Programmer's Manual, volume 2, section 14.1.3).
     pub(crate) fn initial() -> FpuState {

@@ -36,7 +36,7 @@ use crate::x86_64::registers::{DescriptorTable, FpuState, Regs, SpecialRegs, Sys
 
 pub use crate::x86_64::address_map::{HOST_BASE, HOST_END, SHARED_BASE, SYSTEM_BASE, SYSTEM_END};
 pub use resume::ResumeError;
-pub(super) use resume::TRAP_FLAG;
+pub(super) use resume::{TRAP_FLAG, is_canonical};
 pub(super) use trap::GUEST_MAY_SET;
 pub use trap::{BadReturn, ExceptionFrame, Forgery, Trap, initial_flags, syscall_return};
 
@@ -159,6 +159,11 @@ impl System {
         let loads_bases = capabilities.base_instructions;
         let entry = if loads_bases { 0 } else { resume_stub().without_bases };
         Ok(Resumption { regs: Regs { rip: RESUME_STUB.0 + entry, ..*regs }, loads_bases })
+    }
+
+    /// Gives the state to resume with another RAX.
+    pub(super) fn set_resumed_result(&self, result: u64) {
+        self.region.write_u64(STATE + resume::RAX, result).expect(WITHIN);
     }
 
     /// What the processor pushed when it delivered the exception that has just arrived as [`Trap::Exception`].

@@ -1,9 +1,11 @@
-//! Going back to user code that waits in the doorbell.
+//! Going back to user code that waits in the doorbell or in a system call.
 
 use std::sync::Arc;
 
+use ampoule_vmm::processor::BadReturn;
 use ampoule_vmm::{
-    Backend, Context, Event, HostOnly, MapCheckpoint, PAGE_SIZE, Prepared, ThreadRegister, TrackedRegion, Waiting,
+    Backend, Context, DOORBELL, Event, GuestVirt, HostOnly, MapCheckpoint, PAGE_SIZE, Prepared, SystemCall,
+    ThreadRegister, TrackedRegion, Waiting,
 };
 
 use crate::code::*;
@@ -126,4 +128,91 @@ fn the_map_goes_back_too() {
     guest.pages.restore(&map);
     assert!(guest.pages.translate(DATA).is_some());
     goes_on(&mut guest, "the map");
+}
+
+/// That guest, waiting in a system call, for whose result it looks.
+fn waiting_in_a_system_call() -> (Guest, Arc<Waiting>, MapCheckpoint) {
+    let store = [&SYSCALL[..], &RAX_TO_XMM0, &ADD_XMM, &STORE_XMM, &INC_R12, &UD2].concat();
+    let program = [&set_up()[..], &mov_rax(39), &RAX_TO_XMM1, &store].concat();
+    let mut guest = Guest::new(&program);
+    assert!(matches!(guest.run(), Event::SystemCall(SystemCall { number: 39, .. })));
+    let waiting = guest.processor.checkpoint().unwrap();
+    let map = guest.pages.checkpoint().unwrap();
+    assert_eq!(waiting.context().registers(), guest.processor.registers());
+    let again = guest.processor.checkpoint().unwrap();
+    assert_eq!(again.context().registers(), waiting.context().registers());
+    (guest, waiting, map)
+}
+
+/// It goes on with this result, and with all its other registers.
+fn gets(guest: &mut Guest, result: u64) {
+    guest.processor.finish_system_call(result).unwrap();
+    assert_eq!(guest.run(), INVALID_OPCODE);
+    assert_eq!([guest.register("rax"), guest.register("r12"), guest.data(16)], [result, 1, result + 39]);
+}
+
+#[test]
+fn a_system_call_that_waits_gets_its_result_after_each_restore() {
+    let (mut guest, waiting, map) = waiting_in_a_system_call();
+    gets(&mut guest, 7);
+    for result in [0, 5, u64::MAX - 40] {
+        guest.processor.restore(&waiting).unwrap();
+        guest.pages.restore(&map);
+        assert!(Arc::ptr_eq(&guest.processor.checkpoint().unwrap(), &waiting));
+        gets(&mut guest, result);
+    }
+}
+
+#[test]
+fn a_system_call_that_waits_gets_its_result_on_another_processor() {
+    let (guest, waiting, map) = waiting_in_a_system_call();
+    let memory = TrackedRegion::anonymous(PAGES * PAGE_SIZE, HostOnly::default()).unwrap();
+    let mut bytes = vec![0; memory.len()];
+    guest.memory.read(0, &mut bytes).unwrap();
+    memory.write(0, &bytes).unwrap();
+    drop(guest);
+    let Prepared { pages, processor } = backend().prepare_like(&map).unwrap();
+    let processor = processor.resume(&memory, &waiting).unwrap();
+    gets(&mut Guest { memory, pages, processor }, 3);
+}
+
+#[test]
+fn a_result_that_was_given_and_not_taken_yet_is_part_of_the_state() {
+    for interrupts in [false, true] {
+        let (mut guest, waiting, map) = waiting_in_a_system_call();
+        gets(&mut guest, 7);
+        guest.processor.restore(&waiting).unwrap();
+        guest.pages.restore(&map);
+        guest.processor.finish_system_call(9).unwrap();
+        if interrupts {
+            let interrupter = guest.processor.interrupter();
+            interrupter.request();
+            assert_eq!(guest.run(), Event::Interrupted);
+            interrupter.clear();
+        }
+        assert_eq!(guest.register("rax"), 9);
+        assert_eq!(guest.processor.save().unwrap().registers().get("rax"), Some(9));
+        let later = guest.processor.checkpoint().unwrap();
+        assert_eq!(later.context().registers().get("rax"), Some(9));
+        assert_eq!(guest.run(), INVALID_OPCODE);
+        assert_eq!([guest.register("rax"), guest.data(16)], [9, 48]);
+    }
+}
+
+#[test]
+fn a_system_call_that_waits_and_would_not_return_to_the_guest_is_refused_its_result() {
+    // It jumps to the stub that `syscall` enters, with an address of the host's to return to.
+    let (system_call, host) = (DOORBELL.0 - PAGE_SIZE as u64, 1 << 63);
+    let mov_rcx = [&[0x48, 0xb9][..], &u64::to_le_bytes(host)].concat();
+    let mut guest = Guest::new(&[&mov_rcx[..], &[0x49, 0xba], &system_call.to_le_bytes(), &JUMP].concat());
+    assert!(matches!(guest.run(), Event::SystemCall(_)));
+    let waiting = guest.processor.checkpoint().unwrap();
+    let map = guest.pages.checkpoint().unwrap();
+    for restores in [false, true] {
+        if restores {
+            guest.processor.restore(&waiting).unwrap();
+            guest.pages.restore(&map);
+        }
+        assert_eq!(guest.processor.finish_system_call(0), Err(BadReturn { address: GuestVirt(host) }));
+    }
 }

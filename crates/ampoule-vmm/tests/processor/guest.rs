@@ -29,7 +29,7 @@ impl Guest {
     pub(crate) fn with_pages(backend: &dyn Backend, code: &[u8], count: usize) -> Result<Guest, HypervisorError> {
         let memory = TrackedRegion::anonymous(count * PAGE_SIZE, HostOnly::default()).unwrap();
         memory.write(0, code).unwrap();
-        let Prepared { mut pages, processor } = backend.prepare(memory.len()).unwrap();
+        let Prepared { mut pages, processor } = backend.prepare(memory.len(), 0).unwrap();
         pages.map(CODE, phys(0), 1, PageAccess { write: false, execute: true }).unwrap();
         pages.map(STACK, phys(1), 1, WRITE).unwrap();
         pages.map(DATA, phys(2), 1, WRITE).unwrap();

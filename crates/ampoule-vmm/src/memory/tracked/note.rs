@@ -3,7 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A set of pages to which any thread can add.
-pub(super) struct Note {
+#[derive(Debug)]
+pub(in crate::memory) struct Note {
     /// One bit for each page, and in front one for each of those words that is not zero. It is one allocation, because a call
     /// finds none of it in the processor's caches.
     words: Box<[AtomicU64]>,
@@ -13,7 +14,7 @@ pub(super) struct Note {
 
 impl Note {
     /// An empty set that can hold the pages `0..pages`.
-    pub(super) fn new(pages: usize) -> Note {
+    pub(in crate::memory) fn new(pages: usize) -> Note {
         let words = pages.div_ceil(BITS);
         let front = words.div_ceil(BITS);
         Note { words: (0..front + words).map(|_| AtomicU64::new(0)).collect(), front }
@@ -21,14 +22,14 @@ impl Note {
 
     /// Adds a page, which the set can hold.
     #[inline]
-    pub(super) fn insert(&self, page: usize) {
+    pub(in crate::memory) fn insert(&self, page: usize) {
         let (occupied, written) = self.words.split_at(self.front);
         set_bit(written, page);
         set_bit(occupied, page / BITS);
     }
 
     /// Takes all pages out, in ascending order.
-    pub(super) fn take(&self, mut taken: impl FnMut(usize)) {
+    pub(in crate::memory) fn take(&self, mut taken: impl FnMut(usize)) {
         let (occupied, written) = self.words.split_at(self.front);
         for (index, occupied) in occupied.iter().enumerate() {
             bits(take(occupied)).map(|bit| index * BITS + bit).for_each(|word| {

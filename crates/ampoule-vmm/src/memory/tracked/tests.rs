@@ -1,3 +1,6 @@
+use std::io::Write;
+use std::os::fd::AsFd;
+
 use super::*;
 
 const PAGES: usize = 70;
@@ -72,4 +75,34 @@ fn zeros_are_marked_where_something_else_should_be() {
     region.zero_pages(0..2, &current);
     region.discard(2 * PAGE_SIZE, 2 * PAGE_SIZE, &current).unwrap();
     assert_eq!(written(&region), [1, 2]);
+}
+
+#[test]
+fn all_that_a_file_was_asked_for_is_dirty_even_where_the_file_is_shorter() {
+    let mut file = tempfile("asked");
+    file.write_all(&[7; PAGE_SIZE + 100]).unwrap();
+    let region = region(HostOnly::default());
+    assert_eq!(region.read_file(2 * PAGE_SIZE, 3 * PAGE_SIZE, file.as_fd(), 50).unwrap(), PAGE_SIZE + 50);
+    assert_eq!(written(&region), [2, 3, 4]);
+    let mut bytes = vec![0; 2 * PAGE_SIZE];
+    region.read(2 * PAGE_SIZE, &mut bytes).unwrap();
+    assert!(
+        bytes[..PAGE_SIZE + 50].iter().all(|byte| *byte == 7) && bytes[PAGE_SIZE + 50..].iter().all(|byte| *byte == 0)
+    );
+    assert_eq!(region.read_file(0, PAGE_SIZE, file.as_fd(), 1 << 20).unwrap(), 0, "behind its end");
+    assert_eq!(written(&region), [0]);
+    let outside = region.read_file((PAGES - 1) * PAGE_SIZE, 2 * PAGE_SIZE, file.as_fd(), 0);
+    assert_eq!(outside.unwrap_err().kind(), io::ErrorKind::InvalidInput);
+    assert_eq!(written(&region), []);
+    let directory = std::fs::File::open("/").unwrap();
+    assert!(region.read_file(0, PAGE_SIZE, directory.as_fd(), 0).is_err());
+    assert_eq!(written(&region), [0], "some of it may have been read");
+}
+
+/// An empty file without a name.
+fn tempfile(name: &str) -> std::fs::File {
+    let path = std::env::temp_dir().join(format!("ampoule-tracked-{}-{name}", std::process::id()));
+    let file = std::fs::File::options().read(true).write(true).create_new(true).open(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    file
 }

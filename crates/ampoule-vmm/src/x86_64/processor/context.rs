@@ -6,6 +6,8 @@ use crate::x86_64::capabilities::Capabilities;
 use crate::x86_64::registers::{FpuState, Regs, SpecialRegs};
 use crate::x86_64::shim::{GUEST_MAY_SET, Resumption, System, Trap, initial_flags};
 
+use super::signal_frame::RaisedException;
+
 /// All registers of user code.
 #[derive(Clone, Debug)]
 pub(crate) struct UserContext {
@@ -15,10 +17,12 @@ pub(crate) struct UserContext {
     pub(super) fpu: FpuState,
     /// For reports: a processor that [loads](crate::Processor::load) the context has those with which user code starts.
     pub(super) selectors: Selectors,
-    /// The number of the system call that the code was making, for reports.
+    /// The number of the system call that the code was making.
     pub(super) system_call: Option<u64>,
     /// The register state of which `fpu` may hold something, as bits of XCR0; 0 when the processor has no XSAVE.
     pub(super) xcr0: u64,
+    /// The exception that the code has raised, where that was the last event.
+    pub(super) raised: Option<RaisedException>,
 }
 
 /// The visible parts of the segment registers.
@@ -36,7 +40,16 @@ impl UserContext {
     pub(crate) fn new(entry: Entry) -> UserContext {
         let regs = Regs { rip: entry.instruction.0, rsp: entry.stack_pointer.0, ..Regs::default() };
         let selectors = Selectors::default();
-        UserContext { regs, fs_base: 0, gs_base: 0, fpu: FpuState::initial(), selectors, system_call: None, xcr0: 0 }
+        UserContext {
+            regs,
+            fs_base: 0,
+            gs_base: 0,
+            fpu: FpuState::initial(),
+            selectors,
+            system_call: None,
+            xcr0: 0,
+            raised: None,
+        }
     }
 
     pub(crate) fn registers(&self) -> Registers {
@@ -49,6 +62,13 @@ impl UserContext {
 
     pub(crate) fn set_stack_pointer(&mut self, to: GuestVirt) {
         self.regs.rsp = to.0;
+    }
+
+    pub(crate) fn repeat_system_call(&mut self) {
+        if let Some(number) = self.system_call.take() {
+            self.regs.rax = number;
+            self.regs.rip = self.regs.rip.wrapping_sub(SYSCALL_LEN);
+        }
     }
 
     pub(crate) fn set_result(&mut self, result: u64) {
@@ -71,7 +91,7 @@ impl Selectors {
     }
 }
 
-/// The state of a vCPU whose guest waits in the doorbell.
+/// The state of a vCPU whose guest waits in the doorbell, or behind a system call that has no result yet.
 #[derive(Debug)]
 pub(crate) struct WaitingContext {
     pub(super) regs: Regs,
@@ -81,20 +101,27 @@ pub(crate) struct WaitingContext {
     pub(super) xcr0: u64,
     /// How the vCPU restores its floating-point state itself, where it can.
     pub(super) resume: Option<Resumption>,
+    /// The number of the system call, where it waits for one.
+    pub(super) system_call: Option<u64>,
 }
 
 impl WaitingContext {
+    pub(crate) fn is_in_system_call(&self) -> bool {
+        self.system_call.is_some()
+    }
+
     /// The context of the user code that waits.
     pub(crate) fn context(&self) -> UserContext {
-        let WaitingContext { regs, special, fpu, xcr0, .. } = self;
+        let WaitingContext { regs, special, fpu, xcr0, system_call, .. } = self;
         UserContext {
             regs: *regs,
             fs_base: special.fs.base,
             gs_base: special.gs.base,
             fpu: fpu.clone(),
             selectors: Selectors::of_user(special, special),
-            system_call: None,
+            system_call: *system_call,
             xcr0: *xcr0,
+            raised: None,
         }
     }
 }
@@ -114,6 +141,8 @@ pub(super) enum Stop {
     SystemCallBegun,
     /// In that stub on the way back, with the result in RAX.
     SystemCallOver,
+    /// In user code, behind a system call of this number that has no result yet.
+    AwaitsResult(u64),
     /// In the stub of an exception. The user code's registers that it has changed are in its frame.
     Exception(u8),
     /// In that stub before its `out`: interrupted before anybody has seen the exception.
@@ -136,7 +165,7 @@ impl Stop {
     /// The registers of the user code, as of the instruction that led here.
     pub(super) fn user_regs(self, regs: Regs, system: &System) -> Regs {
         match self {
-            Stop::User | Stop::Forged => regs,
+            Stop::User | Stop::Forged | Stop::AwaitsResult(_) => regs,
             Stop::Doorbell => Regs { rip: Trap::behind_doorbell(), ..regs },
             Stop::SystemCall | Stop::SystemCallBegun | Stop::SystemCallOver => {
                 Regs { rip: regs.rcx, rflags: regs.r11, ..regs }
@@ -155,7 +184,7 @@ impl Stop {
     pub(super) fn resumed_regs(self, regs: Regs, system: &System, capabilities: &Capabilities) -> Regs {
         let user = self.user_regs(regs, system);
         let resumed = match self {
-            Stop::User | Stop::Doorbell | Stop::Forged | Stop::SystemCallOver => user,
+            Stop::User | Stop::Doorbell | Stop::Forged | Stop::SystemCallOver | Stop::AwaitsResult(_) => user,
             Stop::Exception(_) => user,
             // The instruction raises it again, if it is made again.
             Stop::ExceptionBegun(BREAKPOINT) => Regs { rip: user.rip.wrapping_sub(1), ..user },
@@ -169,7 +198,7 @@ impl Stop {
     }
 }
 
-/// `syscall` is two bytes long.
+/// `syscall` is two bytes long (AMD64 Architecture Programmer's Manual, volume 3, `SYSCALL`).
 const SYSCALL_LEN: u64 = 2;
 
 /// The vector of `int3`, which is one byte long and reported behind the instruction.

@@ -125,7 +125,7 @@ mod tests {
             rflags: 18,
         };
         let selectors = Selectors { cs: 19, ds: 20, es: 21, fs: 22, gs: 23, ss: 24 };
-        UserContext { regs, fs_base: 25, gs_base: 26, fpu, selectors, system_call: None, xcr0 }
+        UserContext { regs, fs_base: 25, gs_base: 26, fpu, selectors, system_call: None, xcr0, raised: None }
     }
 
     fn words(bytes: &[u8]) -> Vec<u64> {

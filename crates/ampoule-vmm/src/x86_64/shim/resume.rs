@@ -120,7 +120,7 @@ impl Words {
 }
 
 /// Whether an address is one of 48 bits whose upper bits repeat the highest of these.
-fn is_canonical(address: u64) -> bool {
+pub(in crate::x86_64) fn is_canonical(address: u64) -> bool {
     address as i64 == (address as i64) << 16 >> 16
 }
 

@@ -1,11 +1,12 @@
 //! How the exits that the stubs make are told apart and answered.
 
 use crate::memory::Region;
+use crate::x86_64::address_map::is_user_code;
 use crate::x86_64::capabilities::{Capabilities, SyscallRing};
 use crate::x86_64::registers::Regs;
 
 use super::code::{OUT_SIZE, STUB_SIZE, VECTORS, has_error_code};
-use super::{DOORBELL, DOORBELL_PORT, EXCEPTION_PORT, HOST_BASE, STUBS, SYSCALL_PORT, SYSCALL_STUB, virt};
+use super::{DOORBELL, DOORBELL_PORT, EXCEPTION_PORT, STUBS, SYSCALL_PORT, SYSCALL_STUB, virt};
 
 /// What brought the guest to the host.
 #[derive(Copy, Clone, Eq, PartialEq, Hash, Debug)]
@@ -151,7 +152,7 @@ pub fn initial_flags(capabilities: &Capabilities) -> u64 {
 /// [`BadReturn`] when the return address is not the guest's. The guest chooses it when it jumps to the stub.
 pub fn syscall_return(capabilities: &Capabilities, regs: &Regs, result: u64) -> Result<Regs, BadReturn> {
     let (rip, flags) = (regs.rcx, regs.r11);
-    if rip >= HOST_BASE.0 {
+    if !is_user_code(rip) {
         return Err(BadReturn { rip });
     }
     let flags = flags & GUEST_MAY_SET | ALWAYS | capabilities.user_flags();
