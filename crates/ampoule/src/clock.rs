@@ -7,6 +7,12 @@ use std::time::SystemTime;
 /// The clocks are those that Linux has: the time of day, the time since the machine's start, and what is made from these.
 /// They are part of what a [`Snapshot`](crate::Snapshot) holds. The processor's own counter (`rdtsc`) is none of them: it
 /// always counts as the host's does.
+///
+/// A guest's timers (`alarm`, `setitimer`, `timer_create`, `timerfd`) go by its clocks, but for the time that it spends in a
+/// snapshot or between a restore and its next call: they have as much time left then as before. With [`Real`](Self::Real) time
+/// they interrupt a guest that computes. Otherwise time passes only where the guest waits, and so they expire only there, or by
+/// [`Sandbox::advance_clock`](crate::Sandbox::advance_clock): at the moment at which they would have, and at once, even where the
+/// clock shows no time passing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Clock {

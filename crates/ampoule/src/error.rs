@@ -19,14 +19,17 @@ use crate::blame::Blame;
 use crate::conversation::StartError;
 use crate::core_dump::CoreDump;
 use crate::fault::{GuestPanic, Position};
+use crate::files::FilesError;
 use crate::guest_text;
+use crate::host_memory::MapMemoryError;
 use crate::interrupt::{InterruptSignalError, LimitsUnwatched, why_unwatched};
 use crate::loader::LoadError;
 use crate::machine::MachineError;
+use crate::profile::ProfileError;
 use crate::sandbox::{Poison, SnapshotError};
 use crate::signature::{Parameters, Signature};
 use crate::termination::Termination;
-pub(crate) use text::{fmt_details, fmt_position};
+pub(crate) use text::{fmt_core_dump, fmt_details, fmt_position};
 use text::{fmt_start, fmt_terminated, instead, more_room, provided, result_to_ask_for};
 
 /// Why a sandbox could not be built.
@@ -140,6 +143,9 @@ pub enum BuildError {
         /// Bytes that the description takes.
         needed: u64,
     },
+    /// The guest cannot be given its files.
+    #[error(transparent)]
+    Files(#[from] FilesError),
     /// The image could not be put into the guest's memory.
     #[error(transparent)]
     Load(#[from] LoadError),
@@ -156,6 +162,12 @@ pub enum BuildError {
     /// there was to be one.
     #[error(fmt = fmt_start)]
     Start(Termination, Option<Position>, Option<CoreDump>),
+    /// Memory of the host's could not be mapped. The guest has not run.
+    #[error("what the guest is to find in its memory could not be mapped: {0}")]
+    Map(MapMemoryError),
+    /// The guest cannot be sampled from its start on. It has not run.
+    #[error(transparent)]
+    Profile(#[from] ProfileError),
 }
 
 /// What sets the host functions of a sandbox.
@@ -312,6 +324,12 @@ pub enum CallError {
         /// Bytes that the mailbox has for a payload.
         mailbox_size: usize,
     },
+    /// A slice could not be lent to the guest. It has not run.
+    #[error("a slice could not be lent to the guest: {reason}")]
+    Lending {
+        /// Why.
+        reason: MapMemoryError,
+    },
     /// The arguments could not be encoded.
     #[error("the arguments of guest function `{function}` could not be encoded: {reason}")]
     Encode {
@@ -397,6 +415,7 @@ impl CallError {
             | Self::Undescribed { .. }
             | Self::WrongData { .. }
             | Self::ForeignFunction { .. }
+            | Self::Lending { .. }
             | Self::Encode { .. }
             | Self::LimitsUnwatched { .. }
             | Self::PayloadTooLarge { what: Payload::Arguments, .. } => Blame::Caller,

@@ -15,20 +15,23 @@ use crate::conversation::ProtocolViolation;
 use crate::core_dump::tests::failed;
 use crate::error::named_path;
 use crate::fault::{Fault, FaultKind, Position};
+use crate::files::{FilesError, GrantError};
 use crate::guest_memory::MemoryError;
 use crate::image::{
     AbiVersion, ElfPart, ForeignPlatform, Image, ImageProblem, NotExecutable, RecordProblem, SegmentProblem,
 };
 use crate::interrupt::LimitsUnwatched;
+use crate::libraries::Libraries;
 use crate::limits::ExceededLimit;
 use crate::machine::{CheckpointError, RestoreMachineError};
 use crate::signature::{Parameters, Signature, SignatureError};
 #[cfg(feature = "gdb")]
 use crate::{AddressError, DebuggerAddress, ListenError};
 use crate::{
-    BuildError, CallError, ClockError, CoreDumpError, Difference, Executable, FunctionValue, GuestPanic,
-    HostFunctionSetting, InterruptSignalError, LoadError, OutOfRange, Payload, Poison, PoolError, Printed,
-    ProfileError, ProgramError, RestoreError, Setting, SnapshotError, StartText, Termination, image,
+    BuildError, CallError, ClockError, CoreDumpError, Difference, Executable, ExecuteError, FunctionValue, GuestPanic,
+    HostFunctionSetting, InterruptSignalError, LoadError, LoadSnapshotError, MapMemoryError, OutOfRange, Payload,
+    Poison, PoolError, ProfileError, ProgramError, ProgramOutput, ProgramStatus, ResetError, RestoreError,
+    SaveSnapshotError, Setting, SnapshotDigest, SnapshotError, StartText, Termination, image,
 };
 use ampoule_symbols::Symbols;
 
@@ -88,9 +91,12 @@ fn errors_of_a_build_say_everything_once() {
             path: "Order.extra".to_owned(),
         },
         BuildError::SchemaTooLarge { .. } => BuildError::SchemaTooLarge { needed: 5000 },
+        BuildError::Files(_) => FilesError::Grant(GrantError::NoOpenat2 { reason: refusal() }).into(),
         BuildError::Load(_) => LoadError::Memory(refusal()).into(),
         BuildError::Signal(_) => InterruptSignalError::Refused { signal: 40, reason: refusal() }.into(),
         BuildError::LimitsUnwatched(_) => BuildError::LimitsUnwatched(refusal()),
+        BuildError::Map(_) => BuildError::Map(io_refused()),
+        BuildError::Profile(_) => ProfileError::NoSignal.into(),
         BuildError::Initial(_) => BuildError::Initial(SnapshotError::Memory(refusal())),
         BuildError::Start(..) => BuildError::Start(Termination::Hypervisor(refused()), None, None),
     });
@@ -101,6 +107,14 @@ fn errors_of_a_build_say_everything_once() {
         check(&missing(setting, Some("lob".to_owned())));
     }
     each_variant!(ClockError { ClockError::HostTime => ClockError::HostTime });
+    let path = || std::path::PathBuf::from("/usr/lib");
+    each_variant!(FilesError {
+        FilesError::Grant(_) => GrantError::NoOpenat2 { reason: refusal() }.into(),
+        FilesError::Libraries { .. } => FilesError::Libraries { path: path(), reason: refusal() },
+        FilesError::CurrentDirectory { .. } => {
+            FilesError::CurrentDirectory { at: path(), reason: ampoule_vfs::Errno::ENOENT }
+        }
+    });
     each_variant!(LoadError {
         LoadError::Memory(_) => LoadError::Memory(refusal()),
         LoadError::MemoryLimit { .. } => LoadError::MemoryLimit { needed: 2, limit: 1 },
@@ -127,15 +141,96 @@ fn errors_of_a_build_say_everything_once() {
 }
 
 #[test]
+fn errors_of_snapshot_files_say_everything_once() {
+    let path = || "guest.snap".into();
+    let range = OutOfRange { setting: "stack_size", given: 1, least: 2, most: 3 };
+    each_variant!(SaveSnapshotError {
+        SaveSnapshotError::Unstorable { .. } => SaveSnapshotError::Unstorable { what: "has locked files".to_owned() },
+        SaveSnapshotError::Parent(_) =>
+            SaveSnapshotError::Parent(Box::new(LoadSnapshotError::NotASnapshot { path: path() })),
+        SaveSnapshotError::ForeignParent { .. } => SaveSnapshotError::ForeignParent { parent: path() },
+        SaveSnapshotError::Write { .. } => SaveSnapshotError::Write { path: path(), reason: refusal() },
+    });
+    each_variant!(LoadSnapshotError {
+        LoadSnapshotError::Read { .. } => LoadSnapshotError::Read { path: path(), reason: refusal() },
+        LoadSnapshotError::NotASnapshot { .. } => LoadSnapshotError::NotASnapshot { path: path() },
+        LoadSnapshotError::Version { .. } => LoadSnapshotError::Version { path: path(), found: 2 },
+        LoadSnapshotError::Architecture { .. } => LoadSnapshotError::Architecture { path: path(), found: 183 },
+        LoadSnapshotError::Length { .. } => LoadSnapshotError::Length { path: path(), expected: 2, found: 1 },
+        LoadSnapshotError::TooLarge { .. } => LoadSnapshotError::TooLarge { path: path(), size: 2, limit: 1 },
+        LoadSnapshotError::Damaged { .. } => LoadSnapshotError::Damaged { path: path(), part: "header" },
+        LoadSnapshotError::State { .. } => LoadSnapshotError::State { path: path(), reason: REASON.to_owned() },
+        LoadSnapshotError::Processor { .. } =>
+            LoadSnapshotError::Processor { path: path(), missing: vec!["avx2".to_owned(), "fma".to_owned()] },
+        LoadSnapshotError::MissingParent { .. } =>
+            LoadSnapshotError::MissingParent { path: path(), parent: SnapshotDigest::of_none() },
+        LoadSnapshotError::TooManyParents { .. } => LoadSnapshotError::TooManyParents { path: path(), limit: 64 },
+        LoadSnapshotError::Kind { .. } => LoadSnapshotError::Kind { path: path(), is_program: true },
+        LoadSnapshotError::File { .. } => LoadSnapshotError::File {
+            path: path(),
+            file: "/etc/passwd".to_owned(),
+            reason: ampoule_vfs::Errno::ENOENT,
+        },
+        LoadSnapshotError::Room { .. } => LoadSnapshotError::Room {
+            path: path(),
+            reason: ampoule_vfs::RestoreFilesError::NoRoom { place: "/tmp".into() },
+        },
+        LoadSnapshotError::Image(_) =>
+            Executable::from_bytes(b"text".as_slice()).expect_err("it is no executable").into(),
+        LoadSnapshotError::Files(_) => FilesError::Grant(GrantError::NoOpenat2 { reason: refusal() }).into(),
+        LoadSnapshotError::Setting(_) => LoadSnapshotError::Setting(range),
+        LoadSnapshotError::Memory { .. } =>
+            LoadSnapshotError::Memory { what: "snapshot", bytes: 1, reason: refusal() },
+        LoadSnapshotError::Open(_) =>
+            OpenError::Failed { explanation: REASON.to_owned(), reason: refusal() }.into(),
+    });
+    let error = LoadSnapshotError::Kind { path: path(), is_program: false };
+    assert_eq!(
+        error.to_string(),
+        "snapshot file `guest.snap` is of a guest that waits for a call: load it with `Snapshot::load`"
+    );
+}
+
+#[test]
+fn errors_of_mapping_memory_say_everything_once() {
+    let (address, len) = (0x7ff0_0000_0000, 4096);
+    each_variant!(MapMemoryError {
+        MapMemoryError::Empty => MapMemoryError::Empty,
+        MapMemoryError::Unaligned { .. } => MapMemoryError::Unaligned { what: "address", value: 1 },
+        MapMemoryError::BehindFile { .. } => MapMemoryError::BehindFile { end: 2, size: 1 },
+        MapMemoryError::NotAFile => MapMemoryError::NotAFile,
+        MapMemoryError::NoCopy => MapMemoryError::NoCopy,
+        MapMemoryError::OutsideOfAddresses { .. } => MapMemoryError::OutsideOfAddresses { address: 1, len },
+        MapMemoryError::Overlaps { .. } =>
+            MapMemoryError::Overlaps { address, len, name: "model.bin".to_owned(), start: address },
+        MapMemoryError::InvalidName { .. } => MapMemoryError::InvalidName { name: "a/b".to_owned() },
+        MapMemoryError::NameTaken { .. } => MapMemoryError::NameTaken { name: "model.bin".to_owned() },
+        MapMemoryError::TooMany { .. } => MapMemoryError::TooMany { limit: 64 },
+        MapMemoryError::TooMuch { .. } => MapMemoryError::TooMuch { len, mapped: 1, limit: 2 },
+        MapMemoryError::NotMapped => MapMemoryError::NotMapped,
+        MapMemoryError::Poisoned => MapMemoryError::Poisoned,
+        MapMemoryError::Host(_) => io_refused(),
+        MapMemoryError::Hypervisor(_) => MapMemoryError::Hypervisor(refused()),
+    });
+}
+
+fn io_refused() -> MapMemoryError {
+    refusal().into()
+}
+
+#[test]
 fn errors_of_a_program_say_everything_once() {
     let range = OutOfRange { setting: "stack_size", given: 1, least: 2, most: 3 };
     each_variant!(ProgramError {
         ProgramError::Image(_) => Executable::from_bytes(b"text".as_slice()).expect_err("it is no executable").into(),
         ProgramError::Setting(_) => ProgramError::Setting(range),
+        ProgramError::Execute(_) => ExecuteError::ScriptLine { script: "script".into() }.into(),
         ProgramError::Open(_) => OpenError::Failed { explanation: REASON.to_owned(), reason: refusal() }.into(),
         ProgramError::Hypervisor(_) => ProgramError::Hypervisor(refused()),
         ProgramError::Memory { .. } => ProgramError::Memory { what: "page tables", bytes: 1, reason: refusal() },
         ProgramError::Random(_) => ProgramError::Random(refusal()),
+        ProgramError::Map(_) => ProgramError::Map(MapMemoryError::Empty),
+        ProgramError::Files(_) => FilesError::Grant(GrantError::NoOpenat2 { reason: refusal() }).into(),
         ProgramError::Load(_) => LoadError::Memory(refusal()).into(),
         ProgramError::Signal(_) => InterruptSignalError::Refused { signal: 40, reason: refusal() }.into(),
         ProgramError::LimitsUnwatched(_) => ProgramError::LimitsUnwatched(refusal()),
@@ -143,13 +238,35 @@ fn errors_of_a_program_say_everything_once() {
             program: "sort-1".to_owned(),
             cause: Termination::Hypervisor(refused()),
             position: None,
-            printed: Printed::default(),
+            printed: Box::default(),
+            core_dump: None,
+            profile: None,
         },
+        ProgramError::EndedBeforeInput { .. } => ProgramError::EndedBeforeInput {
+            program: "sort-1".to_owned(),
+            output: Box::new(ProgramOutput {
+                status: ProgramStatus::Exited(3),
+                stdout: Vec::new(),
+                stderr: Vec::new(),
+                core_dump: None,
+                profile: None,
+                refused: Vec::new(),
+                missing_library: None,
+            }),
+        },
+        ProgramError::NotIdle { .. } => ProgramError::NotIdle { program: "sort-1".to_owned(), by_panic: true },
+        ProgramError::Snapshot(_) => ProgramError::Snapshot(refusal()),
+        ProgramError::Reset(_) => ResetError::Memory(refusal().into()).into(),
+        ProgramError::Profile(_) => ProfileError::NoSignal.into(),
     });
     for (cause, position) in [(fault(), None), (Termination::Killed, Some(position()))] {
-        let (program, printed) = ("sort-1".to_owned(), Printed::default());
-        check(&ProgramError::Terminated { program, cause, position, printed });
+        let (program, printed) = ("sort-1".to_owned(), Box::default());
+        check(&ProgramError::Terminated { program, cause, position, printed, core_dump: None, profile: None });
     }
+    each_variant!(ResetError {
+        ResetError::Hypervisor(_) => ResetError::Hypervisor(refused()),
+        ResetError::Memory(_) => ResetError::Memory(refusal().into()),
+    });
 }
 
 #[test]
@@ -203,6 +320,7 @@ fn errors_of_a_call_say_everything_once() {
         CallError::Function { .. } => CallError::Function { function: function(), message: REASON.to_owned() },
         CallError::Panicked { .. } => CallError::Panicked { function: function(), panic: panic() },
         CallError::LimitsUnwatched { .. } => CallError::LimitsUnwatched { function: function(), reason: refusal() },
+        CallError::Lending { .. } => CallError::Lending { reason: io_refused() },
         CallError::Terminated { .. } =>
             terminated(Termination::Hypervisor(refused()), None),
         CallError::Poisoned { .. } =>
@@ -242,6 +360,8 @@ fn errors_of_a_call_say_everything_once() {
         ProtocolViolation::OutputRecord { .. } => ProtocolViolation::OutputRecord { offset: 1, needed: 3, left: 2 },
         ProtocolViolation::UnknownStream { .. } => ProtocolViolation::UnknownStream { stream: 3 },
         ProtocolViolation::LogRecord { .. } => ProtocolViolation::LogRecord { offset: 4 },
+        ProtocolViolation::SpanRecord { .. } => ProtocolViolation::SpanRecord { offset: 4 },
+        ProtocolViolation::AllocationRecord { .. } => ProtocolViolation::AllocationRecord { offset: 4 },
         ProtocolViolation::Text => ProtocolViolation::Text,
     });
 }
@@ -297,6 +417,9 @@ fn errors_of_a_pool_say_everything_once() {
         PoolError::Spawn(_) => PoolError::Spawn(BuildError::Hypervisor(refused())),
         PoolError::WarmUp(_) => PoolError::WarmUp(unheard()),
         PoolError::Restore(_) => PoolError::Restore(RestoreError::Hypervisor(refused())),
+        PoolError::SpawnProgram(_) => PoolError::SpawnProgram(ProgramError::Hypervisor(refused())),
+        PoolError::WarmUpProgram(_) => PoolError::WarmUpProgram(ProgramError::Hypervisor(refused())),
+        PoolError::ResetProgram(_) => PoolError::ResetProgram(ResetError::Hypervisor(refused())),
         PoolError::Forked => PoolError::Forked,
         PoolError::NoSize => PoolError::NoSize,
         PoolError::RuntimeStopped => PoolError::RuntimeStopped,
@@ -306,6 +429,16 @@ fn errors_of_a_pool_say_everything_once() {
 #[test]
 fn errors_of_images_say_everything_once() {
     let (name, part) = (|| "greet".into(), ElfPart::ProgramHeaders);
+    let (program, interpreter) = (|| "program".into(), || "ld.so".into());
+    let reason = ampoule_vfs::Errno::ENOENT;
+    each_variant!(ExecuteError {
+        ExecuteError::Program { .. } => ExecuteError::Program { program: program(), reason },
+        ExecuteError::Image(_) => Executable::from_bytes(b"text".as_slice()).expect_err("it is no executable").into(),
+        ExecuteError::Interpreter { .. } => ExecuteError::Interpreter { program: program(), interpreter: interpreter(), reason },
+        ExecuteError::ScriptInterpreter { .. } => ExecuteError::ScriptInterpreter { script: program(), interpreter: interpreter(), reason },
+        ExecuteError::ScriptLine { .. } => ExecuteError::ScriptLine { script: program() },
+        ExecuteError::TooManyScripts { .. } => ExecuteError::TooManyScripts { program: program(), limit: 5 },
+    });
     each_variant!(ImageProblem {
         ImageProblem::Read { .. } => ImageProblem::Read { reason: refusal() },
         ImageProblem::NotAFile => ImageProblem::NotAFile,
@@ -315,6 +448,7 @@ fn errors_of_images_say_everything_once() {
         ImageProblem::Foreign { .. } => ImageProblem::Foreign { platform: ForeignPlatform::BigEndian },
         ImageProblem::NotExecutable { .. } => ImageProblem::NotExecutable { found: NotExecutable::CoreDump },
         ImageProblem::DynamicallyLinked => ImageProblem::DynamicallyLinked,
+        ImageProblem::InterpreterPath => ImageProblem::InterpreterPath,
         ImageProblem::TextRelocations => ImageProblem::TextRelocations,
         ImageProblem::ExecutableStack => ImageProblem::ExecutableStack,
         ImageProblem::EntrySize { .. } => ImageProblem::EntrySize { part, size: 1, expected: 2 },
@@ -445,5 +579,5 @@ pub(crate) fn position() -> Position {
         &mut unreadable,
         1,
     );
-    Position::new(registers, stack, executable)
+    Position::new(registers, stack, (executable, Libraries::new()))
 }

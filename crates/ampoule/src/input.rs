@@ -3,21 +3,38 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
+use std::mem;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use crate::personality::Taken;
+use crate::personality::{Behind, Held, Taken};
+use crate::terminal::Terminal;
 
 /// Where a program's standard input comes from; set with [`Program::stdin`](crate::Program::stdin).
 ///
-/// The program sees a pipe, whatever it is. `poll` and its kin report that there is something to read; reading waits until
-/// there is. The host reads ahead, at most 64 KiB.
-pub struct Input(Kind);
+/// The program sees a pipe, whatever it is, of which `poll` and its kin report what is there: something to read, the end, or
+/// nothing yet. The host reads ahead, at most 64 KiB.
+pub struct Input {
+    kind: Kind,
+    /// Whether something else follows where this ends.
+    goes_on: bool,
+}
 
 enum Kind {
     Empty,
-    Bytes { bytes: Vec<u8>, taken: usize },
-    File { file: File, ahead: Ahead },
-    Reader { reader: Box<dyn Read + Send>, ahead: Ahead },
+    Bytes {
+        bytes: Vec<u8>,
+        taken: usize,
+    },
+    File {
+        file: File,
+        ahead: Ahead,
+    },
+    Reader {
+        reader: Box<dyn Read + Send>,
+        ahead: Ahead,
+    },
+    /// Nothing is read ahead of it, since the program may change what becomes of what is typed.
+    Terminal(Terminal),
 }
 
 /// What was read and not yet taken.
@@ -27,6 +44,8 @@ struct Ahead {
     taken: usize,
     /// Why no more will be read.
     end: Option<Taken>,
+    /// Whether it had nothing when it was last asked, and nobody has looked since.
+    is_asked_in_vain: bool,
 }
 
 /// What a program waits for that waits for its input.
@@ -35,23 +54,25 @@ pub(crate) enum Wait<'input> {
     Readable(BorrowedFd<'input>),
     /// The application is to be [asked](Input::ask).
     Asking,
+    /// What [follows](Input::comes_later) is to be set.
+    Later,
 }
 
 impl Input {
     /// At its end from the beginning. The default.
     pub fn empty() -> Self {
-        Self(Kind::Empty)
+        Kind::Empty.into()
     }
 
     /// These bytes, and then its end.
     pub fn bytes(bytes: impl Into<Vec<u8>>) -> Self {
-        Self(Kind::Bytes { bytes: bytes.into(), taken: 0 })
+        Kind::Bytes { bytes: bytes.into(), taken: 0 }.into()
     }
 
     /// A file, a pipe, a socket or a terminal. While the program waits for it, the call can be ended as at any other time: by
     /// a kill or a limit. Nobody else is to read from the same pipe meanwhile.
     pub fn file(file: impl Into<OwnedFd>) -> Self {
-        Self(Kind::File { file: File::from(file.into()), ahead: Ahead::default() })
+        Kind::File { file: File::from(file.into()), ahead: Ahead::default() }.into()
     }
 
     /// The standard input of this process.
@@ -64,13 +85,76 @@ impl Input {
 
     /// What this reader gives, on the thread that runs the program. A program that is to end while it waits for it ends when
     /// the reader returns. An error of the reader is logged and ends the input: the program finds an I/O error (`EIO`).
+    ///
+    /// Whether there is anything to read is known only when the reader was asked. So `poll` and its kin ask it where nothing
+    /// else is ready, and so does a read that is not to wait; until it returns, the program's timers and time limits wait with
+    /// it. A pipe ([`file`](Self::file)) has none of this. A reader that returns `WouldBlock` has nothing yet, and is asked again
+    /// after a few milliseconds.
     pub fn reader(reader: impl Read + Send + 'static) -> Self {
-        Self(Kind::Reader { reader: Box::new(reader), ahead: Ahead::default() })
+        Kind::Reader { reader: Box::new(reader), ahead: Ahead::default() }.into()
+    }
+
+    /// What is typed.
+    pub(crate) fn of_terminal(terminal: Terminal) -> Self {
+        Kind::Terminal(terminal).into()
+    }
+
+    /// The terminal, if it is one.
+    #[inline]
+    pub(crate) fn terminal(&self) -> Option<&Terminal> {
+        if let Kind::Terminal(terminal) = &self.kind { Some(terminal) } else { None }
+    }
+
+    /// Nothing at the moment: what there is to read is set later.
+    pub(crate) fn later() -> Self {
+        let mut input = Self::empty();
+        input.comes_later();
+        input
+    }
+
+    /// What follows where this ends is set later. Until then there is nothing to read, and no end.
+    pub(crate) fn comes_later(&mut self) {
+        self.goes_on = true;
     }
 
     /// Takes what there is, as much as fits, without waiting.
     pub(crate) fn take(&mut self, into: &mut [u8]) -> Taken {
-        match &mut self.0 {
+        match self.kind.take(into) {
+            Taken::Bytes(0) if self.goes_on => Taken::NotYet,
+            taken => taken,
+        }
+    }
+
+    /// What there is, without waiting.
+    pub(crate) fn look(&mut self) -> Held {
+        match self.kind.look() {
+            Held { bytes, behind: Behind::End } if self.goes_on => Held { bytes, behind: Behind::Later },
+            held => held,
+        }
+    }
+
+    /// What to wait for after [`take`](Self::take) or [`look`](Self::look) has found nothing.
+    pub(crate) fn wait(&self) -> Wait<'_> {
+        match &self.kind {
+            Kind::File { ahead, .. } | Kind::Reader { ahead, .. } if ahead.end.is_some() => Wait::Later,
+            Kind::File { file, .. } => Wait::Readable(file.as_fd()),
+            Kind::Terminal(terminal) => Wait::Readable(terminal.as_fd()),
+            Kind::Reader { .. } => Wait::Asking,
+            Kind::Empty | Kind::Bytes { .. } => Wait::Later,
+        }
+    }
+
+    /// Asks the application for more, which may take long.
+    pub(crate) fn ask(&mut self) {
+        if let Kind::Reader { reader, ahead } = &mut self.kind {
+            ahead.fill(reader);
+        }
+    }
+}
+
+impl Kind {
+    fn take(&mut self, into: &mut [u8]) -> Taken {
+        match self {
             Kind::Empty => Taken::Bytes(0),
             Kind::Bytes { bytes, taken } => copy(bytes, taken, into),
             Kind::Reader { ahead, .. } => ahead.take(into),
@@ -80,21 +164,30 @@ impl Input {
                 }
                 ahead.take(into)
             }
+            Kind::Terminal(terminal) if is_readable(terminal.as_fd()) => match terminal.read(into) {
+                Ok(count) => Taken::Bytes(count),
+                Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => Taken::NotYet,
+                Err(_) => Taken::Failed,
+            },
+            Kind::Terminal(_) => Taken::NotYet,
         }
     }
 
-    /// What to wait for after [`take`](Self::take) has found nothing.
-    pub(crate) fn wait(&self) -> Wait<'_> {
-        match &self.0 {
-            Kind::File { file, .. } => Wait::Readable(file.as_fd()),
-            Kind::Reader { .. } | Kind::Empty | Kind::Bytes { .. } => Wait::Asking,
-        }
-    }
-
-    /// Asks the application for more, which may take long.
-    pub(crate) fn ask(&mut self) {
-        if let Kind::Reader { reader, ahead } = &mut self.0 {
-            ahead.fill(reader);
+    fn look(&mut self) -> Held {
+        match self {
+            Kind::Empty => Held { bytes: 0, behind: Behind::End },
+            Kind::Bytes { bytes, taken } => Held { bytes: bytes.len() - *taken, behind: Behind::End },
+            Kind::Reader { ahead, .. } => {
+                let is_known = mem::take(&mut ahead.is_asked_in_vain);
+                ahead.held(if is_known { Behind::Later } else { Behind::Unknown })
+            }
+            Kind::File { file, ahead } => {
+                if ahead.has_room() && is_readable(file.as_fd()) {
+                    ahead.fill(file);
+                }
+                ahead.held(Behind::Later)
+            }
+            Kind::Terminal(terminal) => Held { bytes: terminal.held(), behind: Behind::Later },
         }
     }
 }
@@ -104,21 +197,44 @@ impl Ahead {
         self.taken == self.bytes.len() && self.end.is_none()
     }
 
+    fn has_room(&self) -> bool {
+        self.bytes.len() - self.taken < AHEAD && self.end.is_none()
+    }
+
+    /// Reads more, if there is room for it.
     fn fill(&mut self, reader: &mut impl Read) {
-        self.bytes.resize(AHEAD, 0);
+        if !self.has_room() {
+            return;
+        }
+        self.bytes.drain(..self.taken);
         self.taken = 0;
-        let read = reader.read(&mut self.bytes).map(|count| count.min(AHEAD));
-        self.bytes.truncate(*read.as_ref().unwrap_or(&0));
+        let start = self.bytes.len();
+        self.bytes.resize(AHEAD, 0);
+        let read = reader.read(&mut self.bytes[start..]).map(|count| count.min(AHEAD - start));
+        self.bytes.truncate(start + *read.as_ref().unwrap_or(&0));
         match read {
             Ok(0) => self.end = Some(Taken::Bytes(0)),
             Ok(_) => {}
-            // It is asked again.
-            Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => {}
+            Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => {
+                self.is_asked_in_vain = true;
+            }
             Err(error) => {
                 tracing::warn!(target: "ampoule::guest", %error, "a program's input failed");
                 self.end = Some(Taken::Failed);
             }
         }
+    }
+
+    /// What there is, where this follows unless it has ended or is full.
+    fn held(&self, next: Behind) -> Held {
+        let bytes = self.bytes.len() - self.taken;
+        let behind = match self.end {
+            Some(Taken::Failed) => Behind::Failure,
+            Some(_) => Behind::End,
+            None if bytes == AHEAD => Behind::Full,
+            None => next,
+        };
+        Held { bytes, behind }
     }
 
     fn take(&mut self, into: &mut [u8]) -> Taken {
@@ -145,12 +261,54 @@ fn is_readable(file: BorrowedFd<'_>) -> bool {
 
 impl fmt::Debug for Input {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.0 {
+        f.write_str(match self.kind {
             Kind::Empty => "Input::empty",
             Kind::Bytes { .. } => "Input::bytes",
             Kind::File { .. } => "Input::file",
             Kind::Reader { .. } => "Input::reader",
+            Kind::Terminal(_) => "a terminal",
         })
+    }
+}
+
+impl From<Kind> for Input {
+    fn from(kind: Kind) -> Self {
+        Self { kind, goes_on: false }
+    }
+}
+
+/// As [`Input::bytes`].
+impl From<Vec<u8>> for Input {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::bytes(bytes)
+    }
+}
+
+/// As [`Input::bytes`].
+impl From<&[u8]> for Input {
+    fn from(bytes: &[u8]) -> Self {
+        Self::bytes(bytes)
+    }
+}
+
+/// As [`Input::bytes`].
+impl<const N: usize> From<&[u8; N]> for Input {
+    fn from(bytes: &[u8; N]) -> Self {
+        Self::bytes(bytes)
+    }
+}
+
+/// As [`Input::bytes`].
+impl From<String> for Input {
+    fn from(text: String) -> Self {
+        Self::bytes(text)
+    }
+}
+
+/// As [`Input::bytes`].
+impl From<&str> for Input {
+    fn from(text: &str) -> Self {
+        Self::bytes(text)
     }
 }
 
@@ -220,6 +378,71 @@ mod tests {
         let mut input = Input::reader(Lying);
         input.ask();
         assert_eq!(input.take(&mut [0; 10]), Taken::Bytes(10));
+    }
+
+    #[test]
+    fn what_comes_later_follows_everything_else() {
+        for mut input in [Input::empty(), Input::bytes("abc"), Input::reader(b"abc".as_slice())] {
+            input.comes_later();
+            let mut into = [0; 10];
+            while !matches!((input.take(&mut into), input.wait()), (Taken::NotYet, Wait::Later)) {
+                input.ask();
+            }
+            assert_eq!(input.take(&mut into), Taken::NotYet);
+        }
+    }
+
+    #[test]
+    fn what_is_there_can_be_looked_at() {
+        let held = |bytes, behind| Held { bytes, behind };
+        assert_eq!(Input::empty().look(), held(0, Behind::End));
+        assert_eq!(Input::later().look(), held(0, Behind::Later));
+        let mut input = Input::bytes("abc");
+        input.take(&mut [0]);
+        assert_eq!(input.look(), held(2, Behind::End));
+        input.comes_later();
+        assert_eq!(input.look(), held(2, Behind::Later));
+
+        let (reader, mut writer) = io::pipe().unwrap();
+        let mut input = Input::file(reader);
+        assert_eq!(input.look(), held(0, Behind::Later));
+        for bytes in [3, 6] {
+            io::Write::write_all(&mut writer, b"now").unwrap();
+            assert_eq!(input.look(), held(bytes, Behind::Later));
+        }
+        assert_eq!(input.take(&mut [0; 4]), Taken::Bytes(4));
+        drop(writer);
+        assert_eq!(input.look(), held(2, Behind::End));
+        let mut input = Input::file(File::open("/dev/zero").unwrap());
+        assert_eq!(input.look(), held(AHEAD, Behind::Full));
+    }
+
+    #[test]
+    fn a_reader_is_asked_before_anything_is_known_of_it() {
+        struct Hesitant(u32);
+        impl Read for Hesitant {
+            fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+                self.0 += 1;
+                match self.0 {
+                    1 => Err(ErrorKind::WouldBlock.into()),
+                    2 => {
+                        into[..3].copy_from_slice(b"abc");
+                        Ok(3)
+                    }
+                    _ => Ok(0),
+                }
+            }
+        }
+        let held = |bytes, behind| Held { bytes, behind };
+        let mut input = Input::reader(Hesitant(0));
+        assert_eq!(input.look(), held(0, Behind::Unknown));
+        input.ask();
+        assert_eq!(input.look(), held(0, Behind::Later));
+        assert_eq!(input.look(), held(0, Behind::Unknown));
+        input.ask();
+        assert_eq!(input.look(), held(3, Behind::Unknown));
+        input.ask();
+        assert_eq!(input.look(), held(3, Behind::End));
     }
 
     #[test]

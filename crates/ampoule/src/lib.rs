@@ -48,6 +48,7 @@
 mod address_space;
 mod arguments;
 mod arity;
+mod bad_record;
 mod binding;
 mod blame;
 mod clock;
@@ -59,7 +60,9 @@ pub mod dynamic;
 mod error;
 #[cfg(test)]
 mod error_tests;
+mod executable_memory;
 mod fault;
+mod files;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -67,9 +70,11 @@ mod guest_log;
 mod guest_memory;
 mod guest_text;
 mod host_function;
+mod host_memory;
 pub mod image;
 mod input;
 mod interrupt;
+mod libraries;
 mod limits;
 mod loader;
 mod machine;
@@ -78,12 +83,16 @@ mod nearest;
 mod output;
 mod page;
 mod personality;
+mod policy;
 mod pool;
 mod profile;
 mod program;
 mod sandbox;
 pub mod signature;
 mod spans;
+mod stored;
+mod stream;
+mod terminal;
 mod termination;
 #[cfg(test)]
 mod test_log;
@@ -95,7 +104,7 @@ pub use ampoule_abi::codec::{DecodeError, EncodeError};
 pub use ampoule_abi::schema::Difference;
 pub use ampoule_symbols::{Backtrace, Frame, ImagePlace, Omission};
 pub use ampoule_vmm::{HypervisorError, OpenError, Registers};
-pub use arguments::{Arguments, Borrowed, Parameter, Parameters};
+pub use arguments::{Argument, Arguments, Borrowed, Parameter, Parameters};
 pub use blame::Blame;
 pub use clock::Clock;
 pub use conversation::ProtocolViolation;
@@ -103,21 +112,35 @@ pub use core_dump::{CoreDump, CoreDumpError, CoreDumps};
 #[cfg(feature = "gdb")]
 pub use debugger::{AddressError, DebuggerAddress, GdbServer, ListenError};
 pub use error::{BuildError, CallError, FunctionValue, HostFunctionSetting, Payload};
+pub use executable_memory::{ExecutableMemory, UnknownExecutableMemory};
 pub use fault::{EndlessWait, Fault, FaultAccess, FaultKind, FaultTarget, GuestPanic, Position};
+pub use files::{Access, Files, FilesError, GrantError};
+pub use guest_log::guest_time;
 pub use host_function::{Borrowing, HostFunction, HostFunctionError, HostFunctionWith};
+pub use host_memory::{HostMapping, HostMemory, MapAccess, MapAt, MapMemoryError, Mapped};
 pub use image::{EmbeddedImage, Executable, Image, ImageError};
 pub use input::Input;
 pub use interrupt::{InterruptHandle, InterruptSignal, InterruptSignalError, KillOutcome, RunningCall};
 pub use limits::{ExceededLimit, Limits};
-pub use loader::{LoadError, StartText};
-pub use machine::OutOfRange;
+pub use loader::{ExecuteError, LoadError, StartText};
+pub use machine::{OutOfRange, Stats};
 pub use output::{Captured, Output};
-pub use pool::{Pool, PoolBuilder, PoolError, PoolStats, PooledSandbox};
-pub use profile::{Frequency, Profile, ProfileError};
-pub use program::{Printed, Process, Program, ProgramError, ProgramOutput, ProgramStatus};
-pub use sandbox::{
-    Builder, Call, ClockError, Poison, RestoreError, Sandbox, Setting, Snapshot, SnapshotError, Spawn, Stats, TypedFn,
+pub use policy::{CallGroup, Policy, RefusedCall, UnknownCallGroup};
+pub use pool::{Pool, PoolBuilder, PoolError, PoolStats, Poolable, Pooled, PooledProgram, PooledSandbox};
+pub use profile::{Frequency, MemoryMeasure, MemoryProfile, Profile, ProfileError};
+pub use program::{
+    IdleProgram, MissingLibrary, Printed, Process, Program, ProgramError, ProgramOutput, ProgramRun, ProgramSnapshot,
+    ProgramSpawn, ProgramStatus, ResetError,
 };
+pub use sandbox::{
+    Builder, Call, ClockError, Poison, RestoreError, Sandbox, Setting, Snapshot, SnapshotError, Spawn, TypedFn,
+};
+pub use stored::{
+    LoadSnapshotError, SaveOptions, SaveSnapshotError, SavedSnapshot, SnapshotDigest, SnapshotFile, SnapshotHeader,
+    SnapshotInfo,
+};
+pub use stream::{Items, Reader, Sink, Writer};
+pub use terminal::{Terminal, TerminalHandle, TerminalSignal};
 pub use termination::Termination;
 pub use trace::Trace;
 

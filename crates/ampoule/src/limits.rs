@@ -57,7 +57,8 @@ impl Limits {
         self
     }
 
-    /// How many calls of host functions a call may make.
+    /// How many calls of host functions a call may make. Each piece of a stream ([`Reader`](crate::Reader),
+    /// [`Writer`](crate::Writer)) counts as one.
     pub const fn host_calls(mut self, calls: u64) -> Self {
         self.host_calls = Some(calls);
         self

@@ -1,7 +1,7 @@
 //! Where a guest's standard output and standard error go.
 
 use std::fmt;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -50,7 +50,8 @@ impl Output {
     }
 
     /// To this writer, byte for byte, on the thread that runs the guest. An error of the writer is logged once, and what
-    /// follows is dropped; the guest does not notice.
+    /// follows is dropped; the guest does not notice. A program finds the error instead, as a process does: one whose
+    /// output nobody reads any more (`BrokenPipe`) gets the signal `SIGPIPE`.
     pub fn writer(writer: impl Write + Send + 'static) -> Self {
         Self(Kind::Writer(Box::new(writer)))
     }
@@ -78,27 +79,36 @@ impl Output {
         matches!(&self.0, Kind::Shared(own) if Arc::ptr_eq(&own.0, &output.0))
     }
 
-    pub(crate) fn write(&mut self, origin: &Origin, stream: Stream, bytes: &[u8]) {
+    /// # Errors
+    ///
+    /// That of a writer, which has part of the bytes at most.
+    pub(crate) fn write(&mut self, origin: &Origin, stream: Stream, bytes: &[u8]) -> io::Result<()> {
         match &mut self.0 {
             Kind::Log(log) => log.write(origin, stream, bytes),
             Kind::Discard => {}
-            Kind::Writer(writer) => {
-                if let Err(error) = writer.write_all(bytes) {
-                    tracing::warn!(
-                        target: "ampoule::guest",
-                        %error,
-                        %stream,
-                        image = %origin.image(),
-                        sandbox = %origin.sandbox(),
-                        function = origin.function(),
-                        "the writer of a guest's stream failed; the stream is dropped"
-                    );
-                    self.0 = Kind::Discard;
-                }
-            }
+            Kind::Writer(writer) => return writer.write_all(bytes),
             Kind::Capture(buffer) => buffer.lock().unwrap_or_else(PoisonError::into_inner).write(bytes),
-            Kind::Shared(output) => output.with(|output| output.write(origin, stream, bytes)),
+            Kind::Shared(output) => return output.with(|output| output.write(origin, stream, bytes)),
         }
+        Ok(())
+    }
+
+    /// Logs that the writer has failed, and drops what follows.
+    #[cold]
+    pub(crate) fn drop_after(&mut self, origin: &Origin, stream: Stream, error: &io::Error) {
+        if let Kind::Shared(output) = &self.0 {
+            return output.with(|output| output.drop_after(origin, stream, error));
+        }
+        tracing::warn!(
+            target: "ampoule::guest",
+            %error,
+            %stream,
+            image = %origin.image(),
+            sandbox = %origin.sandbox(),
+            function = origin.function(),
+            "the writer of a guest's stream failed; the stream is dropped"
+        );
+        self.0 = Kind::Discard;
     }
 
     /// Notes that a call has ended: a line without its end is logged, and the next call has events of its own. A writer keeps
@@ -171,8 +181,8 @@ impl SharedOutput {
         Self(Arc::new(Mutex::new(output)))
     }
 
-    fn with(&self, action: impl FnOnce(&mut Output)) {
-        action(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    fn with<T>(&self, action: impl FnOnce(&mut Output) -> T) -> T {
+        action(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -333,15 +343,15 @@ mod tests {
     fn a_capture_keeps_the_first_bytes_up_to_its_limit() {
         let origin = Origin::of_a_test();
         let (mut output, captured) = Output::capture(5);
-        output.write(&origin, Stream::Stdout, b"abc");
-        output.write(&origin, Stream::Stdout, b"defg");
+        output.write(&origin, Stream::Stdout, b"abc").unwrap();
+        output.write(&origin, Stream::Stdout, b"defg").unwrap();
         assert_eq!(captured.take(), b"abcde");
-        output.write(&origin, Stream::Stdout, b"hi");
+        output.write(&origin, Stream::Stdout, b"hi").unwrap();
         assert_eq!(captured.take_string(), "hi");
     }
 
     #[test]
-    fn a_failing_writer_is_dropped_and_the_guest_does_not_notice() {
+    fn a_failing_writer_can_be_dropped() {
         let origin = Origin::of_a_test();
         struct Full;
         impl Write for Full {
@@ -353,7 +363,8 @@ mod tests {
             }
         }
         let mut output = Output::writer(Full);
-        output.write(&origin, Stream::Stderr, b"x");
+        let error = output.write(&origin, Stream::Stderr, b"x").unwrap_err();
+        output.drop_after(&origin, Stream::Stderr, &error);
         assert_eq!(format!("{output:?}"), "Output::discard");
     }
 
@@ -373,7 +384,7 @@ mod tests {
     fn the_log_has_an_event_for_each_line() {
         let origin = Origin::of_a_test();
         let mut output = Output::log();
-        let events = events_of(|| output.write(&origin, Stream::Stdout, b"one\n\ntwo\x1b\nthree"));
+        let events = events_of(|| output.write(&origin, Stream::Stdout, b"one\n\ntwo\x1b\nthree").unwrap());
         assert_eq!(events.iter().map(|event| message(event)).collect::<Vec<_>>(), ["one", "", "two\\u{1b}"]);
         let events = events_of(|| output.flush(&origin, Stream::Stdout));
         assert_eq!(events.iter().map(|event| message(event)).collect::<Vec<_>>(), ["three"]);
@@ -385,9 +396,9 @@ mod tests {
         let mut origin = Origin::of_a_test();
         let image = origin.image().to_string();
         let events = events_of(|| {
-            output.write(&origin, Stream::Stdout, b"started\n");
+            output.write(&origin, Stream::Stdout, b"started\n").unwrap();
             origin.calls("greet");
-            output.write(&origin, Stream::Stderr, b"called\n");
+            output.write(&origin, Stream::Stderr, b"called\n").unwrap();
         });
         assert_eq!(
             events,
@@ -413,7 +424,7 @@ mod tests {
             let text = line.repeat(100_000);
             let events = events_of(|| {
                 for part in text.as_bytes().chunks(7) {
-                    output.write(&origin, Stream::Stdout, part);
+                    output.write(&origin, Stream::Stdout, part).unwrap();
                 }
                 output.call_ended(&origin, Stream::Stdout);
             });
@@ -429,10 +440,10 @@ mod tests {
         let mut output = Output::log();
         for _ in 0..2 {
             let events = events_of(|| {
-                output.write(&origin, Stream::Stdout, "a\n".repeat(MAX_LINES as usize + 2).as_bytes());
-                output.write(&origin, Stream::Stdout, b"begun");
+                output.write(&origin, Stream::Stdout, "a\n".repeat(MAX_LINES as usize + 2).as_bytes()).unwrap();
+                output.write(&origin, Stream::Stdout, b"begun").unwrap();
                 output.call_ended(&origin, Stream::Stdout);
-                output.write(&origin, Stream::Stdout, b"another call's\n");
+                output.write(&origin, Stream::Stdout, b"another call's\n").unwrap();
             });
             let last: Vec<_> = events[MAX_LINES as usize - 1..].iter().map(|event| message(event)).collect();
             assert_eq!(last, ["a", "a\\na\\nbegun", "another call's"]);

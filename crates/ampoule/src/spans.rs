@@ -9,9 +9,12 @@ use ampoule_abi::text::printable_name;
 use tracing::Span;
 use tracing::field::{Empty, display};
 
+use crate::fault::FaultKind;
 use crate::output::Origin;
+use crate::stream::Direction;
+use crate::termination::Termination;
 
-/// A sandbox is built from an image.
+/// A sandbox is built from an image, or a program is loaded.
 pub(crate) fn create(image: &str, memory_limit: usize) -> Span {
     tracing::debug_span!(target: TARGET, "create", image = %printable_name(image), memory_limit, error = Empty)
 }
@@ -34,9 +37,35 @@ pub(crate) fn call(origin: &Origin, arguments: usize) -> Span {
     )
 }
 
+/// A program runs until it ends or waits for its input.
+pub(crate) fn run(origin: &Origin) -> Span {
+    let (image, sandbox) = (origin.image(), origin.sandbox());
+    tracing::debug_span!(target: TARGET, "run", %image, %sandbox, code = Empty, error = Empty)
+}
+
+/// Takes note in the span of a run of how the program has ended.
+pub(crate) fn ended(span: &Span, cause: &Termination) {
+    if let Termination::Fault(fault) = cause
+        && let FaultKind::Exited { code } = fault.kind()
+    {
+        span.record("code", code);
+    } else {
+        span.record("error", display(cause));
+    }
+}
+
 /// A host function runs, which is given this many bytes.
 pub(crate) fn host_function(function: &str, arguments: usize) -> Span {
     tracing::debug_span!(target: TARGET, "host_function", function = %printable_name(function), arguments)
+}
+
+/// A piece of a stream passes, which has this many bytes; where the guest reads, at most.
+pub(crate) fn stream(direction: Direction, bytes: usize) -> Span {
+    let direction = match direction {
+        Direction::Read => "read",
+        Direction::Write => "write",
+    };
+    tracing::debug_span!(target: TARGET, "stream", direction, bytes)
 }
 
 /// A snapshot is taken.

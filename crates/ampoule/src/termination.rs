@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use crate::blame::Blame;
 use crate::conversation::ProtocolViolation;
-use crate::fault::Fault;
+use crate::fault::{Fault, FaultKind};
 use crate::limits::ExceededLimit;
 
 /// Why a guest has ended prematurely. The sandbox is poisoned: it refuses calls.
@@ -35,6 +35,9 @@ impl Termination {
     /// Who caused it.
     pub fn blame(&self) -> Blame {
         match self {
+            Self::Fault(fault) if matches!(fault.kind(), FaultKind::LostMemory { .. } | FaultKind::LostSnapshot) => {
+                Blame::Caller
+            }
             Self::Fault(_) | Self::LimitExceeded(_) | Self::Protocol(_) => Blame::Guest,
             Self::Killed => Blame::Caller,
             Self::Hypervisor(error) if matches!(**error, HypervisorError::Forked) => Blame::Caller,

@@ -8,13 +8,13 @@ use ampoule_abi::text::printable_line;
 
 use crate::output::Origin;
 
-/// Where the lines go that show each system call, each host call and the end of a guest, in the way of `strace`; set with
+/// Where the lines go that show each system call, host call and fault, and the end of a guest, in the way of `strace`; set with
 /// [`Builder::trace`](crate::Builder::trace), or at any time with [`Sandbox::set_trace`](crate::Sandbox::set_trace).
 ///
 /// ```text
 /// openat(AT_FDCWD, "/etc/passwd", O_RDONLY|O_CLOEXEC) = -1 ENOENT <0.000011>
 /// mmap(NULL, 131072, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS, -1, NULL) = 0x3fbfffe0000 <0.000014>
-/// host weekday() -> String, 0 bytes = 7 bytes <0.000002>
+/// host weekday() = "Monday" <0.000002>
 /// --- the guest called exit(3) ---
 /// ```
 ///

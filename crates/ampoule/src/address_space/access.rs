@@ -1,9 +1,12 @@
 //! Reading and writing a guest's memory on its behalf, with its own permissions.
 
+use std::os::fd::BorrowedFd;
+
 use ampoule_vmm::{GuestVirt, TrackedRegion};
 
 use crate::page::Page;
 
+use super::paged::PageIn;
 use super::{AddressSpace, BadAddress, PAGE, Protection, StringError};
 
 impl AddressSpace {
@@ -15,7 +18,18 @@ impl AddressSpace {
     pub(crate) fn read(&self, at: GuestVirt, into: &mut [u8]) -> Result<(), BadAddress> {
         let mut done = 0;
         while done < into.len() {
-            let stretch = self.stretch(offset(at, done)?, Protection::is_readable)?;
+            let here = offset(at, done)?;
+            if let Some(read) = self.read_host(here, &mut into[done..])? {
+                done += read;
+                continue;
+            }
+            let stretch = match self.stretch(here, Protection::is_readable) {
+                Ok(stretch) => stretch,
+                Err(bad) => {
+                    done += self.read_absent(here, &mut into[done..]).ok_or(bad)?;
+                    continue;
+                }
+            };
             let part = stretch.len.min(into.len() - done);
             stretch.region.read(stretch.offset, &mut into[done..done + part]).expect(WITHIN);
             done += part;
@@ -23,7 +37,7 @@ impl AddressSpace {
         Ok(())
     }
 
-    /// Copies `from` to `at`. The stack grows for it, as it does for the guest.
+    /// Copies `from` to `at`. The stack grows for it, and pages of files are read, as for the guest.
     ///
     /// # Errors
     ///
@@ -32,14 +46,55 @@ impl AddressSpace {
         let mut done = 0;
         while done < from.len() {
             let here = offset(at, done)?;
+            if let Some(written) = self.write_host(here, &from[done..])? {
+                done += written;
+                continue;
+            }
             if self.stretch(here, Protection::is_writable).is_err() {
-                self.grow_stack(here).map_err(|_| BadAddress { address: here })?;
+                self.touch(here)?;
             }
             let stretch = self.stretch(here, Protection::is_writable)?;
             let part = stretch.len.min(from.len() - done);
-            let (offset, part) = (stretch.offset, &from[done..done + part]);
+            let (offset, part, is_shared) = (stretch.offset, &from[done..done + part], stretch.is_shared);
             stretch.region.write(offset, part).expect(WITHIN);
+            if is_shared {
+                self.note_store(here, part.len());
+            }
             done += part.len();
+        }
+        Ok(())
+    }
+
+    /// Has the host read a file, from its byte `offset` on, straight into the guest's memory from `at` on: as much as lies there
+    /// side by side, `len` bytes at most. None where that is no memory of the guest's own that it can write, where it is short
+    /// of [`LEAST_FILLED`] bytes, or where the host cannot read the file: then [`write`](Self::write) is the way.
+    pub(crate) fn fill(&mut self, at: GuestVirt, len: usize, file: BorrowedFd<'_>, offset: u64) -> Option<Filled> {
+        let stretch = self.stretch(at, Protection::is_writable).ok().filter(|stretch| !stretch.is_shared)?;
+        let asked = stretch.len.min(len);
+        if asked < LEAST_FILLED {
+            return None;
+        }
+        let read = stretch.region.read_file(stretch.offset, asked, file, offset).ok()?;
+        Some(Filled { read, asked })
+    }
+
+    /// Checks that [`write`](Self::write) would write so many bytes from `at` on.
+    ///
+    /// # Errors
+    ///
+    /// As for [`write`](Self::write).
+    pub(crate) fn check_writable(&mut self, at: GuestVirt, len: usize) -> Result<(), BadAddress> {
+        let mut checked = 0;
+        while checked < len {
+            let here = offset(at, checked)?;
+            if let Some(pages) = self.host_pages_at(here).filter(|pages| pages.access.write) {
+                checked += (pages.end().0 - here.0) as usize;
+                continue;
+            }
+            if self.stretch(here, Protection::is_writable).is_err() {
+                self.touch(here)?;
+            }
+            checked += self.stretch(here, Protection::is_writable)?.len;
         }
         Ok(())
     }
@@ -58,8 +113,16 @@ impl AddressSpace {
     pub(crate) fn inspect(&self, at: GuestVirt, into: &mut [u8]) -> usize {
         let mut done = 0;
         while done < into.len() {
-            let stretch = offset(at, done).and_then(|here| self.stretch(here, |_| true));
-            let Ok(stretch) = stretch else { break };
+            let Ok(here) = offset(at, done) else { break };
+            if let Ok(Some(read)) = self.read_host(here, &mut into[done..]) {
+                done += read;
+                continue;
+            }
+            let Ok(stretch) = self.stretch(here, |_| true) else {
+                let Some(read) = self.read_absent(here, &mut into[done..]) else { break };
+                done += read;
+                continue;
+            };
             let part = stretch.len.min(into.len() - done);
             stretch.region.read(stretch.offset, &mut into[done..done + part]).expect(WITHIN);
             done += part;
@@ -67,21 +130,30 @@ impl AddressSpace {
         done
     }
 
-    /// Writes memory of the guest's own, whatever the guest may do with it. Windows are not part of it.
+    /// Writes memory of the guest's own, whatever the guest may do with it, and memory of the host's where the guest may write it.
+    /// Windows are not part of it.
     ///
     /// # Errors
     ///
     /// [`BadAddress`] where there is no such memory; nothing was written then.
     #[cfg_attr(not(feature = "gdb"), expect(dead_code, reason = "only a debugger changes what the guest cannot write"))]
     pub(crate) fn patch(&mut self, at: GuestVirt, from: &[u8]) -> Result<(), BadAddress> {
+        if let Some(pages) = self.host_pages_at(at) {
+            let is_within = from.len() as u64 <= pages.end().0 - at.0;
+            let written = if is_within { self.write_host(at, from)? } else { None };
+            return written.map(drop).ok_or(BadAddress { address: at });
+        }
         let mut checked = 0;
         while checked < from.len() {
             let here = offset(at, checked)?;
             if self.window_at(here).is_some() {
                 return Err(BadAddress { address: here });
             }
+            self.touch(here)?;
             checked += self.stretch(here, |_| true)?.len;
         }
+        self.note_store(at, from.len());
+        self.is_patched = true;
         self.initialize(at, from)
     }
 
@@ -97,6 +169,15 @@ impl AddressSpace {
             let (offset, part) = (stretch.offset, &from[done..done + stretch.len.min(from.len() - done)]);
             self.memory.write(offset, part).expect(WITHIN);
             done += part.len();
+        }
+        Ok(())
+    }
+
+    /// Does for the host what a page fault does for the guest: the stack grows, and a page of a file is read.
+    fn touch(&mut self, at: GuestVirt) -> Result<(), BadAddress> {
+        let bad = |_| BadAddress { address: at };
+        if self.page_in(Page::of(at)).map_err(bad)? == PageIn::Unneeded {
+            self.grow_stack(at).map_err(bad)?;
         }
         Ok(())
     }
@@ -145,7 +226,12 @@ impl AddressSpace {
         if let Some(window) = self.window_at(at) {
             let protection = if window.writable { Protection::ReadWrite } else { Protection::Read };
             let into = (at.0 - window.at.0) as usize;
-            let stretch = Stretch { region: &window.region, offset: window.offset + into, len: window.len - into };
+            let stretch = Stretch {
+                region: &window.region,
+                offset: window.offset + into,
+                len: window.len - into,
+                is_shared: false,
+            };
             return suitable(protection).then_some(stretch).ok_or(bad);
         }
         let page = Page::of(at);
@@ -156,8 +242,18 @@ impl AddressSpace {
         }
         let end = mapped.end.min(backed.end).address();
         let offset = self.memory.frame_offset(frame.0 + (page - backed.start)) + at.page_offset();
-        Ok(Stretch { region: self.memory.region(), offset, len: (end.0 - at.0) as usize })
+        let is_shared = mapping.kind.shared().is_some();
+        Ok(Stretch { region: self.memory.region(), offset, len: (end.0 - at.0) as usize, is_shared })
     }
+}
+
+/// What of a file was read into the guest's memory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Filled {
+    /// How many bytes.
+    pub(crate) read: usize,
+    /// How many it was asked for: there are no more in the file where these are fewer.
+    pub(crate) asked: usize,
 }
 
 /// Contiguous bytes.
@@ -165,6 +261,8 @@ struct Stretch<'a> {
     region: &'a TrackedRegion,
     offset: usize,
     len: usize,
+    /// Whether they are those of a shared file.
+    is_shared: bool,
 }
 
 fn offset(at: GuestVirt, by: usize) -> Result<GuestVirt, BadAddress> {
@@ -172,6 +270,10 @@ fn offset(at: GuestVirt, by: usize) -> Result<GuestVirt, BadAddress> {
 }
 
 const WITHIN: &str = "frames and windows lie within their regions";
+
+/// From this many bytes on a file is read straight into the guest's memory, all of whose pages count as written, even where the
+/// file ends before. Copying fewer bytes costs less than a system call and a look at the file.
+pub(crate) const LEAST_FILLED: usize = 64 << 10;
 
 /// Paths are usually short.
 const STRING_PIECE: usize = 128;

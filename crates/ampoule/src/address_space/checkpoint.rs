@@ -68,6 +68,10 @@ impl AddressSpace {
 }
 
 impl SpaceCheckpoint {
+    pub(super) fn of_parts(layout: Arc<Layout>, contents: Arc<Contents>) -> Self {
+        Self { layout, contents }
+    }
+
     /// What the memory held.
     pub(crate) fn contents(&self) -> &Arc<Contents> {
         &self.contents

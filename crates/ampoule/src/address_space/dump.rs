@@ -5,7 +5,8 @@ use std::ops::Range;
 use ampoule_vmm::GuestVirt;
 use ampoule_vmm::address_map::USER_END;
 
-use super::{AddressSpace, Layout, MappingKind, PAGE, Protection, SpaceCheckpoint};
+use super::range_map::Piece;
+use super::{AddressSpace, FileId, Layout, MappedFile, MappingKind, PAGE, Protection, SpaceCheckpoint};
 use crate::page::Page;
 
 /// Pages that follow each other in the guest's addresses and, as far as it has ever reached them, in its memory.
@@ -26,6 +27,11 @@ pub(crate) enum Purpose {
     Mapping(MappingKind),
     /// The host shares them with the guest.
     Shared,
+    /// The application has mapped them.
+    Host {
+        /// Which of the files of the host's has them, and the page of it that is the first.
+        file: Option<(usize, u64)>,
+    },
 }
 
 impl Run {
@@ -66,6 +72,11 @@ impl AddressSpace {
 }
 
 impl SpaceCheckpoint {
+    /// The files whose pages are mapped, and perhaps others.
+    pub(crate) fn mapped_files(&self) -> impl Iterator<Item = (FileId, &MappedFile)> {
+        self.layout.files.iter()
+    }
+
     /// The guest's own pages, in ascending order of the addresses, in memory that begins with `reserved` pages of the host's.
     pub(crate) fn runs(&self, reserved: usize) -> Vec<Run> {
         self.layout.runs(|frame| reserved + frame.0 as usize)
@@ -77,21 +88,21 @@ impl Layout {
     /// frames bound their number.
     fn runs(&self, memory: impl Fn(crate::page::Frame) -> usize) -> Vec<Run> {
         let mut runs = Vec::new();
-        for (pages, mapping) in self.mappings.overlapping(&(Page(0)..Page::of(USER_END))) {
+        for (mapped, mapping) in self.mappings.overlapping(&(Page(0)..Page::of(USER_END))) {
             let mut add = |pages: Range<Page>, memory| {
-                let purpose = Purpose::Mapping(mapping.kind);
+                let purpose = Purpose::Mapping(mapping.skip(pages.start - mapped.start).kind);
                 let (at, pages) = (pages.start.address(), pages.end - pages.start);
                 if pages > 0 {
                     runs.push(Run { at, pages, purpose, protection: mapping.protection, memory });
                 }
             };
-            let mut rest = pages.start;
-            for (backed, first) in self.backing.overlapping(&pages) {
+            let mut rest = mapped.start;
+            for (backed, first) in self.backing.overlapping(&mapped) {
                 add(rest..backed.start, None);
                 rest = backed.end;
                 add(backed, Some(memory(first.0)));
             }
-            add(rest..pages.end, None);
+            add(rest..mapped.end, None);
         }
         runs
     }

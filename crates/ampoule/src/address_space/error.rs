@@ -1,5 +1,7 @@
 //! What can go wrong with a guest's memory.
 
+use std::io;
+
 use ampoule_vmm::{GuestVirt, MapExhausted};
 use thiserror::Error;
 
@@ -20,8 +22,13 @@ pub(crate) enum MapError {
     OutOfTables(#[from] MapExhausted),
     #[error("the guest has {limit} mappings, which is the most that it may have")]
     TooManyMappings { limit: usize },
-    #[error("the guest may not make memory executable")]
+    #[error("the guest may not make memory executable in this way")]
     ExecutableRefused,
+    #[error("the guest may only read what it shares of a file")]
+    WriteRefused,
+    /// Where this is not the first step, what was mapped in the place before is gone.
+    #[error("the pages of the file cannot be had: {0}")]
+    File(io::Error),
     #[error("the guest's memory is in {limit} pieces, which is the most that is allowed")]
     TooFragmented { limit: usize },
     /// The call is over. What has changed by then is unspecified.

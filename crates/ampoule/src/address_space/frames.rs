@@ -44,6 +44,18 @@ impl FrameAllocator {
         allocator
     }
 
+    /// `total` frames, all free but for these runs, which are in ascending order and do not overlap.
+    pub(super) fn without(total: u64, used: &[FrameRange]) -> Self {
+        let mut allocator = Self { runs: BTreeMap::new(), by_len: BTreeSet::new(), free: 0, total };
+        let mut at = Frame(0);
+        for run in used {
+            allocator.release(at..run.start);
+            at = run.end;
+        }
+        allocator.release(at..Frame(total));
+        allocator
+    }
+
     pub(super) fn free(&self) -> u64 {
         self.free
     }

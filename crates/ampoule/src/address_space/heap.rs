@@ -16,6 +16,18 @@ pub(super) struct Heap {
     end: u64,
 }
 
+impl Heap {
+    pub(super) fn record(&self) -> [u64; 2] {
+        [self.start, self.end]
+    }
+
+    /// `None` where it is no range of the guest's addresses that begins with a page.
+    pub(super) fn of_record([start, end]: [u64; 2]) -> Option<Self> {
+        let is_heap = GuestVirt(start).is_page_aligned() && start <= end && end <= USER_END.0;
+        is_heap.then_some(Self { start, end })
+    }
+}
+
 impl AddressSpace {
     /// Says where the heap begins: at the start of a page, behind the image.
     pub(crate) fn place_heap(&mut self, start: GuestVirt) {

@@ -8,50 +8,73 @@
 //! The rules:
 //!
 //! 1. A frame that is free holds zeros, so a frame handed out does.
-//! 2. A page gets its frame when it first becomes accessible. Reserved address space costs no memory.
+//! 2. A page gets its frame when it first becomes accessible, or, where it is one of a [large file](paged), when it is touched.
+//!    Reserved address space costs no memory.
 //! 3. A permission is taken away in the page tables first, then from the hypervisor's cache, before the guest runs again.
 //!    Where that cannot be done for single frames, [everything has to be flushed](AddressSpace::needs_flush).
-//! 4. Nothing is writable and executable, and only the image is executable unless the application allows more.
-//! 5. Work and memory are bounded by the guest's frames, by [`MAX_MAPPINGS`] and by [`MAX_RUNS`], not by a length that the
+//! 4. Nothing is writable and executable. Only the image is executable, and files that the guest could never have written,
+//!    in pages that it has never been able to write; unless the application allows more ([`ExecutableMemory`]).
+//! 5. A frame is behind one page, except for those of [shared files](shared).
+//! 6. Work and memory are bounded by the guest's frames, by [`MAX_MAPPINGS`] and by [`MAX_RUNS`], not by a length that the
 //!    guest names; an operation asks the host no more often than [`Cover::MOST_RUNS`] times for each [`PORTION_PAGES`]
 //!    pages, and ends between two portions when the call is [interrupted](Watch).
 
 mod access;
 mod change;
 mod checkpoint;
+mod copied;
 mod dump;
 mod error;
+mod files;
 mod frames;
 mod heap;
+mod host;
 mod mapping;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod model;
+mod paged;
 mod range_map;
+mod shared;
 mod stack;
+mod stored;
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "gdb")]
+mod withhold;
 
 use std::fmt;
 use std::ops::{Deref, DerefMut, Range};
+use std::slice;
 use std::sync::Arc;
 
 use ampoule_vmm::address_map::{HOST_END, USER_END, USER_START};
 use ampoule_vmm::{GuestPhys, GuestVirt, HypervisorError, PAGE_SIZE, PageAccess, PageMap, TrackedRegion, WrittenPages};
 
+use crate::executable_memory::ExecutableMemory;
 use crate::guest_memory::GuestMemory;
 use crate::page::{Frame, Page};
 
+use self::copied::CopiedFiles;
+use self::files::Files;
 use self::frames::{Cover, FirstFrame, FrameAllocator, FrameRange, coalesce};
 use self::heap::Heap;
 use self::mapping::Mapping;
-use self::range_map::RangeMap;
+use self::range_map::{Piece, RangeMap};
+use self::shared::SharedFiles;
 use self::stack::Stack;
 
+pub(crate) use self::access::{Filled, LEAST_FILLED};
 pub(crate) use self::checkpoint::SpaceCheckpoint;
 pub(crate) use self::dump::{Purpose, Run};
 pub(crate) use self::error::{BadAddress, MapError, StringError};
-pub(crate) use self::mapping::{MappingKind, Protection};
+pub(crate) use self::files::{FileCode, FileId, FilePart, MappedFile, ReadFile};
+pub(crate) use self::host::{HostPages, HostRole};
+pub(crate) use self::mapping::{FilePages, MappingKind, Protection, Sharing};
+pub(crate) use self::shared::{FileKey, SharedPart};
 pub(crate) use self::stack::FaultResolution;
+pub(crate) use self::stored::{SpaceError, SpaceRecord};
+#[cfg(feature = "gdb")]
+pub(crate) use self::withhold::Withheld;
 
 /// A guest's virtual memory.
 #[derive(Debug)]
@@ -61,6 +84,8 @@ pub(crate) struct AddressSpace {
     memory: GuestMemory,
     tables: Box<dyn PageMap>,
     windows: Vec<Window>,
+    /// Memory of the host's that the application has mapped, by address.
+    host: Vec<HostPages>,
     /// Frames that were made reachable, or reachable with other permissions, since the last checkpoint or restore.
     remapped: Cover,
     /// Frames of which the hypervisor may know more than the page tables allow.
@@ -71,6 +96,10 @@ pub(crate) struct AddressSpace {
     /// The layout of the last checkpoint or restore.
     origin: Arc<Layout>,
     ran_out: bool,
+    /// Where pages of files are looked for next whose frames are [taken away](paged).
+    evict_from: Page,
+    /// Whether memory was written that the guest need not be able to write.
+    is_patched: bool,
 }
 
 /// Says whether the guest is to continue.
@@ -89,7 +118,7 @@ pub(crate) struct Parts {
     /// The page tables, which map nothing within the guest's addresses yet.
     pub(crate) tables: Box<dyn PageMap>,
     /// Whether the guest may make memory other than its image's executable, as a just-in-time compiler does.
-    pub(crate) allow_executable_memory: bool,
+    pub(crate) executable_memory: ExecutableMemory,
 }
 
 /// Memory of the host's that the guest sees beyond its own addresses. The guest cannot change how it is mapped.
@@ -114,6 +143,8 @@ pub(crate) struct Window {
 pub(crate) enum Placement {
     /// Anywhere: the highest place below the gap of the stack that is free; where there is none, within the gap.
     Anywhere,
+    /// Below 2 GiB, at the highest place there that is free.
+    Low,
     /// Here if nothing is mapped here, else anywhere.
     Hint(GuestVirt),
     /// Here, in place of what is mapped here.
@@ -140,8 +171,22 @@ pub(crate) enum Location {
     Unmapped,
     /// Memory of the guest's own.
     Mapped { kind: MappingKind, protection: Protection },
-    /// Memory of the host's that the guest can see.
+    /// Memory that the guest shares with the host.
     Window { writable: bool },
+    /// Memory of the host's that the application has mapped.
+    Host { access: PageAccess },
+}
+
+impl Location {
+    /// Whether the guest may store there.
+    pub(crate) fn is_writable(self) -> bool {
+        match self {
+            Self::Unmapped => false,
+            Self::Mapped { protection, .. } => protection.is_writable(),
+            Self::Window { writable } => writable,
+            Self::Host { access } => access.write,
+        }
+    }
 }
 
 /// What the guest has been given. A snapshot copies this.
@@ -150,23 +195,29 @@ pub(crate) struct Layout {
     mappings: RangeMap<Mapping>,
     /// The frames behind the pages that have ever been accessible.
     backing: RangeMap<FirstFrame>,
+    files: Files,
+    shared: SharedFiles,
+    copied: CopiedFiles,
     frames: FrameAllocator,
     heap: Heap,
     stack: Stack,
-    allow_executable_memory: bool,
+    executable_memory: ExecutableMemory,
 }
 
 impl AddressSpace {
     /// An address space in which nothing is mapped.
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { memory, tables, allow_executable_memory } = parts;
+        let Parts { memory, tables, executable_memory } = parts;
         let layout = Arc::new(Layout {
             mappings: RangeMap::new(),
             backing: RangeMap::new(),
+            files: Files::default(),
+            shared: SharedFiles::default(),
+            copied: CopiedFiles::default(),
             frames: FrameAllocator::new(memory.frames()),
             heap: Heap::default(),
             stack: Stack::default(),
-            allow_executable_memory,
+            executable_memory,
         });
         Self::of_layout(layout, memory, tables)
     }
@@ -179,11 +230,14 @@ impl AddressSpace {
             memory,
             tables,
             windows: Vec::new(),
+            host: Vec::new(),
             remapped: Cover::default(),
             narrowed: Cover::default(),
             is_unrevoked: false,
             watch: None,
             ran_out: false,
+            evict_from: Page(0),
+            is_patched: false,
         }
     }
 
@@ -196,6 +250,11 @@ impl AddressSpace {
     /// Whether the guest must not run before all translations have been flushed.
     pub(crate) fn needs_flush(&self) -> bool {
         self.is_unrevoked || self.tables.is_stale()
+    }
+
+    /// Whether some of its memory is a file that somebody else can cut short.
+    pub(crate) fn memory_can_be_lost(&self) -> bool {
+        self.memory.can_be_lost()
     }
 
     /// Records that all translations have been flushed.
@@ -230,11 +289,19 @@ impl AddressSpace {
     /// What lies at an address.
     pub(crate) fn describe(&self, at: GuestVirt) -> Location {
         let page = Page::of(at);
-        if let Some((_, mapping)) = self.layout.mappings.get(page) {
-            return Location::Mapped { kind: mapping.kind, protection: mapping.protection };
+        if let Some((range, mapping)) = self.layout.mappings.get(page) {
+            let mapping = mapping.skip(page - range.start);
+            let kind = match mapping.kind.shared() {
+                Some(of) if self.layout.backing.get(page).is_none() => MappingKind::BehindFile(of),
+                _ => mapping.kind,
+            };
+            return Location::Mapped { kind, protection: mapping.protection };
         }
         if let Some(window) = self.window_at(at) {
             return Location::Window { writable: window.writable };
+        }
+        if let Some(pages) = self.host_pages_at(at) {
+            return Location::Host { access: pages.access };
         }
         Location::Unmapped
     }
@@ -243,6 +310,11 @@ impl AddressSpace {
     pub(crate) fn mappings(&self) -> impl Iterator<Item = (Range<GuestVirt>, MappingKind, Protection)> {
         let all = self.layout.mappings.overlapping(&(Page(0)..Page::of(USER_END)));
         all.map(|(pages, mapping)| (pages.start.address()..pages.end.address(), mapping.kind, mapping.protection))
+    }
+
+    /// Whether the guest may have a new mapping with this protection, of memory or of a file that it has been able to change.
+    pub(crate) fn permits(&self, protection: Protection) -> bool {
+        protection.is_permitted(self.layout.executable_memory, false)
     }
 
     /// The guest's memory in bytes.
@@ -266,13 +338,13 @@ impl AddressSpace {
         self.ran_out = false;
     }
 
-    /// Gives memory to pages that the guest, which has written many, is about to write. See
+    /// Gives memory to pages that the guest, which has written many, is about to write: how many these are. See
     /// [`GuestMemory::populate_ahead`].
     ///
     /// # Errors
     ///
     /// What the hypervisor reports.
-    pub(crate) fn populate_ahead(&mut self, guest: &mut dyn WrittenPages) -> Result<(), HypervisorError> {
+    pub(crate) fn populate_ahead(&mut self, guest: &mut dyn WrittenPages) -> Result<usize, HypervisorError> {
         let frames = &self.layout.frames;
         self.memory.populate_ahead(guest, |frame| frames.next_free(frame))
     }
@@ -312,10 +384,11 @@ impl AddressSpace {
         self.windows.iter().find(|window| window.range().is_some_and(|range| range.contains(&Page::of(at))))
     }
 
-    /// Gives a frame to every page of `range` that has none, and returns these pages. The page tables do not map them yet.
-    fn take_frames(&mut self, range: &Range<Page>) -> Result<Vec<Range<Page>>, MapError> {
-        let bare: Vec<_> = self.layout.backing.gaps(range).collect();
+    /// Gives a frame to every page of `ranges` that has none, and returns these pages. The page tables do not map them yet.
+    fn take_frames(&mut self, ranges: &[Range<Page>]) -> Result<Vec<Range<Page>>, MapError> {
+        let bare: Vec<_> = ranges.iter().flat_map(|range| self.layout.backing.gaps(range)).collect();
         let needed = bare.iter().map(|gap| gap.end - gap.start).sum();
+        self.make_room(needed)?;
         let free = self.layout.frames.free();
         let watch = self.watch.as_deref();
         let Some(runs) = Arc::make_mut(&mut self.layout).frames.allocate(needed, || check(watch))? else {
@@ -362,32 +435,33 @@ impl AddressSpace {
         MapError::OutOfFrames { needed, free }
     }
 
-    /// Takes away the frames of pages that the guest has not been able to reach, so that they still hold zeros.
-    fn return_unused_frames(&mut self, pages: &[Range<Page>]) {
-        for range in pages {
-            for frames in frames_of(self.layout_mut().backing.remove(range)) {
-                self.layout_mut().frames.release(frames);
-            }
-        }
-    }
-
     /// Takes pages away from the guest, with what they hold.
     fn drop_pages(&mut self, range: &Range<Page>) -> Result<(), MapError> {
         let mut rest = range.clone();
         while !rest.is_empty() {
             let portion = self.layout.backing.portion(&rest, PORTION_RUNS, PORTION_PAGES);
-            self.tables.unmap(portion.start.address(), (portion.end - portion.start) as usize);
-            let frames = coalesce(frames_of(self.layout_mut().backing.remove(&portion)).collect());
-            match self.clear_frames(&frames) {
-                Translations::Revoked => frames.iter().for_each(|run| self.remapped.remove(run)),
-                Translations::Kept => frames.iter().for_each(|run| self.narrowed.add(run.clone())),
-            }
-            frames.into_iter().for_each(|run| self.layout_mut().frames.release(run));
+            self.drop_portion(slice::from_ref(&portion));
             rest.start = portion.end;
             self.check_watch()?;
         }
         self.revoke_narrowed();
         Ok(())
+    }
+
+    /// Takes pages away from the guest, at most [`PORTION_PAGES`] in [`PORTION_RUNS`] runs of frames. What the hypervisor may
+    /// still know of them is [to be revoked](Self::revoke_narrowed).
+    fn drop_portion(&mut self, pieces: &[Range<Page>]) {
+        let mut frames = Vec::new();
+        for pages in pieces {
+            self.tables.unmap(pages.start.address(), (pages.end - pages.start) as usize);
+            frames.extend(frames_of(self.layout_mut().backing.remove(pages)));
+        }
+        let frames = coalesce(frames);
+        match self.clear_frames(&frames) {
+            Translations::Revoked => frames.iter().for_each(|run| self.remapped.remove(run)),
+            Translations::Kept => frames.iter().for_each(|run| self.narrowed.add(run.clone())),
+        }
+        frames.into_iter().for_each(|run| self.layout_mut().frames.release(run));
     }
 
     /// Makes the page tables say `protection` for those pages of `range` that have frames.

@@ -8,6 +8,7 @@ use ampoule_vmm::{FaultAccess, GuestVirt};
 use crate::page::Page;
 
 use super::mapping::Mapping;
+use super::paged::PageIn;
 use super::{AddressSpace, Location, MapError, MappingKind, PAGE, Protection};
 
 /// The pages that are kept for the stack: `limit..top`, and below them a gap, `bottom..limit`, which stays empty unless the
@@ -26,11 +27,17 @@ pub(super) struct Stack {
 /// How a page fault is resolved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FaultResolution {
-    /// The access is allowed now, or was all along: the guest can continue.
-    Resume,
+    /// The access is allowed, and was so all along.
+    Allowed,
+    /// The access is allowed now: the stack has grown.
+    Grown,
+    /// The access is possible now: so many pages of a file were read.
+    PagedIn { pages: u64 },
     /// The access is not allowed.
     Denied,
-    /// The stack would have grown, but the guest has used all of its memory.
+    /// The access is allowed, and the file has no such page any more.
+    Lost,
+    /// The stack would have grown, or a page of a file been read, but the guest has used all of its memory.
     OutOfMemory,
 }
 
@@ -56,30 +63,51 @@ impl AddressSpace {
     }
 
     /// Resolves a page fault, after which the guest may continue if the access is allowed by now, which the processor did
-    /// not know yet, or if the stack can grow.
+    /// not know yet, if the page of a file can be read, or if the stack can grow.
     pub(crate) fn resolve_fault(&mut self, at: GuestVirt, access: FaultAccess) -> FaultResolution {
         let allowed = match self.describe(at) {
+            Location::Mapped { kind: MappingKind::BehindFile(_), .. } => false,
             Location::Mapped { protection, .. } => protection.allows(access),
             Location::Window { writable } => match access {
                 FaultAccess::Read => true,
                 FaultAccess::Write => writable,
                 FaultAccess::Execute => false,
             },
+            Location::Host { access: allowed } => match access {
+                FaultAccess::Read => true,
+                FaultAccess::Write => allowed.write,
+                FaultAccess::Execute => allowed.execute,
+            },
             Location::Unmapped => false,
         };
+        let out_of_memory = |error: &MapError| {
+            matches!(error, MapError::OutOfFrames { .. } | MapError::OutOfTables(_) | MapError::TooFragmented { .. })
+        };
         if allowed {
-            return FaultResolution::Resume;
+            return match self.page_in(Page::of(at)) {
+                Ok(PageIn::Read { pages }) => FaultResolution::PagedIn { pages },
+                Ok(PageIn::Lost) => FaultResolution::Lost,
+                Err(error) if out_of_memory(&error) => FaultResolution::OutOfMemory,
+                // Whoever is interrupted looks at that before the guest runs again.
+                Ok(PageIn::Unneeded) | Err(_) => FaultResolution::Allowed,
+            };
         }
         if access == FaultAccess::Execute {
             return FaultResolution::Denied;
         }
         match self.grow_stack(at) {
-            Ok(true) => FaultResolution::Resume,
-            Err(MapError::OutOfFrames { .. } | MapError::OutOfTables(_) | MapError::TooFragmented { .. }) => {
-                FaultResolution::OutOfMemory
-            }
+            Ok(true) => FaultResolution::Grown,
+            Err(error) if out_of_memory(&error) => FaultResolution::OutOfMemory,
             Ok(false) | Err(_) => FaultResolution::Denied,
         }
+    }
+
+    /// The lowest address of the stack that has memory.
+    pub(crate) fn stack_start(&self) -> Option<GuestVirt> {
+        let Stack { limit, top, .. } = self.layout.stack;
+        let stack =
+            self.layout.mappings.overlapping(&(limit..top)).find(|(_, mapping)| mapping.kind == MappingKind::Stack);
+        stack.map(|(pages, _)| pages.start.address())
     }
 
     /// Whether an access of the guest's there has run out of the stack: in the guard or, where the stack pointer has been moved
@@ -120,6 +148,17 @@ impl AddressSpace {
 }
 
 impl Stack {
+    pub(super) fn record(&self) -> [u64; 4] {
+        [self.bottom, self.guard, self.limit, self.top].map(|page| page.0)
+    }
+
+    /// `None` where these are not in ascending order, or not among the guest's addresses.
+    pub(super) fn of_record(pages: [u64; 4]) -> Option<Self> {
+        let [bottom, guard, limit, top] = pages.map(Page);
+        let is_stack = pages.is_sorted() && top <= Page::of(USER_END);
+        is_stack.then_some(Self { bottom, guard, limit, top })
+    }
+
     /// The first page of the gap below the stack.
     pub(super) fn bottom(&self) -> Page {
         self.bottom

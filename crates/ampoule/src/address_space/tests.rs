@@ -3,6 +3,7 @@
 mod access;
 mod bounds;
 mod model;
+mod paged;
 mod stack;
 
 use std::sync::Arc;
@@ -170,10 +171,10 @@ fn the_heap_grows_until_something_is_in_its_way() {
 
 /// An address space with this many frames and room for this many page tables.
 fn space(frames: usize, tables: usize) -> AddressSpace {
-    space_that_allows(frames, tables, false)
+    space_that_allows(frames, tables, ExecutableMemory::Refused)
 }
 
-fn space_that_allows(frames: usize, tables: usize, allow_executable_memory: bool) -> AddressSpace {
+fn space_that_allows(frames: usize, tables: usize, executable_memory: ExecutableMemory) -> AddressSpace {
     let table_bytes = tables * PAGE_SIZE;
     let table_region = Region::anonymous(table_bytes).unwrap();
     AddressSpace::new(Parts {
@@ -183,7 +184,7 @@ fn space_that_allows(frames: usize, tables: usize, allow_executable_memory: bool
             0,
         ),
         tables: Box::new(PageTables::new(table_region, GuestPhys(0), 0..table_bytes).unwrap()),
-        allow_executable_memory,
+        executable_memory,
     })
 }
 

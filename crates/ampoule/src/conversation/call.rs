@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use super::Conversation;
 use super::imports::Imports;
 use super::mailbox::{PayloadSource, ProtocolViolation};
-use super::run::Pause;
+use super::run::{InGuestSpans, Pause};
 use crate::arguments::Arguments;
 use crate::error::{CallError, Payload};
 use crate::host_function::CallData;
@@ -20,15 +20,17 @@ use crate::image::Function;
 use crate::interrupt::LimitsUnwatched;
 use crate::limits::Limits;
 use crate::spans;
+use crate::stream::Streams;
 use crate::termination::Termination;
 
 /// A function whose arguments are in the mailbox.
 #[derive(Debug)]
-pub(crate) struct Request<'image> {
+pub(crate) struct Request<'image, 'call> {
     function: &'image Function,
     length: usize,
     /// Whether the guest is to describe the result.
     asks: bool,
+    streams: Streams<'call>,
 }
 
 /// A function that is done, and whose result or error is in the mailbox.
@@ -82,15 +84,16 @@ pub(crate) enum Returns {
 
 impl Conversation {
     /// Writes the arguments of a call. `asks` says whether the guest is to describe the result.
-    pub(crate) fn request<'image>(
+    pub(crate) fn request<'image, 'call>(
         &mut self,
         function: &'image Function,
-        arguments: &impl Arguments,
+        arguments: &'call impl Arguments,
         asks: bool,
-    ) -> Result<Request<'image>, CallError> {
+    ) -> Result<Request<'image, 'call>, CallError> {
+        let mut streams = Streams::of_call(self.mailbox.next_call());
         let mut encoder = Encoder::new(self.mailbox.inbound());
-        match arguments.encode(&mut encoder).and_then(|()| encoder.finish()) {
-            Ok(length) => Ok(Request { function, length, asks }),
+        match arguments.encode(&mut encoder, &mut streams).and_then(|()| encoder.finish()) {
+            Ok(length) => Ok(Request { function, length, asks, streams }),
             Err(EncodeError::TooLarge { needed, .. }) => {
                 Err(self.too_large(function, Payload::Arguments, needed as u64))
             }
@@ -104,26 +107,28 @@ impl Conversation {
         function: &'image Function,
         arguments: &[u8],
         asks: bool,
-    ) -> Result<Request<'image>, CallError> {
+    ) -> Result<Request<'image, 'static>, CallError> {
         let length = arguments.len();
         if length > self.mailbox.capacity() {
             return Err(self.too_large(function, Payload::Arguments, length as u64));
         }
         self.mailbox.inbound().put(0, arguments);
-        Ok(Request { function, length, asks })
+        Ok(Request { function, length, asks, streams: Streams::of_call(self.mailbox.next_call()) })
     }
 
     /// Runs the guest until the function is done.
     pub(crate) fn exchange<'image>(
         &mut self,
-        request: Request<'image>,
+        request: Request<'image, '_>,
         imports: &mut Imports,
         limits: Limits,
         data: Option<CallData<'_>>,
     ) -> Result<Reply<'image>, CallError> {
         self.machine.streams_mut().origin_mut().calls(request.function.name());
         let span = spans::call(self.machine.origin(), request.length).entered();
-        let reply = self.turns(request, imports, limits, data);
+        let in_spans = InGuestSpans(self);
+        let reply = in_spans.0.turns(request, imports, limits, data);
+        drop(in_spans);
         spans::failed(&span, &reply);
         reply
     }
@@ -132,7 +137,7 @@ impl Conversation {
     #[inline]
     fn turns<'image>(
         &mut self,
-        Request { function, length, asks }: Request<'image>,
+        Request { function, length, asks, mut streams }: Request<'image, '_>,
         imports: &mut Imports,
         limits: Limits,
         data: Option<CallData<'_>>,
@@ -141,8 +146,8 @@ impl Conversation {
             CallError::LimitsUnwatched { function: function.name().to_owned(), reason }
         })?;
         let described = if asks { DESCRIBE_RESULT } else { 0 } | if imports.asks() { DESCRIBE_ARGUMENTS } else { 0 };
-        self.mailbox.send_call(function.number(), length, described, self.machine.log_level());
-        let pause = self.run_to_pause(imports, data);
+        self.mailbox.send_call(function.number(), length, described, self.wanted_records());
+        let pause = self.run_to_pause(imports, data, &mut streams);
         match self.machine.end_call(guard, pause) {
             Ok(Pause::Returned { status: ReturnStatus::Done, length, needed }) => {
                 let shown = if asks { self.shown(length, needed) } else { Ok(Vec::new()) };

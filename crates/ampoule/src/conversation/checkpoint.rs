@@ -20,6 +20,18 @@ pub(crate) struct Checkpoint {
 }
 
 impl Checkpoint {
+    pub(super) fn of_parts(machine: machine::Checkpoint, progress: Progress, mailbox_size: usize) -> Self {
+        Self { machine, progress, mailbox_size }
+    }
+
+    pub(crate) fn machine(&self) -> &machine::Checkpoint {
+        &self.machine
+    }
+
+    pub(super) fn progress(&self) -> Progress {
+        self.progress
+    }
+
     pub(crate) fn shape(&self) -> Shape {
         self.machine.shape()
     }
@@ -70,9 +82,10 @@ impl Conversation {
     /// Restores a state of this conversation, or of one with a guest of the same shape, whatever the guest was doing: how many
     /// pages that has written back.
     pub(crate) fn restore(&mut self, checkpoint: &Checkpoint) -> Result<usize, RestoreMachineError> {
+        self.machine.streams_mut().log_mut().forget();
         let pages = self.machine.restore(&checkpoint.machine)?;
         self.mailbox.restore(checkpoint.progress);
-        self.mailbox.publish(SHARED_BASE, DOORBELL, self.machine.log_level());
+        self.mailbox.publish(SHARED_BASE, DOORBELL, self.wanted_records());
         Ok(pages)
     }
 }

@@ -1,9 +1,15 @@
 //! The host functions of one sandbox, matched with what its image imports.
 
+use std::ops::Range;
+use std::sync::Arc;
+
+use ampoule_abi::codec::Source;
 use ampoule_abi::schema::{DataType, Observed, Tracer, UNKNOWN, difference, untransferable};
+use ampoule_abi::text::printable_name;
 use tracing::Span;
 
 use super::mailbox::{PayloadArea, PayloadSource};
+use crate::dynamic::{FunctionTypes, line};
 use crate::error::{BuildError, CallError, FunctionValue, HostFunctionSetting, named_path};
 use crate::host_function::{CallData, CallDataType, HostFunctionEntry, HostFunctionFailure, ResultCheck};
 use crate::image::Image;
@@ -26,6 +32,7 @@ pub(crate) struct Imports {
     asks: bool,
     /// The data that calls are to bring, and the first of the host functions that work with it.
     data: Option<(usize, CallDataType)>,
+    image: Image,
 }
 
 #[derive(Debug)]
@@ -39,12 +46,27 @@ struct Import {
     check: Option<ResultCheck>,
     /// What was seen of each argument whose type the guest only writes, until that is all.
     observed: Vec<Option<Observed>>,
+    /// What a trace needs to show calls of it, once there is one.
+    shown: Option<Box<ShownTypes>>,
 }
+
+/// The types of an import, as a trace shows its arguments, results and errors.
+#[derive(Debug)]
+struct ShownTypes {
+    /// As the host reads them, or as the guest says where the host has no types of its own.
+    arguments: (Arc<[DataType]>, Box<[u32]>),
+    /// As the guest says that it reads them.
+    guest: FunctionTypes,
+}
+
+/// How many bytes of a result a host function has given, or why there are none.
+pub(super) type Given = Result<usize, HostFunctionFailure>;
 
 /// A host function that the guest calls.
 pub(super) struct CalledImport<'a> {
     entry: &'a mut HostFunctionEntry,
     import: &'a mut Import,
+    image: &'a Image,
 }
 
 impl CalledImport<'_> {
@@ -54,7 +76,7 @@ impl CalledImport<'_> {
         arguments: PayloadSource<'_>,
         result: PayloadArea<'_>,
         data: Option<&mut CallData<'_>>,
-    ) -> Result<usize, HostFunctionFailure> {
+    ) -> Given {
         self.entry.call(arguments, result, self.import.check.as_mut(), data)
     }
 
@@ -63,10 +85,56 @@ impl CalledImport<'_> {
         spans::host_function(&self.entry.name, length)
     }
 
-    /// Its name and its types, and how much it is given.
-    pub(super) fn shown(&self, length: usize) -> String {
-        let signature = self.entry.signature.to_string();
-        format!("{}{}, {length} bytes", self.entry.name, signature.strip_prefix("fn").unwrap_or(&signature))
+    /// Its name, and its arguments in this payload.
+    pub(super) fn shown(&mut self, mut payload: PayloadSource<'_>) -> String {
+        let length = payload.length();
+        let name = printable_name(&self.entry.name).to_string();
+        match self.shown_types() {
+            Some(ShownTypes { arguments: (types, places), .. }) => {
+                format!("{name}({})", line::values(types, places, &payload.block(0, length)))
+            }
+            None => format!("{name}({length} bytes)"),
+        }
+    }
+
+    /// What it has given, in a payload that begins with the result, or the text of an error and its value.
+    pub(super) fn shown_result(&mut self, given: &Given, mut payload: PayloadSource<'_>) -> String {
+        let mut part = |range: Range<usize>| payload.block(range.start, range.len());
+        let guest = self.shown_types().map(|types| &types.guest);
+        match (given, guest) {
+            (Ok(length), Some(guest)) => line::values(&guest.types, &[guest.result], &part(0..*length)),
+            (Ok(length), None) => format!("{length} bytes"),
+            (Err(HostFunctionFailure::Error { text, value }), Some(guest)) if *value > 0 => {
+                let value = part(*text..text + value);
+                format!("Err({})", line::values(&guest.types, &[guest.error], &value))
+            }
+            (Err(HostFunctionFailure::Error { text, .. }), _) => {
+                format!("Err({})", line::values(&[DataType::String], &[0], &part(0..*text)))
+            }
+            (Err(HostFunctionFailure::Function(text)), _) => format!("Err({})", line::quoted(text)),
+            (Err(HostFunctionFailure::Arguments(_) | HostFunctionFailure::ArgumentTypes { .. }), _) => {
+                "the arguments could not be read".to_owned()
+            }
+            (Err(HostFunctionFailure::Result(_) | HostFunctionFailure::Types(_)), _) => {
+                "the result could not be sent".to_owned()
+            }
+        }
+    }
+
+    /// They are found out once.
+    fn shown_types(&mut self) -> Option<&ShownTypes> {
+        let Import { number, shown, .. } = &mut *self.import;
+        if shown.is_none() {
+            let guest = FunctionTypes::of(self.image, self.image.imports().find(|import| import.number() == *number)?);
+            let mut tracer = Tracer::new();
+            let places = (self.entry.trace_parameters)(&mut tracer);
+            let arguments = match places.len() == guest.parameters.len() {
+                true => (tracer.finish().into(), places.into()),
+                false => (Arc::clone(&guest.types), guest.parameters.clone()),
+            };
+            *shown = Some(Box::new(ShownTypes { arguments, guest }));
+        }
+        shown.as_deref()
     }
 
     /// Whether the guest takes its errors as values.
@@ -116,11 +184,20 @@ impl Imports {
                 takes_errors,
                 check: None,
                 observed: Vec::new(),
+                shown: None,
             });
         }
         numbers.sort_unstable_by_key(|import| import.number);
         let data = common_data(&entries, &numbers)?;
-        let mut imports = Self { entries, numbers, has_panicked: false, are_compared: false, asks: false, data };
+        let mut imports = Self {
+            entries,
+            numbers,
+            has_panicked: false,
+            are_compared: false,
+            asks: false,
+            data,
+            image: image.clone(),
+        };
         imports.compare_types(image)?;
         Ok(imports)
     }
@@ -224,7 +301,7 @@ impl Imports {
     pub(super) fn by_number(&mut self, number: u32) -> Option<CalledImport<'_>> {
         let found = self.numbers.binary_search_by_key(&number, |import| import.number).ok()?;
         let import = &mut self.numbers[found];
-        Some(CalledImport { entry: &mut self.entries[import.entry], import })
+        Some(CalledImport { entry: &mut self.entries[import.entry], import, image: &self.image })
     }
 }
 

@@ -12,15 +12,15 @@ mod payload;
 mod tests;
 mod violation;
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use ampoule_abi::layout::{
-    ABI_MAJOR, ABI_MINOR, FailureStatus, GuestMessageKind, HostMessageKind, INFO_MAGIC, InfoPage, LOG_LEVEL_SHIFT,
-    MESSAGE_LEN, MessageLine, ReturnStatus,
+    ABI_MAJOR, ABI_MINOR, FLUSH_STREAM, FailureStatus, GuestMessageKind, HostMessageKind, INFO_MAGIC, InfoPage,
+    LOG_LEVEL_SHIFT, MESSAGE_LEN, MessageLine, RECORD_ALLOCATIONS, ReturnStatus,
 };
-use ampoule_vmm::{GuestVirt, HostOnly, TrackedRegion};
+use ampoule_vmm::{GuestVirt, HostOnly, PAGE_SIZE, TrackedRegion};
 
 use crate::guest_memory::{GuestMemory, SharedMemory};
 use layout::Layout;
@@ -38,7 +38,7 @@ pub(crate) struct Mailbox {
     phase: Phase,
     /// Sequence number of the last call that was sent.
     calls: u64,
-    /// Sequence number of the last host call that arrived.
+    /// Sequence number of the last host call, or request for a stream, that arrived.
     host_calls: u64,
     /// Generation numbers that are the mailbox's own.
     generations: Range<u64>,
@@ -50,9 +50,14 @@ pub(crate) enum GuestMessage {
     Ready { length: usize, needed: u64 },
     Return { status: ReturnStatus, length: usize, needed: u64 },
     HostCall { function: u32, length: usize, needed: u64 },
+    ReadStream { stream: u64, most: usize },
+    WriteStream { stream: u64, length: usize, flush: bool },
 }
 
 impl Mailbox {
+    /// The payload areas that a mailbox can have, in bytes each.
+    pub(crate) const SIZES: RangeInclusive<usize> = PAGE_SIZE..=LARGEST_MAILBOX;
+
     /// The memory that a guest shares with the host for such a mailbox.
     pub(crate) fn shared_memory(capacity: usize) -> SharedMemory {
         let layout = Layout::new(capacity);
@@ -85,12 +90,12 @@ impl Mailbox {
         self.layout.capacity
     }
 
-    /// Writes the info page of a mailbox that the guest sees at `at`, with the doorbell at `entry`, a new generation number, and the
-    /// greatest level of log records that are wanted, and clears the host's message line behind it.
+    /// Writes the info page of a mailbox that the guest sees at `at`, with the doorbell at `entry`, a new generation number, and
+    /// which records are wanted, and clears the host's message line behind it.
     ///
     /// All of it must be written again after every restore. The page is the host's and part of no snapshot, but where the
     /// hypervisor reports pages that were only read as written, it is written back like any other.
-    pub(crate) fn publish(&mut self, at: GuestVirt, entry: GuestVirt, log_level: u32) {
+    pub(crate) fn publish(&mut self, at: GuestVirt, entry: GuestVirt, wanted: WantedRecords) {
         let generation = self.next_generation();
         let address = |offset: usize| at.0 + offset as u64;
         let page = InfoPage {
@@ -107,7 +112,8 @@ impl Mailbox {
             generation,
             output: address(self.layout.output().start),
             output_len: Layout::OUTPUT_LEN as u64,
-            log_level: log_level.into(),
+            log_level: wanted.log_level.into(),
+            asked: wanted.asked().into(),
         };
         let mut bytes = [0; Layout::TIME_PAGE];
         bytes[..InfoPage::LEN].copy_from_slice(&page.to_bytes());
@@ -144,10 +150,9 @@ impl Mailbox {
     }
 
     /// Tells the guest to run a function whose arguments are in the inbound area. `described` says what it is to describe:
-    /// [`DESCRIBE_RESULT`](ampoule_abi::layout::DESCRIBE_RESULT). `log_level` is the greatest level of log records that are
-    /// wanted.
+    /// [`DESCRIBE_RESULT`](ampoule_abi::layout::DESCRIBE_RESULT).
     #[inline]
-    pub(crate) fn send_call(&mut self, function: u32, length: usize, described: u32, log_level: u32) {
+    pub(crate) fn send_call(&mut self, function: u32, length: usize, described: u32, wanted: WantedRecords) {
         self.calls += 1;
         self.phase = Phase::InCall;
         self.send(MessageLine {
@@ -155,9 +160,15 @@ impl Mailbox {
             kind: HostMessageKind::Call as u32,
             function,
             length: length as u32,
-            status: described | log_level << LOG_LEVEL_SHIFT,
+            status: described | wanted.asked() | wanted.log_level << LOG_LEVEL_SHIFT,
             ..MessageLine::default()
         });
+    }
+
+    /// The number that the next call gets.
+    #[inline]
+    pub(super) fn next_call(&self) -> u64 {
+        self.calls + 1
     }
 
     /// Answers the last host call; the result is in the outbound area.
@@ -196,7 +207,7 @@ impl Mailbox {
         });
     }
 
-    /// Takes what the guest has printed and logged. The guest waits in the doorbell or in a system call, or has ended.
+    /// Takes what the guest has printed, logged and recorded. The guest waits in the doorbell or in a system call, or has ended.
     ///
     /// # Errors
     /// When the guest claims more than the area holds. What it printed is then lost.
@@ -234,12 +245,23 @@ impl Mailbox {
             (Some(GuestMessageKind::Return), _) => {
                 Err(ProtocolViolation::ReturnWithoutCall { sequence: line.sequence })
             }
-            (Some(GuestMessageKind::HostCall), _) if line.sequence == self.host_calls + 1 => {
+            (Some(GuestMessageKind::HostCall | GuestMessageKind::ReadStream | GuestMessageKind::WriteStream), _)
+                if line.sequence != self.host_calls + 1 =>
+            {
+                Err(ProtocolViolation::WrongHostCall { sequence: line.sequence, expected: self.host_calls + 1 })
+            }
+            (Some(GuestMessageKind::HostCall), _) => {
                 self.host_calls += 1;
                 Ok(GuestMessage::HostCall { function: line.function, length, needed: line.needed })
             }
-            (Some(GuestMessageKind::HostCall), _) => {
-                Err(ProtocolViolation::WrongHostCall { sequence: line.sequence, expected: self.host_calls + 1 })
+            (Some(GuestMessageKind::ReadStream), _) => {
+                self.host_calls += 1;
+                Ok(GuestMessage::ReadStream { stream: line.needed, most: self.capacity().min(line.status as usize) })
+            }
+            (Some(GuestMessageKind::WriteStream), _) => {
+                self.host_calls += 1;
+                let flush = line.status & FLUSH_STREAM != 0;
+                Ok(GuestMessage::WriteStream { stream: line.needed, length, flush })
             }
             (Some(GuestMessageKind::Panic) | None, _) => Err(ProtocolViolation::UnknownKind { kind: line.kind }),
         }
@@ -302,6 +324,22 @@ impl Mailbox {
     }
 }
 
+/// Which records the host wants of what the guest does, beside the text that it prints.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct WantedRecords {
+    /// The greatest level of log records.
+    pub(crate) log_level: u32,
+    /// Whether allocations are recorded.
+    pub(crate) allocations: bool,
+}
+
+impl WantedRecords {
+    #[inline]
+    fn asked(self) -> u32 {
+        if self.allocations { RECORD_ALLOCATIONS } else { 0 }
+    }
+}
+
 /// How far the conversation of host and guest has come.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Progress {
@@ -310,12 +348,27 @@ pub(crate) struct Progress {
     host_calls: u64,
 }
 
+impl Progress {
+    /// How many calls and host calls there have been.
+    pub(super) fn calls(self) -> [u64; 2] {
+        [self.calls, self.host_calls]
+    }
+
+    /// That of a guest that waits for a call, after so many calls and host calls.
+    pub(super) fn idle_after([calls, host_calls]: [u64; 2]) -> Self {
+        Self { phase: Phase::Idle, calls, host_calls }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Starting,
     Idle,
     InCall,
 }
+
+/// The largest payload area, in bytes.
+pub(crate) const LARGEST_MAILBOX: usize = 256 << 20;
 
 /// How many generation numbers a mailbox takes at once.
 const GENERATIONS: u64 = 1 << 10;

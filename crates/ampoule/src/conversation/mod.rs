@@ -9,6 +9,8 @@ mod checkpoint;
 mod imports;
 mod mailbox;
 mod run;
+mod stored;
+mod streams;
 
 use std::sync::Arc;
 
@@ -21,11 +23,13 @@ use crate::machine::{GuestStreams, Machine, MachineConfig, MachineError};
 pub(crate) use call::{Copied, Reply, Request, Returns};
 pub(crate) use checkpoint::Checkpoint;
 pub(crate) use imports::Imports;
+pub(crate) use mailbox::LARGEST_MAILBOX;
 pub use mailbox::ProtocolViolation;
 #[cfg(fuzzing)]
 pub(crate) use mailbox::{GuestMessage, Mailbox, OutputRecord};
-pub(crate) use mailbox::{PayloadArea, PayloadSource};
+pub(crate) use mailbox::{PayloadArea, PayloadSource, WantedRecords};
 pub(crate) use run::StartError;
+pub(crate) use stored::ConversationRecord;
 
 /// A guest that can be called.
 pub(crate) struct Conversation {
@@ -50,7 +54,7 @@ impl Conversation {
 
     fn over(machine: Machine, mailbox_size: usize) -> Self {
         let mut mailbox = mailbox::Mailbox::new(Arc::clone(machine.region()), mailbox_size);
-        mailbox.publish(SHARED_BASE, DOORBELL, machine.log_level());
+        mailbox.publish(SHARED_BASE, DOORBELL, wanted_records(&machine));
         Self { machine, mailbox }
     }
 
@@ -66,4 +70,14 @@ impl Conversation {
     pub(crate) fn mailbox_size(&self) -> usize {
         self.mailbox.capacity()
     }
+
+    #[inline]
+    fn wanted_records(&self) -> WantedRecords {
+        wanted_records(&self.machine)
+    }
+}
+
+#[inline]
+fn wanted_records(machine: &Machine) -> WantedRecords {
+    WantedRecords { log_level: machine.log_level(), allocations: machine.records_allocations() }
 }

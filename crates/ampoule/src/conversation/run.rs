@@ -9,11 +9,13 @@ use super::imports::Imports;
 use super::mailbox::{GuestMessage, OutputRecord, ProtocolViolation};
 use crate::error::FunctionValue;
 use crate::fault::{GuestPanic, Position};
+use crate::guest_log::Moment;
 use crate::host_function::{CallData, HostFunctionFailure};
 use crate::interrupt::LimitsUnwatched;
 use crate::limits::Limits;
 use crate::machine::{Served, Stop};
 use crate::spans;
+use crate::stream::Streams;
 use crate::termination::Termination;
 
 /// Why a guest has not become ready for calls.
@@ -41,9 +43,13 @@ impl Conversation {
     /// the writer of an output panics, the guest never becomes ready.
     pub(crate) fn await_ready(&mut self, imports: &mut Imports, limits: Limits) -> Result<Option<Schema>, StartError> {
         let _span = spans::start(self.machine.origin()).entered();
-        let guard = self.machine.begin_call(limits).map_err(StartError::Unwatched)?;
-        let pause = self.run_to_pause(imports, None);
-        let ended = match self.machine.end_call(guard, pause) {
+        let in_spans = InGuestSpans(self);
+        let Self { machine, .. } = &mut *in_spans.0;
+        let guard = machine.begin_call(limits).map_err(StartError::Unwatched)?;
+        let pause = in_spans.0.run_to_pause(imports, None, &mut Streams::of_call(0));
+        let pause = in_spans.0.machine.end_call(guard, pause);
+        drop(in_spans);
+        let ended = match pause {
             Ok(Pause::Ready { length: 0, needed: 0 }) => return Ok(None),
             Ok(Pause::Ready { length: 0, needed }) => return Err(StartError::SchemaTooLarge { needed }),
             Ok(Pause::Ready { length, .. }) => match self.schema(length) {
@@ -83,6 +89,7 @@ impl Conversation {
         &mut self,
         imports: &mut Imports,
         mut data: Option<CallData<'_>>,
+        streams: &mut Streams<'_>,
     ) -> Result<Pause, Termination> {
         loop {
             match self.run_to_message()? {
@@ -92,6 +99,14 @@ impl Conversation {
                 }
                 GuestMessage::HostCall { function, length, needed } => {
                     let served = self.serve_host_call(imports, data.as_mut(), (function, length, needed));
+                    served.map_err(|termination| self.machine.ended(termination))?;
+                }
+                GuestMessage::ReadStream { stream, most } => {
+                    let served = self.read_stream(streams, stream, most);
+                    served.map_err(|termination| self.machine.ended(termination))?;
+                }
+                GuestMessage::WriteStream { stream, length, flush } => {
+                    let served = self.write_stream(streams, stream, (length, flush));
                     served.map_err(|termination| self.machine.ended(termination))?;
                 }
             }
@@ -118,24 +133,31 @@ impl Conversation {
                     return Ok(self.mailbox.receive()?);
                 }
                 Stop::SystemCall(call) => {
-                    self.pass_on_output()?;
-                    if let Served::Abort { signal, handled } = self.machine.serve(&call)? {
+                    let passed_on = self.pass_on_output();
+                    passed_on.map_err(|end| self.machine.fault_before(end))?;
+                    if let Served::Abort { signal } = self.machine.serve(&call)? {
                         let panic = self.staged_panic()?;
-                        return Err(self.machine.aborted(signal, handled, panic));
+                        return Err(self.machine.aborted(signal, panic));
                     }
                 }
             }
         }
     }
 
-    /// Passes on what the guest has printed and logged since this was last done. It waits in the doorbell or in a system call: where it
+    /// Passes on what the guest has printed, logged and recorded since this was last done. It waits in the doorbell or in a system call: where it
     /// is interrupted or faults it may be about to print, and does not expect a change.
     #[inline]
     fn pass_on_output(&mut self) -> Result<(), Termination> {
+        let mut taken = None;
         for record in self.mailbox.take_printed()? {
             match record? {
                 OutputRecord::Text(to, text) => self.machine.print(to, text)?,
                 OutputRecord::Log(level, record, len) => self.machine.log(level, &record, len)?,
+                OutputRecord::Span(level, record, len) => {
+                    let now = *taken.get_or_insert_with(Moment::now);
+                    self.machine.log_step(level, &record, (now, len))?;
+                }
+                OutputRecord::Allocation(record) => self.machine.note_allocation(&record),
             }
         }
         Ok(())
@@ -159,14 +181,19 @@ impl Conversation {
         let Some(mut import) = imports.by_number(number) else {
             return Err(ProtocolViolation::UnknownImport { function: number }.into());
         };
-        let traced = machine.trace_host_call(|| import.shown(length));
+        let traced = machine.trace_host_call(|| import.shown(mailbox.payload(length)));
         let span = import.span(length).entered();
         let called = machine.host_call(|| match compared {
             Ok(()) => import.call(mailbox.payload(length), mailbox.outbound(), data),
             Err(failure) => Err(failure),
         });
         drop(span);
-        machine.trace_host_result(traced, || shown(&called));
+        machine.trace_answer(traced, || match &called {
+            Ok(given) => import.shown_result(given, mailbox.payload(mailbox.capacity())),
+            // The guest does not go on.
+            Err(_) => "?".to_owned(),
+        });
+        machine.streams_mut().log_mut().goes_on();
         let called = called?;
         match called {
             Ok(length) => mailbox.send_reply(length),
@@ -197,17 +224,11 @@ impl Conversation {
     }
 }
 
-/// What a host function gave, if the guest goes on.
-fn shown(called: &Result<Result<usize, HostFunctionFailure>, Termination>) -> String {
-    match called {
-        Ok(Ok(length)) => format!("{length} bytes"),
-        Ok(Err(HostFunctionFailure::Error { .. } | HostFunctionFailure::Function(_))) => "error".to_owned(),
-        Ok(Err(HostFunctionFailure::Arguments(_) | HostFunctionFailure::ArgumentTypes { .. })) => {
-            "the arguments could not be read".to_owned()
-        }
-        Ok(Err(HostFunctionFailure::Result(_) | HostFunctionFailure::Types(_))) => {
-            "the result could not be sent".to_owned()
-        }
-        Err(_) => "?".to_owned(),
+/// A turn of the guest's, in which this thread enters its spans. It has left them when this is dropped, even by unwinding.
+pub(super) struct InGuestSpans<'conversation>(pub(super) &'conversation mut Conversation);
+
+impl Drop for InGuestSpans<'_> {
+    fn drop(&mut self) {
+        self.0.machine.streams_mut().log_mut().leave();
     }
 }

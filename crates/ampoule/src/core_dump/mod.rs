@@ -17,6 +17,7 @@ mod signal;
 #[cfg(test)]
 pub(crate) mod tests;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -27,7 +28,7 @@ use ampoule_abi::text::printable_name;
 use ampoule_vmm::GuestVirt;
 use ampoule_vmm::processor::CoreRegisters;
 
-use crate::address_space::Run;
+use crate::address_space::{FileId, MappedFile, Run};
 use crate::image::Executable;
 use crate::loader::StartRecord;
 
@@ -78,9 +79,10 @@ impl CoreDumps {
 
     /// How large each file may be, in bytes. What does not fit is left out, the most useful parts last: registers and the list
     /// of mappings are always there, some kilobytes as a rule; then comes the stack from the stack pointer on, then what the
-    /// guest can write, and then its code and constants, which the image has too.
+    /// guest can write, then its code and constants, which the image has too, and then
+    /// [memory of the host's](crate::Sandbox::map_memory).
     ///
-    /// Default: no limit but the guest's memory. Pages of zeros take no room.
+    /// Default: no limit but the guest's memory and what is mapped for it. Pages of zeros take no room.
     pub fn size_limit(mut self, bytes: u64) -> Self {
         self.size_limit = bytes;
         self
@@ -173,13 +175,17 @@ pub(crate) struct Process<'guest> {
     /// What it sees, in ascending order of the addresses.
     pub(crate) runs: Vec<Run>,
     pub(crate) memory: &'guest dyn Memory,
+    /// The files of which it has mapped pages.
+    pub(crate) files: BTreeMap<FileId, &'guest MappedFile>,
+    /// The paths of files of the host's that are mapped for it.
+    pub(crate) host_files: Vec<&'guest str>,
     /// By what it has ended, if it has.
     pub(crate) signal: Option<Signal>,
 }
 
 /// The memory of a guest that does not run, in pages.
 pub(crate) trait Memory {
-    /// Whether a page may hold anything but zeros.
+    /// Whether a page may hold anything but zeros, or what a file of the host's has.
     fn is_touched(&self, page: usize) -> bool;
 
     /// Copies a page, which exists.

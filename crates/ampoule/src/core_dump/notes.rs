@@ -3,7 +3,7 @@
 use ampoule_vmm::PAGE_SIZE;
 
 use super::Process;
-use crate::address_space::{MappingKind, Purpose};
+use crate::address_space::{FileId, MappingKind, Purpose};
 use crate::image::Segment;
 use crate::personality::linux::structure::to_bytes;
 use crate::personality::linux::{PARENT_ID, USER_ID};
@@ -81,44 +81,78 @@ fn text<const N: usize>(text: &str) -> [u8; N] {
     field
 }
 
-/// Which addresses show which part of the image's file: how many they are, the unit of the offsets, start, end and offset of
-/// each, and then the file's name for each (Linux's `fill_files_note` in `fs/binfmt_elf.c`).
+/// Which addresses show which part of which file: how many they are, the unit of the offsets, start, end and offset of each,
+/// and then the file's name for each (Linux's `fill_files_note` in `fs/binfmt_elf.c`).
 fn files(process: &Process<'_>) -> Vec<u8> {
-    let name = &process.executable.name().as_bytes()[..process.executable.name().floor_char_boundary(MAX_NAME)];
-    let name: Vec<u8> = name.iter().copied().take_while(|byte| *byte != 0).chain([0]).collect();
     let parts = file_parts(process);
     let mut note = Vec::new();
-    for word in [parts.len() as u64, PAGE].into_iter().chain(parts.iter().flatten().copied()) {
+    for word in [parts.len() as u64, PAGE].into_iter().chain(parts.iter().flat_map(|part| part.place)) {
         note.extend(word.to_le_bytes());
     }
-    parts.iter().for_each(|_| note.extend(&name));
+    for part in &parts {
+        let text = |text: &'_ str| text.as_bytes()[..text.floor_char_boundary(MAX_NAME)].to_vec();
+        let name = match part.file {
+            Of::Guests(file) => {
+                process.files.get(&file).map(|file| file.path[..file.path.len().min(MAX_NAME)].to_vec())
+            }
+            Of::Hosts(file) => process.host_files.get(file).map(|path| text(path)),
+            Of::Executable => None,
+        };
+        let name = name.unwrap_or_else(|| text(process.executable.name()));
+        note.extend(name.into_iter().take_while(|byte| *byte != 0).chain([0]));
+    }
     note
 }
 
-/// Start, end and offset, in pages of the file, of each part of the image that is mapped still.
-fn file_parts(process: &Process<'_>) -> Vec<[u64; 3]> {
+/// A part of a file that is mapped.
+#[derive(Clone, Copy)]
+struct FilePart {
+    /// Start, end and offset, in pages of the file.
+    place: [u64; 3],
+    file: Of,
+}
+
+/// Whose file it is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Of {
+    Executable,
+    /// One that the guest has mapped.
+    Guests(FileId),
+    /// One that the application has mapped for it.
+    Hosts(usize),
+}
+
+/// The parts of the image and of other files that are mapped still.
+fn file_parts(process: &Process<'_>) -> Vec<FilePart> {
     let segments: Vec<Segment<'_>> = process.executable.segments().collect();
-    let mut parts: Vec<[u64; 3]> = Vec::new();
-    for run in process.runs.iter().filter(|run| run.purpose == Purpose::Mapping(MappingKind::Image)) {
-        for segment in &segments {
-            let first = segment.address().page_start().0;
-            let last = (segment.address().0 + segment.bytes().len() as u64).next_multiple_of(PAGE);
-            let (start, end) = (run.at.0.max(first), run.end().0.min(last));
-            if start >= end || segment.bytes().is_empty() {
-                continue;
-            }
-            if parts.len() == MAX_PARTS {
-                return parts;
-            }
-            let offset = segment.file_offset() / PAGE + (start - first) / PAGE;
-            match parts.last_mut() {
-                Some([before, end_before, offset_before])
-                    if *end_before == start && *offset_before + (start - *before) / PAGE == offset =>
-                {
-                    *end_before = end;
+    let mut parts: Vec<FilePart> = Vec::new();
+    let mut add = |start: u64, end: u64, offset: u64, file: Of| {
+        if let Some(FilePart { place: [before, end_before, offset_before], file: file_before }) = parts.last_mut()
+            && (*end_before, *file_before) == (start, file)
+            && *offset_before + (start - *before) / PAGE == offset
+        {
+            *end_before = end;
+        } else if parts.len() < MAX_PARTS {
+            parts.push(FilePart { place: [start, end, offset], file });
+        }
+    };
+    for run in &process.runs {
+        match run.purpose {
+            Purpose::Mapping(MappingKind::Image) => {
+                for segment in &segments {
+                    let first = segment.address().page_start().0;
+                    let last = (segment.address().0 + segment.bytes().len() as u64).next_multiple_of(PAGE);
+                    let (start, end) = (run.at.0.max(first), run.end().0.min(last));
+                    if start < end && !segment.bytes().is_empty() {
+                        add(start, end, segment.file_offset() / PAGE + (start - first) / PAGE, Of::Executable);
+                    }
                 }
-                _ => parts.push([start, end, offset]),
             }
+            Purpose::Mapping(MappingKind::File(of) | MappingKind::BehindFile(of)) => {
+                add(run.at.0, run.end().0, of.first, Of::Guests(of.file));
+            }
+            Purpose::Host { file: Some((file, first)) } => add(run.at.0, run.end().0, first, Of::Hosts(file)),
+            Purpose::Mapping(_) | Purpose::Shared | Purpose::Host { file: None } => {}
         }
     }
     parts
@@ -169,8 +203,8 @@ const NT_AUXV: u32 = 6;
 const NT_SIGINFO: u32 = 0x5349_4749;
 const NT_FILE: u32 = 0x4649_4c45;
 
-/// The most parts of the image that are listed: a guest may have cut it into as many as it has pages.
+/// The most parts of files that are listed: a guest may have cut it into as many as it has pages.
 const MAX_PARTS: usize = 1024;
 
-/// The most bytes of the image's name that are shown, once for each part.
+/// The most bytes of a file's name that are shown, once for each part.
 const MAX_NAME: usize = 1024;

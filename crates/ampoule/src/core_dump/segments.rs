@@ -32,6 +32,8 @@ enum Rank {
     Data,
     /// What is in the image too, as a rule.
     Other,
+    /// What the application has too.
+    Host,
 }
 
 /// What is to be written.
@@ -120,6 +122,7 @@ fn ranked(run: &Run, stack: &Range<GuestVirt>) -> impl Iterator<Item = (Run, Ran
         Purpose::Shared => Rank::Data,
         Purpose::Mapping(_) if run.protection.is_writable() => Rank::Data,
         Purpose::Mapping(_) => Rank::Other,
+        Purpose::Host { .. } => Rank::Host,
     };
     let [start, end] = [stack.start, stack.end].map(|at| at.clamp(run.at, run.end()));
     let parts = [(run.at..start, rank), (start..end, Rank::Stack), (end..run.end(), rank)];
@@ -131,14 +134,14 @@ fn ranked(run: &Run, stack: &Range<GuestVirt>) -> impl Iterator<Item = (Run, Ran
     })
 }
 
-/// Whether a page has to be in the file. Where it is not, a debugger takes that of the image's file, if the page belongs to
-/// one, and zeros otherwise.
+/// Whether a page has to be in the file. Where it is not, a debugger takes that of the image's file or the host's, if the page
+/// belongs to one, and zeros otherwise.
 fn is_stored(run: &Run, page: usize, memory: &dyn Memory) -> bool {
     match run.purpose {
-        Purpose::Mapping(MappingKind::Image) => memory.is_touched(page),
+        Purpose::Mapping(MappingKind::Image) | Purpose::Host { file: Some(_) } => memory.is_touched(page),
         Purpose::Mapping(_) if !memory.is_touched(page) => false,
         // What is the host's alone in shared memory counts as untouched.
-        Purpose::Mapping(_) | Purpose::Shared => {
+        Purpose::Mapping(_) | Purpose::Shared | Purpose::Host { file: None } => {
             let mut bytes = [0; PAGE_SIZE];
             memory.read(page, &mut bytes);
             bytes != [0; PAGE_SIZE]

@@ -2,9 +2,9 @@
 
 use ampoule_vmm::GuestVirt;
 use linux_raw_sys::general::{
-    __sifields__bindgen_ty_1, __sifields__bindgen_ty_5, BUS_ADRALN, FPE_INTDIV, ILL_ILLOPN, SEGV_ACCERR, SEGV_MAPERR,
-    SI_KERNEL, SI_TKILL, SI_USER, SIGABRT, SIGALRM, SIGBUS, SIGFPE, SIGILL, SIGKILL, SIGSEGV, SIGSYS, SIGTRAP, SIGXCPU,
-    SIGXFSZ, TRAP_TRACE, siginfo__bindgen_ty_1__bindgen_ty_1, siginfo_t,
+    __sifields__bindgen_ty_1, __sifields__bindgen_ty_5, BUS_ADRALN, BUS_ADRERR, FPE_INTDIV, ILL_ILLOPN, SEGV_ACCERR,
+    SEGV_MAPERR, SI_KERNEL, SI_TKILL, SI_USER, SIGABRT, SIGALRM, SIGBUS, SIGFPE, SIGILL, SIGKILL, SIGSEGV, SIGSYS,
+    SIGTRAP, SIGXCPU, SIGXFSZ, TRAP_TRACE, siginfo__bindgen_ty_1__bindgen_ty_1, siginfo_t,
 };
 use std::mem::offset_of;
 
@@ -51,13 +51,19 @@ impl Signal {
     fn of_fault(kind: &FaultKind, at: GuestVirt) -> Option<Self> {
         Some(match kind {
             FaultKind::StackOverflow { address } => Self::about(SIGSEGV, SEGV_MAPERR, GuestVirt(*address)),
+            FaultKind::PageFault { address, target: FaultTarget::BehindFile, .. } => {
+                Self::about(SIGBUS, BUS_ADRERR, GuestVirt(*address))
+            }
             FaultKind::PageFault { address, target, .. } => {
                 let code = if let FaultTarget::Protected { .. } = target { SEGV_ACCERR } else { SEGV_MAPERR };
                 Self::about(SIGSEGV, code, GuestVirt(*address))
             }
+            FaultKind::MappedMemory { address, .. } => Self::about(SIGSEGV, SEGV_ACCERR, GuestVirt(*address)),
+            FaultKind::LostMemory { .. } | FaultKind::LostSnapshot => Self::raised(SIGBUS as i32),
             FaultKind::Exception { vector, .. } => Self::of_exception(*vector, at),
             FaultKind::OutOfMemory { .. } | FaultKind::Panicked(_) => Self::raised(SIGABRT as i32),
-            FaultKind::Aborted { signal } | FaultKind::HandlerNotRun { signal } => Self::raised(*signal),
+            FaultKind::Aborted { signal } => Self::raised(*signal),
+            FaultKind::SignalStack { .. } | FaultKind::SignalReturn { .. } => Self::raised(SIGSEGV as i32),
             FaultKind::Exited { .. } => return None,
             FaultKind::ForgedExit { .. } | FaultKind::SystemCallReturn { .. } => Self::by_kernel(SIGSEGV),
             FaultKind::Deadlocked(_) | FaultKind::Shutdown | FaultKind::UnexpectedExit { .. } => Self::sent(SIGKILL),

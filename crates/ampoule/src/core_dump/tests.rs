@@ -68,9 +68,13 @@ fn write(runs: Vec<Run>, zeros: &[usize], stack_pointer: u64, limit: u64, sink: 
         auxiliary_vector: [9_u64, 0x40_1000, 0, 0].iter().flat_map(|word| word.to_le_bytes()).collect(),
         program: "a-program-with-a-long-name".into(),
         command_line: "a-program-with-a-long-name --and an-argument".into(),
+        arguments: (0, 0),
+        environment: (0, 0),
     };
     let vectors = CoreNote { owner: "LINUX", kind: 0x202, body: vec![7; 33] };
     Process {
+        files: BTreeMap::new(),
+        host_files: Vec::new(),
         registers: CoreRegisters { general: vec![0xee; 27 * 8], notes: vec![vectors] },
         stack_pointer: GuestVirt(stack_pointer),
         id: 4242,
@@ -283,6 +287,7 @@ fn every_end_has_the_signal_that_it_would_have_on_linux() {
     for (kind, expected) in [
         (page_fault(FaultTarget::Null), (libc::SIGSEGV, 1)),
         (page_fault(protected), (libc::SIGSEGV, 2)),
+        (page_fault(FaultTarget::BehindFile), (libc::SIGBUS, 2)),
         (FaultKind::StackOverflow { address: 8 }, (libc::SIGSEGV, 1)),
         (exception(0), (libc::SIGFPE, 1)),
         (exception(3), (libc::SIGTRAP, 128)),

@@ -1,6 +1,7 @@
 //! A guest that is held: what can be read of it and changed in it.
 
 use ampoule_vmm::{BadRegister, Behaviour, Context, GuestVirt};
+use gdbstub::target::ext::breakpoints::WatchKind;
 
 use super::breakpoints::Breakpoints;
 use super::watchpoints::Watchpoints;
@@ -46,12 +47,12 @@ impl Held<'_, '_> {
         self.breakpoints.remove(at)
     }
 
-    pub(super) fn add_watchpoint(&mut self, at: u64, len: u64) -> bool {
-        self.watchpoints.add(at, len)
+    pub(super) fn add_watchpoint(&mut self, kind: WatchKind, at: u64, len: u64) -> bool {
+        self.watchpoints.add(kind, at, len, self.guest.space)
     }
 
-    pub(super) fn remove_watchpoint(&mut self, at: u64, len: u64) -> bool {
-        self.watchpoints.remove(at, len)
+    pub(super) fn remove_watchpoint(&mut self, kind: WatchKind, at: u64, len: u64) -> bool {
+        self.watchpoints.remove(kind, at, len)
     }
 
     /// Forgets what another debugger has set.

@@ -11,6 +11,7 @@ use gdbstub::common::Signal;
 use gdbstub::stub::SingleThreadStopReason;
 
 use super::held::Held;
+use crate::interrupt::Reason;
 use crate::machine::Subject;
 
 /// Why the guest has stopped, or how it has ended.
@@ -218,7 +219,7 @@ impl Link {
         self.changed.notify_all();
         drop(state);
         if let Some(subject) = self.subject.get() {
-            subject.nudge.nudge();
+            subject.take_out.now(Reason::BreakIn);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::mem::MaybeUninit;
-use std::net::{TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -121,6 +121,29 @@ impl Stream {
     }
 }
 
+impl Stream {
+    /// Ends the connection when the debugger has had a moment to end it from its side: it may be sending, and what has been sent to
+    /// it would be lost with what it has sent in vain.
+    pub(super) fn close(self) {
+        let closing = match &self {
+            Self::Unix(stream) => {
+                stream.shutdown(Shutdown::Write).and_then(|()| stream.set_read_timeout(Some(FAREWELL)))
+            }
+            Self::Tcp(stream) => {
+                stream.shutdown(Shutdown::Write).and_then(|()| stream.set_read_timeout(Some(FAREWELL)))
+            }
+        };
+        if closing.is_ok() {
+            let mut bytes = [0; 4096];
+            for _ in 0..FAREWELL_READS {
+                if !self.read(&mut bytes).is_ok_and(|read| read > 0) {
+                    break;
+                }
+            }
+        }
+    }
+}
+
 impl AsFd for Stream {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
@@ -182,6 +205,12 @@ fn checked(result: libc::c_int) -> io::Result<libc::c_int> {
 
 /// How long a debugger may let the server wait that does not read.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long the server waits for a debugger that is to go, each time it sends something.
+const FAREWELL: Duration = Duration::from_millis(100);
+
+/// How often it waits.
+const FAREWELL_READS: usize = 4;
 
 /// How many debuggers may wait for the one that is connected.
 const BACKLOG: libc::c_int = 4;

@@ -112,7 +112,7 @@ fn serve(link: &Link, listener: &Listener, woken: &UnixStream) {
         match wait_readable([listener.as_fd(), woken.as_fd()]) {
             Ok([_, true]) => drain(woken),
             Ok(_) => match listener.accept() {
-                Ok(stream) => attend(link, subject, &stream, woken),
+                Ok(stream) => attend(link, subject, stream, woken),
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::ConnectionAborted) => {}
                 Err(error) => {
                     tracing::warn!(%error, "a debugger could not be let in");
@@ -125,16 +125,17 @@ fn serve(link: &Link, listener: &Listener, woken: &UnixStream) {
 }
 
 /// Serves a debugger until it goes, or the sandbox does.
-fn attend(link: &Link, subject: &Subject, stream: &Stream, woken: &UnixStream) {
+fn attend(link: &Link, subject: &Subject, stream: Stream, woken: &UnixStream) {
     link.attach();
     // What a debugger sends is to end its session at most, even if the implementation of the protocol has an error.
-    let session = AssertUnwindSafe(|| Session::new(link, subject, stream, woken).run());
+    let session = AssertUnwindSafe(|| Session::new(link, subject, &stream, woken).run());
     match panic::catch_unwind(session) {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::debug!(error, "the session with a debugger has failed"),
         Err(_) => tracing::error!("the session with a debugger has panicked"),
     }
     link.detach();
+    stream.close();
 }
 
 /// Forgets how often the thread was woken.

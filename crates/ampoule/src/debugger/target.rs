@@ -195,14 +195,13 @@ impl HwBreakpoint for GuestTarget<'_> {
     }
 }
 
-/// Only changes are noticed, not reads.
 impl HwWatchpoint for GuestTarget<'_> {
     fn add_hw_watchpoint(&mut self, at: u64, len: u64, kind: WatchKind) -> TargetResult<bool, Self> {
-        self.set(move |held| kind == WatchKind::Write && held.add_watchpoint(at, len))
+        self.set(move |held| held.add_watchpoint(kind, at, len))
     }
 
     fn remove_hw_watchpoint(&mut self, at: u64, len: u64, kind: WatchKind) -> TargetResult<bool, Self> {
-        self.set(move |held| kind == WatchKind::Write && held.remove_watchpoint(at, len))
+        self.set(move |held| held.remove_watchpoint(kind, at, len))
     }
 }
 

@@ -2,9 +2,8 @@
 
 use std::ops::Range;
 
-use ampoule_vmm::{BREAKPOINT_INSTRUCTION, Event, GuestVirt};
+use ampoule_vmm::{BREAKPOINT_INSTRUCTION, Event, GuestVirt, HypervisorError};
 use gdbstub::common::Signal;
-use gdbstub::target::ext::breakpoints::WatchKind;
 
 use super::breakpoints::Breakpoints;
 use super::held::Held;
@@ -61,12 +60,13 @@ impl GdbTracer {
         self.server.is_inherited()
     }
 
-    /// Forgets what a debugger that has gone has left, down to what the processor is about to report of it.
-    fn forget(&mut self, guest: &mut Tracee<'_>) -> Result<(), Termination> {
+    /// Forgets what a debugger that has gone has left, down to what the processor is about to report of it. Returns whether there
+    /// was something.
+    fn forget(&mut self, guest: &mut Tracee<'_>) -> Result<bool, Termination> {
         self.pending = None;
         self.served = None;
-        if self.breakpoints.is_empty() && !self.is_stepping() {
-            return Ok(());
+        if self.breakpoints.is_empty() && !self.follows() {
+            return Ok(false);
         }
         self.breakpoints.clear();
         self.watchpoints.clear();
@@ -74,11 +74,16 @@ impl GdbTracer {
         let context = guest.processor.save()?;
         guest.processor.set_single_step(false)?;
         guest.processor.load(&context)?;
-        Ok(())
+        Ok(true)
     }
 
-    /// Whether the guest is to stop after each instruction, in whatever interest.
+    /// Whether the guest is to stop after the next instruction, in whatever interest.
     fn is_stepping(&self) -> bool {
+        self.steps.is_some() || self.watchpoints.steps_over().is_some()
+    }
+
+    /// Whether it matters what the host does on the guest's behalf.
+    fn follows(&self) -> bool {
         self.steps.is_some() || !self.watchpoints.is_empty()
     }
 
@@ -109,45 +114,56 @@ impl GdbTracer {
         self.waits = false;
         self.steps = resumption.steps;
         // Changes of the debugger's own are none.
-        self.watchpoints.look(guest.space);
+        self.watchpoints.finish(guest.space);
         guest.processor.set_single_step(self.is_stepping())?;
         guest.processor.load(&context)?;
         Ok(resumption.signal)
     }
 
     /// The guest has executed an instruction, or the host has on its behalf.
-    fn stepped(&mut self, guest: &Tracee<'_>) {
-        if let Some(addr) = self.watchpoints.look(guest.space) {
-            self.pending = Some(StopReason::Watch { tid: (), kind: WatchKind::Write, addr });
-            return;
+    fn stepped(&mut self, guest: &mut Tracee<'_>) -> Result<(), Termination> {
+        let was_stepping = self.is_stepping();
+        let watched = self.watchpoints.finish(guest.space);
+        if was_stepping != self.is_stepping() {
+            guest.processor.set_single_step(self.is_stepping())?;
+        }
+        if let Some((kind, addr)) = watched {
+            self.pending = Some(StopReason::Watch { tid: (), kind, addr });
+            return Ok(());
         }
         let at = guest.processor.registers().instruction_pointer();
         if self.steps.as_ref().is_some_and(|within| !within.contains(&at)) {
             self.pending = Some(StopReason::DoneStep);
         }
+        Ok(())
     }
 
-    /// Ends a step whose last instruction the host has executed.
-    fn finish_served(&mut self, guest: &Tracee<'_>) {
-        match self.served.take() {
-            Some(Served::Instruction) => self.stepped(guest),
-            Some(Served::PageFault { at }) if guest.processor.registers().instruction_pointer() != at => {
-                self.stepped(guest);
-            }
-            Some(Served::PageFault { .. }) | None => {}
-        }
+    /// Ends a step whose last instruction the host has executed, or whose end was lost because the guest was held right there.
+    fn finish_served(&mut self, guest: &mut Tracee<'_>) -> Result<(), Termination> {
+        let at = guest.processor.registers().instruction_pointer();
+        let is_over = match self.served.take() {
+            Some(Served::Instruction) => true,
+            Some(Served::PageFault { at: begun }) => begun != at,
+            None => self.watchpoints.steps_over().is_some_and(|begun| begun != at),
+        };
+        if is_over { self.stepped(guest) } else { Ok(()) }
     }
 
     /// What an event means while there is a debugger.
     fn interpret(&mut self, guest: &mut Tracee<'_>, event: Event) -> Result<Event, Termination> {
         match event {
             Event::Step => {
-                self.stepped(guest);
+                self.stepped(guest)?;
                 return Ok(Event::Interrupted);
             }
-            Event::SystemCall(_) | Event::Doorbell if self.is_stepping() => self.served = Some(Served::Instruction),
-            Event::PageFault(_) if self.is_stepping() => {
-                self.served = Some(Served::PageFault { at: guest.processor.registers().instruction_pointer() });
+            Event::SystemCall(_) | Event::Doorbell if self.follows() => self.served = Some(Served::Instruction),
+            Event::PageFault(fault) if self.follows() => {
+                let at = guest.processor.registers().instruction_pointer();
+                if self.watchpoints.explains(&fault, at, guest.space) {
+                    guest.processor.set_single_step(true)?;
+                    return Ok(Event::Interrupted);
+                }
+                self.served = Some(Served::PageFault { at });
             }
             Event::Exception(exception) if exception.is_breakpoint() => {
                 let behind = guest.processor.registers().instruction_pointer();
@@ -173,35 +189,40 @@ impl Tracer for GdbTracer {
 
     fn run(&mut self, guest: &mut Tracee<'_>) -> Result<Event, Termination> {
         if self.is_inherited() {
-            return Ok(guest.processor.run()?);
+            return Ok(guest.run()?);
         }
         let wishes = self.server.link.before_run();
         if wishes.session != self.session || wishes.client == Client::Absent {
             self.session = wishes.session;
-            self.forget(guest)?;
+            if self.forget(guest)? {
+                // To load a context may have withdrawn a request to leave.
+                return Ok(Event::Interrupted);
+            }
         }
-        self.finish_served(guest);
+        self.finish_served(guest)?;
         let pending = self.pending.take();
         let reason = match wishes.client {
             _ if wishes.kill => Some(INTERRUPTED),
             Client::Absent => self.waits.then_some(INTERRUPTED),
             Client::Stopped => Some(pending.unwrap_or(INTERRUPTED)),
-            Client::Running => pending.or(wishes.break_in.then_some(INTERRUPTED)),
+            // Who breaks into steps wants to know that, not that another one is done.
+            Client::Running if wishes.break_in && matches!(pending, None | Some(StopReason::DoneStep)) => {
+                Some(INTERRUPTED)
+            }
+            Client::Running => pending,
         };
         if let Some(reason) = reason {
             self.hold(guest, reason)?;
             return Ok(Event::Interrupted);
         }
-        let Some(Subject { nudge, .. }) = self.server.link.subject() else {
-            return Ok(guest.processor.run()?);
-        };
         self.breakpoints.insert(guest.space);
-        let event = nudge.run(|| guest.processor.run());
+        self.watchpoints.withhold(guest.space);
+        let event = run(guest);
+        self.watchpoints.give_back(guest.space);
         self.breakpoints.withdraw(guest.space);
-        match event {
-            Some(event) => self.interpret(guest, event?),
-            None => Ok(Event::Interrupted),
-        }
+        let event = self.interpret(guest, event?);
+        self.watchpoints.forget_withheld();
+        event
     }
 
     fn fault(&mut self, guest: &mut Tracee<'_>, kind: &FaultKind) -> Result<bool, Termination> {
@@ -227,11 +248,21 @@ impl Tracer for GdbTracer {
     }
 }
 
+/// Runs the guest, after pages may have been kept from it.
+fn run(guest: &mut Tracee<'_>) -> Result<Event, HypervisorError> {
+    if guest.space.needs_flush() {
+        guest.processor.flush_translations()?;
+        guest.space.mark_flushed();
+    }
+    guest.run()
+}
+
 /// The signal by which a debugger is told of a fault, and whether the guest ends then whatever the debugger says. `None` where
 /// there is nothing more to look at.
 fn signal_of(kind: &FaultKind) -> Option<(Signal, bool)> {
     let (signal, is_over) = match kind {
-        FaultKind::Aborted { signal } | FaultKind::HandlerNotRun { signal } => (*signal, true),
+        FaultKind::Aborted { signal } => (*signal, true),
+        FaultKind::SignalStack { .. } | FaultKind::SignalReturn { .. } => (libc::SIGSEGV, true),
         FaultKind::Panicked(_) | FaultKind::OutOfMemory { .. } => (libc::SIGABRT, true),
         FaultKind::Deadlocked(_) => (libc::SIGSTOP, true),
         FaultKind::ForgedExit { .. } => (libc::SIGSEGV, false),

@@ -29,7 +29,8 @@
 //! # What cannot be called so
 //!
 //! A function with a type of which nothing is known but its name: one of a guest that does not describe its types, or one whose
-//! description leaves a part out. And what cannot travel at all.
+//! description leaves a part out. One that takes streams ([`Reader`](crate::Reader) and its like), which are no values. And what
+//! cannot travel at all.
 //!
 //! What a guest sends is checked as a whole before any of it is shown: a [`Value`] has the form that its type says, and takes
 //! as much memory as the guest's message.
@@ -37,6 +38,7 @@
 mod error;
 mod fields;
 mod host_call;
+pub(crate) mod line;
 mod read;
 mod show;
 mod types;

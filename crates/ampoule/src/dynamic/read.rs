@@ -227,7 +227,7 @@ impl<'a> Reader<'a> {
         Ok(bytes)
     }
 
-    fn remaining(&self) -> usize {
+    pub(super) fn remaining(&self) -> usize {
         self.bytes.len() - self.at
     }
 

@@ -49,6 +49,19 @@ impl Value {
         Type::new(&self.types, self.place)
     }
 
+    /// The bytes that it holds, where it is a sequence of bytes such as a `Vec<u8>`.
+    #[must_use]
+    pub fn as_bytes(&self) -> Option<&[u8]> {
+        let is_byte = |element: u32| self.types[element as usize] == DataType::U8;
+        match self.types[self.place as usize] {
+            DataType::Bytes => {}
+            DataType::Sequence(element) if is_byte(element) => {}
+            _ => return None,
+        }
+        // They follow their number.
+        self.bytes.get(size_of::<u32>()..)
+    }
+
     /// Whether it is the value of `()` or of a unit struct.
     #[must_use]
     pub fn is_unit(&self) -> bool {

@@ -131,7 +131,7 @@ pub(crate) fn fmt_position(position: &Option<Position>, f: &mut fmt::Formatter<'
     }
 }
 
-fn fmt_core_dump(core_dump: &Option<CoreDump>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+pub(crate) fn fmt_core_dump(core_dump: &Option<CoreDump>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     core_dump.iter().try_for_each(|core_dump| write!(f, "; {core_dump}"))
 }
 
@@ -184,6 +184,7 @@ impl fmt::Debug for CallError {
                 "PayloadTooLarge",
                 &[("function", function), ("what", what), ("needed", needed), ("mailbox_size", mailbox_size)],
             ),
+            Self::Lending { reason } => error("Lending", &[("reason", reason)]),
             Self::Encode { function, reason } => error("Encode", &[("function", function), ("reason", reason)]),
             Self::Decode { function, reason } => error("Decode", &[("function", function), ("reason", reason)]),
             Self::ArgumentsRefused { function, message } => {

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use ampoule_abi::text::printable_name;
 use ampoule_vmm::FaultAccess;
 use ampoule_vmm::exception::{PAGE_FAULT, exception_name};
 use linux_raw_sys::general::{
@@ -11,6 +12,7 @@ use linux_raw_sys::general::{
 };
 
 use super::panic::GuestPanic;
+use crate::host_memory::MapAccess;
 
 /// What a guest did to end itself. Vectors are those of the AMD64 Architecture Programmer's Manual, volume 2, chapter 8.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +32,30 @@ pub enum FaultKind {
         /// What lies at the address.
         target: FaultTarget,
     },
+    /// It accessed memory of the host's that is mapped for it, in a way that the mapping does not permit (vector 14).
+    MappedMemory {
+        /// The address that it accessed.
+        address: u64,
+        /// The kind of access.
+        access: FaultAccess,
+        /// What the mapping is called ([`HostMapping::name`](crate::HostMapping::name)).
+        mapping: String,
+        /// Where the mapping begins.
+        start: u64,
+        /// What the guest may do there.
+        permitted: MapAccess,
+    },
+    /// It touched a page of a file of the host's that is mapped for it, and that the file no longer has.
+    LostMemory {
+        /// What the mapping is called ([`HostMapping::name`](crate::HostMapping::name)): the first of those whose file was cut
+        /// short.
+        mapping: String,
+        /// Where the mapping begins.
+        start: u64,
+    },
+    /// It touched memory of the snapshot file that it continues from and that is [mapped](crate::SnapshotFile::mapped), and the
+    /// file no longer has it.
+    LostSnapshot,
     /// Any other exception of the processor.
     Exception {
         /// The exception's vector.
@@ -47,15 +73,23 @@ pub enum FaultKind {
     },
     /// It panicked and could not unwind.
     Panicked(GuestPanic),
-    /// It ended itself with a signal, as `abort` does.
+    /// It died by a signal that it was sent, by itself or by a timer of its own, as `abort` does by `SIGABRT`.
     Aborted {
         /// The Linux signal number.
         signal: i32,
     },
-    /// It sent itself a signal for which it has installed a handler, and handlers are not run in a guest.
-    HandlerNotRun {
+    /// It got a signal for which it has installed a handler, and there was no room for the handler's frame on its stack.
+    SignalStack {
         /// The Linux signal number.
         signal: i32,
+        /// Where the frame would have been.
+        address: u64,
+    },
+    /// It returned from the handler of a signal, and what it left in the place of the handler's frame is nothing to continue
+    /// with.
+    SignalReturn {
+        /// Where the frame was to be.
+        address: u64,
     },
     /// It called `exit`.
     Exited {
@@ -89,7 +123,7 @@ pub enum FaultKind {
 pub enum EndlessWait {
     /// Another thread would have to release a lock or notify it, and there is none.
     Lock,
-    /// A signal would have to arrive, and a guest gets only those that it sends itself. Timers such as `alarm` do not run.
+    /// A signal would have to arrive, and a guest gets only those of its own and of its timers, none of which is to expire.
     Signal,
     /// Files would have to become ready, and those that it has never will.
     Files,
@@ -114,6 +148,8 @@ pub enum FaultTarget {
         /// Loads are allowed.
         readable: bool,
     },
+    /// A page of a mapped file that lies behind the file's end. Linux sends `SIGBUS` for it.
+    BehindFile,
     /// Memory of the host's, which no guest may access.
     Host,
 }
@@ -122,7 +158,7 @@ impl FaultKind {
     /// The exception's vector, where the processor raised one.
     pub fn vector(&self) -> Option<u8> {
         match self {
-            Self::StackOverflow { .. } | Self::PageFault { .. } => Some(PAGE_FAULT),
+            Self::StackOverflow { .. } | Self::PageFault { .. } | Self::MappedMemory { .. } => Some(PAGE_FAULT),
             Self::Exception { vector, .. } => Some(*vector),
             _ => None,
         }
@@ -130,16 +166,15 @@ impl FaultKind {
 
     /// Whether the guest ended by its own decision, so that it may have said why.
     pub(super) fn is_own_decision(&self) -> bool {
-        matches!(
-            self,
-            Self::OutOfMemory { .. } | Self::Aborted { .. } | Self::HandlerNotRun { .. } | Self::Exited { .. }
-        )
+        matches!(self, Self::OutOfMemory { .. } | Self::Aborted { .. } | Self::Exited { .. })
     }
 
     /// The address that was accessed, where that is what went wrong.
     pub fn address(&self) -> Option<u64> {
         match self {
-            Self::StackOverflow { address } | Self::PageFault { address, .. } => Some(*address),
+            Self::StackOverflow { address } | Self::PageFault { address, .. } | Self::MappedMemory { address, .. } => {
+                Some(*address)
+            }
             _ => None,
         }
     }
@@ -147,10 +182,18 @@ impl FaultKind {
 
 impl FaultKind {
     /// What happened, as part of a line.
-    pub(super) fn what(&self) -> impl fmt::Display {
+    pub(crate) fn what(&self) -> impl fmt::Display {
         fmt::from_fn(|f| match self {
             Self::StackOverflow { address } => write!(f, "stack overflow at {address:#x}"),
             Self::PageFault { address, access, target } => write!(f, "{access} {target} {address:#x}"),
+            Self::MappedMemory { address, access, mapping, start, permitted } => {
+                let mapping = printable_name(mapping);
+                write!(f, "{access} {address:#x}, in the {permitted} mapping of `{mapping}` at {start:#x}")
+            }
+            Self::LostMemory { mapping, start } => {
+                write!(f, "access to what the mapping of `{}` at {start:#x} has lost", printable_name(mapping))
+            }
+            Self::LostSnapshot => f.write_str("access to memory that its snapshot file has lost"),
             Self::Exception { vector, error_code: Some(code) } if *code != 0 => {
                 write!(f, "{} (vector {vector}, error code {code:#x})", exception_name(*vector))
             }
@@ -160,9 +203,15 @@ impl FaultKind {
             }
             Self::OutOfMemory { panic: None, .. } => f.write_str("out of memory"),
             Self::Panicked(panic) => write!(f, "panic that could not unwind, {}", panic.in_a_line()),
-            Self::Aborted { signal } => write!(f, "abort ({})", SignalName(*signal)),
+            Self::Aborted { signal } if *signal == SIGABRT as i32 => write!(f, "abort ({})", SignalName(*signal)),
+            Self::Aborted { signal } => write!(f, "death by {}", SignalName(*signal)),
             Self::Exited { code } => write!(f, "exit with status {code}"),
-            Self::HandlerNotRun { signal } => write!(f, "{}, for which it has a handler", SignalName(*signal)),
+            Self::SignalStack { signal, address } => {
+                write!(f, "no room at {address:#x} for the frame of its handler of {}", SignalName(*signal))
+            }
+            Self::SignalReturn { address } => {
+                write!(f, "return from a signal's handler with no valid frame at {address:#x}")
+            }
             Self::Deadlocked(wait) => f.write_str(wait.what()),
             Self::SystemCallReturn { address } => write!(f, "system call with return address {address:#x}"),
             Self::ForgedExit { port } => write!(f, "use of I/O port {port:#x} outside the host's stubs"),
@@ -190,7 +239,13 @@ impl FaultKind {
             )
             .into(),
             Self::Exited { .. } => "a guest waits for calls and does not exit".into(),
-            Self::HandlerNotRun { .. } => "the handlers of signals are not run in a guest".into(),
+            Self::MappedMemory { .. } => "the application decides by `MapAccess` what a guest may do with what it maps".into(),
+            Self::LostMemory { .. } | Self::LostSnapshot => "the file was cut short while it was mapped".into(),
+            Self::SignalStack { .. } => {
+                "its stack pointer does not lead to memory that it can write, or the stack that it has given with `sigaltstack` \
+                 is too small"
+                    .into()
+            }
             Self::Deadlocked(wait) => wait.hint().into(),
             _ => return None,
         };
@@ -220,7 +275,9 @@ impl EndlessWait {
     fn hint(self) -> &'static str {
         match self {
             Self::Lock => "a guest has one thread",
-            Self::Signal => "a guest gets no signals but its own, and its timers do not run",
+            Self::Signal => {
+                "a guest gets no signals but its own and those of its timers, and none of these is to expire"
+            }
             Self::Files => "nothing comes to a guest from outside",
             Self::Stopped => "nothing can make a guest continue",
         }
@@ -238,6 +295,7 @@ impl fmt::Display for FaultTarget {
         f.write_str(match self {
             Self::Null => "null pointer",
             Self::Unmapped => "unmapped address",
+            Self::BehindFile => "page behind the end of a mapped file at",
             Self::Protected { readable: false, .. } => "inaccessible page at",
             Self::Protected { executable: true, .. } => "code at",
             Self::Protected { writable: false, .. } => "read-only page at",

@@ -32,28 +32,22 @@ struct Details {
     position: Position,
     stderr: String,
     refused_memory: Option<u64>,
-    handler_not_run: Option<i32>,
+    /// The signal with which the guest has ended itself when it handled the fault.
+    ended_by: Option<i32>,
 }
 
 impl Fault {
     /// A fault of code at this position.
     pub(crate) fn new(kind: FaultKind, position: Position) -> Self {
-        Self(Arc::new(Details { kind, position, stderr: String::new(), refused_memory: None, handler_not_run: None }))
+        Self(Arc::new(Details { kind, position, stderr: String::new(), refused_memory: None, ended_by: None }))
     }
 
     /// Adds what else is known of the call: the end of what it printed to standard error, with `true` if the beginning is
-    /// missing; the guest's memory in bytes, if it was refused more; and the signal that the exception would be, if the guest
-    /// means to handle it.
-    pub(crate) fn add_circumstances(
-        &mut self,
-        stderr: (&[u8], bool),
-        refused_memory: Option<u64>,
-        handler_not_run: Option<i32>,
-    ) {
+    /// missing; and the guest's memory in bytes, if it was refused more.
+    pub(crate) fn add_circumstances(&mut self, stderr: (&[u8], bool), refused_memory: Option<u64>) {
         if let Some(details) = Arc::get_mut(&mut self.0) {
             details.stderr = last_text(stderr);
             details.refused_memory = refused_memory;
-            details.handler_not_run = handler_not_run;
         }
     }
 
@@ -97,12 +91,17 @@ impl Fault {
         self.0.refused_memory
     }
 
-    /// The Linux number of the signal that the processor's exception would have been, if the guest has installed handlers for
-    /// faults, as virtual machines for other languages do. The handlers of signals are not run in a guest.
-    ///
-    /// Handlers of `SIGSEGV` and `SIGBUS` alone do not count: Rust's standard library installs them in every program.
-    pub fn handler_not_run(&self) -> Option<i32> {
-        self.0.handler_not_run
+    /// The same fault, in whose handler the guest has ended itself with this signal.
+    pub(crate) fn ended_by(self, signal: i32) -> Self {
+        let Details { kind, position, .. } = &*self.0;
+        let (kind, position) = (kind.clone(), position.clone());
+        let ended_by = Some(signal);
+        Self(Arc::new(Details { kind, position, stderr: String::new(), refused_memory: None, ended_by }))
+    }
+
+    /// The Linux number of the signal with which the guest has ended itself when it handled the fault, if it did so.
+    pub fn ending_signal(&self) -> Option<i32> {
+        self.0.ended_by
     }
 
     /// What happened, in one line.
@@ -123,9 +122,8 @@ impl Fault {
         if let (Some(limit), false) = (refused_memory, matches!(kind, FaultKind::OutOfMemory { .. })) {
             write!(f, "; before that it was refused more memory than its {} (`Builder::memory_limit`)", Size(*limit))?;
         }
-        if let Some(signal) = self.0.handler_not_run {
-            let signal = SignalName(signal);
-            write!(f, "; its handler of {signal} was not run: the handlers of signals are not run in a guest")?;
+        if let Some(signal) = self.0.ended_by {
+            write!(f, "; its handler of that ended it with {}", SignalName(signal))?;
         }
         if let Some(line) = self.last_words().last() {
             write!(f, "; it last printed to standard error: {}", guest_text::line(line))?;
@@ -180,7 +178,7 @@ impl fmt::Debug for Fault {
             .field("position", &self.0.position)
             .field("stderr", &guest_text::quoted(&self.0.stderr))
             .field("refused_memory", &self.0.refused_memory)
-            .field("handler_not_run", &self.0.handler_not_run)
+            .field("ended_by", &self.0.ended_by)
             .finish()
     }
 }

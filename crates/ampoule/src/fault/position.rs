@@ -7,6 +7,7 @@ use ampoule_symbols::{Backtrace, CallStack, ImagePlace, Symbols};
 use ampoule_vmm::Registers;
 
 use crate::image::Executable;
+use crate::libraries::Libraries;
 
 /// Where in its code a guest was: the registers, and the calls that led there.
 ///
@@ -19,14 +20,19 @@ struct Details {
     registers: Registers,
     stack: CallStack,
     executable: Executable,
+    libraries: Libraries,
     /// Made when it is first asked for, since that means reading debug information.
     backtrace: OnceLock<Backtrace>,
 }
 
 impl Position {
-    /// That of code with these registers, with the stack that they lead to.
-    pub(crate) fn new(registers: Registers, stack: CallStack, executable: Executable) -> Self {
-        Self(Arc::new(Details { registers, stack, executable, backtrace: OnceLock::new() }))
+    /// That of code with these registers, with the stack that they lead to through these images.
+    pub(crate) fn new(
+        registers: Registers,
+        stack: CallStack,
+        (executable, libraries): (Executable, Libraries),
+    ) -> Self {
+        Self(Arc::new(Details { registers, stack, executable, libraries, backtrace: OnceLock::new() }))
     }
 
     /// The registers at that instruction.
@@ -34,10 +40,11 @@ impl Position {
         &self.0.registers
     }
 
-    /// The calls that led there, with the names and source lines that the image has. They are read from the image the first
+    /// The calls that led there, with the names and source lines that the image and its libraries have. They are read the first
     /// time, which takes milliseconds unless they were read before for another error.
     pub fn backtrace(&self) -> &Backtrace {
-        self.0.backtrace.get_or_init(|| self.symbols().name_with(&self.0.stack, self.0.executable.names()))
+        let Details { stack, executable, libraries, backtrace, .. } = &*self.0;
+        backtrace.get_or_init(|| libraries.images(executable).name(stack))
     }
 
     /// Whether the guest was in a function that can be named.
@@ -47,11 +54,7 @@ impl Position {
 
     /// Where an address lies in the image, if it does.
     pub(super) fn place(&self, address: u64) -> Option<ImagePlace> {
-        self.symbols().place(address)
-    }
-
-    fn symbols(&self) -> Symbols<'_> {
-        Symbols::new(self.0.executable.file(), self.0.executable.bias())
+        Symbols::new(self.0.executable.file(), self.0.executable.bias()).place(address)
     }
 }
 

@@ -3,7 +3,7 @@ use crate::error_tests::position;
 
 fn out_of_memory(limit: u64, stderr: &str) -> Fault {
     let mut fault = Fault::new(FaultKind::OutOfMemory { limit, panic: None }, position());
-    fault.add_circumstances((stderr.as_bytes(), false), Some(limit), None);
+    fault.add_circumstances((stderr.as_bytes(), false), Some(limit));
     fault
 }
 

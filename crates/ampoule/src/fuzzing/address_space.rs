@@ -3,8 +3,11 @@
 use ampoule_vmm::address_map::USER_END;
 use ampoule_vmm::{FaultAccess, GuestVirt, PAGE_SIZE};
 
-use crate::address_space::model::{AMPLE_TABLES, ARENA, Change, HEAP, Operation, STACK, Settings, Step, World};
+use crate::address_space::model::{
+    AMPLE_TABLES, ARENA, Change, HEAP, LONGEST, MapShared, Operation, STACK, Settings, Step, TestFile, World,
+};
 use crate::address_space::{Movement, Placement, Protection};
+use crate::executable_memory::ExecutableMemory;
 
 use super::take;
 
@@ -15,10 +18,10 @@ use super::take;
 pub fn address_space(steps: &[u8]) {
     let mut rest = steps;
     let settings = byte(&mut rest);
-    let spare_tables = usize::from(settings >> 1) % 8;
+    let spare_tables = usize::from(settings) % 8;
     let mut world = World::new(Settings {
         spare_tables: if spare_tables < 6 { spare_tables } else { AMPLE_TABLES },
-        allow_executable_memory: settings & 1 == 1,
+        executable_memory: ExecutableMemory::ALL[usize::from(settings >> 4) % 3],
     });
     for _ in 0..MOST_STEPS {
         if rest.is_empty() {
@@ -44,7 +47,12 @@ fn step(rest: &mut &[u8], kind: u8) -> Step {
             Operation::Write { at, bytes }
         }
         22 | 23 => Operation::Read { at: place(rest), len: access_len(rest) },
-        24 => Operation::ForgetRefusals,
+        24 => match byte(rest) {
+            choice if choice & 3 == 0 => Operation::ForgetRefusals,
+            choice if choice & 3 == 1 => Operation::ResizeFile { len: file_place(rest) },
+            choice if choice & 3 == 2 => Operation::ReadFile { offset: file_place(rest), len: access_len(rest) },
+            _ => Operation::WriteFile { offset: file_place(rest), bytes: vec![byte(rest); access_len(rest)] },
+        },
         25 => return Step::Checkpoint,
         26..=28 => return Step::Restore { checkpoint: byte(rest).into() },
         29 => {
@@ -63,12 +71,24 @@ fn change(rest: &mut &[u8], kind: u8) -> Change {
             let how = byte(rest);
             let at = page(rest);
             let placement = match how & 3 {
-                0 => Placement::Anywhere,
+                0 if how & 4 == 0 => Placement::Anywhere,
+                0 => Placement::Low,
                 1 => Placement::Hint(at),
                 2 => Placement::Fixed(at),
                 _ => Placement::FixedVacant(at),
             };
-            Change::Map { placement, len: len(rest), protection: protection(how >> 2) }
+            let (len, protection) = (len(rest), protection(how >> 2));
+            match how >> 5 {
+                0..=2 => Change::Map { placement, len, protection },
+                3 | 4 => {
+                    let (first, may_write) = (u64::from(byte(rest) % 9), how & 4 == 0);
+                    Change::MapShared(MapShared { placement, len, protection, first, may_write })
+                }
+                kind => {
+                    let (file, first) = (TestFile::PRIVATE[usize::from(kind - 5)], u64::from(byte(rest) % 9));
+                    Change::MapFile { file, placement, len, protection, first }
+                }
+            }
         }
         4 | 5 => Change::Unmap { at: page(rest), len: len(rest) },
         6..=8 => Change::Protect { protection: protection(byte(rest)), at: page(rest), len: len(rest) },
@@ -101,6 +121,11 @@ fn place(rest: &mut &[u8]) -> GuestVirt {
     GuestVirt(at.0.wrapping_add(u64::from(byte(rest)) * 16))
 }
 
+/// A place in the file that is shared.
+fn file_place(rest: &mut &[u8]) -> u64 {
+    u64::from(byte(rest)) * (LONGEST / 0xff)
+}
+
 /// Few pages, or more than there can be: many that there can be would be too many for the model.
 fn len(rest: &mut &[u8]) -> u64 {
     let byte = byte(rest);
@@ -124,10 +149,11 @@ fn heap_end(rest: &mut &[u8]) -> GuestVirt {
 }
 
 fn protection(choice: u8) -> Protection {
-    match choice % 6 {
+    match choice % 7 {
         0 => Protection::None,
         1 => Protection::Read,
         2 => Protection::ReadExecute,
+        3 => Protection::ReadWriteExecute,
         _ => Protection::ReadWrite,
     }
 }

@@ -17,10 +17,18 @@ pub fn image(file: &[u8]) {
         }
         Err(error) => assert!(error.to_string().len() < MAX_REASON, "{error}"),
     }
+    // What is dynamically linked, and what links it.
+    for check in [Executable::check_program, Executable::check_interpreter] {
+        match check("in memory".into(), file.to_vec().into(), None) {
+            Ok(executable) => check_executable(&executable),
+            Err(error) => assert!(error.to_string().len() < MAX_REASON, "{error}"),
+        }
+    }
 }
 
 fn check_executable(executable: &Executable) {
     let bias = executable.bias();
+    assert!(executable.interpreter().is_none_or(|path| !path.is_empty() && !path.contains(&0)));
     assert!(bias.is_multiple_of(PAGE), "{bias:#x} is not the start of a page");
     let start = if bias == 0 { USER_START.0 } else { bias };
     let mut free_from = start;

@@ -1,13 +1,18 @@
 //! A guest that writes anything into its part of the mailbox, and a host that goes through all it may do.
 
-use ampoule_abi::layout::{FailureStatus, MAX_LOG_FIELDS, MAX_LOG_SPANS, MESSAGE_LEN, PRINTED_OFFSET, PanicRecord};
+use ampoule_abi::codec::Source;
+use ampoule_abi::layout::{
+    ALLOCATION_HEADER_LEN, FailureStatus, MAX_LOG_FIELDS, MAX_LOG_SPANS, MESSAGE_LEN, PRINTED_OFFSET, PanicRecord,
+    SpanStep,
+};
 use ampoule_abi::schema::{DataType, Schema};
 use ampoule_vmm::TrackedRegion;
 use ampoule_vmm::address_map::MEMORY_BASE;
 
-use crate::conversation::{GuestMessage, Mailbox, OutputRecord, PayloadSource};
+use crate::conversation::{GuestMessage, Mailbox, OutputRecord, PayloadSource, WantedRecords};
 use crate::fault::GuestPanic;
 use crate::guest_memory::GuestMemory;
+use crate::profile::Allocations;
 
 use super::take;
 
@@ -23,6 +28,7 @@ pub fn mailbox(steps: &[u8]) {
     let [_, guests] = shared.areas;
     let line = guests.offset;
     let begun = mailbox.progress();
+    let mut allocations = Allocations::new();
 
     let mut rest = steps;
     while let Some((&step, more)) = rest.split_first() {
@@ -35,11 +41,11 @@ pub fn mailbox(steps: &[u8]) {
                 region.write(guests.offset + guests.len - OUTPUT_LEN, bytes).expect("it is the output area");
             }
             5 => region.write(line + 64, take(&mut rest, 64)).expect("it is the outbound area"),
-            6 => mailbox.send_call(step.into(), 0, 0, 0),
+            6 => mailbox.send_call(step.into(), 0, 0, WantedRecords::default()),
             7 => mailbox.send_reply(0),
             8 => mailbox.send_failure(FailureStatus::Failed, 0, &String::from_utf8_lossy(take(&mut rest, 200))),
             9..=11 => receive(&mut mailbox),
-            12 => print(&mut mailbox),
+            12 => print(&mut mailbox, &mut allocations),
             13 => drop(mailbox.staged_panic().map(panic)),
             14 => drop(mailbox.wipe(&mut memory)),
             _ => {
@@ -66,6 +72,11 @@ fn receive(mailbox: &mut Mailbox) {
                 let _ = schema.check();
             }
         }
+        Ok(GuestMessage::ReadStream { most, .. }) => assert!(most <= CAPACITY),
+        Ok(GuestMessage::WriteStream { length, .. }) => {
+            assert!(length <= CAPACITY);
+            mailbox.payload(length).read(0, &mut vec![0; length]);
+        }
         Err(violation) => assert!(!violation.to_string().is_empty()),
     }
 }
@@ -75,7 +86,7 @@ fn panic(record: PayloadSource<'_>) -> Option<String> {
     Some(GuestPanic::from(record).to_string())
 }
 
-fn print(mailbox: &mut Mailbox) {
+fn print(mailbox: &mut Mailbox, allocations: &mut Allocations) {
     let Ok(printed) = mailbox.take_printed() else { return };
     let mut bytes = 0;
     let mut failed = false;
@@ -86,6 +97,22 @@ fn print(mailbox: &mut Mailbox) {
             Ok(OutputRecord::Log(_, record, len)) => {
                 assert!(record.fields.len() <= MAX_LOG_FIELDS && record.spans.len() <= MAX_LOG_SPANS);
                 bytes += len;
+            }
+            Ok(OutputRecord::Span(level, record, len)) => {
+                match record.step {
+                    SpanStep::Open(opened) => assert!(level.is_some() && opened.fields.len() <= MAX_LOG_FIELDS),
+                    SpanStep::Record { fields, .. } => assert!(fields.len() <= MAX_LOG_FIELDS),
+                    SpanStep::Log { record, .. } => {
+                        assert!(level.is_some());
+                        assert!(record.fields.len() <= MAX_LOG_FIELDS && record.spans.len() <= MAX_LOG_SPANS);
+                    }
+                    SpanStep::Enter(_) | SpanStep::Exit(_) | SpanStep::Close(_) => {}
+                }
+                bytes += len;
+            }
+            Ok(OutputRecord::Allocation(record)) => {
+                bytes += ALLOCATION_HEADER_LEN;
+                allocations.note(&record);
             }
             Err(_) => failed = true,
         }

@@ -4,6 +4,7 @@ mod address_space;
 mod dynamic;
 mod image;
 mod mailbox;
+mod snapshot_file;
 mod system_calls;
 
 pub use address_space::address_space;
@@ -11,6 +12,7 @@ pub use ampoule_vmm::address_map;
 pub use dynamic::{dynamic_argument, dynamic_value};
 pub use image::image;
 pub use mailbox::mailbox;
+pub use snapshot_file::assembled_snapshot;
 pub use system_calls::system_calls;
 
 /// Up to `len` bytes.

@@ -5,10 +5,14 @@ use ampoule_vmm::{GuestPhys, GuestVirt, HostOnly, PAGE_SIZE, Region, TrackedRegi
 
 use crate::address_space::{AddressSpace, Parts, Placement, Protection};
 use crate::clock::Clock;
+use crate::executable_memory::ExecutableMemory;
+use crate::files::Files;
 use crate::guest_memory::GuestMemory;
 use crate::output::Stream;
 use crate::personality::linux::{ClockConfig, LinuxProcess, ProcessConfig};
-use crate::personality::{Outcome, OutputLimitReached, Personality, Streams, SystemCall, Taken};
+use crate::personality::{Behind, Held, Outcome, Personality, Streams, SystemCall, Taken, Unprinted};
+use crate::policy::Policy;
+use crate::terminal::Terminal;
 
 use super::take;
 
@@ -21,17 +25,21 @@ pub fn system_calls(steps: &[u8]) {
     let tables = Region::anonymous(TABLES * PAGE_SIZE).expect("there is memory");
     let memory = TrackedRegion::anonymous(FRAMES * PAGE_SIZE, HostOnly::default()).expect("there is memory");
     let tables = PageTables::new(tables, GuestPhys(0), 0..TABLES * PAGE_SIZE).expect("there is room for the tables");
+    let executable_memory = ExecutableMemory::ALL[steps.len() % 3];
     let mut space = AddressSpace::new(Parts {
         memory: GuestMemory::new(memory, GuestPhys(MEMORY), 0),
         tables: Box::new(tables),
-        allow_executable_memory: steps.len().is_multiple_of(2),
+        executable_memory,
     });
     space.place_heap(GuestVirt(HEAP));
     space.map_stack(STACK_SIZE, PAGE_SIZE as u64).expect("there is room for the stack");
     let data = Placement::FixedVacant(GuestVirt(DATA));
     space.map_anonymous(PAGE_SIZE as u64, data, Protection::ReadWrite).expect("there is room for a page");
     let clock = ClockConfig { clock: Clock::Real, page: None, shares_counter: false };
-    let mut process = LinuxProcess::new(ProcessConfig { stack_size: STACK_SIZE, chance: *b"dice", clock });
+    let mut process = LinuxProcess::new(
+        ProcessConfig { stack_size: STACK_SIZE, chance: *b"dice", clock, policy: Policy::all() },
+        Files::of_none(),
+    );
 
     let mut rest = steps;
     let mut last = 0;
@@ -55,7 +63,7 @@ pub fn system_calls(steps: &[u8]) {
                 }
             }
         }
-        check(&mut space);
+        check(&mut space, executable_memory);
     }
 }
 
@@ -80,21 +88,22 @@ fn is_possible(outcome: Outcome) -> bool {
         Outcome::Return(result) => result as i64 >= -4095,
         Outcome::Sleep { duration, .. } => !duration.is_zero(),
         Outcome::Exit { code } => (0..256).contains(&code),
-        Outcome::Abort { signal, .. } => (1..=64).contains(&signal),
+        Outcome::Abort { signal } => (1..=64).contains(&signal),
         Outcome::OutputLimit | Outcome::AwaitInput => false,
         _ => true,
     }
 }
 
-/// Layout and page tables say the same, and no memory is both writable and executable.
-fn check(space: &mut AddressSpace) {
+/// Layout and page tables say the same, and no memory is both writable and executable unless that is granted.
+fn check(space: &mut AddressSpace, executable_memory: ExecutableMemory) {
     assert!(space.memory_free() <= space.memory_total());
     let mappings: Vec<_> = space.mappings().collect();
     let mut end = 0;
     for (range, _, protection) in mappings {
         assert!(range.start.0 >= end && range.end.0 > range.start.0, "{range:x?} begins before {end:x}");
         end = range.end.0;
-        assert!(!(protection.is_writable() && protection.is_executable()));
+        let is_apart = !(protection.is_writable() && protection.is_executable());
+        assert!(is_apart || executable_memory == ExecutableMemory::Unrestricted);
         for at in [range.start, GuestVirt(range.end.0 - PAGE_SIZE as u64)] {
             let entry = space.tables_mut().translate(at);
             let access = entry.map(|(_, access)| (access.write, access.execute));
@@ -113,7 +122,15 @@ impl Streams for Nowhere {
         Taken::Bytes(into.len().min(5))
     }
 
-    fn write(&mut self, _: Stream, _: &[u8]) -> Result<(), OutputLimitReached> {
+    fn terminal(&self) -> Option<&Terminal> {
+        None
+    }
+
+    fn look(&mut self) -> Held {
+        Held { bytes: 5, behind: Behind::Later }
+    }
+
+    fn write(&mut self, _: Stream, _: &[u8]) -> Result<(), Unprinted> {
         Ok(())
     }
 

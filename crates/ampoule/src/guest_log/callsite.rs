@@ -11,9 +11,10 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use ampoule_abi::codec::encode;
-use ampoule_abi::layout::{LogLevel, LogRecord};
+use ampoule_abi::layout::{LogLevel, LogRecord, MAX_LOG_FIELDS, OpenedSpan};
 use ampoule_abi::text::printable_name;
-use tracing::field::{Field, FieldSet};
+use tracing::Value;
+use tracing::field::{Field, FieldSet, ValueSet};
 use tracing::subscriber::Interest;
 use tracing_core::callsite::{Callsite, Identifier, register};
 use tracing_core::{Kind, Metadata, dispatcher};
@@ -23,6 +24,8 @@ use super::{TARGET, level};
 /// What the records of one callsite have in common.
 #[derive(Debug)]
 pub(super) struct Place<'record> {
+    /// The name of the span that begins here; none where something is logged.
+    span: Option<&'record str>,
     level: LogLevel,
     target: &'record str,
     module: &'record str,
@@ -34,13 +37,21 @@ pub(super) struct Place<'record> {
 impl<'record> Place<'record> {
     pub(super) fn of(level: LogLevel, record: &LogRecord<'record>) -> Self {
         let LogRecord { target, module, file, line, ref fields, .. } = *record;
-        Self { level, target, module, file, line, fields: fields.iter().map(|field| field.name).collect() }
+        let fields = fields.iter().map(|field| field.name).collect();
+        Self { span: None, level, target, module, file, line, fields }
+    }
+
+    pub(super) fn of_span(level: LogLevel, opened: &OpenedSpan<'record>) -> Self {
+        let OpenedSpan { name, target, module, file, line, ref fields, .. } = *opened;
+        let fields = fields.iter().map(|field| field.name).collect();
+        Self { span: Some(name), level, target, module, file, line, fields }
     }
 
     /// Tells this place from all others, if it is short enough for a callsite of its own.
     fn key(&self) -> Option<Vec<u8>> {
         let mut key = Vec::new();
-        encode(&(self.level as u32, self.target, self.module, self.file, self.line, &self.fields), &mut key).ok()?;
+        let Self { span, target, module, file, line, ref fields, .. } = *self;
+        encode(&(span, self.level as u32, target, module, file, line, fields), &mut key).ok()?;
         (key.len() <= LONGEST_KEY).then_some(key)
     }
 }
@@ -98,21 +109,28 @@ impl GuestCallsite {
         let callsite: &Self =
             Box::leak(Box::new(Self { interest: AtomicU8::new(SOMETIMES), description: OnceLock::new() }));
         callsite.description.get_or_init(|| {
-            let &Place { target, module, file, line, .. } = place;
+            let &Place { span, target, module, file, line, .. } = place;
             let target = if target.is_empty() { TARGET.to_owned() } else { format!("{TARGET}::{target}") };
             let own = place.fields.iter().map(|name| leaked(&field_name(name)));
-            let names: Vec<&'static str> = [MESSAGE].into_iter().chain(own).chain(HOST_FIELDS).collect();
+            let names: Vec<&'static str> = match span {
+                None => [MESSAGE].into_iter().chain(own).chain(HOST_FIELDS).collect(),
+                Some(_) => own.chain(SPAN_FIELDS).collect(),
+            };
             let fields = FieldSet::new(Vec::leak(names), Identifier(callsite));
             let known = |text: &str| (!text.is_empty()).then(|| leaked(text));
+            let (name, kind) = match span {
+                None => (format!("event {file}:{line}"), Kind::EVENT),
+                Some(span) => (span.to_owned(), Kind::SPAN),
+            };
             let metadata = Metadata::new(
-                leaked(&format!("event {file}:{line}")),
+                leaked(&name),
                 leaked(&target),
                 level(place.level),
                 known(file),
                 (line > 0).then_some(line),
                 known(module),
                 fields,
-                Kind::EVENT,
+                kind,
             );
             let fields = metadata.fields().iter().collect();
             (metadata, fields)
@@ -133,9 +151,20 @@ impl GuestCallsite {
         &self.description().0
     }
 
-    /// The message, the fields of the place's records in order, and behind them [`HOST_FIELDS`].
-    pub(super) fn fields(&self) -> &[Field] {
-        &self.description().1
+    /// Does something with values for the fields: of an event its message, the fields of the place's records in order, and
+    /// behind them [`HOST_FIELDS`]; of a span its fields in order, and behind them [`SPAN_FIELDS`].
+    pub(super) fn with_values<'value, R>(
+        &self,
+        values: impl Iterator<Item = Option<&'value dyn Value>>,
+        action: impl FnOnce(&ValueSet<'_>) -> R,
+    ) -> R {
+        let (metadata, fields) = self.description();
+        // Those that are left over have no value, which is no entry.
+        let mut entries = [(&fields[0], None); MOST_FIELDS];
+        for (entry, given) in entries.iter_mut().zip(fields.iter().zip(values)) {
+            *entry = given;
+        }
+        action(&metadata.fields().value_set(&entries))
     }
 
     fn description(&self) -> &(Metadata<'static>, Vec<Field>) {
@@ -167,7 +196,7 @@ impl fmt::Debug for GuestCallsite {
 }
 
 /// The name of a guest's field as the log has it. None is taken for one of the host's.
-fn field_name(name: &str) -> String {
+pub(super) fn field_name(name: &str) -> String {
     let name = printable_name(name);
     let name = name.to_string();
     if name == MESSAGE || HOST_FIELDS.contains(&name.as_str()) || name.starts_with("guest.") {
@@ -187,6 +216,16 @@ const MESSAGE: &str = "message";
 
 /// The fields that every event has behind those of the guest.
 pub(super) const HOST_FIELDS: [&str; 4] = ["spans", "image", "sandbox", "function"];
+
+/// The fields that every span has behind those of the guest: when it began and when it ended, in nanoseconds since 1970, and
+/// whether the guest had no part in the latter; and those that say who has made it, of a span that is in no other.
+pub(super) const SPAN_FIELDS: [&str; 6] =
+    ["guest.start_ns", "guest.end_ns", "guest.unfinished", "image", "sandbox", "function"];
+
+/// The most fields of a callsite. `tracing` has a limit of 32.
+const MOST_FIELDS: usize = MAX_LOG_FIELDS + SPAN_FIELDS.len();
+
+const _: () = assert!(1 + MAX_LOG_FIELDS + HOST_FIELDS.len() <= MOST_FIELDS && MOST_FIELDS <= 32);
 
 /// How many callsites there are for all guests. With all that belongs to them they take some megabytes at most.
 pub(super) const MOST: usize = 2048;

@@ -18,8 +18,8 @@ use super::GuestMemory;
 use crate::page::Frame;
 
 impl GuestMemory {
-    /// Collects what `guest`, whose memory this is, has written, and gives memory to pages that it is about to write.
-    /// `next_free` is the first frame, from another on, that is behind none of the guest's pages.
+    /// Collects what `guest`, whose memory this is, has written, and gives memory to pages that it is about to write: how
+    /// many these are. `next_free` is the first frame, from another on, that is behind none of the guest's pages.
     ///
     /// # Errors
     ///
@@ -28,7 +28,8 @@ impl GuestMemory {
         &mut self,
         guest: &mut dyn WrittenPages,
         next_free: impl Fn(Frame) -> Frame,
-    ) -> Result<(), HypervisorError> {
+    ) -> Result<usize, HypervisorError> {
+        let mut populated = 0;
         let mut recent = PageSet::new(self.pages());
         guest.collect_written(&mut recent)?;
         self.guest_written.insert_all(&recent);
@@ -41,12 +42,23 @@ impl GuestMemory {
             if ahead.is_empty() {
                 continue;
             }
-            match self.region.populate(ahead) {
-                Ok(populated) => populated.into_iter().flatten().for_each(|page| self.owned.insert(page)),
-                Err(error) => tracing::trace!(%error, "a guest gets memory page by page, as it writes them"),
+            populated += self.populate(ahead);
+        }
+        Ok(populated)
+    }
+
+    /// Gives memory to pages, and says how many have it now.
+    pub(super) fn populate(&mut self, pages: Range<usize>) -> usize {
+        match self.region.populate(pages) {
+            Ok(populated) => {
+                populated.iter().cloned().flatten().for_each(|page| self.owned.insert(page));
+                populated.iter().map(ExactSizeIterator::len).sum()
+            }
+            Err(error) => {
+                tracing::trace!(%error, "a guest gets memory page by page, as it writes them");
+                0
             }
         }
-        Ok(())
     }
 }
 
@@ -63,7 +75,7 @@ pub(super) fn runs(pages: &PageSet) -> impl Iterator<Item = Range<usize>> {
     })
 }
 
-const HUGE_PAGE: usize = TrackedRegion::HUGE_PAGE;
+pub(super) const HUGE_PAGE: usize = TrackedRegion::HUGE_PAGE;
 
 /// A shorter run does not show that the guest will go on.
 const LEAST: usize = HUGE_PAGE / 2;

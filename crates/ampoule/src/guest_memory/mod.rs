@@ -8,11 +8,14 @@
 //!    machine, and written back at every restore from then on: copying a page costs a quarter of a microsecond at most, its
 //!    next fault at least ten times as much.
 //! 3. The set has a bound. From [`LARGE_SET`] pages on, those that did not change in [`WINDOW`] restores in a row are
-//!    forgotten, and their memory is given back to the host where it can be.
+//!    forgotten, and their memory is given back to the host where it can be; unless that has been in vain before.
 //! 4. A page may have memory before it is written ([`populate_ahead`](GuestMemory::populate_ahead)). It is not dirty then.
 //! 5. A restore to contents that share little with the present ones maps them afresh instead of copying ([`REMAP_FROM`]).
+//! 6. Pages of the host's files are shown, not copied, where they are many ([`show_file`](GuestMemory::show_file)). From then
+//!    on they are what `current` says. Zeros take their place in the same way.
 
 mod ahead;
+mod paging;
 mod quiet;
 mod shared;
 #[cfg(test)]
@@ -29,6 +32,7 @@ use thiserror::Error;
 
 use crate::page::Frame;
 
+use ahead::runs;
 use quiet::QuietPages;
 
 pub(crate) use shared::{SharedArea, SharedMemory};
@@ -101,10 +105,15 @@ impl GuestMemory {
             guest_written: PageSet::new(pages),
             host_written: PageSet::new(pages),
             owned: PageSet::new(pages),
-            quiet: QuietPages::new(),
+            quiet: QuietPages::default(),
             last_restored: 0,
             region,
         }
+    }
+
+    /// What the pages hold that have not been written.
+    pub(crate) fn contents(&self) -> &Arc<Contents> {
+        &self.current
     }
 
     /// The whole region.
@@ -166,7 +175,51 @@ impl GuestMemory {
     /// A [`RevokeError`] when translations may be left; the frames hold zeros even then.
     pub(crate) fn clear_frames(&mut self, frames: &Range<Frame>) -> Result<(), RevokeError> {
         let pages = self.pages_of(frames);
+        self.hide_files(&pages);
         self.region.discard(pages.start * PAGE_SIZE, pages.len() * PAGE_SIZE, &self.current)
+    }
+
+    /// Makes frames from `first` on show pages of a file of the host's, copy-on-write. What they held is gone, as are the
+    /// hypervisor's translations of them.
+    ///
+    /// # Errors
+    ///
+    /// What the host says where it has no memory or mapping for it. What the frames hold is unspecified then.
+    pub(crate) fn show_file(&mut self, first: Frame, file: &Contents) -> io::Result<()> {
+        self.show_at(self.reserved + first.0 as usize, file)
+    }
+
+    /// How many runs of pages are those of files of the host's. For each there is a mapping, of which a process may have a
+    /// limited number.
+    pub(crate) fn file_runs(&self) -> usize {
+        self.current.file_pages(0..self.pages()).count()
+    }
+
+    /// Makes pages from `first` on show `part`, which is what they hold from now on.
+    fn show_at(&mut self, first: usize, part: &Contents) -> io::Result<()> {
+        self.collect_host_writes();
+        let pages = first..first + part.pages();
+        if let Err(error) = self.region.show_at(first, part) {
+            self.is_shown = false;
+            pages.for_each(|page| self.host_written.insert(page));
+            return Err(error);
+        }
+        self.current = self.current.with(first, part);
+        self.shown = self.shown.with(first, part);
+        for page in pages {
+            self.host_written.remove(page);
+            self.owned.remove(page);
+        }
+        Ok(())
+    }
+
+    /// Puts zeros in the place of pages of files, where that can be done.
+    fn hide_files(&mut self, pages: &Range<usize>) {
+        for run in self.current.file_pages(pages.clone()).collect::<Vec<_>>() {
+            if let Err(error) = self.show_at(run.start, &Contents::zero(run.len())) {
+                tracing::debug!(%error, "pages of a file that are no longer needed are written instead of unmapped");
+            }
+        }
     }
 
     /// Zeroes frames. The hypervisor's translations of them stay, and so does their memory.
@@ -240,10 +293,12 @@ impl GuestMemory {
             if differing.len() >= REMAP_FROM {
                 return self.remap(guest, target);
             }
+            self.swap_files(target, &mut differing)?;
             self.host_written.insert_all(&differing);
             self.owned.insert_all(&differing);
             self.current = Arc::clone(target);
         }
+        self.quiet.observe_returns(&self.region, target, &self.guest_written);
         if self.last_restored >= LARGE_SET {
             self.quiet.observe(&self.region, target, &self.guest_written);
         }
@@ -255,6 +310,21 @@ impl GuestMemory {
             tracing::debug!(%error, "pages that are no longer written are written back all the same");
         }
         Ok(Restored { pages })
+    }
+
+    /// Collects what the guest has written. The memory is that of `guest`, which is not running.
+    ///
+    /// # Errors
+    ///
+    /// What the hypervisor reports.
+    pub(crate) fn collect_written(&mut self, guest: &mut dyn WrittenPages) -> Result<(), HypervisorError> {
+        guest.collect_written(&mut self.guest_written)
+    }
+
+    /// Whether the guest may have written a frame since the last snapshot, as far as that has been
+    /// [collected](Self::collect_written).
+    pub(crate) fn guest_has_written(&self, frame: Frame) -> bool {
+        self.guest_written.contains(self.reserved + frame.0 as usize)
     }
 
     /// Pages that the next restore to the present contents would write back. The memory is that of `guest`, which is not
@@ -298,10 +368,30 @@ impl GuestMemory {
         self.shown.stored_pages()
     }
 
+    /// Whether some of it is a file that somebody else can cut short.
+    pub(crate) fn can_be_lost(&self) -> bool {
+        self.shown.can_be_lost()
+    }
+
     /// Moves the region's record of what the host has written into this one's.
     fn collect_host_writes(&mut self) {
         self.region.take_written(&mut self.host_written);
         self.owned.insert_all(&self.host_written);
+    }
+
+    /// Shows the differing pages that are those of files, either now or in `target`, and takes them out of the set.
+    fn swap_files(&mut self, target: &Contents, differing: &mut PageSet) -> io::Result<()> {
+        let mut of_files = PageSet::new(self.pages());
+        for runs in [&*self.current, target] {
+            for page in runs.file_pages(0..self.pages()).flatten().filter(|page| differing.contains(*page)) {
+                of_files.insert(page);
+            }
+        }
+        for run in runs(&of_files) {
+            self.show_at(run.start, &target.part(run.clone()))?;
+            run.for_each(|page| differing.remove(page));
+        }
+        Ok(())
     }
 
     fn remap(&mut self, guest: &mut dyn WrittenPages, target: &Arc<Contents>) -> Result<Restored, MemoryError> {

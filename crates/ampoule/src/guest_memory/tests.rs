@@ -3,8 +3,14 @@
 mod ahead;
 mod model;
 
-use ampoule_vmm::HostOnly;
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicU32, Ordering};
 
+use ampoule_vmm::{FrozenFile, HostOnly};
+
+use super::quiet::PATIENCE;
 use super::*;
 
 #[test]
@@ -85,6 +91,21 @@ fn quiet_pages_of_a_large_set_are_given_back_and_hold_what_they_should() {
 }
 
 #[test]
+fn pages_that_are_written_and_hold_the_same_are_not_given_back_time_and_again() {
+    let mut trial = Trial::new(2 * LARGE_SET);
+    let target = trial.snapshot();
+    let mut given_back = Vec::new();
+    for restore in 0..3 * PATIENCE * WINDOW {
+        (0..2 * LARGE_SET).for_each(|page| trial.guest_writes(page, 0));
+        trial.restore(&target);
+        if trial.guest.written.is_empty() {
+            given_back.push(restore / WINDOW);
+        }
+    }
+    assert_eq!(given_back, [1, 2 + PATIENCE, 3 + 2 * PATIENCE]);
+}
+
+#[test]
 fn a_small_set_is_written_back_at_every_restore() {
     let mut trial = Trial::new(LARGE_SET);
     let target = trial.snapshot();
@@ -143,6 +164,38 @@ fn failures_of_the_hypervisor_are_reported_and_mended_by_the_next_restore() {
     }
 }
 
+#[test]
+fn pages_of_a_file_are_shared_through_snapshots_and_given_back_by_restores() {
+    let file = TestFile::new(64);
+    let mut trial = Trial::new(128);
+    let empty = trial.snapshot();
+    trial.memory.show_file(Frame(9), &file.0.contents(0..64).unwrap()).unwrap();
+    trial.guest_writes(20, 1);
+    let mut mapped = trial.bytes();
+    assert_eq!((mapped[10], mapped[20], mapped[73]), (file_byte(0), 1, file_byte(63)));
+
+    let target = trial.snapshot();
+    assert_eq!(target.file_pages(0..128).map(|run| run.len()).sum::<usize>(), 63);
+    assert_eq!(trial.restore(&empty).pages, 1);
+    assert_eq!(trial.bytes(), [0; 128]);
+    // The page that was written is no longer the file's, and is zeroed where it is.
+    assert_eq!(trial.memory.shared_pages(), 1);
+    for sibling in [false, true] {
+        if sibling {
+            trial = Trial::showing(&target);
+        }
+        trial.guest_writes(30, 2);
+        trial.restore(&target);
+        assert!(trial.bytes() == mapped);
+    }
+    trial.memory.clear_frames(&(Frame(0)..Frame(40))).unwrap();
+    mapped[1..41].fill(0);
+    assert!(trial.bytes() == mapped);
+    let cleared = trial.snapshot();
+    assert!(cleared.file_pages(0..128).eq(std::iter::once(41..74)));
+    assert_eq!(trial.memory.file_runs(), 1);
+}
+
 /// Memory with a guest that writes it.
 struct Trial {
     memory: GuestMemory,
@@ -190,6 +243,26 @@ impl Trial {
         };
         (0..self.memory.pages()).map(byte).collect()
     }
+}
+
+/// A file whose pages differ, frozen.
+struct TestFile(Arc<FrozenFile>);
+
+impl TestFile {
+    fn new(pages: usize) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("ampoule-pages-{}-{number}", std::process::id()));
+        let mut file = File::options().read(true).write(true).create_new(true).open(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        (0..pages).for_each(|page| file.write_all(&[file_byte(page); PAGE_SIZE]).unwrap());
+        Self(FrozenFile::open(file.as_fd()).unwrap())
+    }
+}
+
+/// What a page of the file holds.
+fn file_byte(page: usize) -> u8 {
+    (page % 200 + 17) as u8
 }
 
 /// Knows which pages were written, and can fail once.

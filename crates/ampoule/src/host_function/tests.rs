@@ -1,5 +1,6 @@
 use super::*;
 use crate::arguments::Arguments;
+use crate::stream::Streams;
 
 /// What a function with 32 parameters of one type gets and is given.
 #[rustfmt::skip]
@@ -22,7 +23,7 @@ fn a_function_may_have_32_parameters_and_gets_each_in_its_place() {
     };
     let mut bytes = Vec::new();
     let mut encoder = Encoder::new(&mut bytes);
-    MOST.encode(&mut encoder).unwrap();
+    MOST.encode(&mut encoder, &mut Streams::of_call(1)).unwrap();
     encoder.finish().unwrap();
     let got = HostFunction::<Most, _>::call(&mut function, &bytes[..]).unwrap();
     assert_eq!(got, (1..=32).collect::<Vec<_>>());

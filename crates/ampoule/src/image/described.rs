@@ -56,6 +56,19 @@ impl Described {
         Some(Self { types: types.into(), listed, functions: described, bindings: Mutex::default() })
     }
 
+    /// The schema again.
+    pub(crate) fn schema(&self) -> Schema {
+        let function = |(function, described): (&u32, &DescribedFunction)| FunctionTypes {
+            function: *function,
+            parameters: described.parameters.to_vec(),
+            result: described.result,
+            error: described.error,
+        };
+        let mut functions: Vec<_> = self.functions.iter().map(function).collect();
+        functions.sort_unstable_by_key(|function| function.function);
+        Schema { types: self.types[..self.listed].to_vec(), functions }
+    }
+
     pub(crate) fn types(&self) -> &[DataType] {
         &self.types
     }

@@ -12,6 +12,7 @@ use object::read::ReadRef;
 use object::read::elf::{FileHeader, ProgramHeader, SectionHeader};
 
 use super::error::ImageProblem;
+use super::source::Bytes;
 
 /// A part of an ELF file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,18 +119,29 @@ pub(super) enum Kind {
     PositionIndependent,
 }
 
-/// The headers of a static executable for this platform. They are within the file.
+/// What a file is to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// A static executable.
+    Static,
+    /// An executable, which may name an interpreter that links it.
+    Program,
+    /// The interpreter of another, which Linux takes any shared library for.
+    Interpreter,
+}
+
+/// The headers of an executable for this platform. They are within the file.
 #[derive(Clone, Copy)]
 pub(super) struct Headers<'file> {
-    bytes: &'file [u8],
+    bytes: &'file Bytes,
     header: &'file FileHeader64<LE>,
     pub(super) kind: Kind,
     pub(super) program_headers: &'file [ProgramHeader64<LE>],
 }
 
 impl<'file> Headers<'file> {
-    pub(super) fn read(bytes: &'file [u8]) -> Result<Self, ImageProblem> {
-        if !bytes.starts_with(&elf::ELFMAG) {
+    pub(super) fn read(bytes: &'file Bytes, role: Role) -> Result<Self, ImageProblem> {
+        if bytes.get(0..elf::ELFMAG.len()) != Some(&elf::ELFMAG) {
             return Err(ImageProblem::NotElf);
         }
         let header = bytes.read_at::<FileHeader64<LE>>(0).map_err(|()| truncated(ElfPart::FileHeader, bytes))?;
@@ -146,8 +158,24 @@ impl<'file> Headers<'file> {
             }
         };
         let headers = Self { bytes, header, kind, program_headers: program_headers(header, bytes)? };
-        headers.check_linkage()?;
+        headers.check_linkage(role)?;
         Ok(headers)
+    }
+
+    /// The path of the interpreter that links the program, without the zero at its end.
+    pub(super) fn interpreter(&self) -> Result<Option<&'file [u8]>, ImageProblem> {
+        let Some(header) = self.of_type(elf::PT_INTERP).next() else { return Ok(None) };
+        let (offset, size) = header.file_range(LE);
+        let path = usize::try_from(offset).ok().zip(usize::try_from(size).ok()).and_then(|(start, size)| {
+            let text = self.bytes.get(start..start.checked_add(size)?)?;
+            let (path, rest) = text.split_at_checked(text.iter().position(|byte| *byte == 0)?)?;
+            (rest.len() == 1 && (1..=MAX_INTERPRETER_PATH).contains(&path.len())).then_some(path)
+        });
+        path.map(Some).ok_or(ImageProblem::InterpreterPath)
+    }
+
+    fn of_type(&self, wanted: elf::ProgramType) -> impl Iterator<Item = &'file ProgramHeader64<LE>> {
+        self.program_headers.iter().filter(move |header| header.p_type(LE) == wanted)
     }
 
     pub(super) fn entry(&self) -> u64 {
@@ -186,21 +214,28 @@ impl<'file> Headers<'file> {
         }
     }
 
-    fn check_linkage(&self) -> Result<(), ImageProblem> {
-        let of_type = |wanted| self.program_headers.iter().filter(move |header| header.p_type(LE) == wanted);
+    fn check_linkage(&self, role: Role) -> Result<(), ImageProblem> {
+        let of_type = |wanted| self.of_type(wanted);
         let interpreter = of_type(elf::PT_INTERP).next().is_some();
         let linkage = match (of_type(elf::PT_DYNAMIC).next(), of_type(elf::PT_DYNAMIC).nth(1)) {
             (None, _) => Linkage::default(),
             (Some(dynamic), None) => Linkage::read(dynamic, self.bytes)?,
             (Some(_), Some(_)) => return Err(ImageProblem::TwoDynamicSections),
         };
-        // Not all linkers mark an executable. What has nothing to link to, and a place to start, can be run.
-        let runs_by_itself = !linkage.needs_libraries && !linkage.has_library_name && self.entry() != 0;
-        let is_executable = interpreter || linkage.executable || runs_by_itself;
+        // Not all linkers mark an executable. What has nothing to link to, and a place to start, can be run. The dynamic loader
+        // is such a program, although it has the name of a library.
+        let is_library = linkage.has_library_name && role != Role::Program;
+        let runs_by_itself = !linkage.needs_libraries && !is_library && self.entry() != 0;
+        let is_executable = interpreter || linkage.executable || runs_by_itself || role == Role::Interpreter;
         if self.kind == Kind::PositionIndependent && !is_executable {
             return Err(not_executable(NotExecutable::SharedLibrary));
         }
-        if interpreter || linkage.needs_libraries {
+        let is_linked = match role {
+            Role::Static => !interpreter && !linkage.needs_libraries,
+            Role::Program => interpreter || !linkage.needs_libraries,
+            Role::Interpreter => true,
+        };
+        if !is_linked {
             return Err(ImageProblem::DynamicallyLinked);
         }
         if linkage.relocates_text {
@@ -225,7 +260,7 @@ struct Linkage {
 }
 
 impl Linkage {
-    fn read(header: &ProgramHeader64<LE>, bytes: &[u8]) -> Result<Self, ImageProblem> {
+    fn read(header: &ProgramHeader64<LE>, bytes: &Bytes) -> Result<Self, ImageProblem> {
         let entries =
             header.dynamic(LE, bytes).ok().flatten().ok_or_else(|| truncated(ElfPart::DynamicSection, bytes))?;
         let mut linkage = Self::default();
@@ -268,7 +303,7 @@ fn foreign_platform(header: &FileHeader64<LE>) -> Option<ForeignPlatform> {
 
 fn program_headers<'file>(
     header: &FileHeader64<LE>,
-    bytes: &'file [u8],
+    bytes: &'file Bytes,
 ) -> Result<&'file [ProgramHeader64<LE>], ImageProblem> {
     let part = ElfPart::ProgramHeaders;
     let count = usize::from(header.e_phnum(LE));
@@ -294,7 +329,7 @@ fn has_name(section: &SectionHeader64<LE>, names: &[u8], wanted: &str) -> bool {
         .is_some_and(|rest| rest.first() == Some(&0))
 }
 
-fn truncated(part: ElfPart, bytes: &[u8]) -> ImageProblem {
+fn truncated(part: ElfPart, bytes: &Bytes) -> ImageProblem {
     ImageProblem::Truncated { part, size: bytes.len() as u64 }
 }
 
@@ -304,6 +339,9 @@ fn not_executable(found: NotExecutable) -> ImageProblem {
 
 /// Size of a program header in 64-bit ELF.
 pub(super) const PROGRAM_HEADER_SIZE: u16 = size_of::<ProgramHeader64<LE>>() as u16;
+
+/// The longest path of an interpreter, in bytes, without its zero (`PATH_MAX` of Linux's `include/uapi/linux/limits.h`).
+const MAX_INTERPRETER_PATH: usize = 4095;
 
 /// Linkers write about a dozen.
 const MAX_PROGRAM_HEADERS: usize = 256;

@@ -93,6 +93,9 @@ pub enum ImageProblem {
         "is dynamically linked; link it statically (Rust: -C target-feature=+crt-static with --target, C: -static)"
     )]
     DynamicallyLinked,
+    /// The name of the interpreter that links the executable cannot be read.
+    #[error("is damaged: the path of its interpreter is not within the file, or empty, or does not end")]
+    InterpreterPath,
     /// The executable would change its own code at start.
     #[error("relocates its own code; compile all of it as position-independent code (C: -fPIE)")]
     TextRelocations,

@@ -10,7 +10,7 @@ use object::read::elf::SectionHeader;
 
 use crate::signature::Signature;
 
-use super::elf::Headers;
+use super::elf::{Headers, Role};
 use super::error::ImageProblem;
 use super::executable::Executable;
 use super::record::{self, AbiVersion, Direction, Entry};
@@ -145,8 +145,8 @@ impl Interface {
 
 /// The bytes of the functions section, which the guest finds in its memory as they are in the file.
 fn functions_section(executable: &Executable) -> Result<&[u8], ImageProblem> {
-    let file = executable.file();
-    let header = Headers::read(file)?.functions_section()?;
+    let file = executable.bytes();
+    let header = Headers::read(file, Role::Static)?.functions_section()?;
     let address = header.sh_addr(LE);
     let (offset, size) = header
         .file_range(LE)

@@ -32,7 +32,9 @@ pub use record::{AbiVersion, RecordProblem};
 pub use segment::SegmentProblem;
 
 pub(crate) use described::{Described, DescribedFunction};
+pub(crate) use executable::read_program;
 pub(crate) use segment::{Permissions, Segment};
+pub(crate) use source::{Bytes, MAX_FILE_SIZE, Pieces};
 
 use ampoule_abi::text::printable_name;
 
@@ -72,7 +74,7 @@ impl Image {
     /// # Errors
     /// Where the bytes are more than 1 GiB, or not an image that this host can run.
     pub fn from_bytes(bytes: impl Into<Cow<'static, [u8]>>) -> Result<Self, ImageError> {
-        Self::check("in memory".into(), bytes.into())
+        Self::check("in memory".into(), Bytes::Own(bytes.into()))
     }
 
     /// Checks an image that is part of the host program, as [`include_guest!`](crate::include_guest) embeds it. It is not
@@ -81,7 +83,7 @@ impl Image {
     /// # Errors
     /// Where the bytes are more than 1 GiB, or not an image that this host can run.
     pub fn embedded(image: EmbeddedImage) -> Result<Self, ImageError> {
-        Self::check(image.name().into(), image.bytes().into())
+        Self::check(image.name().into(), Bytes::Own(image.bytes().into()))
     }
 
     /// What the image is called in messages and in the log: its path as it was given, the name under which it was embedded,
@@ -166,13 +168,14 @@ impl Image {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    fn check(name: Box<str>, bytes: Cow<'static, [u8]>) -> Result<Self, ImageError> {
+    /// Checks an image that messages call `name`.
+    pub(crate) fn check(name: Box<str>, bytes: Bytes) -> Result<Self, ImageError> {
         let executable = Executable::check(name, bytes)?;
         match Interface::of(&executable) {
             Ok(interface) => {
                 tracing::debug!(
                     image = %printable_name(executable.name()),
-                    bytes = executable.file().len(),
+                    bytes = executable.file_len(),
                     exports = interface.exports.len(),
                     imports = interface.imports.len(),
                     "checked a guest image"
@@ -188,7 +191,7 @@ impl fmt::Debug for Image {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Image")
             .field("name", &self.name())
-            .field("bytes", &self.0.executable.file().len())
+            .field("bytes", &self.0.executable.file_len())
             .finish_non_exhaustive()
     }
 }

@@ -4,20 +4,20 @@ use std::fmt;
 use std::io;
 use std::marker::PhantomData;
 use std::os::fd::BorrowedFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ampoule_vmm::Interrupt;
 use thiserror::Error;
 
 use super::InterruptHandle;
+use super::awaiting::Awaiting;
 use super::linux::clock::{Clock, Moment};
 use super::linux::readable;
 use super::linux::signal::{InterruptSignalError, Signal};
-use super::nudge::Nudge;
 use super::shared::Shared;
-use super::state::{Interruption, Phase};
+use super::state::{Interruption, Phase, Reason};
 use crate::address_space::Watch;
 
 /// How long a call may take.
@@ -70,13 +70,17 @@ pub(crate) struct Interruptor {
     cancelled: Option<Arc<AtomicBool>>,
     /// Whether samples of the calls fall due.
     is_sampled: bool,
+    /// What takes the thread out of its guest, where there is somebody who may.
+    take_out: Option<TakeOut>,
+    /// Whether a timer of the guest's was set.
+    is_timed: bool,
 }
 
 impl Interruptor {
     /// For calls that run on this vCPU. Installs the interrupt signal if that has not happened.
     pub(crate) fn new(vcpu: Arc<dyn Interrupt>) -> Result<Interruptor, InterruptSignalError> {
         let shared = Arc::new(Shared::new(Arc::clone(&vcpu), Signal::in_use()?));
-        Ok(Interruptor { shared, vcpu, cancelled: None, is_sampled: false })
+        Ok(Interruptor { shared, vcpu, cancelled: None, is_sampled: false, take_out: None, is_timed: false })
     }
 
     pub(crate) fn handle(&self) -> InterruptHandle {
@@ -90,6 +94,9 @@ impl Interruptor {
         // The watchdog may hold it for the moment, which makes no difference but the cost.
         if Arc::strong_count(&self.shared) > 1 {
             self.shared = Arc::new(Shared::new(Arc::clone(&self.vcpu), self.shared.signal));
+            if let Some(take_out) = &self.take_out {
+                take_out.be_about(&self.shared);
+            }
         }
     }
 
@@ -154,7 +161,7 @@ impl Interruptor {
         })
     }
 
-    /// Where nobody can be found any more who nudges, a call goes without samples; it does not fail.
+    /// Where nobody can be found any more who makes samples due, a call goes without; it does not fail.
     #[cold]
     fn await_sample(&self) {
         if let Ok(watchdog) = self.shared.be_watched() {
@@ -182,9 +189,17 @@ impl Interruptor {
         Ok(result)
     }
 
-    /// Takes the thread out of the guest without ending the call.
-    pub(crate) fn nudge(&self) -> Nudge {
-        Nudge::new(Arc::clone(&self.vcpu), self.shared.signal)
+    /// Like [`in_host_function`](Self::in_host_function), with a function that may await something.
+    pub(crate) fn in_awaiting_function<R>(
+        &self,
+        function: impl FnOnce(&mut Awaiting<'_>) -> R,
+    ) -> Result<R, Interruption> {
+        self.in_host_function(|| function(&mut Awaiting::new(&self.shared)))
+    }
+
+    /// What takes the thread out of its guest in all later calls.
+    pub(crate) fn take_out(&mut self) -> TakeOut {
+        self.take_out.get_or_insert_with(|| TakeOut::new(&self.shared)).clone()
     }
 
     /// Waits by `wait`, for which time the deadline of the call that is running stands still.
@@ -195,11 +210,12 @@ impl Interruptor {
         result
     }
 
-    /// Serves an exit of the guest, whether or not the call is to end. Where calls are sampled, no sample's signal interrupts
-    /// that, and what falls due meanwhile is known to have done so. A call must be running.
+    /// Serves an exit of the guest, whether or not the call is to end. Where the thread may be taken out of its guest, no signal
+    /// for that interrupts this, and what falls due meanwhile is known to have done so. A call must be running.
     #[inline]
     pub(crate) fn serving<R>(&self, serve: impl FnOnce() -> R) -> R {
-        if !self.is_sampled || self.shared.enter(Phase::Serving).is_err() {
+        let may_be_taken_out = self.is_sampled || self.is_timed || self.take_out.is_some();
+        if !may_be_taken_out || self.shared.enter(Phase::Serving).is_err() {
             return serve();
         }
         let result = serve();
@@ -208,41 +224,113 @@ impl Interruptor {
         result
     }
 
-    /// Takes the sample that is due, if one is: from what the thread was doing when it fell due. To be called after each run that
-    /// was interrupted.
-    pub(crate) fn take_sample(&self, take: impl FnOnce(Phase)) {
-        self.shared.take_sample(take);
+    /// Whether something is due, so that the guest is not to be run before it is taken.
+    #[inline]
+    pub(crate) fn is_due(&self) -> bool {
+        self.shared.state.is_due()
     }
 
-    /// Waits until this file is readable, or until the call is to end. A call must be running.
-    pub(crate) fn await_readable(&self, file: BorrowedFd<'_>) -> Result<(), Interruption> {
+    /// Takes what is due; a sample from what the thread was doing when it fell due. To be called after each run that was
+    /// interrupted, and before each other one if something is due; [`check`](Self::check) comes after it.
+    pub(crate) fn take_due(&self, sample: impl FnOnce(Phase)) {
+        self.shared.take_due(sample);
+    }
+
+    /// Takes the thread out of its guest after so much time, for a timer of the guest's. Where nobody can be found who does, the
+    /// guest is not interrupted for it. A call must be running.
+    #[cold]
+    pub(crate) fn set_timer(&mut self, left: Duration) {
+        if let Ok(watchdog) = self.shared.be_watched() {
+            self.is_timed = true;
+            self.shared.set_timer(left, watchdog);
+        }
+    }
+
+    /// Forgets the timer. No call may be running.
+    #[inline]
+    pub(crate) fn stop_timer(&mut self) {
+        if self.is_timed {
+            self.is_timed = false;
+            self.shared.stop_timer();
+        }
+    }
+
+    /// Waits until this file is readable, for so much time at most, or until the thread has something else to do. A call must be
+    /// running.
+    pub(crate) fn await_readable(&self, file: BorrowedFd<'_>, limit: Option<Duration>) -> Result<Rest, Interruption> {
+        let end = limit.map_or(Moment::NEVER, |limit| Clock::MONOTONIC.now().after(limit));
+        let left = || (end != Moment::NEVER).then(|| end.since(Clock::MONOTONIC.now()));
+        let is_over = || left().is_some_and(|left| left.is_zero());
         match self.shared.signal {
             // To whoever ends the call, the thread is in the guest. The signal is let through only within the wait, so it
             // cannot come between the look at the call and the wait.
             Some(signal) => signal.while_blocked(|mask| {
-                while self.check().is_ok() && !readable::is_readable(file) {
-                    readable::wait(file, mask);
+                while self.is_at_rest() && !is_over() && !readable::is_readable(file) {
+                    readable::wait(file, mask, left());
                 }
-                self.check()
+                self.check().map(|()| self.rest())
             }),
             None => {
                 self.shared.enter(Phase::Asleep)?;
-                while self.shared.state.check().is_ok() && !readable::is_readable(file) {
+                while self.is_at_rest() && !is_over() && !readable::is_readable(file) {
                     self.shared.state.wait(Clock::MONOTONIC.now().after(BETWEEN_LOOKS));
                 }
-                self.shared.leave()
+                let rest = self.rest();
+                self.shared.leave().map(|()| rest)
             }
         }
     }
 
-    /// Sleeps for this long, or until the call is to end. A call must be running.
-    pub(crate) fn sleep(&self, duration: Duration) -> Result<(), Interruption> {
+    /// Sleeps for this long, or until the thread has something else to do. A call must be running.
+    pub(crate) fn sleep(&self, duration: Duration) -> Result<Rest, Interruption> {
         let end = Clock::MONOTONIC.now().after(duration);
         self.shared.enter(Phase::Asleep)?;
-        while self.shared.state.check().is_ok() && Clock::MONOTONIC.now() < end {
+        while self.is_at_rest() && Clock::MONOTONIC.now() < end {
             self.shared.state.wait(end);
         }
-        self.shared.leave()
+        let rest = self.rest();
+        self.shared.leave().map(|()| rest)
+    }
+
+    fn is_at_rest(&self) -> bool {
+        self.check().is_ok() && self.rest() == Rest::Over
+    }
+
+    /// Whether a wait is to end for what is due.
+    pub(crate) fn rest(&self) -> Rest {
+        if self.shared.state.is_roused() { Rest::Broken } else { Rest::Over }
+    }
+}
+
+/// How a sleep or a wait has ended.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[must_use = "what has not come to its end is to go on later"]
+pub(crate) enum Rest {
+    /// The time has come, or what was waited for.
+    Over,
+    /// The thread was taken out of the guest: what is due is taken when the guest is run again.
+    Broken,
+}
+
+/// Takes the thread of a sandbox out of its guest without ending its call, from any thread. A thread that sleeps for the guest or
+/// waits for input is roused. In a function of the application and between two calls nothing is interrupted: what fell due in the
+/// function is taken behind it, and between two calls nothing falls due.
+#[derive(Clone, Debug)]
+pub(crate) struct TakeOut(Arc<Mutex<Arc<Shared>>>);
+
+impl TakeOut {
+    fn new(shared: &Arc<Shared>) -> Self {
+        Self(Arc::new(Mutex::new(Arc::clone(shared))))
+    }
+
+    fn be_about(&self, shared: &Arc<Shared>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(shared);
+    }
+
+    /// Makes the run of the guest that is in progress end, or the next one.
+    pub(crate) fn now(&self, reason: Reason) {
+        let shared = Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        shared.take_out(reason);
     }
 }
 
@@ -252,6 +340,8 @@ impl fmt::Debug for Interruptor {
             .field("shared", &self.shared)
             .field("cancelled", &self.cancelled)
             .field("is_sampled", &self.is_sampled)
+            .field("take_out", &self.take_out)
+            .field("is_timed", &self.is_timed)
             .finish_non_exhaustive()
     }
 }

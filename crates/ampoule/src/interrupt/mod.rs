@@ -3,18 +3,16 @@
 //! The guest runs on the thread of its caller. To take the thread out of the guest, a request is set that makes every
 //! run return at once, and then the thread gets a signal, which ends a run in progress. [`state`] sees to it that this
 //! hits the right call and leaves no trace in another one. Handles do that for the application, and [`watchdog`] does
-//! it when a time limit passes. A guest that is profiled is taken out in the same way to be looked at, and goes on. [`call`] is
-//! what a sandbox uses of all this. The table of moments is at
-//! [`InterruptHandle`].
+//! it when a time limit passes. A guest is taken out in the same way for a [`Reason`] that does not end its call, to be looked at
+//! for example, and goes on. [`call`] is what a sandbox uses of all this. The table of moments is at [`InterruptHandle`].
 
 use std::fmt;
 use std::sync::Arc;
 
 mod alarm;
+mod awaiting;
 mod call;
 mod linux;
-#[cfg_attr(not(feature = "gdb"), expect(dead_code, reason = "only a debugger breaks in"))]
-mod nudge;
 mod shared;
 mod state;
 #[cfg(test)]
@@ -22,14 +20,16 @@ mod tests;
 mod watchdog;
 mod word;
 
-pub(crate) use call::{CallGuard, Interruptor, LimitsUnwatched, TimeLimits, Unsampled, cpu_time, why_unwatched};
+pub(crate) use awaiting::Awaiting;
+pub(crate) use call::{
+    CallGuard, Interruptor, LimitsUnwatched, Rest, TakeOut, TimeLimits, Unsampled, cpu_time, why_unwatched,
+};
 pub(crate) use linux::readable::is_readable;
 #[cfg(feature = "gdb")]
 pub(crate) use linux::signal::block_all;
 pub use linux::signal::{InterruptSignal, InterruptSignalError};
-pub(crate) use nudge::Nudge;
 pub use state::KillOutcome;
-pub(crate) use state::{Interruption, Phase};
+pub(crate) use state::{Interruption, Phase, Reason};
 
 use crate::metrics::killed;
 use shared::Shared;
@@ -50,6 +50,7 @@ use state::CallNumber;
 /// | while the host serves an exit of the guest | `Killed` | ends; the guest is not entered again |
 /// | while the guest sleeps (`nanosleep`) | `Killed` | ends; the sleep is cut short |
 /// | inside a host function | `Killed` | ends when the host function returns; what it returned is dropped |
+/// | while an asynchronous stream is awaited | `Killed` | ends; what is awaited is given up |
 /// | after the guest's last exit, before the host has recorded it | `Killed` | ends; its result is dropped |
 /// | after that, while the result is decoded | `NotRunning` | returns its result |
 /// | after another kill, a deadline or a CPU time limit has struck | `AlreadyEnding` | ends for the first reason |

@@ -13,7 +13,7 @@ use super::call::TimeLimits;
 use super::linux::clock::{AtomicClock, Clock, Moment};
 use super::linux::futex::FutexWord;
 use super::linux::signal::{self, Signal, this_thread};
-use super::state::{CallNumber, CallState, Interruption, Kick, KillOutcome, Phase, Sent};
+use super::state::{CallNumber, CallState, Interruption, Kick, KillOutcome, Phase, Reason, Sent};
 use super::watchdog::Watchdog;
 use crate::address_space::Watch;
 
@@ -26,6 +26,9 @@ pub(super) struct Shared {
     thread: AtomicU64,
     limits: Limits,
     samples: Samples,
+    /// When a timer of the guest's expires that its thread is to be taken out for: on the monotonic clock, in nanoseconds;
+    /// [`Moment::NEVER`] for none.
+    timer: AtomicU64,
     /// Who watches the limits, and makes samples due.
     watchdog: AtomicPtr<Watchdog>,
 }
@@ -70,6 +73,7 @@ impl Shared {
                 cpu_clock: AtomicClock::new(Clock::MONOTONIC),
             },
             samples: Samples { period: AtomicU64::new(0), at: AtomicU64::new(0) },
+            timer: AtomicU64::new(Moment::NEVER.nanoseconds()),
             watchdog: AtomicPtr::new(ptr::null_mut()),
         }
     }
@@ -208,16 +212,55 @@ impl Shared {
         if now < at {
             return at;
         }
-        self.state.nudge(self);
+        self.state.take_out(Reason::Sample, self);
         self.sample_after(now)
     }
 
-    /// Takes the sample that is due, if one is; see [`CallState::take_sample`]. When the next one falls due, the guest has had as
-    /// much time as this one took: stacks can be so deep that it would get nowhere otherwise.
-    pub(super) fn take_sample(&self, take: impl FnOnce(Phase)) {
-        self.state.take_sample(self, |phase| {
+    /// Sees to it that the thread is taken out of its guest after so much time. It is not so exact that it matters what else takes
+    /// time.
+    pub(super) fn set_timer(&self, left: Duration, watchdog: &Watchdog) {
+        let at = Clock::MONOTONIC.now().after(left);
+        let before = Moment::from_nanoseconds(self.timer.load(Ordering::Relaxed));
+        if at.after(TIMER_TOLERANCE) < before {
+            self.timer.store(at.nanoseconds(), Ordering::Release);
+            watchdog.look_by(at);
+        }
+    }
+
+    pub(super) fn stop_timer(&self) {
+        self.timer.store(Moment::NEVER.nanoseconds(), Ordering::Release);
+    }
+
+    /// Takes the thread out of its guest, if a timer has expired. Returns when it does, if nothing new happens.
+    pub(super) fn expire_timer(&self) -> Moment {
+        let at = self.timer.load(Ordering::Acquire);
+        if at == Moment::NEVER.nanoseconds() || self.running().is_none() {
+            return Moment::NEVER;
+        }
+        let moment = Moment::from_nanoseconds(at);
+        if Clock::MONOTONIC.now() < moment {
+            return moment;
+        }
+        let never = Moment::NEVER.nanoseconds();
+        if self.timer.compare_exchange(at, never, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+            self.take_out(Reason::Timer);
+        }
+        Moment::NEVER
+    }
+
+    /// Takes the thread of the call that is running out of its guest; see [`CallState::take_out`].
+    pub(super) fn take_out(&self, reason: Reason) {
+        if !self.vcpu.is_inherited() {
+            self.state.take_out(reason, self);
+        }
+    }
+
+    /// Takes what is due; see [`CallState::take_due`]. When the next sample falls due, the guest has had as much time as this one
+    /// took: stacks can be so deep that it would get nowhere otherwise.
+    pub(super) fn take_due(&self, sample: impl FnOnce(Phase)) {
+        self.state.take_due(self, |phase| {
             let began = Clock::MONOTONIC.now();
-            take(phase);
+            sample(phase);
             let now = Clock::MONOTONIC.now();
             self.sample_after(now.after(now.since(began)));
         });
@@ -274,7 +317,7 @@ impl Watch for Shared {
 
 impl Kick for Shared {
     fn request(&self) {
-        // For a nudge, which may take the request back.
+        // For who has been taken out, and takes the request back.
         fence(Ordering::SeqCst);
         self.vcpu.request();
     }
@@ -307,6 +350,9 @@ impl fmt::Debug for Shared {
         f.debug_struct("Shared").field("running", &self.running()).field("signal", &self.signal).finish_non_exhaustive()
     }
 }
+
+/// How much earlier a timer has to expire than it was to for that to be worth a look.
+const TIMER_TOLERANCE: Duration = Duration::from_micros(100);
 
 /// How often a call that has nearly used up its CPU time is looked at: while it waits, the clock stands still.
 const CPU_TIME_GRANULARITY: Duration = Duration::from_millis(1);

@@ -11,11 +11,15 @@
 //! - In a **host function** it is left alone. It looks at the word before it enters the guest again.
 //! - **Asleep** it waits for the word to change, and is woken.
 //!
-//! A call whose guest is profiled is also **nudged**: its thread is taken out of the guest, to look where that is, and goes on.
-//! What is due stands in the word until the thread takes it. A nudge is like a kick, but for what comes after it: the call
-//! continues, so whoever enters code of the application waits for a nudge that is on its way, and for its signal. In such a call
-//! the thread also announces when it **serves** the guest, where the application's outputs may run. Only in the guest is it sent a
-//! signal; elsewhere it finds what is due when it leaves.
+//! A function of the application may be asleep too: where it awaits something, the thread sleeps until a [`Waker`](std::task::Waker)
+//! [wakes](CallState::wake_up) it or the call is to end. That it was woken stands in the word until it [looks](CallState::forget_wake).
+//!
+//! A thread is also **taken out** of its guest without an end of the call, for whatever [`Reason`], and goes on. What is due stands
+//! in the word until the thread takes it. This is like a kick, but for what comes after it: the call continues, so whoever enters
+//! code of the application waits for a kick that is on its way, and for its signal. In a call that is taken out of its guest the
+//! thread also announces when it **serves** the guest, where the application's outputs may run. Only in the guest is it sent a
+//! signal; elsewhere it finds what is due when it leaves, and some reasons end a sleep early. Several threads may take one out at
+//! once: whoever comes while another's kick is on its way leaves his own to that one, and waits for nobody.
 //!
 //! No operation but `finish`, `enter` and [`wait`](CallState::wait) waits for another thread, and none takes a lock or
 //! allocates, so [`interrupt`](CallState::interrupt) may be called in a signal handler.
@@ -45,6 +49,17 @@ pub(crate) enum Interruption {
     CpuTime,
 }
 
+/// What the thread of a call is taken out of its guest for.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Reason {
+    /// The guest is sampled.
+    Sample,
+    /// A debugger breaks in, or the guest is sent a signal. This ends a sleep, and a wait for input.
+    BreakIn,
+    /// A timer of the guest's has expired.
+    Timer,
+}
+
 /// What became of an attempt to kill a call.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -70,7 +85,7 @@ pub(crate) enum Phase {
     Host,
     /// It sleeps on the guest's behalf.
     Asleep,
-    /// It serves an exit of a guest that is profiled.
+    /// It serves an exit of a guest that may be taken out.
     Serving,
 }
 
@@ -116,19 +131,19 @@ impl<W: Word> CallState<W> {
         cause(self.word.load()).map_or(Ok(()), Err)
     }
 
-    /// Announces what the thread does next, unless the call is to end. When it does not sleep, no signal of a nudge comes
-    /// before the next [`leave`](Self::leave).
+    /// Announces what the thread does next, unless the call is to end. When it does not sleep, no signal comes before the next
+    /// [`leave`](Self::leave).
     pub(super) fn enter(&self, phase: Phase, kick: &impl Kick) -> Result<(), Interruption> {
         let entered = self.word.try_update(|word| is_open(word).then_some((word & !PHASE) | phase_bits(phase)));
         let before = entered.map_err(|word| cause(word).expect("a call is running"))?;
-        if before & NUDGED != 0 && phase != Phase::Asleep {
-            self.wait_while(NUDGING);
+        if before & TAKEN_OUT != 0 && phase != Phase::Asleep {
+            self.wait_while(TAKING_OUT);
             kick.handle_pending();
         }
         Ok(())
     }
 
-    /// Announces that the thread returns to the guest, if the call may continue. Where a sample fell due meanwhile, the next run
+    /// Announces that the thread returns to the guest, if the call may continue. Where something fell due meanwhile, the next run
     /// ends at once.
     pub(super) fn leave(&self, kick: &impl Kick) -> Result<(), Interruption> {
         let before = self.word.update(|word| (word & !PHASE) | phase_bits(Phase::Guest));
@@ -138,37 +153,65 @@ impl<W: Word> CallState<W> {
         cause(before).map_or(Ok(()), Err)
     }
 
-    /// Takes the sample that is due, if one is: from what the thread was doing when it fell due. None falls due meanwhile. To be
-    /// called after each run that was interrupted: it withdraws the request of a nudge.
-    pub(super) fn take_sample(&self, kick: &impl Kick, take: impl FnOnce(Phase)) {
-        if self.word.load() & NUDGED == 0 {
+    /// Whether something is due.
+    #[inline]
+    pub(super) fn is_due(&self) -> bool {
+        self.word.load() & DUE != 0
+    }
+
+    /// Takes all that is due; a sample from what the thread was doing when it fell due, and none falls due meanwhile. To be called
+    /// after each run that was interrupted: it withdraws the request, even that of a kill. So [`check`](Self::check) follows.
+    pub(super) fn take_due(&self, kick: &impl Kick, sample: impl FnOnce(Phase)) {
+        if self.word.load() & TAKEN_OUT == 0 {
             return;
         }
         // After a request is withdrawn comes an update. Whatever has changed the word before that is seen by it, or by the next check,
-        // and what changes it later makes its own request then. A nudge that has announced itself before and makes its request
-        // in between takes the thread out once more, for nothing.
+        // and what changes it later makes its own request then. Who has changed it before and makes his request in between takes
+        // the thread out once more, for nothing.
         kick.clear();
-        if let Some(phase) = due(self.word.update(|word| word)) {
-            take(phase);
+        if let Some(phase) = due_sample(self.word.update(|word| word & !(BREAK_IN | TIMER))) {
+            sample(phase);
             kick.clear();
             self.word.update(|word| word & !DUE);
         }
     }
 
-    /// Waits until the call is interrupted, at most until then. May return early. To be called in [`Phase::Asleep`].
+    /// Whether something is due that ends a sleep.
+    pub(super) fn is_roused(&self) -> bool {
+        is_roused(self.word.load())
+    }
+
+    /// Waits until the call is interrupted or something falls due that ends a sleep, at most until then. May return early. To be
+    /// called in [`Phase::Asleep`].
     pub(super) fn wait(&self, until: Moment) {
         let word = self.word.load();
-        if is_open(word) {
+        if is_open(word) && !is_roused(word) {
             self.word.wait(word, until);
+        }
+    }
+
+    /// Forgets that the thread was woken up, for which it looks next.
+    pub(super) fn forget_wake(&self) {
+        self.word.update(|word| word & !WOKEN);
+    }
+
+    /// Waits until the thread is woken up or the call is interrupted. To be called in [`Phase::Asleep`].
+    pub(super) fn wait_for_wake(&self) {
+        loop {
+            let word = self.word.load();
+            if !is_open(word) || word & WOKEN != 0 {
+                break;
+            }
+            self.word.wait(word, Moment::NEVER);
         }
     }
 
     /// Ends the call, waits for a kick that is on its way, and withdraws its request. From here on nothing can
     /// interrupt the call; if something did before, this is its report.
     pub(super) fn finish(&self, kick: &impl Kick) -> Result<(), Interruption> {
-        let last = self.word.update(|word| word & (NUMBER | KICKING | NUDGING | NUDGED));
-        self.wait_while(KICKING | NUDGING);
-        if last & (CAUSE | NUDGED) != 0 {
+        let last = self.word.update(|word| word & (NUMBER | KICKING | TAKING_OUT | TAKEN_OUT));
+        self.wait_while(KICKING | TAKING_OUT);
+        if last & (CAUSE | TAKEN_OUT) != 0 {
             // While no call is running, nobody else changes the word.
             self.word.store(last & NUMBER);
             kick.clear();
@@ -188,15 +231,15 @@ impl<W: Word> CallState<W> {
         }
     }
 
-    /// Whether a kick or a nudge is on its way.
+    /// Whether a kick is on its way, of whatever kind.
     pub(super) fn is_kicked(&self) -> bool {
-        self.word.load() & (KICKING | NUDGING) != 0
+        self.word.load() & (KICKING | TAKING_OUT) != 0
     }
 
-    /// Takes a kick or a nudge for over that is on its way. To be called in a forked child, which has none of the threads that
+    /// Takes a kick for over that is on its way. To be called in a forked child, which has none of the threads that
     /// could end it, before it [finishes](Self::finish) the call that it has inherited, or [enters](Self::enter) anything in it.
     pub(super) fn forget_kick(&self) {
-        self.word.update(|word| word & !(KICKING | NUDGING));
+        self.word.update(|word| word & !(KICKING | TAKING_OUT | ANOTHER));
     }
 }
 
@@ -239,6 +282,16 @@ impl<W: Word> CallState<W> {
         if is_open(before) { KillOutcome::Killed } else { KillOutcome::AlreadyEnding }
     }
 
+    /// Wakes the thread up that awaits something in this call, or is about to.
+    pub(super) fn wake_up(&self, call: CallNumber) {
+        // Even when it is woken up already the word is written, so that its next look sees what the waker has done before.
+        let is_awaiting = |word| is_open(word) && number(word) == call;
+        let woken = self.word.try_update(|word| is_awaiting(word).then_some(word | WOKEN));
+        if woken.is_ok_and(|before| phase(before) == Phase::Asleep) {
+            self.word.wake();
+        }
+    }
+
     /// Makes the thread leave the guest. [`KICKING`] is set: the call cannot end before it is cleared here. Returns whether the
     /// thread leaves, or has left by itself.
     fn kick(&self, call: CallNumber, kick: &impl Kick) -> bool {
@@ -255,19 +308,40 @@ impl<W: Word> CallState<W> {
         unreached == 0
     }
 
-    /// Makes a sample due in the call that is running, if there is one that may continue and has taken the one before.
-    pub(super) fn nudge(&self, kick: &impl Kick) {
-        let nudged = self.word.try_update(|word| {
-            let nudging = if phase(word) == Phase::Guest { NUDGING } else { 0 };
-            (is_open(word) && word & DUE == 0).then(|| word | NUDGED | due_bits(phase(word)) | nudging)
+    /// Takes the thread out of its guest in the call that is running, if there is one that may continue and for which this is not
+    /// due already.
+    pub(super) fn take_out(&self, reason: Reason, kick: &impl Kick) {
+        let taken_out = self.word.try_update(|word| {
+            let way = match phase(word) {
+                Phase::Guest if word & TAKING_OUT == 0 => TAKING_OUT,
+                Phase::Guest => ANOTHER,
+                Phase::Host | Phase::Asleep | Phase::Serving => 0,
+            };
+            (is_open(word) && !is_due(word, reason)).then(|| word | TAKEN_OUT | due_bits(reason, phase(word)) | way)
         });
-        if let Ok(before) = nudged
-            && phase(before) == Phase::Guest
-        {
-            self.push(number(before), kick);
-            self.word.update(|word| word & !NUDGING);
-            self.word.wake();
+        match taken_out {
+            Ok(before) if phase(before) == Phase::Guest && before & TAKING_OUT == 0 => {
+                self.push_out(number(before), kick);
+            }
+            Ok(before) if phase(before) == Phase::Asleep => self.word.wake(),
+            Ok(_) | Err(_) => {}
         }
+    }
+
+    /// Makes the thread leave the guest, and again for each who comes meanwhile. [`TAKING_OUT`] is set: before it is cleared here,
+    /// the call does not end, and no code of the application is entered.
+    fn push_out(&self, call: CallNumber, kick: &impl Kick) {
+        loop {
+            self.push(call, kick);
+            let before = self.word.update(|word| {
+                let over = if wants_another(word) { ANOTHER } else { ANOTHER | TAKING_OUT };
+                word & !over
+            });
+            if !wants_another(before) {
+                break;
+            }
+        }
+        self.word.wake();
     }
 
     /// Takes the thread out of the guest. Returns at the latest when the call is over.
@@ -310,13 +384,35 @@ fn phase(word: u64) -> Phase {
     }
 }
 
-/// What the thread was doing when a sample fell due, if one has.
-fn due(word: u64) -> Option<Phase> {
-    (word & DUE != 0).then(|| phase(word >> DUE_PHASE_SHIFT))
+/// Whether the kick that is on its way has come too early for somebody. Elsewhere than in the guest no kick is needed.
+fn wants_another(word: u64) -> bool {
+    word & (RUNNING | ANOTHER) == RUNNING | ANOTHER && phase(word) == Phase::Guest
 }
 
-fn due_bits(phase: Phase) -> u64 {
-    IS_DUE | phase_bits(phase) << DUE_PHASE_SHIFT
+fn is_due(word: u64, reason: Reason) -> bool {
+    match reason {
+        Reason::Sample => word & SAMPLE != 0,
+        Reason::BreakIn => word & BREAK_IN != 0,
+        Reason::Timer => word & TIMER != 0,
+    }
+}
+
+/// Whether something is due that ends a sleep. A sample does not, nor does a timer: who sleeps knows when it expires.
+fn is_roused(word: u64) -> bool {
+    word & BREAK_IN != 0
+}
+
+/// What the thread was doing when a sample fell due, if one has.
+fn due_sample(word: u64) -> Option<Phase> {
+    (word & SAMPLE != 0).then(|| phase(word >> SAMPLE_PHASE_SHIFT))
+}
+
+fn due_bits(reason: Reason, phase: Phase) -> u64 {
+    match reason {
+        Reason::Sample => SAMPLE | phase_bits(phase) << SAMPLE_PHASE_SHIFT,
+        Reason::BreakIn => BREAK_IN,
+        Reason::Timer => TIMER,
+    }
 }
 
 fn phase_bits(phase: Phase) -> u64 {
@@ -359,14 +455,21 @@ const CPU_TIME: u64 = 3 << 3;
 const KICKING: u64 = 1 << 5;
 /// The last interrupter was not allowed to send the signal. Set and cleared like [`KICKING`].
 const UNREACHED: u64 = 1 << 6;
-/// A sample is due, and the phase in which it fell due. Set by the one thread that nudges, cleared by the calling thread.
-const DUE: u64 = IS_DUE | PHASE << DUE_PHASE_SHIFT;
-const IS_DUE: u64 = 1 << 7;
-const DUE_PHASE_SHIFT: u32 = 7;
-/// A nudge is on its way. Only the one thread that nudges sets and clears it.
-const NUDGING: u64 = 1 << 10;
-/// The call has been nudged: there may be a request, and a signal that has not been handled.
-const NUDGED: u64 = 1 << 11;
-const NUMBER_SHIFT: u32 = 12;
+/// What is due. Set by whoever takes the thread out, cleared by the calling thread.
+const DUE: u64 = SAMPLE | PHASE << SAMPLE_PHASE_SHIFT | BREAK_IN | TIMER;
+const SAMPLE: u64 = 1 << 7;
+/// The phase in which the sample fell due.
+const SAMPLE_PHASE_SHIFT: u32 = 7;
+const BREAK_IN: u64 = 1 << 10;
+const TIMER: u64 = 1 << 11;
+/// Somebody takes the thread out of the guest: his kick is on its way. Only he clears it.
+const TAKING_OUT: u64 = 1 << 12;
+/// Somebody else has come meanwhile, and leaves his kick to the former.
+const ANOTHER: u64 = 1 << 13;
+/// The thread has been taken out in this call: there may be a request, and a signal that has not been handled.
+const TAKEN_OUT: u64 = 1 << 14;
+/// What the thread awaits may be ready. Set by a waker, cleared by the calling thread.
+const WOKEN: u64 = 1 << 15;
+const NUMBER_SHIFT: u32 = 16;
 const ONE_CALL: u64 = 1 << NUMBER_SHIFT;
 const NUMBER: u64 = !(ONE_CALL - 1);

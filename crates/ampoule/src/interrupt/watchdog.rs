@@ -1,7 +1,7 @@
 //! The thread that watches the time limits of all calls, and makes samples of those that are profiled due.
 //!
 //! There is one for the process, started by the first call that has a limit or is profiled. It looks at the sandboxes that
-//! have had such calls, interrupts what has passed a limit as a kill would, nudges those of which a sample is due, and sleeps
+//! have had such calls, interrupts what has passed a limit as a kill would, takes those out of which a sample is due, and sleeps
 //! until the next limit or sample. A call with a limit costs no system call, as long as the thread is going to look before the
 //! limit anyway.
 
@@ -91,14 +91,14 @@ impl Watchdog {
         }
     }
 
-    /// Interrupts the calls that have passed a limit, and nudges those that are to be sampled. Returns when to look again.
+    /// Interrupts the calls that have passed a limit, and takes those out of their guests that are to be sampled. Returns when to look again.
     fn look(&self) -> Moment {
         let mut next = Moment::NEVER;
         let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
         watched.sandboxes.retain(|sandbox| {
             let sandbox = sandbox.upgrade();
             if let Some(sandbox) = &sandbox {
-                next = next.min(sandbox.enforce_limits(self)).min(sandbox.sample());
+                next = next.min(sandbox.enforce_limits(self)).min(sandbox.sample()).min(sandbox.expire_timer());
             }
             sandbox.is_some()
         });

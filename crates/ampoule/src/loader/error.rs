@@ -2,8 +2,12 @@
 
 use std::fmt;
 
+use ampoule_abi::text::printable_name;
+use ampoule_vfs::Errno;
 use ampoule_vmm::WithAdvice;
 use thiserror::Error;
+
+use crate::image::ImageError;
 
 /// Why an image could not be loaded into a guest's memory.
 #[derive(Debug, Error)]
@@ -104,4 +108,68 @@ impl fmt::Display for StartText {
             Self::VariableValue { name } => write!(f, "the value of the guest's environment variable {name:?}"),
         }
     }
+}
+
+/// Why nothing can be started for a file that is to be executed.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ExecuteError {
+    /// The program cannot be read.
+    #[error("the program `{}` cannot be read in the sandbox: {reason}", printable_name(program))]
+    Program {
+        /// Its path.
+        program: Box<str>,
+        /// What a system call would say.
+        reason: Errno,
+    },
+    /// It is no executable that can run here, or the interpreter that links it is none.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// What links it with its libraries is not there.
+    #[error(
+        "the program `{}` is dynamically linked by `{}`, which cannot be read in the sandbox ({reason}); grant it the host's \
+         libraries (`Files::libraries`, `--libs`), or a root directory that has them",
+        printable_name(program),
+        printable_name(interpreter)
+    )]
+    Interpreter {
+        /// The path of the program.
+        program: Box<str>,
+        /// The path of what links it.
+        interpreter: Box<str>,
+        /// What a system call would say.
+        reason: Errno,
+    },
+    /// The interpreter of a script is not there.
+    #[error(
+        "the script `{}` is for `{}`, which cannot be read in the sandbox ({reason}); run the interpreter itself, with the \
+         script as its argument, or grant the directory that it is in",
+        printable_name(script),
+        printable_name(interpreter)
+    )]
+    ScriptInterpreter {
+        /// The path of the script.
+        script: Box<str>,
+        /// The path of its interpreter.
+        interpreter: Box<str>,
+        /// What a system call would say.
+        reason: Errno,
+    },
+    /// The first line of a script does not say what interprets it.
+    #[error(
+        "the script `{}` does not name its interpreter in its first 256 bytes, behind `#!`",
+        printable_name(script)
+    )]
+    ScriptLine {
+        /// The path of the script.
+        script: Box<str>,
+    },
+    /// Scripts interpret each other.
+    #[error("the script `{}` leads to more than {limit} scripts that interpret one another", printable_name(program))]
+    TooManyScripts {
+        /// The path of the first.
+        program: Box<str>,
+        /// The most that there may be.
+        limit: usize,
+    },
 }

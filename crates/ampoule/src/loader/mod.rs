@@ -1,6 +1,8 @@
 //! Loading: from an executable to an address space in which a program is about to start, as Linux's `execve` leaves it.
 
 mod error;
+mod execution;
+mod interpreter;
 mod start_block;
 #[cfg(test)]
 mod tests;
@@ -23,11 +25,15 @@ use crate::personality::linux::vdso;
 
 use self::start_block::StartBlock;
 
-pub use self::error::{LoadError, StartText};
+pub use self::error::{ExecuteError, LoadError, StartText};
+pub(crate) use self::execution::Execution;
+pub(crate) use self::interpreter::Interpreter;
 
 /// What a program finds when it starts.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct StartInfo<'a> {
+    /// The path by which it was executed, for `AT_EXECFN`. None where that is none of its files: then it is the program's name.
+    pub(crate) program: Option<&'a str>,
     /// The command line. The first argument is the program's name.
     pub(crate) arguments: &'a [String],
     /// The environment, by name.
@@ -64,18 +70,25 @@ pub(crate) struct StartRecord {
     pub(crate) program: Box<str>,
     /// The start of the command line, with spaces between its arguments.
     pub(crate) command_line: Box<str>,
+    /// Where the arguments lie in memory, one behind the other with their zeros: an address, and how many bytes that is.
+    pub(crate) arguments: (u64, u64),
+    /// The same of the environment.
+    pub(crate) environment: (u64, u64),
 }
 
-/// Loads an executable into an address space in which only windows are mapped, and lays out the stack for its start.
+/// Loads an executable, and the interpreter that it names, into an address space in which only windows are mapped, and lays
+/// out the stack for its start.
 pub(crate) fn load(
     executable: &Executable,
+    interpreter: Option<&Interpreter>,
     space: &mut AddressSpace,
     start: &StartInfo<'_>,
 ) -> Result<Start, LoadError> {
     let mut block = start_block(executable, start)?;
     let stack_used = (block.len() as u64 + STACK_ROOM).min(start.stack_size as u64);
     let vdso = start.time_page.map(vdso::image);
-    check_memory(executable, space, stack_used + vdso.as_ref().map_or(0, |_| PAGE))?;
+    let others = interpreter.map_or(0, Interpreter::memory_size) + vdso.as_ref().map_or(0, |_| PAGE);
+    check_memory(executable, space, stack_used + others)?;
 
     let top =
         space.map_stack(start.stack_size as u64, stack_used).map_err(|error| stack_error(&error, start.stack_size))?;
@@ -100,14 +113,26 @@ pub(crate) fn load(
         block.auxiliary(AT_SYSINFO_EHDR, at.0);
     }
 
+    let mut entry = executable.entry();
+    if let Some(interpreter) = interpreter {
+        let base = interpreter.map(space)?;
+        block.auxiliary(AT_BASE, base.0);
+        entry = GuestVirt(base.0 + interpreter.entry());
+    } else {
+        block.auxiliary(AT_BASE, 0);
+    }
+
     let (stack_pointer, bytes) = block.place(top);
     space.initialize(stack_pointer, &bytes).expect("the used part of the stack holds the start block");
+    let [arguments, environment] = block.texts(top);
     let record = StartRecord {
+        arguments,
+        environment,
         auxiliary_vector: block.auxiliary_vector(&bytes).into(),
         program: start.arguments.first().map_or("", String::as_str).into(),
         command_line: command_line(start.arguments).into(),
     };
-    Ok(Start { entry: executable.entry(), stack_pointer, record })
+    Ok(Start { entry, stack_pointer, record })
 }
 
 /// The start of the command line.
@@ -174,7 +199,7 @@ fn stack_error(error: &MapError, stack_size: usize) -> LoadError {
 /// What stands on the stack at the program's start.
 fn start_block(executable: &Executable, start: &StartInfo<'_>) -> Result<StartBlock, LoadError> {
     let limit = MAX_START_BLOCK.min(start.stack_size / 4);
-    let mut block = StartBlock::new(start.arguments, start.environment, start.random, limit)?;
+    let mut block = StartBlock::new(start.program, start.arguments, start.environment, start.random, limit)?;
     if let Some(headers) = executable.program_headers() {
         block.auxiliary(AT_PHDR, headers.address.0);
         block.auxiliary(AT_PHENT, headers.entry_size as u64);
@@ -184,7 +209,6 @@ fn start_block(executable: &Executable, start: &StartInfo<'_>) -> Result<StartBl
         (AT_HWCAP, start.hardware[0]),
         (AT_PAGESZ, PAGE),
         (AT_CLKTCK, 100),
-        (AT_BASE, 0),
         (AT_FLAGS, 0),
         (AT_ENTRY, executable.entry().0),
         (AT_UID, USER_ID),

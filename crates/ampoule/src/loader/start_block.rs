@@ -27,6 +27,7 @@ pub(super) struct StartBlock {
 impl StartBlock {
     /// A block whose texts and pointers take at most `limit` bytes.
     pub(super) fn new(
+        program: Option<&str>,
         arguments: &[String],
         environment: &BTreeMap<String, String>,
         random: [u8; 16],
@@ -60,7 +61,8 @@ impl StartBlock {
             let at = block.string(&[name, "=", value]);
             block.environment.push(at);
         }
-        block.program_name = block.string(&[arguments.first().map_or("", String::as_str)]);
+        let name = || arguments.first().map_or("", String::as_str);
+        block.program_name = block.string(&[program.unwrap_or_else(name)]);
         Ok(block)
     }
 
@@ -99,6 +101,17 @@ impl StartBlock {
         put(random, &self.random);
         put(strings, &self.strings);
         (GuestVirt(start), bytes)
+    }
+
+    /// Where the arguments lie in the block, and the environment, one text behind the other: an address, and how many bytes
+    /// that is.
+    pub(super) fn texts(&self, top: GuestVirt) -> [(u64, u64); 2] {
+        let strings = top.0 - (WORD + self.strings.len()) as u64;
+        let end = self.program_name;
+        let environment = self.environment.first().copied().unwrap_or(end);
+        let arguments = self.arguments.first().copied().unwrap_or(environment);
+        [(arguments, environment), (environment, end)]
+            .map(|(start, end)| (strings + start as u64, (end - start) as u64))
     }
 
     /// The auxiliary vector in the block's [placed](Self::place) bytes, its end included.

@@ -1,12 +1,15 @@
 //! What a program finds when it starts, read as a C library reads it.
 
-mod elf;
+pub(super) mod elf;
+
+use std::sync::Arc;
 
 use ampoule_vmm::x86_64::paging::PageTables;
 use ampoule_vmm::{GuestPhys, HostOnly, Region, TrackedRegion};
 
 use super::*;
-use crate::address_space::{Location, MapError, MappingKind, Parts};
+use crate::address_space::{Location, MapError, MappedFile, MappingKind, Parts};
+use crate::executable_memory::ExecutableMemory;
 use crate::guest_memory::GuestMemory;
 
 use elf::{CODE, DATA, Elf, INITIALIZED};
@@ -18,7 +21,7 @@ fn the_stack_is_laid_out_as_linux_does_it() {
     let process = Process::read(&space, start.stack_pointer);
     assert_eq!(process.arguments, ["guest", "-v", ""]);
     assert_eq!(process.environment, ["A=b=c", "HOME=/"]);
-    assert_eq!(process.string(&space, AT_EXECFN), "guest");
+    assert_eq!(process.string(&space, AT_EXECFN), "/bin/guest");
     assert_eq!(process.string(&space, AT_PLATFORM), "x86_64");
     assert_eq!(space.read_array(GuestVirt(process.auxiliary[&AT_RANDOM])), Ok(RANDOM));
     let expected = [
@@ -94,6 +97,50 @@ fn position_independent_executables_are_moved() {
     let aligned = Elf { alignment: 1 << 24, ..elf };
     let (_, start) = loaded(&aligned, &["guest"], &[]);
     assert_eq!(start.entry, GuestVirt((1 << 24) + CODE));
+}
+
+#[test]
+fn an_interpreter_is_started_in_the_programs_place() {
+    let mut space = space();
+    let program = Elf::default();
+    let interpreter = Elf { base: 0, position_independent: true, alignment: 1 << 21, ..program };
+    let start = load_with(&program, Some(&interpreter), &mut space).unwrap();
+    let process = Process::read(&space, start.stack_pointer);
+    assert_eq!(process.auxiliary[&AT_ENTRY.into()], 0x50_0000 + CODE);
+    assert_eq!(process.auxiliary[&AT_PHDR.into()], 0x50_0000 + 64);
+    let base = process.auxiliary[&AT_BASE.into()];
+    assert!(base > 0x50_0000 && base.is_multiple_of(1 << 21), "{base:#x}");
+    assert_eq!(start.entry, GuestVirt(base + CODE));
+    assert_eq!(space.read_array(GuestVirt(base)), Ok(*b"\x7fELF"));
+
+    let (data, zeros) = (GuestVirt(base + DATA), GuestVirt(base + DATA + PAGE));
+    let (kind, protection) = describe(&space, data);
+    let mapped = space.mapped_file(kind.file().unwrap().file).unwrap();
+    assert_eq!((&*mapped.path, protection), (b"/lib/ld.so".as_slice(), Protection::ReadWrite));
+    assert_eq!(space.read_array(data), Ok(INITIALIZED));
+    // What follows in the file is not the segment's.
+    let end = GuestVirt(zeros.0 - 8);
+    assert_eq!(space.read_array(end), Ok([0; 8]));
+    assert_eq!(space.write(zeros, b"x"), Ok(()));
+    assert!(space.write(GuestVirt(base), b"x").is_err());
+}
+
+#[test]
+fn an_interpreter_can_have_addresses_of_its_own_and_no_others() {
+    let mut space = space();
+    let fixed = Elf { base: 0x80_0000, ..Elf::default() };
+    let start = load_with(&Elf::default(), Some(&fixed), &mut space).unwrap();
+    assert_eq!(start.entry, GuestVirt(0x80_0000 + CODE));
+    assert_eq!(Process::read(&space, start.stack_pointer).auxiliary[&AT_BASE.into()], 0);
+
+    for (base, position_independent) in [(0x50_0000, false), (USER_END.0 - (1 << 20), false), (USER_END.0 >> 1, true)] {
+        let hostile = Elf { base, position_independent, ..Elf::default() };
+        let error = load_with(&Elf::default(), Some(&hostile), &mut self::space()).unwrap_err();
+        assert!(matches!(error, LoadError::NoRoom { .. }), "{error}");
+    }
+    let large = Elf { bss: 64 << 20, base: 0, position_independent: true, ..Elf::default() };
+    let error = load_with(&Elf::default(), Some(&large), &mut self::space()).unwrap_err();
+    assert!(matches!(error, LoadError::MemoryLimit { .. }), "{error}");
 }
 
 #[test]
@@ -182,8 +229,36 @@ fn loaded(elf: &Elf, arguments: &[&str], environment: &[(&str, &str)]) -> (Addre
     (space, start)
 }
 
+fn load_with(elf: &Elf, interpreter: Option<&Elf>, space: &mut AddressSpace) -> Result<Start, LoadError> {
+    let interpreter = interpreter.map(|elf| {
+        // Followed by something else.
+        let bytes = [elf.bytes(), vec![0xee; 2 * PAGE_SIZE]].concat();
+        let file = MappedFile {
+            path: b"/lib/ld.so".to_vec().into(),
+            device: (0, 1),
+            inode: 2,
+            size: bytes.len() as u64,
+            frozen: None,
+            paged: None,
+            executable: true,
+        };
+        Interpreter::new(Executable::check_interpreter("ld.so".into(), bytes.into(), None).unwrap(), Arc::new(file))
+    });
+    load_both(elf, interpreter.as_ref(), space, &["guest"], &[])
+}
+
 fn load_into(
     elf: &Elf,
+    space: &mut AddressSpace,
+    arguments: &[&str],
+    environment: &[(&str, &str)],
+) -> Result<Start, LoadError> {
+    load_both(elf, None, space, arguments, environment)
+}
+
+fn load_both(
+    elf: &Elf,
+    interpreter: Option<&Interpreter>,
     space: &mut AddressSpace,
     arguments: &[&str],
     environment: &[(&str, &str)],
@@ -192,6 +267,7 @@ fn load_into(
     let arguments: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
     let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     let info = StartInfo {
+        program: Some("/bin/guest"),
         arguments: &arguments,
         environment: &environment,
         random: RANDOM,
@@ -200,7 +276,7 @@ fn load_into(
         stack_size: 8 << 20,
         hardware: [0, 2],
     };
-    load(&executable, space, &info)
+    load(&executable, interpreter, space, &info)
 }
 
 fn space() -> AddressSpace {
@@ -212,7 +288,7 @@ fn space() -> AddressSpace {
             0,
         ),
         tables: Box::new(PageTables::new(Region::anonymous(tables).unwrap(), GuestPhys(0), 0..tables).unwrap()),
-        allow_executable_memory: false,
+        executable_memory: ExecutableMemory::Refused,
     })
 }
 

@@ -1,6 +1,6 @@
 //! System calls that a guest makes by calling a function which is not there.
 
-use ampoule_vmm::address_map::USER_END;
+use ampoule_vmm::address_map::is_user_code;
 use ampoule_vmm::{GuestVirt, SystemCall};
 
 use super::Machine;
@@ -21,7 +21,7 @@ impl Machine {
         let Ok(return_address) = self.space.read_u64(stack_pointer).map(GuestVirt) else {
             return Ok(false);
         };
-        if return_address >= USER_END {
+        if !is_user_code(return_address.0) {
             return Err(self.fault(FaultKind::SystemCallReturn { address: return_address.0 }));
         }
         let call = SystemCall { number, arguments: registers.arguments() };

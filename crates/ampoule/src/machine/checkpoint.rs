@@ -3,15 +3,17 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use ampoule_vmm::{HypervisorError, MapCheckpoint, Waiting};
+use ampoule_vmm::{HypervisorError, MapCheckpoint, SystemCall, Waiting};
 use thiserror::Error;
 
+use super::host_mappings::Kept;
 use super::{Machine, Shape};
 use crate::address_space::SpaceCheckpoint;
 use crate::guest_memory::MemoryError;
 use crate::loader::StartRecord;
 use crate::metrics;
 use crate::personality::linux::LinuxProcess;
+use crate::profile::LiveBlocks;
 
 /// What a machine was while the guest waited.
 #[derive(Debug)]
@@ -22,11 +24,20 @@ pub(crate) struct Checkpoint {
     pub(super) process: LinuxProcess,
     pub(super) started: Arc<StartRecord>,
     pub(super) waiting: Arc<Waiting>,
+    pub(super) waits_in: Option<SystemCall>,
+    pub(super) host: Vec<Kept>,
+    /// What was live, where the guest's memory was profiled.
+    pub(super) live: Option<LiveBlocks>,
 }
 
 impl Checkpoint {
     pub(crate) fn shape(&self) -> Shape {
         self.shape
+    }
+
+    /// Whether the guest waits for its input, and otherwise for a call.
+    pub(crate) fn waits_for_input(&self) -> bool {
+        self.waits_in.is_some()
     }
 
     /// Pages of guest memory that are stored for this checkpoint, and perhaps for others too.
@@ -54,7 +65,7 @@ pub(crate) enum RestoreMachineError {
 }
 
 impl Machine {
-    /// Remembers the present state. The guest waits in the doorbell. The bytes `zero` of the memory that it shares with the
+    /// Remembers the present state. The guest waits in the doorbell or for its input. The bytes `zero` of the memory that it shares with the
     /// host, which are whole pages, are known to be zero.
     pub(crate) fn checkpoint(&mut self, zero: Range<usize>) -> Result<Checkpoint, CheckpointError> {
         self.streams.flush();
@@ -67,6 +78,9 @@ impl Machine {
             process: self.process.suspended(),
             started: Arc::clone(&self.started),
             waiting,
+            waits_in: self.waits_in,
+            host: self.keep_host_mappings()?,
+            live: self.allocations.as_ref().map(|allocations| allocations.live_blocks()),
         })
     }
 
@@ -75,11 +89,17 @@ impl Machine {
     pub(crate) fn restore(&mut self, checkpoint: &Checkpoint) -> Result<usize, RestoreMachineError> {
         debug_assert_eq!(self.shape, checkpoint.shape);
         self.processor.restore(&checkpoint.waiting)?;
+        self.waits_in = checkpoint.waits_in;
         self.space.tables_mut().restore(&checkpoint.pages);
         let restored = self.space.restore(&checkpoint.space, &mut *self.processor)?;
+        self.restore_host_mappings(&checkpoint.host)?;
         self.process.restore(&checkpoint.process);
+        self.process.refresh_files(&mut self.space);
         if !Arc::ptr_eq(&self.started, &checkpoint.started) {
             self.started = Arc::clone(&checkpoint.started);
+        }
+        if let Some(allocations) = &mut self.allocations {
+            allocations.restore(checkpoint.live.as_ref());
         }
         self.streams.flush();
         self.restores += 1;

@@ -1,18 +1,23 @@
 //! A guest's process on a processor of its own: loaded from an executable, and run from one stop to the next.
 
+mod allocations;
 mod budget;
 mod call_by_address;
 mod checkpoint;
 mod core_dump;
+mod debugged;
 mod error;
 mod faults;
+mod host_mappings;
 mod run;
 mod samples;
+mod signals;
+mod stats;
+mod stored;
 mod streams;
 #[cfg(test)]
 mod tests;
-mod trace;
-mod tracer;
+mod traced;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,38 +25,53 @@ use std::time::Duration;
 
 use ampoule_vmm::address_map::{MEMORY_BASE, SHARED_BASE};
 use ampoule_vmm::{
-    Backend, Counters, Entry, GuestPhys, GuestVirt, HostOnly, HypervisorError, PAGE_SIZE, PageMap, Prepared, Processor,
-    TrackedRegion,
+    Backend, Entry, GuestPhys, GuestVirt, HostOnly, PAGE_SIZE, PageMap, Prepared, Processor, SystemCall, TrackedRegion,
 };
 
 use crate::address_space::{AddressSpace, Parts, Window};
 use crate::clock::Clock;
+use crate::executable_memory::ExecutableMemory;
 use crate::fault::Position;
 use crate::guest_memory::{GuestMemory, SharedArea, SharedMemory};
-use crate::image::Executable;
+use crate::image::{Executable, Segment};
 use crate::interrupt::{InterruptHandle, Interruptor};
-use crate::loader::{self, StartInfo, StartRecord};
+use crate::loader::{self, Interpreter, StartInfo, StartRecord};
 use crate::metrics;
 use crate::output::Origin;
-use crate::personality::linux::{ClockConfig, LinuxProcess, ProcessConfig};
-use crate::profile::Recorder;
+use crate::personality::linux::{ClockConfig, LinuxProcess, ProcessConfig, ProcessFiles, ProgramPart, Started};
+use crate::policy::{CallGroup, Policy, RefusedCall};
+use crate::profile::{Allocations, Recorder};
 use budget::Budget;
+use host_mappings::HostMappings;
+use run::Broken;
+use signals::HandledFault;
 
 pub(crate) use checkpoint::{Checkpoint, CheckpointError, RestoreMachineError};
-pub(crate) use error::MachineError;
-pub(crate) use run::{Served, Stop};
-pub(crate) use streams::GuestStreams;
-pub(crate) use tracer::Tracer;
+pub(crate) use debugged::Tracer;
 #[cfg(feature = "gdb")]
-pub(crate) use tracer::{Subject, Tracee};
+pub(crate) use debugged::{Subject, Tracee};
+pub(crate) use error::MachineError;
+pub(crate) use host_mappings::ToMap;
+pub(crate) use run::{Served, Stop};
+pub use stats::Stats;
+pub(crate) use stored::{MachineRecord, RecordError};
+pub(crate) use streams::GuestStreams;
 
 /// What a machine is made for.
 #[derive(Debug)]
 pub(crate) struct MachineConfig {
     pub(crate) shape: Shape,
+    /// Where the guest finds what it runs, if that is among its files.
+    pub(crate) program: Option<String>,
+    /// What links the executable, where that names such a program.
+    pub(crate) interpreter: Option<Interpreter>,
     pub(crate) arguments: Vec<String>,
     pub(crate) environment: BTreeMap<String, String>,
     pub(crate) clock: Clock,
+    pub(crate) policy: Policy,
+    /// Whether the guest's memory is profiled from its start on.
+    pub(crate) profile_memory: bool,
+    pub(crate) files: ProcessFiles,
 }
 
 /// What decides whether one machine can take over the state of another.
@@ -59,7 +79,9 @@ pub(crate) struct MachineConfig {
 pub(crate) struct Shape {
     pub(crate) memory_limit: usize,
     pub(crate) stack_size: usize,
-    pub(crate) executable_memory: bool,
+    pub(crate) executable_memory: ExecutableMemory,
+    /// How much memory of the host's can be mapped.
+    pub(crate) mapped_limit: usize,
     /// Memory that the guest shares with the host, where it has any.
     pub(crate) shared: Option<SharedMemory>,
 }
@@ -84,6 +106,8 @@ pub(crate) struct Machine {
     executable: Executable,
     shape: Shape,
     processor: Box<dyn Processor>,
+    /// The system call in which the guest waits for its input, where it is [at rest](run::Served::AwaitsInput).
+    waits_in: Option<SystemCall>,
     space: AddressSpace,
     process: LinuxProcess,
     started: Arc<StartRecord>,
@@ -92,21 +116,19 @@ pub(crate) struct Machine {
     tracer: Option<Box<dyn Tracer>>,
     /// What takes note of the guest's samples, where it is profiled.
     recorder: Option<Box<Recorder>>,
+    /// Memory of the host's that the guest sees.
+    host: HostMappings,
+    /// What the guest has allocated, where its memory is profiled.
+    allocations: Option<Box<Allocations>>,
     /// Where the guest was when the last call was ended.
     ended_at: Option<Position>,
+    /// The fault that the guest handles, as far as is known.
+    handled: Option<HandledFault>,
+    /// The system call in which the guest was last taken out of its sleep or wait, until it has made it again.
+    broken: Option<Broken>,
     exits: metrics::Exits,
     restores: u64,
     pages_restored: u64,
-}
-
-/// What a guest's memory costs.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct MemoryUse {
-    pub(crate) restores: u64,
-    pub(crate) pages_restored: u64,
-    pub(crate) dirty_pages: usize,
-    pub(crate) owned_pages: usize,
-    pub(crate) shared_pages: usize,
 }
 
 impl Machine {
@@ -118,8 +140,10 @@ impl Machine {
         streams: GuestStreams,
     ) -> Result<Self, MachineError> {
         let shape = config.shape;
-        let time_page = shape.shared.map(|shared| GuestVirt(SHARED_BASE.0 + shared.time_page as u64));
-        let process = LinuxProcess::new(ProcessConfig {
+        let tells_time = config.policy.grants(CallGroup::Time);
+        let time_page =
+            shape.shared.filter(|_| tells_time).map(|shared| GuestVirt(SHARED_BASE.0 + shared.time_page as u64));
+        let process_config = ProcessConfig {
             stack_size: shape.stack_size as u64,
             chance: random_bytes()?,
             clock: ClockConfig {
@@ -127,9 +151,11 @@ impl Machine {
                 page: time_page,
                 shares_counter: backend.behaviour().shares_counter(),
             },
-        });
+            policy: config.policy,
+        };
+        let mut process = LinuxProcess::new(process_config, config.files.clone());
         let region = shape.region()?;
-        let Prepared { pages, processor } = backend.prepare(region.len())?;
+        let Prepared { pages, processor } = backend.prepare(region.len(), shape.mapped_room())?;
         let mut space = shape.address_space(Arc::clone(&region), pages);
         for window in shape.windows(&region) {
             space
@@ -138,8 +164,10 @@ impl Machine {
         }
         let start = loader::load(
             executable,
+            config.interpreter.as_ref(),
             &mut space,
             &StartInfo {
+                program: config.program.as_deref(),
                 arguments: &config.arguments,
                 environment: &config.environment,
                 random: random_bytes()?,
@@ -153,9 +181,22 @@ impl Machine {
             },
         )?;
 
+        process.started(Started {
+            program: config.program.as_deref().unwrap_or(&start.record.program).into(),
+            arguments: start.record.arguments,
+            environment: start.record.environment,
+            auxiliary_vector: (*start.record.auxiliary_vector).into(),
+            parts: program_parts(executable),
+        });
+
         let entry = Entry { instruction: start.entry, stack_pointer: start.stack_pointer };
         let processor = processor.start(&region, entry)?;
-        Self::of_parts(executable, shape, processor, space, (process, Arc::new(start.record)), streams)
+        let mut machine =
+            Self::of_parts(executable, shape, processor, space, (process, Arc::new(start.record)), streams)?;
+        if config.profile_memory {
+            machine.profile_memory();
+        }
+        Ok(machine)
     }
 
     /// A machine in the state that another had at a checkpoint. The two share the memory that neither has written since.
@@ -176,7 +217,10 @@ impl Machine {
 
         let processor = processor.resume(&region, &checkpoint.waiting)?;
         let process = (checkpoint.process.clone(), Arc::clone(&checkpoint.started));
-        Self::of_parts(executable, shape, processor, space, process, streams)
+        let mut machine = Self::of_parts(executable, shape, processor, space, process, streams)?;
+        machine.adopt_host_mappings(&checkpoint.host)?;
+        machine.process.refresh_files(&mut machine.space);
+        Ok(Self { waits_in: checkpoint.waits_in, ..machine })
     }
 
     fn of_parts(
@@ -193,13 +237,18 @@ impl Machine {
             executable: executable.clone(),
             shape,
             processor,
+            waits_in: None,
             space,
             process,
             started,
             streams,
             tracer: None,
             recorder: None,
+            host: HostMappings::default(),
+            allocations: None,
             ended_at: None,
+            handled: None,
+            broken: None,
             exits: metrics::Exits::default(),
             restores: 0,
             pages_restored: 0,
@@ -229,8 +278,9 @@ impl Machine {
         self.process.advance_clock(by)
     }
 
-    pub(crate) fn counters(&self) -> Counters {
-        self.processor.counters()
+    /// The system calls that the guest has made and does not have.
+    pub(crate) fn refused(&self) -> Vec<RefusedCall> {
+        self.process.refused()
     }
 
     pub(crate) fn shape(&self) -> Shape {
@@ -242,26 +292,12 @@ impl Machine {
         self.streams.origin()
     }
 
+    pub(crate) fn streams(&self) -> &GuestStreams {
+        &self.streams
+    }
+
     pub(crate) fn streams_mut(&mut self) -> &mut GuestStreams {
         &mut self.streams
-    }
-
-    /// Pages that the guest owns and that it shares, for whoever does without them where the hypervisor fails.
-    pub(crate) fn memory_pages(&mut self) -> Option<[usize; 2]> {
-        self.memory_use().ok().map(|memory| [memory.owned_pages, memory.shared_pages])
-    }
-
-    /// What the guest's memory costs.
-    pub(crate) fn memory_use(&mut self) -> Result<MemoryUse, HypervisorError> {
-        let memory = self.space.memory_mut();
-        let dirty_pages = memory.dirty_pages(&mut *self.processor)?;
-        Ok(MemoryUse {
-            restores: self.restores,
-            pages_restored: self.pages_restored,
-            dirty_pages,
-            owned_pages: memory.owned_pages(),
-            shared_pages: memory.shared_pages(),
-        })
     }
 }
 
@@ -273,10 +309,19 @@ impl OutOfRange {
 }
 
 impl Shape {
+    /// How much memory of the host's can be mapped at most, in bytes.
+    pub(crate) const MOST_MAPPED: usize = 32 << 30;
+
     /// Refuses sizes that are out of range.
     pub(crate) fn check(&self) -> Result<(), OutOfRange> {
         OutOfRange::check("memory_limit", self.memory_limit, [1 << 20, 32 << 30])?;
-        OutOfRange::check("stack_size", self.stack_size, [64 << 10, 1 << 30])
+        OutOfRange::check("stack_size", self.stack_size, [64 << 10, 1 << 30])?;
+        OutOfRange::check("mapped_limit", self.mapped_limit, [0, Self::MOST_MAPPED])
+    }
+
+    /// Pages of the memory, those included that are shared with the host.
+    pub(crate) fn pages(&self) -> usize {
+        self.shared_pages() + self.memory_limit.div_ceil(PAGE_SIZE)
     }
 
     /// Memory that is shared with the host and, behind it, the guest's own pages.
@@ -289,8 +334,13 @@ impl Shape {
         AddressSpace::new(Parts {
             memory: GuestMemory::new(region, MEMORY_BASE, self.shared_pages()),
             tables,
-            allow_executable_memory: self.executable_memory,
+            executable_memory: self.executable_memory,
         })
+    }
+
+    /// Bytes for which page tables are to be there beside those of the guest's own memory.
+    fn mapped_room(&self) -> usize {
+        if self.mapped_limit == 0 { 0 } else { self.mapped_limit + host_mappings::TABLE_SLACK }
     }
 
     fn host_only(&self) -> HostOnly {
@@ -314,6 +364,20 @@ impl Shape {
         };
         areas.map(window).collect()
     }
+}
+
+/// Where the bytes of an executable lie in memory, in whole pages.
+fn program_parts(executable: &Executable) -> Arc<[ProgramPart]> {
+    let with_bytes = executable.segments().filter(|segment| !segment.bytes().is_empty());
+    let part = |segment: Segment<'_>| {
+        let (at, len) = (segment.address(), segment.bytes().len() as u64);
+        ProgramPart {
+            start: at.page_start().0,
+            end: (at.0 + len).next_multiple_of(PAGE_SIZE as u64),
+            offset: segment.file_offset() - at.page_offset() as u64,
+        }
+    };
+    with_bytes.map(part).collect()
 }
 
 /// Bytes of the host's random source, for the guest's start.

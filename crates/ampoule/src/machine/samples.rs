@@ -19,19 +19,22 @@ impl Machine {
         Some(recorder.finish(self.executable.clone()))
     }
 
-    /// Notes what the guest does where it was interrupted, if a sample is due.
-    pub(super) fn interrupted(&mut self) {
-        let Some(mut recorder) = self.recorder.take() else { return };
-        self.interruptor.take_sample(|phase| {
+    /// Takes what is due: notes what the guest does, if that is a sample.
+    pub(super) fn take_due(&mut self) {
+        let mut recorder = self.recorder.take();
+        self.interruptor.take_due(|phase| {
+            let Some(recorder) = &mut recorder else { return };
             let whereabouts = match phase {
                 Phase::Guest => Whereabouts::Guest,
                 Phase::Host => Whereabouts::HostFunction,
                 Phase::Serving => Whereabouts::SystemCall,
                 Phase::Asleep => Whereabouts::Sleep,
             };
-            recorder.sample(&self.call_stack(MAX_DEPTH), whereabouts, cpu_time());
+            let stack = self.call_stack(MAX_DEPTH);
+            recorder.libraries().note(&self.space, stack.instructions());
+            recorder.sample(&stack, whereabouts, cpu_time());
         });
-        self.recorder = Some(recorder);
+        self.recorder = recorder;
     }
 
     #[inline]

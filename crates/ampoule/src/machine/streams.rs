@@ -1,12 +1,13 @@
 //! The guest's standard streams, its log and its trace.
 
-use ampoule_abi::layout::{LogLevel, LogRecord};
+use ampoule_abi::layout::{LogLevel, LogRecord, SpanRecord};
 
 use super::budget::Budget;
-use crate::guest_log::GuestLog;
+use crate::guest_log::{GuestLog, Moment};
 use crate::input::Input;
 use crate::output::{Origin, Output, Stream};
-use crate::personality::{OutputLimitReached, Streams, Taken};
+use crate::personality::{Held, Streams, Taken, Unprinted};
+use crate::terminal::Terminal;
 use crate::trace::Trace;
 
 /// Where input comes from, and where the two output streams, the log records and the trace go.
@@ -19,6 +20,8 @@ pub(crate) struct GuestStreams {
     trace: Trace,
     origin: Origin,
     stderr_of_call: Tail,
+    /// Whether the guest finds an error where one of its outputs has one, as a process does.
+    finds_errors: bool,
 }
 
 /// The end of a text.
@@ -39,16 +42,23 @@ pub(super) struct BudgetedStreams<'machine> {
 impl GuestStreams {
     pub(crate) fn new(stdout: Output, stderr: Output, log: GuestLog, origin: Origin) -> Self {
         let (stdin, trace) = (Input::empty(), Trace::log());
-        Self { stdin, stdout, stderr, log, trace, origin, stderr_of_call: Tail::default() }
+        Self { stdin, stdout, stderr, log, trace, origin, stderr_of_call: Tail::default(), finds_errors: false }
     }
 
-    /// The same with standard input, which is empty otherwise.
-    pub(crate) fn with_stdin(self, stdin: Input) -> Self {
-        Self { stdin, ..self }
+    /// The same for a program: with standard input, which is empty otherwise, and with the errors of its outputs, of which
+    /// guests know nothing otherwise.
+    pub(crate) fn of_program(self, stdin: Input) -> Self {
+        Self { stdin, finds_errors: true, ..self }
     }
 
-    pub(super) fn stdin_mut(&mut self) -> &mut Input {
+    pub(crate) fn stdin_mut(&mut self) -> &mut Input {
         &mut self.stdin
+    }
+
+    /// The terminal that the guest reads from, if that is what it does.
+    #[inline]
+    pub(crate) fn terminal(&self) -> Option<&Terminal> {
+        self.stdin.terminal()
     }
 
     /// Where lines go about what the guest asks for.
@@ -103,10 +113,22 @@ impl GuestStreams {
         self.log.pass_on(&self.origin, level, record);
     }
 
+    /// Does in the log what a span record says.
+    pub(super) fn log_step(&mut self, level: Option<LogLevel>, record: &SpanRecord<'_>, taken: (Moment, usize)) {
+        self.log.pass_on_step(&self.origin, level, record, taken);
+    }
+
     /// Begins a call, or the guest's start.
     #[inline]
     pub(crate) fn call_begins(&mut self) {
         self.stderr_of_call.clear();
+        self.log.call_begins();
+    }
+
+    /// The log has had all of the call, with which the guest may have ended.
+    #[inline]
+    pub(super) fn log_call_ended(&mut self, is_end: bool) {
+        self.log.call_ended(&self.origin, is_end);
     }
 
     /// Ends it: what the log holds back is passed on.
@@ -117,7 +139,7 @@ impl GuestStreams {
     }
 
     /// The last bytes that the call has printed to standard error, and whether more came before them.
-    pub(super) fn last_of_stderr(&self) -> (&[u8], bool) {
+    pub(crate) fn last_of_stderr(&self) -> (&[u8], bool) {
         let Tail { bytes, len } = &self.stderr_of_call;
         (bytes, *len > bytes.len() as u64)
     }
@@ -139,17 +161,32 @@ impl Streams for BudgetedStreams<'_> {
         self.streams.stdin.take(into)
     }
 
-    fn write(&mut self, stream: Stream, bytes: &[u8]) -> Result<(), OutputLimitReached> {
-        self.budget.print(bytes.len()).map_err(|_| OutputLimitReached)?;
-        let GuestStreams { stdout, stderr, origin, stderr_of_call, .. } = &mut *self.streams;
-        match stream {
-            Stream::Stdout => stdout.write(origin, stream, bytes),
+    fn look(&mut self) -> Held {
+        self.streams.stdin.look()
+    }
+
+    fn terminal(&self) -> Option<&Terminal> {
+        self.streams.terminal()
+    }
+
+    fn write(&mut self, stream: Stream, bytes: &[u8]) -> Result<(), Unprinted> {
+        self.budget.print(bytes.len()).map_err(|_| Unprinted::LimitReached)?;
+        let GuestStreams { stdout, stderr, origin, stderr_of_call, finds_errors, .. } = &mut *self.streams;
+        let output = match stream {
+            Stream::Stdout => stdout,
             Stream::Stderr => {
                 stderr_of_call.append(bytes);
-                stderr.write(origin, stream, bytes);
+                stderr
             }
+        };
+        match output.write(origin, stream, bytes) {
+            Err(error) if *finds_errors => Err(Unprinted::Failed(error.kind())),
+            Err(error) => {
+                output.drop_after(origin, stream, &error);
+                Ok(())
+            }
+            Ok(()) => Ok(()),
         }
-        Ok(())
     }
 
     fn printed_to_stderr(&self) -> u64 {

@@ -7,10 +7,12 @@ use tracing::level_filters::LevelFilter;
 
 use super::*;
 use crate::clock::Clock;
+use crate::executable_memory::ExecutableMemory;
 use crate::fault::FaultKind;
 use crate::guest_log::GuestLog;
 use crate::limits::{ExceededLimit, Limits};
 use crate::output::{Captured, Origin, Output};
+use crate::policy::Policy;
 use crate::termination::Termination;
 
 #[test]
@@ -54,8 +56,8 @@ fn run(machine: &mut Machine, limits: Limits) -> Result<Stop, Termination> {
     let stopped = loop {
         match machine.run() {
             Ok(Stop::SystemCall(call)) => match machine.serve(&call) {
-                Ok(Served::Answered { .. }) => {}
-                Ok(Served::Abort { signal, handled }) => break Err(machine.aborted(signal, handled, None)),
+                Ok(Served::Answered { .. } | Served::Again | Served::AwaitsInput) => {}
+                Ok(Served::Abort { signal }) => break Err(machine.aborted(signal, None)),
                 Err(termination) => break Err(termination),
             },
             stopped => break stopped,
@@ -77,10 +79,21 @@ fn exit_code(ended: Result<Stop, Termination>) -> i32 {
 fn machine() -> (Machine, Captured) {
     let (stdout, captured) = Output::capture(1000);
     let config = MachineConfig {
-        shape: Shape { memory_limit: 1 << 20, stack_size: 64 << 10, executable_memory: false, shared: None },
+        program: None,
+        interpreter: None,
+        files: crate::files::Files::of_none(),
+        shape: Shape {
+            memory_limit: 1 << 20,
+            stack_size: 64 << 10,
+            executable_memory: ExecutableMemory::Refused,
+            mapped_limit: 0,
+            shared: None,
+        },
         arguments: vec!["program".to_owned()],
         environment: BTreeMap::new(),
         clock: Clock::Real,
+        policy: Policy::all(),
+        profile_memory: false,
     };
     let streams = GuestStreams::new(stdout, Output::discard(), GuestLog::new(LevelFilter::OFF), Origin::of_a_test());
     (Machine::new(&*backend(), &executable(), &config, streams).unwrap(), captured)

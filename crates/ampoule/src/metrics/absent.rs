@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use ampoule_vmm::Event;
 
-use super::labels::{CallOutcome, FaultLabel, Level, Operation, TakeOutcome};
+use super::labels::{CallOutcome, FaultLabel, Level, Operation, RunOutcome, TakeOutcome};
 
 /// What metrics are passed on to, if there were any.
 #[derive(Clone, Copy)]
@@ -22,6 +22,10 @@ impl Meters {
     }
 
     pub(super) fn refused(&self, _: CallOutcome) {
+        match *self {}
+    }
+
+    pub(super) fn run(&self, _: RunOutcome, _: Duration) {
         match *self {}
     }
 

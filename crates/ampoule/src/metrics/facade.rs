@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use ampoule_vmm::Event;
 use metrics::{Counter, Gauge, Histogram, SharedString, Unit};
 
-use super::labels::{CallOutcome, ExitReason, FaultLabel, KillLabel, Level, Operation, TakeOutcome};
+use super::labels::{CallOutcome, ExitReason, FaultLabel, KillLabel, Level, Operation, RunOutcome, TakeOutcome};
 
 /// Passes on metrics from now on, to the recorder of the facade [`metrics`](https://docs.rs/metrics/0.24) that is installed.
 /// What they are is described in
@@ -37,6 +37,8 @@ pub(super) fn meters() -> Option<&'static Meters> {
 pub(super) struct Meters {
     calls: Vec<Counter>,
     call_time: Histogram,
+    runs: Vec<Counter>,
+    run_time: Histogram,
     faults: Vec<Counter>,
     exits: Vec<Counter>,
     kills: Vec<Counter>,
@@ -74,6 +76,8 @@ impl Meters {
         Self {
             calls: counters(CALLS, "outcome", CallOutcome::TEXTS),
             call_time: metrics::histogram!(CALL_TIME),
+            runs: counters(RUNS, "outcome", RunOutcome::TEXTS),
+            run_time: metrics::histogram!(RUN_TIME),
             faults: counters(FAULTS, "kind", FaultLabel::TEXTS),
             exits: counters(EXITS, "reason", ExitReason::TEXTS),
             kills: counters(KILLS, "outcome", KillLabel::TEXTS),
@@ -96,6 +100,11 @@ impl Meters {
 
     pub(super) fn refused(&self, outcome: CallOutcome) {
         self.calls[outcome as usize].increment(1);
+    }
+
+    pub(super) fn run(&self, outcome: RunOutcome, time: Duration) {
+        self.runs[outcome as usize].increment(1);
+        self.run_time.record(time);
     }
 
     pub(super) fn fault(&self, kind: FaultLabel) {
@@ -214,6 +223,8 @@ const OUTCOMES: [&str; 2] = ["ok", "error"];
 
 const CALLS: &str = "ampoule_calls_total";
 const CALL_TIME: &str = "ampoule_call_seconds";
+const RUNS: &str = "ampoule_runs_total";
+const RUN_TIME: &str = "ampoule_run_seconds";
 const FAULTS: &str = "ampoule_faults_total";
 const EXITS: &str = "ampoule_exits_total";
 const KILLS: &str = "ampoule_kills_total";
@@ -231,11 +242,12 @@ type Description = (&'static str, Unit, &'static str);
 
 const COUNTERS: &[Description] = &[
     (CALLS, Unit::Count, "Calls of guests, by how they ended"),
-    (FAULTS, Unit::Count, "Guests that have ended themselves in a call, by how"),
+    (RUNS, Unit::Count, "Runs of programs, by how they ended"),
+    (FAULTS, Unit::Count, "Guests that have ended themselves in a call or a run, by how"),
     (EXITS, Unit::Count, "Times that a guest was left, by why"),
     (KILLS, Unit::Count, "Attempts to kill a call, by what became of them"),
     (HOST_CALLS, Unit::Count, "Calls of host functions, by function"),
-    (OPERATIONS, Unit::Count, "Sandboxes that were made and restored, and snapshots that were taken"),
+    (OPERATIONS, Unit::Count, "Sandboxes and programs that were made and restored, and snapshots that were taken"),
     (PAGES_RESTORED, Unit::Count, "Pages of 4 KiB that restores have written back"),
     (POOL_TAKES, Unit::Count, "Attempts to take a sandbox of a pool, by what became of them"),
     (POOL_RECYCLED, Unit::Count, "Sandboxes of pools that were made ready for somebody else"),
@@ -243,7 +255,7 @@ const COUNTERS: &[Description] = &[
 ];
 
 const GAUGES: &[Description] = &[
-    (Level::TEXTS[Level::Sandboxes as usize], Unit::Count, "Sandboxes that exist"),
+    (Level::TEXTS[Level::Sandboxes as usize], Unit::Count, "Sandboxes and programs that exist"),
     (Level::TEXTS[Level::Owned as usize], Unit::Bytes, "Guest memory that belongs to one sandbox alone"),
     (Level::TEXTS[Level::Shared as usize], Unit::Bytes, "Guest memory that sandboxes share with snapshots and images"),
     (Level::TEXTS[Level::PoolSize as usize], Unit::Count, "Sandboxes that pools may have"),
@@ -257,8 +269,13 @@ const GAUGES: &[Description] = &[
 
 const HISTOGRAMS: &[Description] = &[
     (CALL_TIME, Unit::Seconds, "How long calls of guests took, host functions included"),
+    (RUN_TIME, Unit::Seconds, "How long runs of programs took"),
     (HOST_CALL_TIME, Unit::Seconds, "How long host functions took"),
-    (OPERATION_TIME, Unit::Seconds, "How long it took to make and restore sandboxes, and to take snapshots"),
+    (
+        OPERATION_TIME,
+        Unit::Seconds,
+        "How long it took to make and restore sandboxes and programs, and to take snapshots",
+    ),
     (POOL_WAIT, Unit::Seconds, "How long was waited for a sandbox where all were taken"),
 ];
 

@@ -45,6 +45,27 @@ label! {
         Types = "types",
         TooLarge = "too_large",
         Value = "value",
+        Lending = "lending",
+        Unwatched = "unwatched",
+    }
+}
+
+label! {
+    /// How a run of a program has ended.
+    RunOutcome {
+        /// With the code 0.
+        Exited = "exited",
+        /// With another code.
+        Failed = "failed",
+        AwaitsInput = "awaits_input",
+        Fault = "fault",
+        Killed = "killed",
+        Deadline = "deadline",
+        CpuTime = "cpu_time",
+        OutputLimit = "output_limit",
+        SystemCallLimit = "system_call_limit",
+        Hypervisor = "hypervisor",
+        HostPanicked = "host_panicked",
         Unwatched = "unwatched",
     }
 }
@@ -54,11 +75,13 @@ label! {
     FaultLabel {
         StackOverflow = "stack_overflow",
         PageFault = "page_fault",
+        LostMemory = "lost_memory",
         Exception = "exception",
         OutOfMemory = "out_of_memory",
         Panicked = "panicked",
         Aborted = "aborted",
-        HandlerNotRun = "handler_not_run",
+        SignalStack = "signal_stack",
+        SignalReturn = "signal_return",
         Exited = "exited",
         Deadlocked = "deadlocked",
         SystemCallReturn = "system_call_return",
@@ -98,7 +121,7 @@ label! {
 label! {
     /// What is done with sandboxes, but for calling them.
     Operation {
-        /// A sandbox is built from an image, to the moment at which it is ready.
+        /// A sandbox is built from an image, to the moment at which it is ready, or a program is loaded.
         Create = "create",
         /// A snapshot is taken, the one included that building a sandbox takes.
         Snapshot = "snapshot",
@@ -149,6 +172,7 @@ impl From<&CallError> for CallOutcome {
             | CallError::ForeignFunction { .. } => Self::Types,
             CallError::PayloadTooLarge { .. } => Self::TooLarge,
             CallError::Encode { .. } | CallError::Decode { .. } | CallError::ArgumentsRefused { .. } => Self::Value,
+            CallError::Lending { .. } => Self::Lending,
             CallError::LimitsUnwatched { .. } => Self::Unwatched,
         }
     }
@@ -170,16 +194,38 @@ impl From<&Termination> for CallOutcome {
     }
 }
 
+impl From<&Termination> for RunOutcome {
+    fn from(termination: &Termination) -> Self {
+        match termination {
+            Termination::Fault(fault) => match fault.kind() {
+                FaultKind::Exited { code: 0 } => Self::Exited,
+                FaultKind::Exited { .. } => Self::Failed,
+                _ => Self::Fault,
+            },
+            Termination::Killed => Self::Killed,
+            Termination::LimitExceeded(ExceededLimit::Deadline(_)) => Self::Deadline,
+            Termination::LimitExceeded(ExceededLimit::CpuTime(_)) => Self::CpuTime,
+            Termination::LimitExceeded(ExceededLimit::Output(_)) => Self::OutputLimit,
+            Termination::LimitExceeded(ExceededLimit::SystemCalls(_)) => Self::SystemCallLimit,
+            Termination::Hypervisor(_) => Self::Hypervisor,
+            // A program has neither a mailbox nor host functions.
+            Termination::Protocol(_) | Termination::LimitExceeded(ExceededLimit::HostCalls(_)) => Self::Fault,
+        }
+    }
+}
+
 impl From<&FaultKind> for FaultLabel {
     fn from(kind: &FaultKind) -> Self {
         match kind {
             FaultKind::StackOverflow { .. } => Self::StackOverflow,
-            FaultKind::PageFault { .. } => Self::PageFault,
+            FaultKind::PageFault { .. } | FaultKind::MappedMemory { .. } => Self::PageFault,
+            FaultKind::LostMemory { .. } | FaultKind::LostSnapshot => Self::LostMemory,
             FaultKind::Exception { .. } => Self::Exception,
             FaultKind::OutOfMemory { .. } => Self::OutOfMemory,
             FaultKind::Panicked(_) => Self::Panicked,
             FaultKind::Aborted { .. } => Self::Aborted,
-            FaultKind::HandlerNotRun { .. } => Self::HandlerNotRun,
+            FaultKind::SignalStack { .. } => Self::SignalStack,
+            FaultKind::SignalReturn { .. } => Self::SignalReturn,
             FaultKind::Exited { .. } => Self::Exited,
             FaultKind::Deadlocked(_) => Self::Deadlocked,
             FaultKind::SystemCallReturn { .. } => Self::SystemCallReturn,

@@ -15,6 +15,7 @@ mod facade;
 mod kill;
 mod labels;
 mod pool;
+mod run;
 mod sandbox;
 
 use std::time::Instant;
@@ -34,6 +35,7 @@ pub(crate) use facade::{Exits, HostFunctionMeter};
 pub(crate) use kill::killed;
 pub(crate) use labels::{Level, Operation};
 pub(crate) use pool::{PoolWait, Taken};
+pub(crate) use run::RunMeter;
 pub(crate) use sandbox::SandboxMeter;
 
 /// The beginning of something that is timed.

@@ -8,12 +8,12 @@ use tokio::task::{self, JoinError};
 use tracing::Instrument;
 
 use super::lease::Lease;
-use super::{Pool, PoolError, PooledSandbox};
+use super::poolable::Recyclable;
+use super::{Pool, PoolError, Poolable, Pooled};
 use crate::interrupt::InterruptHandle;
 use crate::metrics::{PoolWait, Taken};
-use crate::sandbox::Sandbox;
 
-impl Pool {
+impl<S: Poolable> Pool<S> {
     /// Takes a sandbox, runs `work` with it on one of Tokio's threads for blocking work, and gives what `work` returned. No
     /// thread is blocked while all sandboxes are taken.
     ///
@@ -37,7 +37,7 @@ impl Pool {
     /// When `work` does; the sandbox has gone back by then. Outside of a Tokio runtime.
     pub async fn run<W, R>(&self, work: W) -> Result<R, PoolError>
     where
-        W: FnOnce(&mut Sandbox) -> R + Send + 'static,
+        W: FnOnce(&mut S::Member) -> R + Send + 'static,
         R: Send + 'static,
     {
         let mut lease = self.lease().await?;
@@ -69,7 +69,7 @@ impl Pool {
     ///
     /// # Panics
     /// Outside of a Tokio runtime, when a sandbox has to be made.
-    pub async fn take_async(&self) -> Result<PooledSandbox, PoolError> {
+    pub async fn take_async(&self) -> Result<Pooled<S>, PoolError> {
         let mut lease = self.lease().await?;
         if lease.is_vacant() {
             let filled = task::spawn_blocking(move || lease.fill().map(|()| lease));
@@ -78,7 +78,7 @@ impl Pool {
         Ok(lease.hand_out())
     }
 
-    async fn lease(&self) -> Result<Lease, PoolError> {
+    async fn lease(&self) -> Result<Lease<S>, PoolError> {
         self.0.check()?;
         let slot = match self.0.slots.take_or_queue() {
             Ok(slot) => {
@@ -142,20 +142,21 @@ impl Drop for CancelOnDrop {
 }
 
 /// A sandbox whose calls can be cancelled. Gives it back when it is dropped, out of reach of the cancellation.
-struct Cancellable {
-    sandbox: PooledSandbox,
+struct Cancellable<S: Poolable> {
+    sandbox: Pooled<S>,
     cancellation: Arc<Cancellation>,
 }
 
-impl Cancellable {
-    fn new(mut sandbox: PooledSandbox, cancellation: Arc<Cancellation>) -> Self {
-        sandbox.lease_mut().sandbox_mut().cancel_by(Arc::clone(&cancellation.is_cancelled));
-        *cancellation.handle() = Some(sandbox.interrupt_handle());
+impl<S: Poolable> Cancellable<S> {
+    fn new(mut sandbox: Pooled<S>, cancellation: Arc<Cancellation>) -> Self {
+        let recyclable = sandbox.lease_mut().sandbox_mut();
+        recyclable.cancel_by(Arc::clone(&cancellation.is_cancelled));
+        *cancellation.handle() = Some(recyclable.interrupt_handle());
         Self { sandbox, cancellation }
     }
 }
 
-impl Drop for Cancellable {
+impl<S: Poolable> Drop for Cancellable<S> {
     fn drop(&mut self) {
         *self.cancellation.handle() = None;
     }

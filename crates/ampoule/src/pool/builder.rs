@@ -7,25 +7,24 @@ use std::thread;
 
 use ampoule_abi::text::printable_name;
 
-use super::{Pool, PoolError, Shared};
-use crate::error::CallError;
-use crate::sandbox::recycle::Recyclable;
-use crate::sandbox::{Sandbox, Snapshot, Spawn};
+use super::poolable::Recyclable;
+use super::{Pool, PoolError, Poolable, Shared};
+use crate::sandbox::Snapshot;
 
 /// Settings of a new [`Pool`]; made by [`Pool::builder`].
 #[must_use = "a builder makes a pool only when `build` is called"]
-pub struct PoolBuilder {
-    snapshot: Snapshot,
-    configure: Box<dyn Fn(Spawn) -> Spawn + Send + Sync>,
-    warm_up: Option<WarmUp>,
+pub struct PoolBuilder<S: Poolable = Snapshot> {
+    snapshot: S,
+    configure: Box<dyn Fn(S::Spawn) -> S::Spawn + Send + Sync>,
+    warm_up: Option<WarmUp<S>>,
     pub(super) size: usize,
     pub(super) ready: usize,
 }
 
-type WarmUp = Box<dyn Fn(&mut Sandbox) -> Result<(), CallError> + Send + Sync>;
+type WarmUp<S> = Box<dyn Fn(&mut <S as Poolable>::Member) -> Result<(), <S as Poolable>::Error> + Send + Sync>;
 
-impl PoolBuilder {
-    pub(super) fn new(snapshot: &Snapshot) -> Self {
+impl<S: Poolable> PoolBuilder<S> {
+    pub(super) fn new(snapshot: &S) -> Self {
         let size = thread::available_parallelism().map_or(1, NonZero::get);
         Self { snapshot: snapshot.clone(), configure: Box::new(|spawn| spawn), warm_up: None, size, ready: usize::MAX }
     }
@@ -64,7 +63,7 @@ impl PoolBuilder {
     ///     .build()?;
     /// # Ok(()) }
     /// ```
-    pub fn spawn_with(mut self, configure: impl Fn(Spawn) -> Spawn + Send + Sync + 'static) -> Self {
+    pub fn spawn_with(mut self, configure: impl Fn(S::Spawn) -> S::Spawn + Send + Sync + 'static) -> Self {
         self.configure = Box::new(configure);
         self
     }
@@ -82,7 +81,7 @@ impl PoolBuilder {
     /// let pool = Pool::builder(&snapshot).warm_up(|sandbox| sandbox.call("render", ("a typical page",))).build()?;
     /// # Ok(()) }
     /// ```
-    pub fn warm_up(mut self, warm_up: impl Fn(&mut Sandbox) -> Result<(), CallError> + Send + Sync + 'static) -> Self {
+    pub fn warm_up(mut self, warm_up: impl Fn(&mut S::Member) -> Result<(), S::Error> + Send + Sync + 'static) -> Self {
         self.warm_up = Some(Box::new(warm_up));
         self
     }
@@ -90,9 +89,9 @@ impl PoolBuilder {
     /// Makes the pool, and the sandboxes that are to be ready.
     ///
     /// # Errors
-    /// [`PoolError::Spawn`], [`PoolError::WarmUp`] and [`PoolError::Restore`] when a sandbox cannot be made;
-    /// [`PoolError::NoSize`].
-    pub fn build(self) -> Result<Pool, PoolError> {
+    /// [`PoolError::Spawn`], [`PoolError::WarmUp`] and [`PoolError::Restore`], and their likes for programs, when a sandbox cannot
+    /// be made; [`PoolError::NoSize`].
+    pub fn build(self) -> Result<Pool<S>, PoolError> {
         if self.size == 0 {
             return Err(PoolError::NoSize);
         }
@@ -100,27 +99,27 @@ impl PoolBuilder {
     }
 
     /// A new sandbox, ready for anyone.
-    pub(super) fn make(&self) -> Result<Box<Recyclable>, PoolError> {
-        let mut made = Recyclable::spawn(self.spawn()).map_err(PoolError::Spawn)?;
+    pub(super) fn make(&self) -> Result<Box<S::Recyclable>, PoolError> {
+        let mut made = S::Recyclable::spawn(self.spawn())?;
         if let Some(warm_up) = &self.warm_up {
-            warm_up(&mut made.sandbox).map_err(PoolError::WarmUp)?;
-            made.recycle().map_err(PoolError::Restore)?;
+            warm_up(made.member_mut()).map_err(S::not_warmed_up)?;
+            made.recycle().map_err(Into::into)?;
         }
         Ok(Box::new(made))
     }
 
-    /// The name of the sandboxes' image, to be shown.
+    /// The name of the sandboxes' executable, to be shown.
     pub(super) fn image_name(&self) -> impl fmt::Display {
-        printable_name(self.snapshot.image().name())
+        printable_name(self.snapshot.executable_name())
     }
 
     /// Settings of one sandbox, with host functions and outputs of its own.
-    pub(super) fn spawn(&self) -> Spawn {
-        (self.configure)(self.snapshot.builder().of_pool())
+    pub(super) fn spawn(&self) -> S::Spawn {
+        (self.configure)(self.snapshot.settings())
     }
 }
 
-impl fmt::Debug for PoolBuilder {
+impl<S: Poolable> fmt::Debug for PoolBuilder<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PoolBuilder")
             .field("snapshot", &self.snapshot)

@@ -6,25 +6,24 @@ use std::sync::atomic::Ordering;
 
 use ampoule_abi::text::printable_name;
 
+use super::poolable::Recyclable;
 use super::slots::Slot;
-use super::{PoolError, PooledSandbox, Shared};
+use super::{PoolError, Poolable, Pooled, Shared};
 use crate::metrics::{self, Level, Share};
-use crate::sandbox::Sandbox;
-use crate::sandbox::recycle::Recyclable;
 
 /// A slot that was taken, and the sandbox in it, if there is one. The slot goes back when this is dropped: with the sandbox if
 /// that is ready for anyone, otherwise vacant.
-pub(super) struct Lease {
-    shared: Arc<Shared>,
-    sandbox: Option<Box<Recyclable>>,
+pub(super) struct Lease<S: Poolable> {
+    shared: Arc<Shared<S>>,
+    sandbox: Option<Box<S::Recyclable>>,
     /// Whether the sandbox is as the snapshot is, and nobody has got hold of it since.
     is_ready: bool,
     _taken: Share,
 }
 
-impl Lease {
+impl<S: Poolable> Lease<S> {
     /// Of a slot of this pool that was just taken.
-    pub(super) fn new(shared: &Arc<Shared>, slot: Slot<Box<Recyclable>>) -> Self {
+    pub(super) fn new(shared: &Arc<Shared<S>>, slot: Slot<Box<S::Recyclable>>) -> Self {
         let sandbox = match slot {
             Slot::Idle(sandbox) => Some(sandbox),
             Slot::Vacant => None,
@@ -49,22 +48,22 @@ impl Lease {
     }
 
     /// Gives the sandbox, with which the slot is [filled](Self::fill), to somebody.
-    pub(super) fn hand_out(mut self) -> PooledSandbox {
+    pub(super) fn hand_out(mut self) -> Pooled<S> {
         self.is_ready = false;
-        PooledSandbox::new(self)
+        Pooled::new(self)
     }
 
-    pub(super) fn sandbox(&self) -> &Recyclable {
+    pub(super) fn sandbox(&self) -> &S::Recyclable {
         self.sandbox.as_ref().expect(FILLED)
     }
 
-    pub(super) fn sandbox_mut(&mut self) -> &mut Recyclable {
+    pub(super) fn sandbox_mut(&mut self) -> &mut S::Recyclable {
         self.sandbox.as_mut().expect(FILLED)
     }
 
     /// The sandbox, for good. The slot becomes vacant.
-    pub(super) fn detach(mut self) -> Sandbox {
-        self.sandbox.take().expect(FILLED).sandbox
+    pub(super) fn detach(mut self) -> S::Member {
+        self.sandbox.take().expect(FILLED).into_member()
     }
 
     /// Gives the sandbox back in the state of its snapshot: at once where that takes microseconds, as it does unless the guest
@@ -73,8 +72,7 @@ impl Lease {
         if self.shared.check().is_err() {
             return;
         }
-        let is_sound = self.sandbox().sandbox.poisoned().is_none() && !self.sandbox().needs_new_host_side();
-        if !(is_sound && self.recycle()) {
+        if !(self.sandbox().is_sound() && self.recycle()) {
             let shared = Arc::clone(&self.shared);
             shared.upkeep.hand_over(self);
         }
@@ -103,11 +101,8 @@ impl Lease {
 
     /// Gives the sandbox new host functions and outputs where one of them has panicked, and says whether it has sound ones.
     fn renew_host_side(&mut self) -> bool {
-        if !self.sandbox().needs_new_host_side() {
-            return true;
-        }
-        let spawn = self.shared.settings.spawn();
-        self.sandbox_mut().renew_host_side(spawn).is_ok()
+        let shared = Arc::clone(&self.shared);
+        self.sandbox_mut().renew_host_side(|| shared.settings.spawn())
     }
 
     /// Makes the sandbox ready for somebody else, and says whether it is.
@@ -117,7 +112,7 @@ impl Lease {
         self.is_ready = match recycled {
             Ok(Ok(())) => true,
             Ok(Err(error)) => {
-                let (image, sandbox) = (self.shared.settings.image_name(), self.sandbox().sandbox.name());
+                let (image, sandbox) = (self.shared.settings.image_name(), self.sandbox().name());
                 tracing::warn!(%error, %image, sandbox = %printable_name(sandbox), "a sandbox of a pool could not be reset; it is replaced");
                 false
             }
@@ -131,7 +126,7 @@ impl Lease {
     }
 }
 
-impl Drop for Lease {
+impl<S: Poolable> Drop for Lease<S> {
     fn drop(&mut self) {
         if self.shared.check().is_ok() {
             let ready = self.sandbox.take_if(|_| self.is_ready);

@@ -1,10 +1,11 @@
-//! Sandboxes of one snapshot, kept ready.
+//! Sandboxes of one snapshot, kept ready: those that are called, and those of programs that wait for their input.
 
 #[cfg(feature = "tokio")]
 mod asynchronous;
 mod builder;
 mod error;
 mod lease;
+mod poolable;
 mod pooled;
 mod slots;
 mod upkeep;
@@ -21,7 +22,6 @@ use tracing::Span;
 use crate::error::BuildError;
 use crate::metrics::{Level, PoolWait, Share, Taken};
 use crate::sandbox::Snapshot;
-use crate::sandbox::recycle::Recyclable;
 use crate::spans;
 use lease::Lease;
 use slots::{Counts, Slot, Slots};
@@ -29,7 +29,8 @@ use upkeep::Upkeep;
 
 pub use builder::PoolBuilder;
 pub use error::PoolError;
-pub use pooled::PooledSandbox;
+pub use poolable::Poolable;
+pub use pooled::{Pooled, PooledProgram, PooledSandbox};
 
 /// Sandboxes of one [`Snapshot`], kept ready: take one, call it, and give it back by dropping it.
 ///
@@ -58,8 +59,21 @@ pub use pooled::PooledSandbox;
 /// drop(sandbox); // is reset, and ready for somebody else
 /// # Ok(()) }
 /// ```
+///
+/// In the same way it keeps programs that wait for their input ([`ProgramSnapshot`](crate::ProgramSnapshot)), whose machines are
+/// sandboxes too:
+///
+/// ```no_run
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use ampoule::{Pool, Program};
+///
+/// let ready = Program::new("./filter").start()?.run_until_input()?.snapshot()?;
+/// let pool = Pool::new(&ready, 8)?;
+/// let answer = pool.take()?.input("some text").run()?;
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
-pub struct Pool(Arc<Shared>);
+pub struct Pool<S: Poolable = Snapshot>(Arc<Shared<S>>);
 
 /// What a pool is doing, and has done; see [`Pool::stats`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,28 +94,28 @@ pub struct PoolStats {
     pub replaced: u64,
 }
 
-impl Pool {
+impl<S: Poolable> Pool<S> {
     /// A pool of `size` sandboxes, made from a snapshot. They are all made here.
     ///
     /// Where the guest imports host functions, use [`builder`](Self::builder).
     ///
     /// # Errors
-    /// [`PoolError::Spawn`] when a sandbox cannot be made; [`PoolError::NoSize`].
-    pub fn new(snapshot: &Snapshot, size: usize) -> Result<Self, PoolError> {
+    /// [`PoolError::Spawn`] or [`PoolError::SpawnProgram`] when a sandbox cannot be made; [`PoolError::NoSize`].
+    pub fn new(snapshot: &S, size: usize) -> Result<Self, PoolError> {
         Self::builder(snapshot).size(size).build()
     }
 
     /// Settings of a new pool.
-    pub fn builder(snapshot: &Snapshot) -> PoolBuilder {
+    pub fn builder(snapshot: &S) -> PoolBuilder<S> {
         PoolBuilder::new(snapshot)
     }
 
     /// Takes a sandbox, and waits for one when all are taken. A thread that waits while holding the last sandbox deadlocks.
     ///
     /// # Errors
-    /// [`PoolError::Spawn`], [`PoolError::WarmUp`] or [`PoolError::Restore`] when one has to be made and that fails;
-    /// [`PoolError::Forked`].
-    pub fn take(&self) -> Result<PooledSandbox, PoolError> {
+    /// [`PoolError::Spawn`], [`PoolError::WarmUp`] or [`PoolError::Restore`], or their likes for programs, when one has to be made
+    /// and that fails; [`PoolError::Forked`].
+    pub fn take(&self) -> Result<Pooled<S>, PoolError> {
         self.0.check()?;
         self.hand_out(self.wait(None).expect("a wait without an end ends with a slot"))
     }
@@ -110,7 +124,7 @@ impl Pool {
     ///
     /// # Errors
     /// [`PoolError::TimedOut`], and as for [`take`](Self::take).
-    pub fn take_timeout(&self, timeout: Duration) -> Result<PooledSandbox, PoolError> {
+    pub fn take_timeout(&self, timeout: Duration) -> Result<Pooled<S>, PoolError> {
         self.0.check()?;
         let start = Instant::now();
         let slot = self.wait(start.checked_add(timeout));
@@ -121,7 +135,7 @@ impl Pool {
     ///
     /// # Errors
     /// [`PoolError::Exhausted`], and as for [`take`](Self::take).
-    pub fn try_take(&self) -> Result<PooledSandbox, PoolError> {
+    pub fn try_take(&self) -> Result<Pooled<S>, PoolError> {
         self.0.check()?;
         let Some(slot) = self.0.slots.try_take() else {
             Taken::exhausted();
@@ -145,7 +159,7 @@ impl Pool {
     }
 
     /// A slot, for which is waited until then at most.
-    fn wait(&self, until: Option<Instant>) -> Option<Slot<Box<Recyclable>>> {
+    fn wait(&self, until: Option<Instant>) -> Option<Slot<Box<S::Recyclable>>> {
         match self.0.slots.take_or_queue() {
             Ok(slot) => {
                 Taken::at_once();
@@ -161,24 +175,24 @@ impl Pool {
         }
     }
 
-    fn hand_out(&self, slot: Slot<Box<Recyclable>>) -> Result<PooledSandbox, PoolError> {
+    fn hand_out(&self, slot: Slot<Box<S::Recyclable>>) -> Result<Pooled<S>, PoolError> {
         let mut lease = Lease::new(&self.0, slot);
         lease.fill()?;
         Ok(lease.hand_out())
     }
 }
 
-impl fmt::Debug for Pool {
+impl<S: Poolable> fmt::Debug for Pool<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pool").field("settings", &self.0.settings).field("stats", &self.stats()).finish()
     }
 }
 
 /// What the handles and the sandboxes of a pool share.
-struct Shared {
-    settings: PoolBuilder,
-    slots: Slots<Box<Recyclable>>,
-    upkeep: Upkeep,
+struct Shared<S: Poolable> {
+    settings: PoolBuilder<S>,
+    slots: Slots<Box<S::Recyclable>>,
+    upkeep: Upkeep<S>,
     /// How many times a sandbox was made ready for somebody else.
     recycled: AtomicU64,
     /// How many sandboxes were given up, and others made in their place.
@@ -188,9 +202,9 @@ struct Shared {
     _size: Share,
 }
 
-impl Shared {
+impl<S: Poolable> Shared<S> {
     /// Makes the sandboxes that are to be ready.
-    fn new(settings: PoolBuilder) -> Result<Self, PoolError> {
+    fn new(settings: PoolBuilder<S>) -> Result<Self, PoolError> {
         let process = Process::current().map_err(|reason| {
             let refused = HypervisorError::Refused { operation: Operation::CreateVm, reason };
             PoolError::Spawn(BuildError::Hypervisor(Arc::new(refused)))
@@ -201,7 +215,7 @@ impl Shared {
             slots: Slots::new(idle, settings.size - ready),
             _size: Share::of(Level::PoolSize, settings.size),
             settings,
-            upkeep: Upkeep::default(),
+            upkeep: Upkeep::new(),
             recycled: AtomicU64::new(0),
             replaced: AtomicU64::new(0),
             process,

@@ -6,23 +6,28 @@ use std::sync::mpsc::{self, SendError, Sender};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
+use super::Poolable;
 use super::lease::Lease;
 
 /// A thread of the pool, started when it is first needed. It ends when the pool does.
-#[derive(Default)]
-pub(super) struct Upkeep {
-    jobs: Mutex<Option<Sender<Lease>>>,
+pub(super) struct Upkeep<S: Poolable> {
+    jobs: Mutex<Option<Sender<Lease<S>>>>,
 }
 
-impl Upkeep {
+impl<S: Poolable> Upkeep<S> {
+    /// No thread yet.
+    pub(super) fn new() -> Self {
+        Self { jobs: Mutex::new(None) }
+    }
+
     /// Has a sandbox renovated soon. Where no thread can be started, now.
-    pub(super) fn hand_over(&self, lease: Lease) {
+    pub(super) fn hand_over(&self, lease: Lease<S>) {
         if let Err(SendError(lease)) = self.send(lease) {
             renovate(lease);
         }
     }
 
-    fn send(&self, lease: Lease) -> Result<(), SendError<Lease>> {
+    fn send(&self, lease: Lease<S>) -> Result<(), SendError<Lease<S>>> {
         let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
         if jobs.is_none() {
             match start() {
@@ -37,15 +42,15 @@ impl Upkeep {
     }
 }
 
-fn start() -> io::Result<Sender<Lease>> {
-    let (sender, receiver) = mpsc::channel::<Lease>();
+fn start<S: Poolable>() -> io::Result<Sender<Lease<S>>> {
+    let (sender, receiver) = mpsc::channel::<Lease<S>>();
     thread::Builder::new().name(THREAD_NAME.to_owned()).spawn(move || receiver.into_iter().for_each(renovate))?;
     Ok(sender)
 }
 
 /// Foreign code that panics here (what makes sandboxes, what drops with them) has been reported by the panic hook; the slot
 /// goes back vacant, and who takes it meets the same panic where it can be handled.
-fn renovate(lease: Lease) {
+fn renovate<S: Poolable>(lease: Lease<S>) {
     let _ = catch_unwind(AssertUnwindSafe(|| lease.renovate()));
 }
 

@@ -1,4 +1,4 @@
-//! Profiles: in which functions a guest spends its time, and what calls them.
+//! Profiles: in which functions a guest spends its time, which of them allocate its [memory], and what calls them.
 //!
 //! A [`Recorder`] belongs to a machine whose guest is profiled. It counts samples by their call stacks, as addresses and within
 //! [bounds](stacks). Only when a [`Profile`] is written, those get their names, each once.
@@ -8,6 +8,7 @@ mod error;
 mod flame_graph;
 mod folded;
 mod frequency;
+mod memory;
 mod named;
 mod pprof;
 mod protobuf;
@@ -21,11 +22,16 @@ use std::io::{self, Write};
 use std::time::{Duration, SystemTime};
 
 use crate::image::Executable;
+use crate::libraries::Libraries;
+#[cfg(feature = "flame-graph")]
+use flame_graph::Legend;
 use named::Named;
 use stacks::{Stacks, Worth};
 
 pub use error::ProfileError;
 pub use frequency::Frequency;
+pub(crate) use memory::{Allocations, LiveBlocks};
+pub use memory::{MemoryMeasure, MemoryProfile};
 pub(crate) use recorder::Recorder;
 pub(crate) use stacks::{MAX_DEPTH, Whereabouts};
 
@@ -59,7 +65,7 @@ pub(crate) use stacks::{MAX_DEPTH, Whereabouts};
 /// ```
 #[derive(Clone)]
 pub struct Profile {
-    /// One for each executable. Profiles of sandboxes of the same image share one.
+    /// One for each executable with its libraries. Profiles of sandboxes of the same image share one.
     parts: Vec<Part>,
     began: SystemTime,
     duration: Duration,
@@ -70,17 +76,13 @@ pub struct Profile {
 #[derive(Clone)]
 struct Part {
     executable: Executable,
-    stacks: Stacks,
+    libraries: Libraries,
+    stacks: Stacks<Worth>,
 }
 
 impl Profile {
-    fn new(
-        executable: Executable,
-        stacks: Stacks,
-        (began, duration): (SystemTime, Duration),
-        frequency: Frequency,
-    ) -> Self {
-        Self { parts: vec![Part { executable, stacks }], began, duration, frequency }
+    fn new(part: Part, (began, duration): (SystemTime, Duration), frequency: Frequency) -> Self {
+        Self { parts: vec![part], began, duration, frequency }
     }
 
     /// How many samples there are.
@@ -111,10 +113,15 @@ impl Profile {
     pub fn merge(&mut self, other: Profile) {
         self.began = self.began.min(other.began);
         self.duration += other.duration;
-        for Part { executable, stacks } in other.parts {
-            match self.parts.iter_mut().find(|part| part.executable.is(&executable)) {
-                Some(part) => part.stacks.merge(stacks),
-                None => self.parts.push(Part { executable, stacks }),
+        for other in other.parts {
+            let is_same =
+                |part: &&mut Part| part.executable.is(&other.executable) && part.libraries.agree_with(&other.libraries);
+            match self.parts.iter_mut().find(is_same) {
+                Some(part) => {
+                    part.libraries.merge(other.libraries);
+                    part.stacks.merge(other.stacks);
+                }
+                None => self.parts.push(other),
             }
         }
     }
@@ -125,7 +132,7 @@ impl Profile {
     /// # Errors
     /// What the writer reports.
     pub fn folded(&self, mut to: impl Write) -> io::Result<()> {
-        folded::write(&self.named(), &mut to)
+        folded::write(&self.named(), microseconds, &mut to)
     }
 
     /// Writes the format of pprof (`profile.proto`), without compression, which `pprof` and everything that is compatible with it
@@ -134,7 +141,15 @@ impl Profile {
     /// # Errors
     /// What the writer reports.
     pub fn pprof(&self, mut to: impl Write) -> io::Result<()> {
-        to.write_all(&pprof::encode(self, &self.named()))
+        let header = pprof::Header {
+            values: [("samples", "count"), ("cpu", "nanoseconds")],
+            shown_first: "cpu",
+            began: self.began,
+            duration: self.duration,
+            period: ("cpu", "nanoseconds", self.frequency.period().as_nanos() as u64),
+        };
+        let values = |worth: Worth| [worth.samples, worth.cpu_time.as_nanos() as u64];
+        to.write_all(&pprof::encode(&header, &self.named(), values))
     }
 
     /// Draws a flame graph, as an SVG image with a search that works in a browser: the wider a function, the more CPU time was
@@ -144,16 +159,21 @@ impl Profile {
     /// What the writer reports.
     #[cfg(feature = "flame-graph")]
     pub fn flame_graph(&self, to: impl Write) -> io::Result<()> {
-        flame_graph::draw(&self.named(), to)
+        let legend = Legend { title: "CPU time", unit: "µs", nothing: "[no samples]" };
+        flame_graph::draw(&legend, &self.named(), microseconds, to)
     }
 
     fn total(&self) -> Worth {
         self.parts.iter().map(|part| part.stacks.total()).sum()
     }
 
-    fn named(&self) -> Vec<Named<'_>> {
-        self.parts.iter().map(|part| Named::new(&part.executable, &part.stacks)).collect()
+    fn named(&self) -> Vec<Named<'_, Worth>> {
+        self.parts.iter().map(|part| Named::new((&part.executable, &part.libraries), &part.stacks, |_| false)).collect()
     }
+}
+
+fn microseconds(worth: Worth) -> u64 {
+    worth.cpu_time.as_micros() as u64
 }
 
 impl fmt::Debug for Profile {

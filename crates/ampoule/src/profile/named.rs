@@ -2,39 +2,49 @@
 
 use std::collections::HashMap;
 
-use ampoule_symbols::{Frame, Symbols};
+use ampoule_symbols::Frame;
 
-use super::stacks::{Stack, Stacks, Whereabouts, Worth};
+use super::stacks::{Stack, Stacks, Whereabouts};
 use crate::image::Executable;
+use crate::libraries::Libraries;
 
-/// The stacks of one executable, and what it says of each instruction in them.
-pub(super) struct Named<'profile> {
+/// The stacks of one executable, and what it and its libraries say of each instruction in them.
+pub(super) struct Named<'profile, W> {
     pub(super) executable: &'profile Executable,
-    pub(super) stacks: Vec<(&'profile Stack, Worth)>,
-    /// What the samples count for that have no stack.
-    pub(super) others: Worth,
+    pub(super) libraries: &'profile Libraries,
+    pub(super) stacks: Vec<(&'profile Stack, W)>,
+    /// What is counted for those that were too many.
+    pub(super) others: W,
     /// The instructions in ascending order, and for each the functions there: the one that it is of, and before it those that
     /// were inlined, innermost first.
     pub(super) instructions: Vec<(u64, Vec<Frame>)>,
     position: HashMap<u64, usize>,
 }
 
-impl<'profile> Named<'profile> {
-    pub(super) fn new(executable: &'profile Executable, stacks: &'profile Stacks) -> Self {
+impl<'profile, W: Copy + Default> Named<'profile, W> {
+    /// Names these stacks, without the functions that `is_left_out`.
+    pub(super) fn new(
+        (executable, libraries): (&'profile Executable, &'profile Libraries),
+        stacks: &'profile Stacks<W>,
+        is_left_out: impl Fn(&Frame) -> bool,
+    ) -> Self {
         let others = stacks.others();
-        let stacks: Vec<(&Stack, Worth)> = stacks.iter().collect();
+        let stacks: Vec<(&Stack, W)> = stacks.iter().collect();
         let mut instructions: Vec<u64> =
             stacks.iter().flat_map(|(stack, _)| stack.instructions.iter().copied()).collect();
         instructions.sort_unstable();
         instructions.dedup();
-        let frames = Symbols::new(executable.file(), executable.bias()).name_instructions(&instructions);
-        let position = instructions.iter().copied().zip(0..).collect();
-        Self { executable, stacks, others, instructions: instructions.into_iter().zip(frames).collect(), position }
+        let frames = libraries.images(executable).name_instructions(&instructions);
+        let mut instructions: Vec<(u64, Vec<Frame>)> = instructions.into_iter().zip(frames).collect();
+        instructions.iter_mut().for_each(|(_, frames)| frames.retain(|frame| !is_left_out(frame)));
+        instructions.retain(|(_, frames)| !frames.is_empty());
+        let position = instructions.iter().map(|(instruction, _)| *instruction).zip(0..).collect();
+        Self { executable, libraries, stacks, others, instructions, position }
     }
 
     /// Which of the [instructions](Self::instructions) of the stack are, innermost first.
     pub(super) fn positions(&self, stack: &Stack) -> impl Iterator<Item = usize> {
-        stack.instructions.iter().map(|instruction| self.position[instruction])
+        stack.instructions.iter().filter_map(|instruction| self.position.get(instruction).copied())
     }
 
     /// The names of the stack's functions, outermost first.

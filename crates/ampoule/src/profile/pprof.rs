@@ -4,28 +4,48 @@
 //! locations and functions are numbered from 1 on, and all text stands in one table, which begins with the empty text.
 
 use std::collections::HashMap;
-use std::time::UNIX_EPOCH;
+use std::ops::Range;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::Profile;
+use ampoule_abi::text::printable_name;
+
 use super::named::{Named, OTHER_STACKS, TRUNCATED, host_side, name};
 use super::protobuf::Message;
-use super::stacks::Worth;
 
-/// Encodes a profile of these stacks.
-pub(super) fn encode(profile: &Profile, parts: &[Named<'_>]) -> Vec<u8> {
+/// What a profile is of.
+pub(super) struct Header<const VALUES: usize> {
+    /// What the values of each stack are, and their units.
+    pub(super) values: [(&'static str, &'static str); VALUES],
+    /// Which of them is shown first.
+    pub(super) shown_first: &'static str,
+    pub(super) began: SystemTime,
+    pub(super) duration: Duration,
+    /// What lies between two samples, its unit, and how much of it.
+    pub(super) period: (&'static str, &'static str, u64),
+}
+
+/// Encodes a profile of these stacks, of each of which `values` gives the values.
+pub(super) fn encode<const VALUES: usize, W: Copy + Default + PartialEq>(
+    header: &Header<VALUES>,
+    parts: &[Named<'_, W>],
+    values: impl Fn(W) -> [u64; VALUES],
+) -> Vec<u8> {
     let mut encoder = Encoder::default();
-    for (unit, kind) in [("count", "samples"), ("nanoseconds", "cpu")] {
+    for (kind, unit) in header.values {
         let value = encoder.value_type(kind, unit);
         encoder.profile.message(SAMPLE_TYPE, value);
     }
-    parts.iter().zip(1..).for_each(|(part, mapping)| encoder.part(part, mapping));
+    parts.iter().for_each(|part| encoder.part(part, &values));
 
-    let since_epoch = profile.began.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since_epoch = header.began.duration_since(UNIX_EPOCH).unwrap_or_default();
     encoder.profile.number(TIME_NANOS, since_epoch.as_nanos() as u64);
-    encoder.profile.number(DURATION_NANOS, profile.duration.as_nanos() as u64);
-    let cpu = encoder.value_type("cpu", "nanoseconds");
-    encoder.profile.message(PERIOD_TYPE, cpu);
-    encoder.profile.number(PERIOD, profile.frequency.period().as_nanos() as u64);
+    encoder.profile.number(DURATION_NANOS, header.duration.as_nanos() as u64);
+    let (kind, unit, period) = header.period;
+    let period_type = encoder.value_type(kind, unit);
+    encoder.profile.message(PERIOD_TYPE, period_type);
+    encoder.profile.number(PERIOD, period);
+    let shown_first = encoder.text(header.shown_first);
+    encoder.profile.number(DEFAULT_SAMPLE_TYPE, shown_first);
     encoder.finish()
 }
 
@@ -38,29 +58,39 @@ struct Encoder {
     /// Locations that are no instructions, by the name that stands for their function.
     made_up: HashMap<&'static str, u64>,
     locations: u64,
+    mappings: u64,
 }
 
 impl Encoder {
     /// The stacks of one executable.
-    fn part(&mut self, part: &Named<'_>, mapping: u64) {
-        let mut message = Message::default();
-        message.number(MAPPING_ID, mapping);
-        if let Some((start, end)) = part.executable.extent() {
-            message.number(MAPPING_START, start);
-            message.number(MAPPING_LIMIT, end);
-        }
-        message.number(MAPPING_FILENAME, self.text(part.executable.name()));
-        for has in [MAPPING_HAS_FUNCTIONS, MAPPING_HAS_FILENAMES, MAPPING_HAS_LINE_NUMBERS, MAPPING_HAS_INLINE_FRAMES] {
-            message.number(has, 1);
-        }
-        self.profile.message(MAPPING, message);
+    fn part<const VALUES: usize, W: Copy + Default + PartialEq>(
+        &mut self,
+        part: &Named<'_, W>,
+        values: impl Fn(W) -> [u64; VALUES],
+    ) {
+        let (start, end) = part.executable.extent().unwrap_or_default();
+        let executable = self.mapping((start..end, 0), part.executable.name());
+        let libraries: Vec<(Range<u64>, u64)> = part
+            .libraries
+            .iter()
+            .map(|library| {
+                let addresses = library.addresses();
+                let mapping =
+                    self.mapping((addresses.clone(), library.offset()), &printable_name(&library.path()).to_string());
+                (addresses, mapping)
+            })
+            .collect();
+        let mapping_of = |address: &u64| {
+            let library = libraries.iter().find(|(addresses, _)| addresses.contains(address));
+            library.map_or(executable, |(_, mapping)| *mapping)
+        };
 
         let first = self.locations + 1;
         for (address, frames) in &part.instructions {
             let mut location = Message::default();
             self.locations += 1;
             location.number(LOCATION_ID, self.locations);
-            location.number(LOCATION_MAPPING, mapping);
+            location.number(LOCATION_MAPPING, mapping_of(address));
             location.number(LOCATION_ADDRESS, *address);
             for frame in frames {
                 let function = self.function(&name(frame), frame.file.as_deref().unwrap_or_default());
@@ -76,19 +106,36 @@ impl Encoder {
             if stack.is_truncated {
                 locations.push(self.made_up(TRUNCATED));
             }
-            self.sample(locations, *worth);
+            self.sample(locations, values(*worth));
         }
-        if part.others != Worth::default() {
+        if part.others != W::default() {
             let location = self.made_up(OTHER_STACKS);
-            self.sample(vec![location], part.others);
+            self.sample(vec![location], values(part.others));
         }
     }
 
+    /// The number of a mapping: a file's bytes from an offset on, at these addresses.
+    fn mapping(&mut self, (addresses, offset): (Range<u64>, u64), file: &str) -> u64 {
+        self.mappings += 1;
+        let mut message = Message::default();
+        message.number(MAPPING_ID, self.mappings);
+        message.number(MAPPING_START, addresses.start);
+        message.number(MAPPING_LIMIT, addresses.end);
+        message.number(MAPPING_OFFSET, offset);
+        message.number(MAPPING_FILENAME, self.text(file));
+        for has in [MAPPING_HAS_FUNCTIONS, MAPPING_HAS_FILENAMES, MAPPING_HAS_LINE_NUMBERS, MAPPING_HAS_INLINE_FRAMES] {
+            message.number(has, 1);
+        }
+        self.profile.message(MAPPING, message);
+        self.mappings
+    }
+
     /// A sample whose locations are innermost first.
-    fn sample(&mut self, locations: Vec<u64>, worth: Worth) {
+    fn sample<const VALUES: usize>(&mut self, locations: Vec<u64>, values: [u64; VALUES]) {
         let mut sample = Message::default();
         sample.numbers(SAMPLE_LOCATION, locations);
-        sample.numbers(SAMPLE_VALUE, [worth.samples, worth.cpu_time.as_nanos() as u64]);
+        // They are signed there.
+        sample.numbers(SAMPLE_VALUE, values.map(|value| value.min(i64::MAX as u64)));
         self.profile.message(SAMPLE, sample);
     }
 
@@ -182,6 +229,7 @@ const TIME_NANOS: u32 = 9;
 const DURATION_NANOS: u32 = 10;
 const PERIOD_TYPE: u32 = 11;
 const PERIOD: u32 = 12;
+const DEFAULT_SAMPLE_TYPE: u32 = 14;
 
 const VALUE_KIND: u32 = 1;
 const VALUE_UNIT: u32 = 2;
@@ -192,6 +240,7 @@ const SAMPLE_VALUE: u32 = 2;
 const MAPPING_ID: u32 = 1;
 const MAPPING_START: u32 = 2;
 const MAPPING_LIMIT: u32 = 3;
+const MAPPING_OFFSET: u32 = 4;
 const MAPPING_FILENAME: u32 = 5;
 const MAPPING_HAS_FUNCTIONS: u32 = 7;
 const MAPPING_HAS_FILENAMES: u32 = 8;

@@ -4,16 +4,18 @@ use std::time::{Duration, Instant, SystemTime};
 
 use ampoule_symbols::CallStack;
 
-use super::stacks::{Stacks, Whereabouts};
-use super::{Frequency, Profile};
+use super::stacks::{Stacks, Whereabouts, Worth};
+use super::{Frequency, Part, Profile};
 use crate::image::Executable;
+use crate::libraries::Libraries;
 
 /// Counts the samples of one guest.
 ///
 /// All CPU times are given by whoever calls it, and are those of the thread that makes the call.
 #[derive(Debug)]
 pub(crate) struct Recorder {
-    stacks: Stacks,
+    stacks: Stacks<Worth>,
+    libraries: Libraries,
     frequency: Frequency,
     began: (SystemTime, Instant),
     /// The CPU time at which the call, or the part of it since the last sample, began; none between calls.
@@ -27,6 +29,7 @@ impl Recorder {
     pub(crate) fn new(frequency: Frequency) -> Self {
         Self {
             stacks: Stacks::default(),
+            libraries: Libraries::new(),
             frequency,
             began: (SystemTime::now(), Instant::now()),
             since: None,
@@ -44,6 +47,11 @@ impl Recorder {
         }
     }
 
+    /// The libraries that its samples were in.
+    pub(crate) fn libraries(&mut self) -> &mut Libraries {
+        &mut self.libraries
+    }
+
     /// Counts a sample.
     pub(crate) fn sample(&mut self, stack: &CallStack, whereabouts: Whereabouts, cpu_time: Duration) {
         let since = self.since.replace(cpu_time).unwrap_or(cpu_time);
@@ -59,6 +67,7 @@ impl Recorder {
     /// What was sampled of guests of this executable.
     pub(crate) fn finish(self, executable: Executable) -> Profile {
         let (at, instant) = self.began;
-        Profile::new(executable, self.stacks, (at, instant.elapsed()), self.frequency)
+        let part = Part { executable, libraries: self.libraries, stacks: self.stacks };
+        Profile::new(part, (at, instant.elapsed()), self.frequency)
     }
 }

@@ -1,4 +1,4 @@
-//! Samples by their call stacks. A guest can have as many stacks as it likes, and as deep, so there are bounds to both.
+//! What is counted by call stacks. A guest can have as many stacks as it likes, and as deep, so there are bounds to both.
 
 use std::collections::HashMap;
 use std::iter::Sum;
@@ -6,14 +6,17 @@ use std::time::Duration;
 
 use ampoule_symbols::CallStack;
 
-/// How often the guest was found with each stack. The order is that in which they were first found.
+/// What is counted for each stack. The order is that in which they were first found.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Stacks {
+pub(crate) struct Stacks<W> {
     index: HashMap<Stack, usize>,
     /// In the order of the index.
-    worth: Vec<Worth>,
-    others: Worth,
+    worth: Vec<W>,
+    others: W,
 }
+
+/// The place of a stack among others; that of all that were too many is `None`.
+pub(super) type Place = Option<u32>;
 
 /// Where a guest was when a sample was taken.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -41,49 +44,70 @@ pub(crate) struct Worth {
     pub(crate) cpu_time: Duration,
 }
 
-impl Stacks {
+impl Stacks<Worth> {
     /// Counts a sample.
     pub(crate) fn add(&mut self, stack: &CallStack, whereabouts: Whereabouts, cpu_time: Duration) {
         let instructions = stack.instructions().take(MAX_DEPTH).collect();
         let is_truncated = stack.is_truncated() || stack.instructions().len() > MAX_DEPTH;
-        self.count(Stack { instructions, is_truncated, whereabouts }, Worth { samples: 1, cpu_time });
+        let place = self.place(Stack { instructions, is_truncated, whereabouts });
+        self.worth_mut(place).add(Worth { samples: 1, cpu_time });
     }
 
     /// Adds what was counted elsewhere.
-    pub(crate) fn merge(&mut self, other: Stacks) {
+    pub(crate) fn merge(&mut self, other: Self) {
         let Stacks { index, worth, others } = other;
         self.others.add(others);
         let mut stacks: Vec<(Stack, usize)> = index.into_iter().collect();
         stacks.sort_unstable_by_key(|(_, position)| *position);
         for (stack, position) in stacks {
-            self.count(stack, worth[position]);
+            let place = self.place(stack);
+            self.worth_mut(place).add(worth[position]);
         }
-    }
-
-    /// The stacks and what the samples of each count for.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Stack, Worth)> {
-        let mut stacks: Vec<(&Stack, usize)> = self.index.iter().map(|(stack, position)| (stack, *position)).collect();
-        stacks.sort_unstable_by_key(|(_, position)| *position);
-        stacks.into_iter().map(|(stack, position)| (stack, self.worth[position]))
-    }
-
-    /// What the samples count for whose stacks were too many.
-    pub(crate) fn others(&self) -> Worth {
-        self.others
     }
 
     pub(crate) fn total(&self) -> Worth {
         self.worth.iter().copied().chain([self.others]).sum()
     }
+}
 
-    fn count(&mut self, stack: Stack, worth: Worth) {
-        if let Some(&position) = self.index.get(&stack) {
-            self.worth[position].add(worth);
-        } else if self.worth.len() < MAX_STACKS {
-            self.index.insert(stack, self.worth.len());
-            self.worth.push(worth);
-        } else {
-            self.others.add(worth);
+impl<W: Copy + Default> Stacks<W> {
+    /// The stacks and what is counted for each.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Stack, W)> {
+        let mut stacks: Vec<(&Stack, usize)> = self.index.iter().map(|(stack, position)| (stack, *position)).collect();
+        stacks.sort_unstable_by_key(|(_, position)| *position);
+        stacks.into_iter().map(|(stack, position)| (stack, self.worth[position]))
+    }
+
+    /// What is counted for those that were too many.
+    pub(crate) fn others(&self) -> W {
+        self.others
+    }
+
+    /// The place of a stack. It stays the same.
+    pub(super) fn place(&mut self, stack: Stack) -> Place {
+        let position = match self.index.get(&stack) {
+            Some(&position) => position,
+            None if self.worth.len() < MAX_STACKS => {
+                self.index.insert(stack, self.worth.len());
+                self.worth.push(W::default());
+                self.worth.len() - 1
+            }
+            None => return None,
+        };
+        Some(position as u32)
+    }
+
+    /// What is counted at a place.
+    pub(super) fn worth_mut(&mut self, place: Place) -> &mut W {
+        place.and_then(|place| self.worth.get_mut(place as usize)).unwrap_or(&mut self.others)
+    }
+
+    /// The same stacks, for each of which another thing is counted.
+    pub(super) fn map<V>(&self, worth: impl Fn(W) -> V) -> Stacks<V> {
+        Stacks {
+            index: self.index.clone(),
+            worth: self.worth.iter().map(|it| worth(*it)).collect(),
+            others: worth(self.others),
         }
     }
 }

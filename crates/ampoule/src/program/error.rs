@@ -7,14 +7,18 @@ use std::sync::Arc;
 use ampoule_vmm::{HypervisorError, OpenError, WithAdvice};
 use thiserror::Error;
 
-use super::Printed;
+use super::{Printed, ProgramOutput};
 use crate::blame::Blame;
-use crate::error::{fmt_details, fmt_position};
+use crate::core_dump::CoreDump;
+use crate::error::{fmt_core_dump, fmt_details, fmt_position};
 use crate::fault::Position;
+use crate::files::FilesError;
+use crate::host_memory::MapMemoryError;
 use crate::image::ImageError;
 use crate::interrupt::{InterruptSignalError, LimitsUnwatched, why_unwatched};
-use crate::loader::LoadError;
-use crate::machine::{MachineError, OutOfRange};
+use crate::loader::{ExecuteError, LoadError};
+use crate::machine::{CheckpointError, MachineError, OutOfRange, RestoreMachineError};
+use crate::profile::{Profile, ProfileError};
 use crate::termination::Termination;
 
 /// Why a [`Program`](crate::Program) could not be run to its own end.
@@ -29,6 +33,12 @@ pub enum ProgramError {
     /// A setting is out of its range.
     #[error("`Program::{}` of {} bytes is out of range: {} to {}", .0.setting, .0.given, .0.least, .0.most)]
     Setting(OutOfRange),
+    /// The program cannot be given its files.
+    #[error(transparent)]
+    Files(#[from] FilesError),
+    /// Memory that was to be mapped for the program cannot be.
+    #[error("what is mapped for the program cannot be mapped: {0}")]
+    Map(MapMemoryError),
     /// The hypervisor cannot be used.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -48,6 +58,9 @@ pub enum ProgramError {
     /// The host gives no random bytes, with which a program starts.
     #[error("the host gives no random bytes for the program: {0}; let the process's seccomp filter allow `getrandom`")]
     Random(io::Error),
+    /// What it needs to start is not among its files.
+    #[error(transparent)]
+    Execute(ExecuteError),
     /// The program could not be put into its memory.
     #[error(transparent)]
     Load(#[from] LoadError),
@@ -67,8 +80,58 @@ pub enum ProgramError {
         /// Where the program was, if a kill or a limit ended it. A fault has a position of its own.
         position: Option<Position>,
         /// What it had printed, as far as that did not go elsewhere.
-        printed: Printed,
+        printed: Box<Printed>,
+        /// What has become of its core dump, if [one was asked for](crate::Program::core_dumps).
+        core_dump: Option<CoreDump>,
+        /// What was sampled, if [that was asked for](crate::Program::profile).
+        profile: Option<Box<Profile>>,
     },
+    /// It was to wait for its standard input, and has ended without.
+    #[error(
+        "program `{program}` has ended before it waited for its standard input: {}; have it read its input where it is ready \
+         for a request",
+        output.status
+    )]
+    EndedBeforeInput {
+        /// Name of the program, as messages call it.
+        program: String,
+        /// How it has ended, and what it has printed.
+        output: Box<ProgramOutput>,
+    },
+    /// It has had its input, and is not at rest any more.
+    #[error("program `{program}` {}; `IdleProgram::reset` takes it back to where it waits for input", ended(*by_panic))]
+    NotIdle {
+        /// Name of the program, as messages call it.
+        program: String,
+        /// Whether the reader of its input or the writer of an output has panicked while the program ran, which otherwise has
+        /// come to its end.
+        by_panic: bool,
+    },
+    /// The host cannot hold a snapshot of it, for lack of memory, files or mappings.
+    #[error("the host cannot hold the snapshot of the program: {}", WithAdvice(.0))]
+    Snapshot(io::Error),
+    /// It cannot go back to where it waits for input.
+    #[error(transparent)]
+    Reset(#[from] ResetError),
+    /// It cannot be profiled. It has not run.
+    #[error(transparent)]
+    Profile(#[from] ProfileError),
+}
+
+/// Why a program could not go back to where it waits for its input. It is no longer usable.
+#[derive(Clone, Debug, Error)]
+#[non_exhaustive]
+pub enum ResetError {
+    /// The hypervisor failed.
+    #[error("the program's virtual machine could not be restored: {0}; spawn another one from its snapshot")]
+    Hypervisor(Arc<HypervisorError>),
+    /// Its memory could not be restored.
+    #[error("the program's memory could not be restored: {}; spawn another one from its snapshot", WithAdvice(.0))]
+    Memory(Arc<io::Error>),
+}
+
+fn ended(by_panic: bool) -> &'static str {
+    if by_panic { "stopped when the reader of its input or the writer of an output panicked" } else { "has ended" }
 }
 
 impl ProgramError {
@@ -76,9 +139,24 @@ impl ProgramError {
     pub fn blame(&self) -> Blame {
         match self {
             Self::Image(_) | Self::Load(_) => Blame::Guest,
-            Self::Setting(_) | Self::LimitsUnwatched(_) | Self::Signal(_) | Self::Random(_) => Blame::Caller,
+            Self::Execute(_) => Blame::Caller,
+            Self::EndedBeforeInput { .. } => Blame::Guest,
+            Self::Setting(_) | Self::Files(_) | Self::LimitsUnwatched(_) | Self::Signal(_) | Self::Random(_) => {
+                Blame::Caller
+            }
+            Self::NotIdle { .. } | Self::Profile(_) | Self::Map(_) => Blame::Caller,
             Self::Open(_) | Self::Hypervisor(_) | Self::Memory { .. } => Blame::Hypervisor,
+            Self::Snapshot(_) | Self::Reset(_) => Blame::Hypervisor,
             Self::Terminated { cause, .. } => cause.blame(),
+        }
+    }
+}
+
+impl From<ExecuteError> for ProgramError {
+    fn from(error: ExecuteError) -> Self {
+        match error {
+            ExecuteError::Image(error) => Self::Image(error),
+            error => Self::Execute(error),
         }
     }
 }
@@ -95,6 +173,24 @@ impl From<MachineError> for ProgramError {
     }
 }
 
+impl From<CheckpointError> for ProgramError {
+    fn from(error: CheckpointError) -> Self {
+        match error {
+            CheckpointError::Hypervisor(error) => Self::Hypervisor(Arc::new(error)),
+            CheckpointError::Host(error) => Self::Snapshot(error),
+        }
+    }
+}
+
+impl From<RestoreMachineError> for ResetError {
+    fn from(error: RestoreMachineError) -> Self {
+        match error {
+            RestoreMachineError::Hypervisor(error) => Self::Hypervisor(Arc::new(error)),
+            RestoreMachineError::Memory(error) => Self::Memory(Arc::new(error)),
+        }
+    }
+}
+
 impl From<LimitsUnwatched> for ProgramError {
     fn from(LimitsUnwatched { reason }: LimitsUnwatched) -> Self {
         Self::LimitsUnwatched(reason)
@@ -106,6 +202,8 @@ fn fmt_terminated(
     cause: &Termination,
     position: &Option<Position>,
     _: &Printed,
+    core_dump: &Option<CoreDump>,
+    _: &Option<Box<Profile>>,
     f: &mut fmt::Formatter<'_>,
 ) -> fmt::Result {
     match cause {
@@ -113,5 +211,6 @@ fn fmt_terminated(
         cause => write!(f, "program `{program}`: {cause}")?,
     }
     fmt_position(position, f)?;
+    fmt_core_dump(core_dump, f)?;
     fmt_details(cause, position, f)
 }

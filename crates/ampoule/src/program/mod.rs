@@ -1,6 +1,14 @@
 //! Programs: executables that nobody wrote for Ampoule, run once from their start to their end.
 
 mod error;
+mod host_memory;
+mod host_side;
+mod idle;
+mod missing_library;
+mod process;
+pub(crate) mod recycle;
+mod run;
+mod snapshot;
 mod status;
 
 use std::fmt;
@@ -8,28 +16,35 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ampoule_vmm::{Backend, Hypervisor, VirtualMachines};
-use tracing::level_filters::LevelFilter;
 
 use crate::clock::Clock;
-#[cfg(feature = "gdb")]
-use crate::debugger::GdbServer;
-use crate::guest_log::GuestLog;
+use crate::core_dump::CoreDump;
+use crate::executable_memory::ExecutableMemory;
+use crate::files::Files;
 use crate::guest_memory::SharedMemory;
 use crate::image::Executable;
 use crate::input::Input;
-use crate::interrupt::InterruptHandle;
 use crate::limits::Limits;
-use crate::machine::{GuestStreams, Machine, MachineConfig, Served, Shape, Stop, Tracer};
-use crate::output::{Captured, Origin, Output};
-use crate::termination::Termination;
-use crate::trace::Trace;
+use crate::loader::Execution;
+use crate::machine::{Machine, MachineConfig, Shape, ToMap};
+use crate::metrics::{Operation, Stopwatch};
+use crate::policy::{Policy, RefusedCall};
+use crate::profile::Profile;
+use crate::spans;
+use crate::terminal::Terminal;
+use host_side::{HostSide, host_side_settings};
+use process::Runner;
 
-pub use error::ProgramError;
+pub use error::{ProgramError, ResetError};
+pub use idle::IdleProgram;
+pub use missing_library::MissingLibrary;
+pub use process::Process;
+pub use run::ProgramRun;
+pub use snapshot::{ProgramSnapshot, ProgramSpawn};
 pub use status::ProgramStatus;
 
-/// Settings of a program to be run in a micro-VM of its own: an ordinary static Linux executable, which need not know of
-/// Ampoule. It has its arguments, its environment and its standard streams, and reaches nothing else: no files, no network, no
-/// other processes.
+/// Settings of a program to be run in a micro-VM of its own: an ordinary Linux executable, which need not know of Ampoule. It has its arguments, its environment, its standard streams and the [files](Self::files) that it is granted, and
+/// reaches nothing else: no network, no other processes.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -48,21 +63,18 @@ pub use status::ProgramStatus;
 /// ```
 ///
 /// What it may do is what the guests of a [`Sandbox`](crate::Sandbox) may: one thread, memory, clocks, random numbers, pipes
-/// within the process. The handlers of signals are not run, and standard input is read as a pipe.
+/// within the process. Standard input is read as a pipe.
 #[must_use = "a program runs only when `run` or `start` is called"]
 pub struct Program {
     source: Source,
     config: MachineConfig,
     hypervisor: Option<Arc<dyn Hypervisor>>,
     stdin: Input,
-    /// Captured where it is not set.
-    stdout: Option<Output>,
-    stderr: Option<Output>,
-    trace: Trace,
-    limits: Limits,
-    name: Option<String>,
-    /// What runs the program, unless its machine does.
-    tracer: Option<Box<dyn Tracer>>,
+    files: Files,
+    directory: PathBuf,
+    terminal: Option<Terminal>,
+    mapped: Vec<ToMap>,
+    host: HostSide,
 }
 
 /// Where the executable is.
@@ -74,6 +86,10 @@ enum Source {
 
 impl Program {
     /// The executable in this file, which is read when the program starts. Its first argument is the last part of the path.
+    ///
+    /// It is that of the [files](Self::files) that the program sees, if it is there, and else that of the host. Either way it may
+    /// be linked dynamically, or be a script: what links or interprets it has to be among the program's files, as it is among
+    /// [`Files::libraries`].
     pub fn new(path: impl AsRef<Path>) -> Self {
         let path = path.as_ref();
         Self::from_source(Source::File(path.to_owned()), path)
@@ -89,24 +105,29 @@ impl Program {
         Self {
             source,
             config: MachineConfig {
+                program: None,
+                interpreter: None,
                 shape: Shape {
-                    memory_limit: 64 << 20,
+                    memory_limit: 256 << 20,
                     stack_size: 8 << 20,
-                    executable_memory: false,
+                    executable_memory: ExecutableMemory::WriteXorExecute,
+                    mapped_limit: 0,
                     shared: Some(SharedMemory::of_clocks()),
                 },
                 arguments: vec![name],
                 environment: Default::default(),
                 clock: Clock::Real,
+                policy: Policy::all(),
+                profile_memory: false,
+                files: Files::of_none(),
             },
             hypervisor: None,
             stdin: Input::empty(),
-            stdout: None,
-            stderr: None,
-            trace: Trace::log(),
-            limits: Limits::new().output(16 << 20),
-            name: None,
-            tracer: None,
+            files: Files::none(),
+            directory: "/".into(),
+            terminal: None,
+            mapped: Vec::new(),
+            host: HostSide::new(Limits::new().output(16 << 20)),
         }
     }
 
@@ -134,40 +155,28 @@ impl Program {
         self
     }
 
+    /// Which files the program sees. Default: [`Files::none`].
+    pub fn files(mut self, files: Files) -> Self {
+        self.files = files;
+        self
+    }
+
+    /// The program's working directory, as it is called in the sandbox. Default: `/`.
+    pub fn current_dir(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.directory = directory.into();
+        self
+    }
+
     /// Where standard input comes from. Default: it is empty.
     pub fn stdin(mut self, input: Input) -> Self {
         self.stdin = input;
         self
     }
 
-    /// Where standard output goes. Default: into [`ProgramOutput::stdout`].
-    pub fn stdout(mut self, output: Output) -> Self {
-        self.stdout = Some(output);
-        self
-    }
-
-    /// Where standard error goes. Default: into [`ProgramOutput::stderr`].
-    pub fn stderr(mut self, output: Output) -> Self {
-        self.stderr = Some(output);
-        self
-    }
-
-    /// Where lines go that show its system calls, from its first instruction on. Default: [`Trace::log`].
-    pub fn trace(mut self, trace: Trace) -> Self {
-        self.trace = trace;
-        self
-    }
-
-    /// What the program may use up. Default: only output is limited, to 16 MiB, and stays so unless these limits set another
-    /// value.
-    pub fn limits(mut self, limits: Limits) -> Self {
-        self.limits = limits.or(self.limits);
-        self
-    }
-
-    /// How much memory the program can have, in bytes; see [`Builder::memory_limit`](crate::Builder::memory_limit).
+    /// How much memory the program can have, in bytes; see [`Builder::memory_limit`](crate::Builder::memory_limit). The libraries
+    /// and files that it maps count, whoever else maps them; what it does not touch takes nothing of the host.
     ///
-    /// Default: 64 MiB. Range: 1 MiB to 32 GiB.
+    /// Default: 256 MiB. Range: 1 MiB to 32 GiB.
     pub fn memory_limit(mut self, bytes: usize) -> Self {
         self.config.shape.memory_limit = bytes;
         self
@@ -181,11 +190,12 @@ impl Program {
         self
     }
 
-    /// Lets the program make memory executable; see [`Builder::executable_memory`](crate::Builder::executable_memory).
+    /// Whether the program may make code at run time, as just-in-time compilers and Python's `ctypes` do.
     ///
-    /// Default: not allowed.
-    pub fn executable_memory(mut self, allowed: bool) -> Self {
-        self.config.shape.executable_memory = allowed;
+    /// Default: [`ExecutableMemory::WriteXorExecute`], unlike that of
+    /// [`Builder::executable_memory`](crate::Builder::executable_memory).
+    pub fn executable_memory(mut self, kind: ExecutableMemory) -> Self {
+        self.config.shape.executable_memory = kind;
         self
     }
 
@@ -195,23 +205,46 @@ impl Program {
         self
     }
 
-    /// What messages and the log call it. Default: the last part of its path, and a number.
-    pub fn name(mut self, name: impl Into<String>) -> Self {
-        self.name = Some(name.into());
+    /// Which groups of system calls the program has. Default: [`Policy::all`].
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.config.policy = policy;
         self
+    }
+
+    /// Lends the program a terminal: it is its standard input and output, its standard error unless [`stderr`](Self::stderr) is
+    /// set, and `/dev/tty`. Otherwise the program has no terminal, and its standard streams are pipes, whatever the application
+    /// reads and writes. [`Terminal`] says what that grants.
+    ///
+    /// A program with a terminal is one for its user, and does not come to rest
+    /// ([`run_until_input`](Process::run_until_input)).
+    ///
+    /// ```no_run
+    /// use ampoule::{Files, Program, Terminal};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let terminal = Terminal::inherit()?;
+    /// Program::new("/usr/bin/python3").files(Files::libraries()).env("TERM", "xterm").terminal(terminal).run()?;
+    /// # Ok(()) }
+    /// ```
+    pub fn terminal(mut self, terminal: Terminal) -> Self {
+        self.terminal = Some(terminal);
+        self
+    }
+
+    host_side_settings! {
+        /// What the program may use up. Default: only output is limited, to 16 MiB, and stays so unless these limits set another
+        /// value.
+        limits,
+        /// Samples the program so often, from its first instruction on: [`ProgramOutput::profile`] is where it was.
+        ///
+        /// A program that is run [until it waits for its input](Process::run_until_input) is sampled to the end of its first
+        /// request.
+        profile,
     }
 
     /// Uses this hypervisor instead of the platform's.
     pub fn hypervisor(mut self, hypervisor: Arc<dyn Hypervisor>) -> Self {
         self.hypervisor = Some(hypervisor);
-        self
-    }
-
-    /// Lets a debugger attach to the program, which waits for it before its first instruction; see
-    /// [`Builder::gdb`](crate::Builder::gdb).
-    #[cfg(feature = "gdb")]
-    pub fn gdb(mut self, server: GdbServer) -> Self {
-        self.tracer = Some(server.into_tracer());
         self
     }
 
@@ -228,34 +261,51 @@ impl Program {
     /// # Errors
     /// A [`ProgramError`]. Settings are checked before a virtual machine is created.
     pub fn start(self) -> Result<Process, ProgramError> {
-        self.config.shape.check().map_err(ProgramError::Setting)?;
-        let executable = match self.source {
-            Source::File(path) => Executable::from_file(path)?,
-            Source::Checked(executable) => executable,
+        let image = match &self.source {
+            Source::File(path) => path.to_string_lossy(),
+            Source::Checked(executable) => executable.name().into(),
         };
+        let span = spans::create(&image, self.config.shape.memory_limit).entered();
+        let create = Stopwatch::start();
+        let loaded = create.ended(Operation::Create, self.load());
+        spans::failed(&span, &loaded);
+        loaded
+    }
+
+    fn load(mut self) -> Result<Process, ProgramError> {
+        self.config.shape.mapped_limit = self.mapped_limit();
+        self.config.shape.check().map_err(ProgramError::Setting)?;
+        let path = match &self.source {
+            Source::File(path) => Some(path.as_path()),
+            Source::Checked(_) => None,
+        };
+        self.config.files = self.files.mount(path, &self.directory)?;
+        if let Some(terminal) = &self.terminal {
+            self.config.files.terminal = self.host.lend(terminal);
+            self.stdin = Input::of_terminal(terminal.shared());
+        }
+        let arguments = std::mem::take(&mut self.config.arguments);
+        let execution = match &self.source {
+            Source::File(path) => Execution::of_program(path, arguments, &mut self.config.files)?,
+            Source::Checked(executable) => Execution::of_checked(executable, arguments),
+        };
+        let Execution { executable, path, interpreter, arguments } = execution;
+        self.config.program = path;
+        (self.config.interpreter, self.config.arguments) = (interpreter, arguments);
         let hypervisor = match self.hypervisor {
             Some(hypervisor) => hypervisor,
             None => ampoule_vmm::default_hypervisor()?,
         };
-        let captured = |output: Option<Output>| match output {
-            Some(output) => (output, None),
-            None => {
-                // What may be printed is limited otherwise.
-                let (output, captured) = Output::capture(usize::MAX);
-                (output, Some(captured))
-            }
-        };
-        let ((stdout, out), (stderr, err)) = (captured(self.stdout), captured(self.stderr));
-        let origin = Origin::new(&executable, self.name);
-        let mut streams =
-            GuestStreams::new(stdout, stderr, GuestLog::new(LevelFilter::OFF), origin).with_stdin(self.stdin);
-        streams.set_trace(self.trace);
-        let backend = VirtualMachines::new(hypervisor);
-        let mut machine = Machine::new(&backend, &executable, &self.config, streams)?;
-        if let Some(tracer) = self.tracer {
-            machine.trace(tracer, backend.behaviour());
+        let backend: Arc<dyn Backend> = Arc::new(VirtualMachines::new(hypervisor));
+        let (streams, host) = self.host.open(&executable, self.stdin);
+        let mut machine = Machine::new(&*backend, &executable, &self.config, streams)?;
+        for to_map in self.mapped {
+            to_map.map(&mut machine).map_err(ProgramError::Map)?;
         }
-        Ok(Process { machine, limits: self.limits, captured: [out, err] })
+        if let Some(terminal) = self.terminal {
+            terminal.used_by(machine.interruptor_mut().take_out());
+        }
+        Ok(Process(Runner::new(machine, executable, backend, host)?))
     }
 }
 
@@ -267,6 +317,7 @@ impl fmt::Debug for Program {
 
 /// What a program has done.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct ProgramOutput {
     /// How it has ended.
     pub status: ProgramStatus,
@@ -274,6 +325,15 @@ pub struct ProgramOutput {
     pub stdout: Vec<u8>,
     /// What it has printed to standard error, unless that went [elsewhere](Program::stderr).
     pub stderr: Vec<u8>,
+    /// What has become of its core dump, where it has died by a signal and [one was asked for](Program::core_dumps).
+    pub core_dump: Option<CoreDump>,
+    /// What was sampled, if [that was asked for](Program::profile).
+    pub profile: Option<Profile>,
+    /// The system calls that it has made and does not have. Most programs do without some: the C library asks at its start for
+    /// what newer versions of Linux have.
+    pub refused: Vec<RefusedCall>,
+    /// The library without which its dynamic loader could not start it, where that is how it has ended.
+    pub missing_library: Option<MissingLibrary>,
 }
 
 /// What a program had printed when it was ended. `{:?}` shows how much it is.
@@ -289,73 +349,5 @@ impl fmt::Debug for Printed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { stdout, stderr } = self;
         write!(f, "Printed {{ stdout: {} bytes, stderr: {} bytes }}", stdout.len(), stderr.len())
-    }
-}
-
-/// A program that is loaded and about to run; made by [`Program::start`].
-pub struct Process {
-    machine: Machine,
-    limits: Limits,
-    /// Standard output and standard error.
-    captured: [Option<Captured>; 2],
-}
-
-impl Process {
-    /// A handle with which any thread can end the program while it runs.
-    pub fn interrupt_handle(&self) -> InterruptHandle {
-        self.machine.interrupt_handle()
-    }
-
-    /// What messages and the log call it.
-    pub fn name(&self) -> &str {
-        self.machine.origin().name()
-    }
-
-    /// Runs the program to its end, on the calling thread.
-    ///
-    /// # Errors
-    /// As for [`Program::run`].
-    pub fn run(mut self) -> Result<ProgramOutput, ProgramError> {
-        let guard = self.machine.begin_call(self.limits)?;
-        let ended = self.run_to_end();
-        // A program that has ended is not ended by a limit that it would have reached later.
-        let cause = match self.machine.end_call(guard, Err::<(), _>(ended)) {
-            Err(cause) => cause,
-            Ok(()) => unreachable!("it has ended"),
-        };
-        let [stdout, stderr] = self.captured.each_ref().map(|text| text.as_ref().map_or_else(Vec::new, Captured::take));
-        match ProgramStatus::of(cause) {
-            Ok(status) => Ok(ProgramOutput { status, stdout, stderr }),
-            Err(cause) => Err(ProgramError::Terminated {
-                program: self.name().to_owned(),
-                cause,
-                position: self.machine.ended_at(),
-                printed: Printed { stdout, stderr },
-            }),
-        }
-    }
-
-    /// Why it has ended.
-    fn run_to_end(&mut self) -> Termination {
-        self.machine.answered();
-        let ended = loop {
-            match self.machine.run() {
-                // The doorbell has no meaning for a program, and returns.
-                Ok(Stop::Doorbell) => {}
-                Ok(Stop::SystemCall(call)) => match self.machine.serve(&call) {
-                    Ok(Served::Answered { .. }) => {}
-                    Ok(Served::Abort { signal, handled }) => break self.machine.aborted(signal, handled, None),
-                    Err(ended) => break ended,
-                },
-                Err(ended) => break ended,
-            }
-        };
-        self.machine.ended(ended)
-    }
-}
-
-impl fmt::Debug for Process {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Process").field("name", &self.name()).finish_non_exhaustive()
     }
 }

@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use linux_raw_sys::general::{SIGABRT, SIGSEGV};
+use linux_raw_sys::general::{SIGABRT, SIGBUS, SIGSEGV};
 
-use crate::fault::{Fault, FaultKind};
+use crate::fault::{Fault, FaultKind, FaultTarget};
 use crate::personality::linux::signal_of;
 use crate::termination::Termination;
 
@@ -59,7 +59,7 @@ impl ProgramStatus {
         if let FaultKind::Exited { code } = *fault.kind() {
             return Ok(Self::Exited(code));
         }
-        match signal(fault.kind()) {
+        match fault.ending_signal().or_else(|| signal(fault.kind())) {
             Some(signal) => Ok(Self::Signaled { signal, fault: Box::new(fault) }),
             None => Err(Termination::Fault(fault)),
         }
@@ -71,7 +71,13 @@ fn signal(kind: &FaultKind) -> Option<i32> {
     let signal = match kind {
         FaultKind::Aborted { signal } => return Some(*signal),
         FaultKind::OutOfMemory { .. } | FaultKind::Panicked(_) => SIGABRT,
-        FaultKind::SystemCallReturn { .. } | FaultKind::ForgedExit { .. } => SIGSEGV,
+        FaultKind::PageFault { target: FaultTarget::BehindFile, .. }
+        | FaultKind::LostMemory { .. }
+        | FaultKind::LostSnapshot => SIGBUS,
+        FaultKind::SystemCallReturn { .. }
+        | FaultKind::ForgedExit { .. }
+        | FaultKind::SignalStack { .. }
+        | FaultKind::SignalReturn { .. } => SIGSEGV,
         kind => signal_of(kind.vector()?)?,
     };
     Some(signal as i32)
@@ -89,14 +95,15 @@ impl fmt::Display for ProgramStatus {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fault::{EndlessWait, FaultAccess, FaultTarget};
+    use crate::fault::{EndlessWait, FaultAccess};
 
     #[test]
     fn a_program_dies_by_the_signal_that_linux_would_send() {
         let exception = |vector| FaultKind::Exception { vector, error_code: None };
-        let null = FaultKind::PageFault { address: 0, access: FaultAccess::Read, target: FaultTarget::Null };
+        let read = |target| FaultKind::PageFault { address: 0, access: FaultAccess::Read, target };
         for (kind, expected) in [
-            (null, Some(libc::SIGSEGV)),
+            (read(FaultTarget::Null), Some(libc::SIGSEGV)),
+            (read(FaultTarget::BehindFile), Some(libc::SIGBUS)),
             (FaultKind::StackOverflow { address: 8 }, Some(libc::SIGSEGV)),
             (exception(0), Some(libc::SIGFPE)),
             (exception(3), Some(libc::SIGTRAP)),
@@ -106,7 +113,8 @@ mod tests {
             (FaultKind::ForgedExit { port: 1 }, Some(libc::SIGSEGV)),
             (FaultKind::Aborted { signal: libc::SIGTERM }, Some(libc::SIGTERM)),
             (FaultKind::OutOfMemory { limit: 1, panic: None }, Some(libc::SIGABRT)),
-            (FaultKind::HandlerNotRun { signal: libc::SIGUSR1 }, None),
+            (FaultKind::SignalStack { signal: libc::SIGUSR1, address: 8 }, Some(libc::SIGSEGV)),
+            (FaultKind::SignalReturn { address: 8 }, Some(libc::SIGSEGV)),
             (FaultKind::Deadlocked(EndlessWait::Lock), None),
             (FaultKind::Shutdown, None),
         ] {

@@ -11,22 +11,25 @@ use tracing::level_filters::LevelFilter;
 
 use super::Sandbox;
 use super::condition::Condition;
-use super::core_dump::of_ended;
 use super::host_side::HostSide;
 use super::snapshot::Snapshot;
 use crate::clock::Clock;
-use crate::conversation::{Conversation, Imports, ProtocolViolation, StartError};
+use crate::conversation::{Conversation, Imports, LARGEST_MAILBOX, ProtocolViolation, StartError};
 use crate::core_dump::CoreDumps;
 #[cfg(feature = "gdb")]
 use crate::debugger::GdbServer;
 use crate::dynamic::{HostCall, Value};
 use crate::error::{BuildError, HostFunctionSetting};
+use crate::executable_memory::ExecutableMemory;
+use crate::files::Files;
 use crate::host_function::{HostFunction, HostFunctionError, HostFunctionWith};
 use crate::image::{Described, Image};
 use crate::limits::Limits;
-use crate::machine::{MachineConfig, OutOfRange, Shape};
+use crate::machine::{MachineConfig, OutOfRange, Shape, ToMap};
 use crate::metrics::{Operation, SandboxMeter, Stopwatch};
 use crate::output::Output;
+use crate::policy::Policy;
+use crate::profile::Frequency;
 use crate::spans;
 use crate::trace::Trace;
 
@@ -38,6 +41,10 @@ pub struct Builder {
     host: HostSide,
     machine: MachineConfig,
     mailbox_size: usize,
+    profile: Option<Frequency>,
+    pub(super) mapped: Vec<ToMap>,
+    /// None where nothing is granted.
+    files: Option<Files>,
 }
 
 impl Builder {
@@ -47,12 +54,26 @@ impl Builder {
             hypervisor: None,
             host: HostSide::new(Limits::new().output(16 << 20), HostFunctionSetting::Builder),
             machine: MachineConfig {
-                shape: Shape { memory_limit: 64 << 20, stack_size: 8 << 20, executable_memory: false, shared: None },
+                program: None,
+                interpreter: None,
+                shape: Shape {
+                    memory_limit: 64 << 20,
+                    stack_size: 8 << 20,
+                    executable_memory: ExecutableMemory::Refused,
+                    mapped_limit: 1 << 30,
+                    shared: None,
+                },
                 arguments: vec![program_name(image)],
                 environment: BTreeMap::new(),
                 clock: Clock::Real,
+                policy: Policy::all(),
+                profile_memory: false,
+                files: Files::of_none(),
             },
             mailbox_size: 1 << 20,
+            profile: None,
+            mapped: Vec::new(),
+            files: None,
         }
     }
 
@@ -81,6 +102,15 @@ impl Builder {
     /// Default: 8 MiB. Range: 64 KiB to 1 GiB.
     pub fn stack_size(mut self, bytes: usize) -> Self {
         self.machine.shape.stack_size = bytes;
+        self
+    }
+
+    /// How much memory of the host's the guest can see at a time ([`map_file`](Self::map_file),
+    /// [`Sandbox::call_lending`]), in bytes. It costs 2 KiB of page tables for each MiB that is mapped, and nothing before.
+    ///
+    /// Default: 1 GiB. Range: 0 to 32 GiB.
+    pub fn mapped_limit(mut self, bytes: usize) -> Self {
+        self.machine.shape.mapped_limit = bytes;
         self
     }
 
@@ -275,12 +305,24 @@ impl Builder {
         self
     }
 
-    /// Up to which level the guest's log records are made, and become events of the `tracing` log. Those of a level that no
-    /// subscriber of the application takes are not made either; which of the others are shown is up to the subscriber.
+    /// Samples the guest so often from its first instruction on, as [`Sandbox::profile`] does from a later moment on:
+    /// [`Sandbox::take_profile`] has its start too, and the calls that follow.
+    ///
+    /// Default: it is not sampled.
+    pub fn profile(mut self, frequency: Frequency) -> Self {
+        self.profile = Some(frequency);
+        self
+    }
+
+    /// Up to which level the guest's log records and spans are made, and become events and spans of the `tracing` log. Those of
+    /// a level that no subscriber of the application takes are not made either; which of the others are shown is up to the
+    /// subscriber.
     ///
     /// An event has the record's level, module, file and line, the target `ampoule::guest::` with the record's behind it, and as
-    /// fields those of the record, `spans`, the names of those in which it was made, `image`, `sandbox` and `function`. Records
-    /// count to what a call may print ([`Limits::output`](crate::Limits::output)), each as 64 bytes at least.
+    /// fields those of the record, `image`, `sandbox` and `function`, and where the log does not have the spans in which it was
+    /// made, their names as `spans`. So has a span, those of the host only where it is in no other, and at its end
+    /// `guest.start_ns` and `guest.end_ns`: see [`guest_time`](crate::guest_time). Records and steps of spans count to what a
+    /// call may print ([`Limits::output`](crate::Limits::output)), each as 64 bytes at least.
     ///
     /// Default: what the environment variable `RUST_LOG` says of `ampoule::guest`, or else of `ampoule`, or else in general;
     /// where it says nothing, `ERROR`. A directive for a target below, such as `ampoule::guest::parser=debug`, raises the level
@@ -294,6 +336,13 @@ impl Builder {
     /// ```
     pub fn log_level(mut self, level: impl Into<LevelFilter>) -> Self {
         self.host.log_level = Some(level.into());
+        self
+    }
+
+    /// Profiles the guest's memory from its start on, as [`Sandbox::profile_memory`] does from then on: what the guest prepares
+    /// before its first call is in the profile.
+    pub fn profile_memory(mut self) -> Self {
+        self.machine.profile_memory = true;
         self
     }
 
@@ -318,18 +367,42 @@ impl Builder {
         self
     }
 
+    /// Which files the guest sees, by Rust's `std::fs` and by its C library alike. Its working directory is `/`. Default:
+    /// [`Files::none`].
+    ///
+    /// What is in memory belongs to the sandbox: a snapshot has it, every sandbox that is spawned from one has its own, and a
+    /// restore takes it back to what it was. What is in a directory of the host is outside: what the guest has changed there
+    /// stays when it is restored.
+    ///
+    /// ```no_run
+    /// use ampoule::{Access, Files, Sandbox};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let image = ampoule::Image::from_file("guest")?;
+    /// let files = Files::none().dir("./models", "/models", Access::ReadOnly).tmp(16 << 20);
+    /// let sandbox = Sandbox::builder(&image).files(files).build()?;
+    /// # Ok(()) }
+    /// ```
+    pub fn files(mut self, files: Files) -> Self {
+        self.files = Some(files);
+        self
+    }
+
     /// Which time the guest finds. Default: [`Clock::Real`].
     pub fn clock(mut self, clock: Clock) -> Self {
         self.machine.clock = clock;
         self
     }
 
-    /// Lets the guest make memory executable at run time, as a just-in-time compiler does. Even then, memory is never
-    /// writable and executable at once.
-    ///
-    /// Default: not allowed; `mmap` and `mprotect` fail with `EACCES`.
-    pub fn executable_memory(mut self, allowed: bool) -> Self {
-        self.machine.shape.executable_memory = allowed;
+    /// Which groups of system calls the guest has. Default: [`Policy::all`].
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.machine.policy = policy;
+        self
+    }
+
+    /// Whether the guest may make code at run time, as a just-in-time compiler does. Default: [`ExecutableMemory::Refused`].
+    pub fn executable_memory(mut self, kind: ExecutableMemory) -> Self {
+        self.machine.shape.executable_memory = kind;
         self
     }
 
@@ -377,6 +450,9 @@ impl Builder {
             least,
             most,
         })?;
+        if let Some(files) = &self.files {
+            self.machine.files = files.mount(None, Path::new("/"))?;
+        }
         let core_dumps = self.host.core_dumps.take();
         let tracer = self.host.tracer.take();
         let (imports, streams, limits) = self.host.resolve(&self.image)?;
@@ -387,8 +463,14 @@ impl Builder {
         let backend: Arc<dyn Backend> = Arc::new(VirtualMachines::new(hypervisor));
         let executable = self.image.executable();
         let mut conversation = Conversation::new(&*backend, executable, self.machine, self.mailbox_size, streams)?;
+        for to_map in self.mapped {
+            to_map.map(conversation.machine_mut()).map_err(BuildError::Map)?;
+        }
         if let Some(tracer) = tracer {
             conversation.machine_mut().trace(tracer, backend.behaviour());
+        }
+        if let Some(frequency) = self.profile {
+            conversation.machine_mut().profile(frequency).map_err(|unsampled| BuildError::Profile(unsampled.into()))?;
         }
         start(self.image, backend, conversation, (imports, limits, core_dumps))
     }
@@ -398,9 +480,6 @@ impl Builder {
         OutOfRange::check("mailbox_size", self.mailbox_size, [PAGE_SIZE, LARGEST_MAILBOX])
     }
 }
-
-/// The largest [`Builder::mailbox_size`], in bytes.
-pub(crate) const LARGEST_MAILBOX: usize = 256 << 20;
 
 /// The name of the program as the guest sees it: its file's name, without the host's directories.
 fn program_name(image: &Image) -> String {
@@ -417,7 +496,7 @@ fn start(
 ) -> Result<Sandbox, BuildError> {
     let schema = match conversation.await_ready(&mut imports, limits) {
         Err(StartError::Ended(cause, position)) => {
-            let core_dump = of_ended(core_dumps.as_ref(), &mut conversation, &cause);
+            let core_dump = conversation.machine_mut().dump_ended(core_dumps.as_ref(), &cause);
             return Err(BuildError::Start(cause, position, core_dump));
         }
         started => started?,

@@ -17,7 +17,8 @@ use crate::termination::Termination;
 pub enum Poison {
     /// The guest ended in an earlier call.
     Ended(Termination),
-    /// A host function, or the writer of an [`Output`](crate::Output), panicked while the guest waited for it.
+    /// A host function, the application's end of a stream, or the writer of an [`Output`](crate::Output) panicked while the guest
+    /// waited for it.
     HostFunctionPanicked,
     /// The sandbox could not be restored to an earlier state.
     RestoreFailed(RestoreError),
@@ -42,8 +43,8 @@ impl fmt::Display for Poison {
             Self::Ended(Termination::Hypervisor(error)) if matches!(**error, HypervisorError::Forked) => error.fmt(f),
             Self::Ended(cause) => write!(f, "restore a snapshot or reset it; in an earlier call the guest ended: {cause}"),
             Self::HostFunctionPanicked => f.write_str(
-                "restore a snapshot or reset it; in an earlier call a host function or the writer of an output panicked while \
-                 the guest waited for it",
+                "restore a snapshot or reset it; in an earlier call a host function, a stream or the writer of an output \
+                 panicked while the guest waited for it",
             ),
         }
     }

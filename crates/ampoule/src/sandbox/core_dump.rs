@@ -4,9 +4,7 @@ use std::io::Write;
 
 use super::condition::{Condition, Poison};
 use super::{Sandbox, Snapshot};
-use crate::conversation::Conversation;
-use crate::core_dump::{CoreDump, CoreDumpError, CoreDumps};
-use crate::termination::Termination;
+use crate::core_dump::{CoreDumpError, CoreDumps};
 
 impl Sandbox {
     /// Where core dumps go of a guest that ends from now on; `None` for none. See
@@ -53,17 +51,4 @@ impl Snapshot {
     pub fn core_dump(&self, mut sink: impl Write) -> Result<(), CoreDumpError> {
         self.checkpoint().core_dump(self.image().executable(), &mut sink).map(drop)
     }
-}
-
-/// Writes a core dump of a guest that has ended for this reason, if core dumps are wanted. Where the hypervisor has failed,
-/// nothing that it says of the guest is to be trusted.
-pub(super) fn of_ended(
-    dumps: Option<&CoreDumps>,
-    conversation: &mut Conversation,
-    cause: &Termination,
-) -> Option<CoreDump> {
-    let dumps = dumps.filter(|_| !matches!(cause, Termination::Hypervisor(_)))?;
-    let sandbox = conversation.machine().origin().name().to_owned();
-    let machine = conversation.machine_mut();
-    Some(dumps.write(&sandbox, |sink| machine.core_dump(Some(cause), dumps.max_size(), sink)))
 }

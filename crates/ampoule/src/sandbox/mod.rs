@@ -5,6 +5,7 @@ mod clock;
 mod condition;
 mod core_dump;
 mod dynamic;
+mod host_memory;
 mod host_side;
 mod profiled;
 pub(crate) mod recycle;
@@ -12,14 +13,13 @@ mod restore;
 mod settings;
 mod snapshot;
 mod spawn;
-mod stats;
 mod typed;
 
 use std::any::TypeId;
 use std::fmt;
 use std::sync::Arc;
 
-use ampoule_vmm::Backend;
+use ampoule_vmm::{Backend, HypervisorError};
 use serde::de::DeserializeOwned;
 use tracing::level_filters::LevelFilter;
 
@@ -32,15 +32,15 @@ use crate::host_function::CallData;
 use crate::image::{Function, Image};
 use crate::interrupt::InterruptHandle;
 use crate::limits::Limits;
+use crate::machine::Stats;
 use crate::metrics::{CallMeter, SandboxMeter};
 use crate::output::Output;
 use crate::trace::Trace;
 use condition::Condition;
-use core_dump::of_ended;
 use snapshot::SnapshotIdentity;
 
+pub(crate) use crate::conversation::LARGEST_MAILBOX;
 pub use builder::Builder;
-pub(crate) use builder::LARGEST_MAILBOX;
 pub use clock::ClockError;
 pub use condition::Poison;
 pub use dynamic::{DynamicCall, DynamicFn};
@@ -48,7 +48,6 @@ pub use restore::{RestoreError, Setting};
 pub use settings::Call;
 pub use snapshot::{Snapshot, SnapshotError};
 pub use spawn::Spawn;
-pub use stats::Stats;
 pub use typed::TypedFn;
 
 /// A guest, sealed in a virtual machine of its own and ready to be called.
@@ -190,6 +189,14 @@ impl Sandbox {
         self.conversation.machine_mut().streams_mut().set_trace(trace);
     }
 
+    /// What the sandbox has cost so far.
+    ///
+    /// # Errors
+    /// Where the hypervisor cannot report which pages the guest has written.
+    pub fn stats(&mut self) -> Result<Stats, HypervisorError> {
+        self.conversation.machine_mut().stats()
+    }
+
     /// What functions are looked up in, and what they are called in. They are borrowed apart, so that a call need not count a
     /// reference to the image: sandboxes on other threads share that count.
     #[inline]
@@ -257,7 +264,7 @@ impl Callee<'_> {
     #[inline]
     fn exchange<'image>(
         &mut self,
-        request: Request<'image>,
+        request: Request<'image, '_>,
         limits: Limits,
         data: Option<CallData<'_>>,
         call: &mut CallMeter,
@@ -266,7 +273,7 @@ impl Callee<'_> {
         let mut reply = self.conversation.exchange(request, running.imports, limits.or(self.limits), data);
         running.leave();
         if let Err(CallError::Terminated { cause, core_dump, .. }) = &mut reply {
-            *core_dump = of_ended(self.core_dumps, self.conversation, cause);
+            *core_dump = self.conversation.machine_mut().dump_ended(self.core_dumps, cause);
             *self.condition = Condition::Poisoned(Poison::Ended(cause.clone()));
         }
         if reply.as_ref().is_ok_and(Reply::is_error) {

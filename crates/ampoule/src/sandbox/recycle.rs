@@ -14,7 +14,7 @@ use crate::trace::Trace;
 
 /// A sandbox, and what every tenant finds in it.
 #[derive(Debug)]
-pub(crate) struct Recyclable {
+pub struct RecyclableSandbox {
     pub(crate) sandbox: Sandbox,
     snapshot: Snapshot,
     stdout: SharedOutput,
@@ -23,7 +23,7 @@ pub(crate) struct Recyclable {
     core_dumps: Option<CoreDumps>,
 }
 
-impl Recyclable {
+impl RecyclableSandbox {
     /// Makes a sandbox with these settings.
     pub(crate) fn spawn(mut settings: Spawn) -> Result<Self, BuildError> {
         let stdout = share(&mut settings.host.stdout);
@@ -39,6 +39,7 @@ impl Recyclable {
     pub(crate) fn recycle(&mut self) -> Result<(), RestoreError> {
         let machine = self.sandbox.conversation.machine_mut();
         drop(machine.take_profile());
+        machine.forget_allocations();
         machine.interruptor_mut().renew();
         let streams = machine.streams_mut();
         if !streams.stdout().is(&self.stdout) {
@@ -71,7 +72,7 @@ impl Recyclable {
         self.stdout = share(&mut settings.host.stdout);
         self.stderr = share(&mut settings.host.stderr);
         self.trace = settings.host.trace.clone();
-        let Spawn { snapshot, mut host } = settings;
+        let Spawn { snapshot, mut host, .. } = settings;
         self.core_dumps = host.core_dumps.take();
         // The outputs are shared ones, which are set when the sandbox is recycled.
         let (imports, _, limits) = host.resolve(&self.sandbox.image)?;

@@ -12,6 +12,7 @@ use super::Sandbox;
 use super::condition::{Condition, Poison};
 use super::snapshot::Snapshot;
 use crate::conversation::Conversation;
+use crate::executable_memory::ExecutableMemory;
 use crate::machine::RestoreMachineError;
 use crate::metrics::{Operation, Stopwatch};
 use crate::spans;
@@ -38,13 +39,15 @@ pub enum RestoreError {
     },
     /// The snapshot is of a sandbox with another setting.
     #[error(
-        "the snapshot is of a sandbox with `Builder::{setting}({snapshot})`, and this one has `{sandbox}`; restore it into a \
-         sandbox with the same settings, or spawn a new one"
+        "the snapshot is of a sandbox with `Builder::{setting}({})`, and this one has `{}`; restore it into a sandbox with the same \
+         settings, or spawn a new one",
+        setting.shown(*snapshot),
+        setting.shown(*sandbox)
     )]
     Setting {
         /// Which setting.
         setting: Setting,
-        /// Its value when the snapshot was taken: bytes, or 0 and 1 for a setting that is off or on.
+        /// Its value when the snapshot was taken: bytes, or the place of the kind in [`ExecutableMemory::ALL`].
         snapshot: usize,
         /// Its value for this sandbox.
         sandbox: usize,
@@ -84,6 +87,18 @@ pub enum Setting {
     StackSize,
     /// [`Builder::executable_memory`](crate::Builder::executable_memory).
     ExecutableMemory,
+    /// [`Builder::mapped_limit`](crate::Builder::mapped_limit).
+    MappedLimit,
+}
+
+impl Setting {
+    /// A value as the builder takes it.
+    fn shown(self, value: usize) -> String {
+        match (self, ExecutableMemory::ALL.get(value)) {
+            (Self::ExecutableMemory, Some(kind)) => format!("ExecutableMemory::{kind:?}"),
+            _ => value.to_string(),
+        }
+    }
 }
 
 impl fmt::Display for Setting {
@@ -93,6 +108,7 @@ impl fmt::Display for Setting {
             Self::MailboxSize => "mailbox_size",
             Self::StackSize => "stack_size",
             Self::ExecutableMemory => "executable_memory",
+            Self::MappedLimit => "mapped_limit",
         })
     }
 }
@@ -163,7 +179,8 @@ impl Sandbox {
             (Setting::MemoryLimit, [theirs, ours].map(|shape| shape.memory_limit)),
             (Setting::MailboxSize, mailbox_sizes),
             (Setting::StackSize, [theirs, ours].map(|shape| shape.stack_size)),
-            (Setting::ExecutableMemory, [theirs, ours].map(|shape| shape.executable_memory.into())),
+            (Setting::MappedLimit, [theirs, ours].map(|shape| shape.mapped_limit)),
+            (Setting::ExecutableMemory, [theirs, ours].map(|shape| shape.executable_memory as usize)),
         ] {
             if snapshot != sandbox {
                 return Err(RestoreError::Setting { setting, snapshot, sandbox });

@@ -1,6 +1,7 @@
 //! Snapshots of sandboxes.
 
 use std::fmt;
+use std::path::Path;
 use std::ptr;
 use std::sync::{Arc, Weak};
 
@@ -17,6 +18,9 @@ use crate::limits::Limits;
 use crate::machine::CheckpointError;
 use crate::metrics::{Operation, Stopwatch};
 use crate::spans;
+use crate::stored::{
+    Guest, LoadSnapshotError, SaveOptions, SaveSnapshotError, Saved, SavedSnapshot, SnapshotFile, Stored,
+};
 
 /// What a sandbox was between two calls: to [go back to](Sandbox::restore), and to [make others from](Self::spawn).
 ///
@@ -48,6 +52,8 @@ struct State {
     backend: Arc<dyn Backend>,
     limits: Limits,
     checkpoint: Checkpoint,
+    /// The file that it comes from, so that all that is loaded from it shares its pages.
+    _stored: Option<Arc<Stored>>,
 }
 
 /// Why no snapshot could be taken. The sandbox is as it was.
@@ -108,7 +114,67 @@ impl Snapshot {
         spans::failed(&span, &checkpoint);
         let checkpoint = checkpoint?;
         span.record("stored_pages", checkpoint.stored_pages());
-        Ok(Self(Arc::new(State { image: image.clone(), backend: Arc::clone(backend), limits, checkpoint })))
+        Ok(Self(Arc::new(State {
+            image: image.clone(),
+            backend: Arc::clone(backend),
+            limits,
+            checkpoint,
+            _stored: None,
+        })))
+    }
+
+    /// A snapshot that was loaded from a file.
+    pub(crate) fn of_stored(
+        image: Image,
+        backend: Arc<dyn Backend>,
+        limits: Limits,
+        checkpoint: Checkpoint,
+        stored: Arc<Stored>,
+    ) -> Self {
+        Self(Arc::new(State { image, backend, limits, checkpoint, _stored: Some(stored) }))
+    }
+
+    /// Saves the snapshot, with the image, in a file that [`load`](Self::load) makes it from again: later, in other processes,
+    /// on other machines. The file is complete and on the disk when this returns; what was there under its name is replaced
+    /// then and not before.
+    ///
+    /// Nothing of the host is in it but what the guest knows: see [the format][1]. Secrets of the guest are: whoever can read the
+    /// file can read its memory.
+    ///
+    /// [1]: https://github.com/ampoule-rs/ampoule/blob/main/docs/snapshot-format.md
+    ///
+    /// # Errors
+    /// A [`SaveSnapshotError`]; no file is left behind.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<SavedSnapshot, SaveSnapshotError> {
+        self.save_with(path, &SaveOptions::new())
+    }
+
+    /// The same with options: compressed, or as a difference from another snapshot.
+    ///
+    /// # Errors
+    /// As for [`save`](Self::save).
+    pub fn save_with(&self, path: impl AsRef<Path>, options: &SaveOptions) -> Result<SavedSnapshot, SaveSnapshotError> {
+        let State { image, limits, checkpoint, .. } = &*self.0;
+        let saved = Saved {
+            guest: checkpoint.record().map(|record| Guest::called(record, image)),
+            executable: image.executable(),
+            limits: *limits,
+            machine: checkpoint.machine(),
+        };
+        saved.save(path.as_ref(), options)
+    }
+
+    /// The snapshot that was [saved](Self::save) in a file. [`SnapshotFile`] has settings for it.
+    ///
+    /// What is spawned from it is given its host functions and outputs as from any other snapshot. Its random numbers are new,
+    /// [`on_restore`][1] runs in it, and its clocks go on: the time of day is the host's, and no other clock goes back.
+    ///
+    /// [1]: https://docs.rs/ampoule-guest/latest/ampoule_guest/fn.on_restore.html
+    ///
+    /// # Errors
+    /// A [`LoadSnapshotError`].
+    pub fn load(path: impl AsRef<Path>) -> Result<Self, LoadSnapshotError> {
+        SnapshotFile::new(path.as_ref()).snapshot()
     }
 
     /// A new sandbox in the state of the snapshot. It shares all pages with the snapshot, and with the other sandboxes that

@@ -13,6 +13,7 @@ use crate::conversation::Conversation;
 use crate::core_dump::CoreDumps;
 #[cfg(feature = "gdb")]
 use crate::debugger::GdbServer;
+use crate::dynamic::{HostCall, Value};
 use crate::error::{BuildError, HostFunctionSetting};
 use crate::host_function::{HostFunction, HostFunctionError, HostFunctionWith};
 use crate::limits::Limits;
@@ -29,12 +30,13 @@ use crate::trace::Trace;
 pub struct Spawn {
     pub(super) snapshot: Snapshot,
     pub(super) host: HostSide,
+    profile_memory: bool,
 }
 
 impl Spawn {
     pub(super) fn new(snapshot: Snapshot) -> Self {
         let host = HostSide::new(snapshot.limits(), HostFunctionSetting::Spawn);
-        Self { snapshot, host }
+        Self { snapshot, host, profile_memory: false }
     }
 
     /// Lets the guest call a function of the host, like [`Builder::host_fn`](crate::Builder::host_fn).
@@ -56,6 +58,17 @@ impl Spawn {
         E: HostFunctionError,
     {
         self.host.add_fallible_function(name.into(), function);
+        self
+    }
+
+    /// Lets the guest call a function of the host whose types are known only at run time, like
+    /// [`Builder::dynamic_host_fn`](crate::Builder::dynamic_host_fn).
+    pub fn dynamic_host_fn(
+        mut self,
+        name: impl Into<String>,
+        function: impl FnMut(&HostCall) -> Result<Value, String> + Send + 'static,
+    ) -> Self {
+        self.host.add_dynamic_function(name.into(), self.snapshot.image(), function);
         self
     }
 
@@ -123,6 +136,13 @@ impl Spawn {
         self
     }
 
+    /// Profiles the guest's memory from its first call on, like [`Sandbox::profile_memory`]. What the snapshot has allocated is not
+    /// in the profile. In a pool, each sandbox is profiled until its first tenant gives it back.
+    pub fn profile_memory(mut self) -> Self {
+        self.profile_memory = true;
+        self
+    }
+
     /// Limits of every call. Where these set none, those of the snapshot's sandbox apply.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.host.set_limits(limits);
@@ -156,7 +176,7 @@ impl Spawn {
     }
 
     fn make(self) -> Result<Sandbox, BuildError> {
-        let Self { snapshot, mut host } = self;
+        let Self { snapshot, mut host, profile_memory } = self;
         let core_dumps = host.core_dumps.take();
         let tracer = host.tracer.take();
         let (imports, streams, limits) = host.resolve(snapshot.image())?;
@@ -168,6 +188,9 @@ impl Spawn {
         )?;
         if let Some(tracer) = tracer {
             conversation.machine_mut().trace(tracer, snapshot.backend().behaviour());
+        }
+        if profile_memory {
+            conversation.machine_mut().profile_memory();
         }
         let meter = SandboxMeter::of(|| conversation.machine_mut().memory_pages());
         Ok(Sandbox {

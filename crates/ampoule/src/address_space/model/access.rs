@@ -1,6 +1,7 @@
 //! What accesses, page faults and moves of the heap's end should lead to.
 
 use std::ops::Range;
+use std::rc::Rc;
 
 use ampoule_vmm::address_map::USER_END;
 use ampoule_vmm::{FaultAccess, GuestVirt, PAGE_SIZE};
@@ -34,6 +35,7 @@ impl Model {
         if can_move {
             self.heap_end = to.0;
             self.pages.retain(|index, _| !(new..old.max(new)).contains(index));
+            self.forget_unseen();
             self.insert(growth, &Page::fresh(MappingKind::Heap, Protection::ReadWrite));
         }
         assert_eq!(found.0, self.heap_end);
@@ -42,13 +44,13 @@ impl Model {
     /// A page fault has been resolved.
     pub(super) fn fault(&mut self, at: GuestVirt, access: FaultAccess, found: FaultResolution) {
         let growth = match self.pages.get(&(at.0 / PAGE)) {
-            Some(page) if page.protection.allows(access) => Growth::By(0..0),
+            Some(page) if page.is_accessible() && page.protection.allows(access) => Growth::By(0..0),
             _ if access == FaultAccess::Execute => Growth::No,
             _ => self.growth(at.0 / PAGE),
         };
         match growth {
-            Growth::By(range) if range.is_empty() => assert_eq!(found, FaultResolution::Resume),
-            Growth::By(range) if found == FaultResolution::Resume => self.grow(range),
+            Growth::By(range) if range.is_empty() => assert_eq!(found, FaultResolution::Allowed),
+            Growth::By(range) if found == FaultResolution::Grown => self.grow(range),
             Growth::By(_) => {
                 assert_eq!(found, FaultResolution::OutOfMemory);
                 assert!(!self.has_ample_tables());
@@ -93,7 +95,7 @@ impl Model {
         while done < read.len() {
             let here = GuestVirt(at.0.wrapping_add(done as u64));
             let page = self.pages.get(&(here.0 / PAGE)).filter(|page| page.protection.is_readable());
-            let Some(contents) = page.and_then(|page| page.contents.as_ref()) else {
+            let Some(contents) = page.and_then(|page| self.contents_of(page)) else {
                 assert_eq!(found, Err(BadAddress { address: here }));
                 return;
             };
@@ -105,13 +107,17 @@ impl Model {
     }
 
     pub(super) fn is_writable(&self, at: GuestVirt) -> bool {
-        self.pages.get(&(at.0 / PAGE)).is_some_and(|page| page.protection.is_writable())
+        self.pages.get(&(at.0 / PAGE)).is_some_and(|page| page.is_accessible() && page.protection.is_writable())
     }
 
     /// Changes what a page that has a frame holds.
     pub(super) fn store(&mut self, at: GuestVirt, bytes: &[u8]) {
-        let page = self.pages.get_mut(&(at.0 / PAGE)).and_then(Page::bytes_mut);
-        let page = page.expect("a page that can be written has a frame");
+        let page = self.pages.get_mut(&(at.0 / PAGE)).expect("a page that can be written is mapped");
+        let contents = match page.shared() {
+            Some(of) => self.shared.frames.get_mut(&of).map(|frame| &mut frame.now),
+            None => page.contents.as_mut(),
+        };
+        let page = Rc::make_mut(contents.expect("a page that can be written has a frame"));
         page[at.page_offset()..at.page_offset() + bytes.len()].copy_from_slice(bytes);
     }
 

@@ -5,6 +5,8 @@
 mod access;
 mod change;
 mod compare;
+mod file;
+mod shared;
 mod step;
 mod world;
 
@@ -15,8 +17,14 @@ use std::rc::Rc;
 use ampoule_vmm::address_map::{USER_END, USER_START};
 use ampoule_vmm::{GuestPhys, GuestVirt, PAGE_SIZE};
 
-use super::mapping::{MappingKind, Protection};
+use super::mapping::{Mapping, MappingKind, Protection};
+use super::range_map::Piece;
+use crate::executable_memory::ExecutableMemory;
 
+use self::shared::SharedFile;
+
+pub(crate) use self::file::TestFile;
+pub(crate) use self::shared::{LONGEST, MapShared};
 pub(crate) use self::step::{Change, Operation, Step};
 #[cfg(test)]
 pub(super) use self::world::After;
@@ -27,7 +35,7 @@ pub(crate) use self::world::World;
 pub(crate) struct Settings {
     /// Page tables beside those of the host's own pages. From [`AMPLE_TABLES`] on there are never too few.
     pub(crate) spare_tables: usize,
-    pub(crate) allow_executable_memory: bool,
+    pub(crate) executable_memory: ExecutableMemory,
 }
 
 /// What an address space should be.
@@ -37,6 +45,11 @@ struct Model {
     pages: BTreeMap<u64, Page>,
     heap_end: u64,
     ran_out: bool,
+    /// How many files were copied.
+    copies: u64,
+    shared: SharedFile,
+    /// What a change that has failed has unmapped all the same.
+    lost: Range<u64>,
     settings: Settings,
 }
 
@@ -46,12 +59,15 @@ struct Page {
     protection: Protection,
     /// What it holds, once it has a frame.
     contents: Option<Rc<[u8; PAGE_SIZE]>>,
+    /// Whether the guest finds the frame of a page of a file that it shares.
+    is_shown: bool,
 }
 
 impl Model {
     /// A space with an image and the start of a stack.
     fn new(settings: Settings) -> Self {
-        let mut model = Self { pages: BTreeMap::new(), heap_end: HEAP, ran_out: false, settings };
+        let (pages, shared) = (BTreeMap::new(), SharedFile::new());
+        let mut model = Self { pages, heap_end: HEAP, ran_out: false, copies: 0, shared, lost: 0..0, settings };
         for (page, protection) in IMAGE {
             model.insert(page..page + 1, &Page::fresh(MappingKind::Image, protection));
         }
@@ -90,19 +106,36 @@ impl Model {
     }
 
     fn free_frames(&self) -> u64 {
-        FRAMES as u64 - self.frames_of(0..u64::MAX)
+        FRAMES as u64 - self.frames_of(0..u64::MAX) - self.shared.frames.len() as u64
+    }
+
+    /// What a page holds that has a frame.
+    fn contents_of<'a>(&'a self, page: &'a Page) -> Option<&'a [u8; PAGE_SIZE]> {
+        match page.shared() {
+            Some(of) => self.shared.frames.get(&of).filter(|_| page.is_shown).map(|frame| &*frame.now),
+            None => page.contents.as_deref(),
+        }
+    }
+
+    /// What all of a range is, if it is one mapping.
+    fn mapping_of(&self, range: &Range<u64>) -> Option<Mapping> {
+        let mapping = |page: &Page| Mapping { kind: page.kind, protection: page.protection };
+        let first = mapping(self.pages.get(&range.start)?);
+        let same = |(index, page): (&u64, &Page)| mapping(page) == first.skip(*index - range.start);
+        (self.is_full(range) && self.pages.range(range.clone()).all(same)).then_some(first)
     }
 }
 
 impl Page {
-    /// One that holds zeros, if it can be read.
+    /// One that holds zeros, or what a file holds, if it can be read.
     fn fresh(kind: MappingKind, protection: Protection) -> Self {
-        let contents = protection.is_readable().then(|| Rc::new([0; PAGE_SIZE]));
-        Self { kind, protection, contents }
+        let has_frame = protection.is_readable() && Mapping { kind, protection }.has_frames();
+        Self { kind, protection, contents: has_frame.then(|| Rc::new(file::held(kind))), is_shown: false }
     }
 
-    fn bytes_mut(&mut self) -> Option<&mut [u8; PAGE_SIZE]> {
-        self.contents.as_mut().map(Rc::make_mut)
+    fn is_accessible(&self) -> bool {
+        self.protection.is_readable()
+            && (Mapping { kind: self.kind, protection: self.protection }.has_frames() || self.is_shown)
     }
 }
 

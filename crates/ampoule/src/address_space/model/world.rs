@@ -86,8 +86,8 @@ impl Modelled {
         let (_, tables) = System::new(OWN_TABLES + BEGUN_TABLES + settings.spare_tables).expect("there is memory");
         let region = TrackedRegion::anonymous(FRAMES * PAGE_SIZE, HostOnly::default()).expect("there is memory");
         let memory = GuestMemory::new(region, RAM_BASE, 0);
-        let allow_executable_memory = settings.allow_executable_memory;
-        let mut space = AddressSpace::new(Parts { memory, tables: Box::new(tables), allow_executable_memory });
+        let executable_memory = settings.executable_memory;
+        let mut space = AddressSpace::new(Parts { memory, tables: Box::new(tables), executable_memory });
         for (page, protection) in IMAGE {
             space.map_image(GuestVirt(page * PAGE), PAGE, protection).expect("there is room for the image");
         }
@@ -107,6 +107,7 @@ impl Modelled {
     }
 
     fn checkpoint(&mut self) -> Checkpoint {
+        self.model.write_back(&mut self.space, &mut self.guest);
         let pages = self.space.tables_mut().checkpoint().expect("there is memory");
         let space = self.space.checkpoint(&mut self.guest, 0..0).expect("there is memory");
         Checkpoint { pages, space, model: self.model.clone() }
@@ -121,15 +122,23 @@ impl Modelled {
 
     /// Changes something in a call that is interrupted. What has come of it is unspecified, but for what was refused.
     fn interrupt(&mut self, change: &Change, allowed: u64) {
-        let _ = change.apply(&mut self.space.watched(After::new(allowed)));
+        self.model.write_back(&mut self.space, &mut self.guest);
+        let _ = change.apply(&mut self.space.watched(After::new(allowed)), &self.model.shared.held);
         self.model.ran_out = self.space.ran_out_of_memory();
     }
 
     fn perform(&mut self, operation: &Operation) {
-        let Self { space, model, .. } = self;
+        let Self { space, model, guest } = self;
         match operation {
-            Operation::Change(change) => model.change(change, change.apply(space)),
-            Operation::MoveHeapEnd { to } => model.move_heap_end(*to, space.move_heap_end(*to)),
+            Operation::Change(change) => {
+                model.write_back(space, guest);
+                let found = change.apply(space, &model.shared.held);
+                model.change(change, found);
+            }
+            Operation::MoveHeapEnd { to } => {
+                model.write_back(space, guest);
+                model.move_heap_end(*to, space.move_heap_end(*to));
+            }
             Operation::Fault { at, access } => model.fault(*at, *access, space.resolve_fault(*at, *access)),
             Operation::GuestWrite { at, byte } => self.guest_writes(*at, *byte),
             Operation::Write { at, bytes } => model.write(*at, bytes, space.write(*at, bytes)),
@@ -138,6 +147,11 @@ impl Modelled {
                 let read = space.read(*at, &mut bytes);
                 model.read(*at, &bytes, read);
             }
+            Operation::WriteFile { offset, bytes } => model.write_file(space, *offset, bytes),
+            Operation::ReadFile { offset, len } => model.read_file(space, *offset, *len),
+            // Without tables for what is shown again, addresses are left that say nothing of their frames.
+            Operation::ResizeFile { len } if model.has_ample_tables() => model.resize_file(space, *len),
+            Operation::ResizeFile { .. } => {}
             Operation::ForgetRefusals => {
                 space.forget_refusals();
                 model.ran_out = false;
@@ -153,7 +167,8 @@ impl Modelled {
             let found = self.space.resolve_fault(at, FaultAccess::Write);
             self.model.fault(at, FaultAccess::Write, found);
             translated = writable(&self.space);
-            assert_eq!(found == FaultResolution::Resume, translated.is_some());
+            let allowed = matches!(found, FaultResolution::Allowed | FaultResolution::Grown);
+            assert_eq!(allowed, translated.is_some());
         }
         assert_eq!(self.model.is_writable(at), translated.is_some());
         if let Some((to, _)) = translated {
@@ -165,7 +180,7 @@ impl Modelled {
 }
 
 /// What runs in an address space, with the hypervisor's note of what it has written.
-struct Guest {
+pub(super) struct Guest {
     written: PageSet,
 }
 

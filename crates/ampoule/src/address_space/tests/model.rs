@@ -3,7 +3,9 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::address_space::model::{AMPLE_TABLES, ARENA, Change, HEAP, Operation, STACK, Settings, Step, World};
+use crate::address_space::model::{
+    AMPLE_TABLES, ARENA, Change, HEAP, LONGEST, MapShared, Operation, STACK, Settings, Step, TestFile, World,
+};
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
@@ -34,8 +36,8 @@ proptest! {
 
 fn settings() -> impl Strategy<Value = Settings> {
     let spare_tables = prop_oneof![0_usize..6, Just(AMPLE_TABLES)];
-    (spare_tables, any::<bool>())
-        .prop_map(|(spare_tables, allow_executable_memory)| Settings { spare_tables, allow_executable_memory })
+    (spare_tables, prop::sample::select(ExecutableMemory::ALL.to_vec()))
+        .prop_map(|(spare_tables, executable_memory)| Settings { spare_tables, executable_memory })
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -62,29 +64,48 @@ fn operation() -> impl Strategy<Value = Operation> {
         1 => (place(), bytes).prop_map(|(at, bytes)| Operation::Write { at, bytes }),
         1 => (place(), 1_usize..10_000).prop_map(|(at, len)| Operation::Read { at, len }),
         1 => Just(Operation::ForgetRefusals),
+        1 => (0..LONGEST, prop::collection::vec(any::<u8>(), 1..6000))
+            .prop_map(|(offset, bytes)| Operation::WriteFile { offset, bytes }),
+        1 => (0..LONGEST, 1_usize..6000).prop_map(|(offset, len)| Operation::ReadFile { offset, len }),
+        1 => (0..=LONGEST).prop_map(|len| Operation::ResizeFile { len }),
     ]
 }
 
-fn change() -> impl Strategy<Value = Change> {
+/// Boxed, since it is part of others, and takes much of the stack by itself.
+fn change() -> BoxedStrategy<Change> {
     let len = || prop_oneof![9 => (1_u64..10).prop_map(|pages| pages * PAGE), 1 => 0..10 * PAGE];
     prop_oneof![
         3 => (placement(), len(), protection())
             .prop_map(|(placement, len, protection)| Change::Map { placement, len, protection }),
+        3 => (file(), placement(), len(), protection(), 0_u64..9).prop_map(
+            |(file, placement, len, protection, first)| Change::MapFile { file, placement, len, protection, first }
+        ),
+        3 => (placement(), len(), protection(), 0_u64..9, any::<bool>()).prop_map(
+            |(placement, len, protection, first, may_write)| {
+                Change::MapShared(MapShared { placement, len, protection, first, may_write })
+            }
+        ),
         2 => (page(), len()).prop_map(|(at, len)| Change::Unmap { at, len }),
         2 => (page(), len(), protection()).prop_map(|(at, len, protection)| Change::Protect { at, len, protection }),
         2 => (page(), len(), len(), movement())
             .prop_map(|(at, old_len, new_len, movement)| Change::Remap { at, old_len, new_len, movement }),
         1 => (page(), len()).prop_map(|(at, len)| Change::Discard { at, len }),
     ]
+    .boxed()
 }
 
 fn page() -> impl Strategy<Value = GuestVirt> {
     prop_oneof![6 => ARENA, 1 => STACK].prop_map(|page| GuestVirt(page * PAGE))
 }
 
+fn file() -> impl Strategy<Value = TestFile> {
+    prop::sample::select(TestFile::PRIVATE.to_vec())
+}
+
 fn placement() -> impl Strategy<Value = Placement> {
     prop_oneof![
         Just(Placement::Anywhere),
+        Just(Placement::Low),
         page().prop_map(Placement::Hint),
         page().prop_map(Placement::Fixed),
         page().prop_map(Placement::FixedVacant),
@@ -101,6 +122,7 @@ fn protection() -> impl Strategy<Value = Protection> {
         1 => Just(Protection::Read),
         3 => Just(Protection::ReadWrite),
         1 => Just(Protection::ReadExecute),
+        1 => Just(Protection::ReadWriteExecute),
     ]
 }
 

@@ -8,10 +8,10 @@ fn the_stack_grows_down_to_its_limit_and_not_beyond() {
     let top = space.map_stack(1 << 20, 8 << 10).unwrap();
     assert_eq!(space.memory_free(), 510 * PAGE);
     let deep = GuestVirt(top.0 - 100 * PAGE);
-    assert_eq!(space.resolve_fault(deep, FaultAccess::Write), FaultResolution::Resume);
+    assert_eq!(space.resolve_fault(deep, FaultAccess::Write), FaultResolution::Grown);
     space.write(deep, b"deep").unwrap();
     let last = GuestVirt(top.0 - (1 << 20));
-    assert_eq!(space.resolve_fault(last, FaultAccess::Read), FaultResolution::Resume);
+    assert_eq!(space.resolve_fault(last, FaultAccess::Read), FaultResolution::Grown);
     let guard = GuestVirt(last.0 - 1);
     assert_eq!(space.resolve_fault(guard, FaultAccess::Write), FaultResolution::Denied);
     assert!(space.is_stack_overflow(guard, last));
@@ -23,7 +23,7 @@ fn the_stack_grows_down_to_its_limit_and_not_beyond() {
 fn the_stack_grows_by_more_than_the_fault_asks_for() {
     let mut space = space(512, 16);
     let top = space.map_stack(1 << 20, PAGE).unwrap();
-    assert_eq!(space.resolve_fault(GuestVirt(top.0 - 2 * PAGE), FaultAccess::Write), FaultResolution::Resume);
+    assert_eq!(space.resolve_fault(GuestVirt(top.0 - 2 * PAGE), FaultAccess::Write), FaultResolution::Grown);
     assert_eq!(space.memory_free(), (512 - 33) * PAGE);
 }
 
@@ -31,7 +31,7 @@ fn the_stack_grows_by_more_than_the_fault_asks_for() {
 fn where_memory_is_short_the_stack_grows_by_what_it_takes() {
     let mut space = space(4, 16);
     let top = space.map_stack(1 << 20, PAGE).unwrap();
-    assert_eq!(space.resolve_fault(GuestVirt(top.0 - 3 * PAGE), FaultAccess::Write), FaultResolution::Resume);
+    assert_eq!(space.resolve_fault(GuestVirt(top.0 - 3 * PAGE), FaultAccess::Write), FaultResolution::Grown);
     assert_eq!(space.memory_free(), PAGE);
     assert!(!space.ran_out_of_memory());
     let deeper = GuestVirt(top.0 - 5 * PAGE);
@@ -59,7 +59,7 @@ fn nothing_is_placed_in_the_room_of_the_stack_unless_the_guest_insists() {
     assert_eq!(space.map_anonymous(PAGE, Placement::Hint(in_gap), Protection::ReadWrite).unwrap(), in_gap);
     let insisted = space.map_anonymous(PAGE, Placement::Fixed(room), Protection::ReadWrite).unwrap();
     assert_eq!(insisted, room);
-    assert_eq!(space.resolve_fault(GuestVirt(room.0 + PAGE), FaultAccess::Write), FaultResolution::Resume);
+    assert_eq!(space.resolve_fault(GuestVirt(room.0 + PAGE), FaultAccess::Write), FaultResolution::Grown);
     assert_eq!(space.resolve_fault(GuestVirt(room.0 - PAGE), FaultAccess::Write), FaultResolution::Denied);
 }
 
@@ -111,10 +111,10 @@ fn an_image_may_lie_in_the_gap_with_its_heap() {
 fn a_fault_is_spurious_when_the_access_is_allowed() {
     let mut space = space(4, 16);
     let at = space.map_anonymous(PAGE, Placement::Anywhere, Protection::Read).unwrap();
-    assert_eq!(space.resolve_fault(at, FaultAccess::Read), FaultResolution::Resume);
+    assert_eq!(space.resolve_fault(at, FaultAccess::Read), FaultResolution::Allowed);
     assert_eq!(space.resolve_fault(at, FaultAccess::Write), FaultResolution::Denied);
     space.protect(at, PAGE, Protection::ReadWrite).unwrap();
-    assert_eq!(space.resolve_fault(at, FaultAccess::Write), FaultResolution::Resume);
+    assert_eq!(space.resolve_fault(at, FaultAccess::Write), FaultResolution::Allowed);
     assert_eq!(space.resolve_fault(at, FaultAccess::Execute), FaultResolution::Denied);
     assert_eq!(space.resolve_fault(GuestVirt(0), FaultAccess::Read), FaultResolution::Denied);
     assert_eq!(space.resolve_fault(GuestVirt(u64::MAX), FaultAccess::Write), FaultResolution::Denied);

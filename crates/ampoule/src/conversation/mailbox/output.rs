@@ -1,9 +1,9 @@
-//! Printed text and log records that wait in the output area for the guest's next exit.
+//! Printed text and the records of the log, of spans and of allocations that wait in the output area for the guest's next exit.
 
 use ampoule_abi::codec::decode;
 use ampoule_abi::layout::{
-    LogLevel, LogRecord, MAX_LOG_FIELDS, MAX_LOG_SPANS, OUTPUT_HEADER_LEN, OutputHeader, OutputKind, OutputStream,
-    PRINTED_OFFSET,
+    AllocationRecord, LogLevel, LogRecord, MAX_LOG_FIELDS, MAX_LOG_SPANS, OUTPUT_HEADER_LEN, OutputHeader, OutputKind,
+    OutputStream, PRINTED_OFFSET, SpanRecord, SpanStep,
 };
 use ampoule_vmm::TrackedRegion;
 
@@ -50,6 +50,10 @@ pub(crate) enum OutputRecord<'copy> {
     Text(OutputStream, &'copy [u8]),
     /// What the guest has logged at this level, in so many bytes.
     Log(LogLevel, LogRecord<'copy>, usize),
+    /// What has become of a span, in so many bytes; with a level where one begins, or something is logged.
+    Span(Option<LogLevel>, SpanRecord<'copy>, usize),
+    /// What the guest has allocated or freed.
+    Allocation(AllocationRecord<'copy>),
 }
 
 impl Printed<'_> {
@@ -75,6 +79,15 @@ impl<'copy> Iterator for Printed<'copy> {
                         log_record(content).ok_or(ProtocolViolation::LogRecord { offset: self.at })?;
                     OutputRecord::Log(level, record, content.len())
                 }
+                OutputKind::Span => {
+                    let (level, record) =
+                        span_record(content).ok_or(ProtocolViolation::SpanRecord { offset: self.at })?;
+                    OutputRecord::Span(level, record, content.len())
+                }
+                OutputKind::Allocation => {
+                    let record = AllocationRecord::from_bytes(content);
+                    OutputRecord::Allocation(record.ok_or(ProtocolViolation::AllocationRecord { offset: self.at })?)
+                }
             };
             Ok((record, end))
         });
@@ -98,8 +111,32 @@ fn record(records: &[u8], offset: usize) -> Result<(OutputKind, &[u8]), Protocol
 /// The log record that this is, if it is one. Its texts are within the content, and so bounded.
 fn log_record(content: &[u8]) -> Option<(LogLevel, LogRecord<'_>)> {
     let record: LogRecord<'_> = decode(content).ok()?;
+    Some((log_level(&record)?, record))
+}
+
+/// The span record that this is, if it is one.
+fn span_record(content: &[u8]) -> Option<(Option<LogLevel>, SpanRecord<'_>)> {
+    let record: SpanRecord<'_> = decode(content).ok()?;
+    let has_room = |fields: usize| (fields <= MAX_LOG_FIELDS).then_some(());
+    let level = match &record.step {
+        SpanStep::Open(opened) => {
+            has_room(opened.fields.len())?;
+            Some(LogLevel::from_u32(opened.level)?)
+        }
+        SpanStep::Log { record, .. } => Some(log_level(record)?),
+        SpanStep::Record { fields, .. } => {
+            has_room(fields.len())?;
+            None
+        }
+        SpanStep::Enter(_) | SpanStep::Exit(_) | SpanStep::Close(_) => None,
+    };
+    Some((level, record))
+}
+
+/// The level of a log record that has one, and has no more than it may have.
+fn log_level(record: &LogRecord<'_>) -> Option<LogLevel> {
     let level = LogLevel::from_u32(record.level)?;
-    (record.fields.len() <= MAX_LOG_FIELDS && record.spans.len() <= MAX_LOG_SPANS).then_some((level, record))
+    (record.fields.len() <= MAX_LOG_FIELDS && record.spans.len() <= MAX_LOG_SPANS).then_some(level)
 }
 
 const IN_REGION: &str = "the output area and its number lie in the region";

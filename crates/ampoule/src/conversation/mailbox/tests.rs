@@ -35,7 +35,7 @@ fn a_return_is_taken_once_and_only_for_the_call_being_made() {
     guest_says(&mailbox, answer);
     assert_eq!(mailbox.receive(), Err(ProtocolViolation::ReturnWithoutCall { sequence: 1 }));
 
-    mailbox.send_call(0, 0, 0, 0);
+    mailbox.send_call(0, 0, 0, WantedRecords::default());
     guest_says(&mailbox, MessageLine { sequence: 7, ..answer });
     assert_eq!(mailbox.receive(), Err(ProtocolViolation::WrongReturn { sequence: 7, expected: 1 }));
 
@@ -51,7 +51,7 @@ fn no_two_states_have_one_generation() {
     let mut seen = HashSet::from([0]);
     for _ in 0..3 * GENERATIONS {
         for mailbox in &mut mailboxes {
-            mailbox.publish(GuestVirt(0), GuestVirt(0), 0);
+            mailbox.publish(GuestVirt(0), GuestVirt(0), WantedRecords::default());
             let generation = mailbox.region.read_u64(Layout::INFO_PAGE + offset_of!(InfoPage, generation)).unwrap();
             assert!(seen.insert(generation), "generation {generation}");
         }
@@ -76,7 +76,7 @@ fn host_calls_come_in_sequence() {
 #[test]
 fn lengths_kinds_and_statuses_are_checked() {
     let mut mailbox = ready_mailbox();
-    mailbox.send_call(0, 0, 0, 0);
+    mailbox.send_call(0, 0, 0, WantedRecords::default());
     guest_says(&mailbox, MessageLine { sequence: 1, length: 4097, ..kind(GuestMessageKind::Return) });
     assert_eq!(mailbox.receive(), Err(ProtocolViolation::Length { length: 4097, capacity: 4096 }));
     guest_says(&mailbox, MessageLine { sequence: 1, status: 99, ..kind(GuestMessageKind::Return) });

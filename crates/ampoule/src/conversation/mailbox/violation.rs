@@ -92,6 +92,18 @@ pub enum ProtocolViolation {
         /// Where the record begins, in bytes from the start of the area.
         offset: usize,
     },
+    /// The guest's span record cannot be understood.
+    #[error("a span record at {offset} that is malformed")]
+    SpanRecord {
+        /// Where the record begins, in bytes from the start of the area.
+        offset: usize,
+    },
+    /// The guest's allocation record cannot be understood.
+    #[error("an allocation record at {offset} that is malformed")]
+    AllocationRecord {
+        /// Where the record begins, in bytes from the start of the area.
+        offset: usize,
+    },
     /// The guest printed to an unknown stream.
     #[error("text printed to unknown stream {stream}")]
     UnknownStream {

@@ -57,6 +57,24 @@ fn an_executable_need_not_list_functions() {
 }
 
 #[test]
+fn a_program_that_is_executed_again_under_its_name_is_not_read_again() {
+    // It is no file that was written a moment ago.
+    let check = |name: &str| {
+        let (bytes, file) = read_program(Path::new("/usr/bin/env")).unwrap();
+        Executable::check_program(name.into(), bytes, file.as_deref()).unwrap()
+    };
+    let first = check("env");
+    assert!(check("env").is(&first));
+    assert!(first.file() == fs::read("/usr/bin/env").unwrap());
+    let renamed = check("renamed");
+    assert!(!renamed.is(&first) && renamed.name() == "renamed");
+
+    let (bytes, file) = read_program(Path::new("/usr/bin/env")).unwrap();
+    let interpreter = Executable::check_interpreter("env".into(), bytes, file.as_deref());
+    assert!(!interpreter.is_ok_and(|interpreter| interpreter.is(&first)));
+}
+
+#[test]
 fn an_executable_that_cannot_be_run_is_refused_by_name() {
     let mut file = fixed();
     file.entry = 0;

@@ -1,4 +1,4 @@
-//! The races between a call and its killers, and whoever samples it, in all interleavings that the C11 memory model allows.
+//! The races between a call and its killers, and whoever takes its thread out of the guest, in all interleavings that the C11 memory model allows.
 //!
 //! The hypervisor, signals and futexes are modelled: a run of the guest looks at the request when it begins and at
 //! pending signals from then on, as `KVM_RUN` does. A lost wake-up or a guest that is never left is a deadlock, which
@@ -8,7 +8,7 @@ use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
 
-use super::{CallNumber, CallState, Interruption, Kick, KillOutcome, Phase, Sent};
+use super::{CallNumber, CallState, Interruption, Kick, KillOutcome, Phase, Reason, Sent};
 use crate::interrupt::linux::clock::Moment;
 use crate::interrupt::word::model::ModelWord;
 
@@ -93,11 +93,50 @@ fn a_kill_ends_a_sleep() {
 }
 
 #[test]
-fn a_nudge_takes_a_sample_of_a_guest_that_spins_and_the_call_goes_on() {
+fn who_awaits_something_is_woken_up_and_sees_it() {
     check(|| {
         let sandbox = Sandbox::new();
         sandbox.state.begin();
-        let sampler = nudge(&sandbox, 1);
+        let waker = wake_up(&sandbox);
+        assert_eq!(sandbox.call(&Guest::Awaits(1)), Ok(()));
+        // A waker that comes late does nothing to the next call.
+        sandbox.state.begin();
+        assert_eq!(sandbox.call(&Guest::Returns), Ok(()));
+        waker.join().unwrap();
+    });
+}
+
+#[test]
+fn a_kill_ends_a_wait_for_what_never_comes() {
+    check_up_to(2, || {
+        let sandbox = Sandbox::new();
+        sandbox.state.begin();
+        let waker = wake_up(&sandbox);
+        let killer = spawn(&sandbox, FIRST, Interruption::Killed);
+        assert_eq!(sandbox.call(&Guest::Awaits(2)), Err(Interruption::Killed));
+        assert_eq!(killer.join().unwrap(), KillOutcome::Killed);
+        waker.join().unwrap();
+    });
+}
+
+#[test]
+fn a_sample_that_falls_due_in_a_wait_leaves_no_trace_in_it() {
+    check_up_to(2, || {
+        let sandbox = Sandbox::new();
+        sandbox.state.begin();
+        let (sampler, waker) = (sample(&sandbox, 1), wake_up(&sandbox));
+        assert_eq!(sandbox.call(&Guest::Awaits(1)), Ok(()));
+        sampler.join().unwrap();
+        waker.join().unwrap();
+    });
+}
+
+#[test]
+fn a_guest_that_spins_is_taken_out_for_a_sample_and_the_call_goes_on() {
+    check(|| {
+        let sandbox = Sandbox::new();
+        sandbox.state.begin();
+        let sampler = sample(&sandbox, 1);
         assert_eq!(sandbox.call(&Guest::SpinsUntilSampled), Ok(()));
         assert_eq!(sandbox.samples.load(Ordering::Acquire), 1);
         sampler.join().unwrap();
@@ -105,12 +144,50 @@ fn a_nudge_takes_a_sample_of_a_guest_that_spins_and_the_call_goes_on() {
 }
 
 #[test]
-fn a_nudge_leaves_no_trace_in_a_host_function_or_behind_the_call_and_what_is_due_is_taken_once() {
+fn of_two_who_take_a_guest_out_at_once_neither_is_lost() {
+    check_up_to(2, || {
+        let sandbox = Sandbox::new();
+        sandbox.state.begin();
+        let (sampler, debugger) = (sample(&sandbox, 1), break_in(&sandbox));
+        assert_eq!(sandbox.call(&Guest::SpinsUntilSampledAndBrokenInto), Ok(()));
+        assert_eq!(sandbox.samples.load(Ordering::Acquire), 1);
+        sampler.join().unwrap();
+        debugger.join().unwrap();
+    });
+}
+
+#[test]
+fn two_who_take_a_guest_out_at_once_leave_no_trace_in_a_host_function_or_behind_the_call() {
+    check_up_to(2, || {
+        let sandbox = Sandbox::new();
+        sandbox.state.begin();
+        let (sampler, debugger) = (sample(&sandbox, 1), break_in(&sandbox));
+        assert_eq!(sandbox.call(&Guest::CallsHost), Ok(()));
+        sampler.join().unwrap();
+        debugger.join().unwrap();
+        sandbox.state.begin();
+        assert_eq!(sandbox.call(&Guest::CallsHost), Ok(()));
+    });
+}
+
+#[test]
+fn a_break_in_ends_a_sleep_and_is_known_of_before_the_guest_runs_again() {
+    check(|| {
+        let sandbox = Sandbox::new();
+        sandbox.state.begin();
+        let debugger = break_in(&sandbox);
+        assert_eq!(sandbox.call(&Guest::SleepsUntilBrokenInto), Ok(()));
+        debugger.join().unwrap();
+    });
+}
+
+#[test]
+fn a_sample_leaves_no_trace_in_a_host_function_or_behind_the_call_and_is_taken_once() {
     for guest in [Guest::Returns, Guest::CallsHost] {
         check(move || {
             let sandbox = Sandbox::new();
             sandbox.state.begin();
-            let sampler = nudge(&sandbox, 2);
+            let sampler = sample(&sandbox, 2);
             assert_eq!(sandbox.call(&guest), Ok(()));
             sampler.join().unwrap();
             assert!(sandbox.samples.load(Ordering::Acquire) <= 2);
@@ -125,7 +202,7 @@ fn a_kill_ends_a_guest_that_is_sampled_at_the_same_moment() {
     check_up_to(2, || {
         let sandbox = Sandbox::new();
         sandbox.state.begin();
-        let sampler = nudge(&sandbox, 1);
+        let sampler = sample(&sandbox, 1);
         let killer = spawn(&sandbox, FIRST, Interruption::Killed);
         assert_eq!(sandbox.call(&Guest::Spins), Err(Interruption::Killed));
         assert_eq!(killer.join().unwrap(), KillOutcome::Killed);
@@ -149,9 +226,26 @@ fn spawn(sandbox: &Arc<Sandbox>, call: CallNumber, interruption: Interruption) -
     thread::spawn(move || sandbox.state.interrupt(call, interruption, &*sandbox))
 }
 
-fn nudge(sandbox: &Arc<Sandbox>, times: usize) -> thread::JoinHandle<()> {
+fn sample(sandbox: &Arc<Sandbox>, times: usize) -> thread::JoinHandle<()> {
     let sandbox = Arc::clone(sandbox);
-    thread::spawn(move || (0..times).for_each(|_| sandbox.state.nudge(&*sandbox)))
+    thread::spawn(move || (0..times).for_each(|_| sandbox.state.take_out(Reason::Sample, &*sandbox)))
+}
+
+fn break_in(sandbox: &Arc<Sandbox>) -> thread::JoinHandle<()> {
+    let sandbox = Arc::clone(sandbox);
+    thread::spawn(move || {
+        *sandbox.wish.lock().unwrap() = true;
+        sandbox.state.take_out(Reason::BreakIn, &*sandbox);
+    })
+}
+
+/// Makes one of the things ready that a function awaits.
+fn wake_up(sandbox: &Arc<Sandbox>) -> thread::JoinHandle<()> {
+    let sandbox = Arc::clone(sandbox);
+    thread::spawn(move || {
+        sandbox.ready.fetch_add(1, Ordering::Relaxed);
+        sandbox.state.wake_up(FIRST);
+    })
 }
 
 struct Sandbox {
@@ -162,6 +256,11 @@ struct Sandbox {
     sent: Condvar,
     /// How many the calling thread has taken.
     samples: AtomicUsize,
+    /// What a debugger wants, which the calling thread looks at before each run.
+    wish: Mutex<bool>,
+    is_broken_into: AtomicBool,
+    /// How many things are ready that a function of the application may await.
+    ready: AtomicUsize,
 }
 
 #[derive(Clone, Copy)]
@@ -169,8 +268,12 @@ enum Guest {
     Returns,
     Spins,
     SpinsUntilSampled,
+    SpinsUntilSampledAndBrokenInto,
     CallsHost,
     SleepsForEver,
+    SleepsUntilBrokenInto,
+    /// It calls a function that awaits so many things.
+    Awaits(usize),
 }
 
 impl Sandbox {
@@ -181,6 +284,9 @@ impl Sandbox {
             pending: Mutex::new(false),
             sent: Condvar::new(),
             samples: AtomicUsize::new(0),
+            wish: Mutex::new(false),
+            is_broken_into: AtomicBool::new(false),
+            ready: AtomicUsize::new(0),
         })
     }
 
@@ -196,7 +302,7 @@ impl Sandbox {
     fn run_guest(&self, guest: &Guest) -> Result<(), Interruption> {
         self.run_to_exit(guest)?;
         match guest {
-            Guest::Returns | Guest::Spins | Guest::SpinsUntilSampled => Ok(()),
+            Guest::Returns | Guest::Spins | Guest::SpinsUntilSampled | Guest::SpinsUntilSampledAndBrokenInto => Ok(()),
             Guest::CallsHost => {
                 self.state.enter(Phase::Host, self)?;
                 for _ in 0..2 {
@@ -212,17 +318,48 @@ impl Sandbox {
                 }
                 self.state.leave(self)
             }
+            Guest::Awaits(things) => {
+                self.state.enter(Phase::Host, self)?;
+                loop {
+                    self.state.forget_wake();
+                    assert!(!self.take_pending(), "a signal in a function that awaits");
+                    if self.ready.load(Ordering::Relaxed) == *things {
+                        break;
+                    }
+                    self.state.enter(Phase::Asleep, self)?;
+                    self.state.wait_for_wake();
+                    self.state.enter(Phase::Host, self)?;
+                }
+                self.state.leave(self)?;
+                self.run_to_exit(&Guest::Returns)
+            }
+            Guest::SleepsUntilBrokenInto => {
+                while !self.is_broken_into.load(Ordering::Acquire) {
+                    self.state.enter(Phase::Asleep, self)?;
+                    while self.state.check().is_ok() && !self.state.is_roused() {
+                        self.state.wait(Moment::NEVER);
+                    }
+                    self.state.leave(self)?;
+                    self.run_to_exit(&Guest::Returns)?;
+                }
+                Ok(())
+            }
         }
     }
 
     fn run_to_exit(&self, guest: &Guest) -> Result<(), Interruption> {
-        while !self.run(guest) {
-            self.state.take_sample(self, |_| {
+        loop {
+            if std::mem::take(&mut *self.wish.lock().unwrap()) {
+                self.is_broken_into.store(true, Ordering::Release);
+            }
+            if self.run(guest) {
+                return Ok(());
+            }
+            self.state.take_due(self, |_| {
                 self.samples.fetch_add(1, Ordering::AcqRel);
             });
             self.state.check()?;
         }
-        Ok(())
     }
 
     /// Enters the guest: whether it left by itself.
@@ -249,7 +386,14 @@ impl Guest {
         match self {
             Guest::Spins => true,
             Guest::SpinsUntilSampled => sandbox.samples.load(Ordering::Acquire) == 0,
-            Guest::Returns | Guest::CallsHost | Guest::SleepsForEver => false,
+            Guest::SpinsUntilSampledAndBrokenInto => {
+                sandbox.samples.load(Ordering::Acquire) == 0 || !sandbox.is_broken_into.load(Ordering::Acquire)
+            }
+            Guest::Returns
+            | Guest::CallsHost
+            | Guest::SleepsForEver
+            | Guest::SleepsUntilBrokenInto
+            | Guest::Awaits(_) => false,
         }
     }
 }

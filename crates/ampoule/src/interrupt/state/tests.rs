@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use super::{CallNumber, CallState, Interruption, Kick, KillOutcome, Phase, Sent};
+use super::{CallNumber, CallState, Interruption, Kick, KillOutcome, Phase, Reason, Sent};
 use crate::interrupt::linux::clock::{Clock, Moment};
 use crate::interrupt::linux::futex::FutexWord;
 
@@ -50,7 +50,7 @@ fn state() -> (CallState<FutexWord>, Kicks) {
 /// What a sample that is due is taken from.
 fn taken(state: &CallState<FutexWord>, kicks: &Kicks) -> Option<Phase> {
     let mut taken = None;
-    state.take_sample(kicks, |phase| taken = Some(phase));
+    state.take_due(kicks, |phase| taken = Some(phase));
     taken
 }
 
@@ -222,16 +222,16 @@ fn a_sample_that_falls_due_in_the_guest_is_taken_once_and_the_call_goes_on() {
     let (state, kicks) = state();
     state.begin();
     assert_eq!(taken(&state, &kicks), None);
-    state.nudge(&kicks);
+    state.take_out(Reason::Sample, &kicks);
     assert!(kicks.requested.get());
     assert_eq!(kicks.signals.get(), 1);
     assert_eq!(state.check(), Ok(()));
-    state.nudge(&kicks);
+    state.take_out(Reason::Sample, &kicks);
     assert_eq!(kicks.signals.get(), 1, "one is due already");
     assert_eq!(taken(&state, &kicks), Some(Phase::Guest));
     assert!(!kicks.requested.get(), "the guest can be entered");
     assert_eq!(taken(&state, &kicks), None);
-    state.nudge(&kicks);
+    state.take_out(Reason::Sample, &kicks);
     assert_eq!(taken(&state, &kicks), Some(Phase::Guest));
     assert_eq!(kicks.signals.get(), 2);
     assert_eq!(state.finish(&kicks), Ok(()));
@@ -243,7 +243,7 @@ fn a_sample_that_falls_due_on_the_host_sends_no_signal_and_is_taken_when_the_gue
         let (state, kicks) = state();
         state.begin();
         state.enter(phase, &kicks).unwrap();
-        state.nudge(&kicks);
+        state.take_out(Reason::Sample, &kicks);
         assert_eq!((kicks.signals.get(), kicks.requested.get()), (0, false));
         state.leave(&kicks).unwrap();
         assert!(kicks.requested.get());
@@ -258,12 +258,12 @@ fn code_of_the_application_runs_only_when_the_signal_of_a_sample_has_come() {
     for phase in [Phase::Host, Phase::Serving] {
         let (state, kicks) = state();
         state.begin();
-        state.nudge(&kicks);
+        state.take_out(Reason::Sample, &kicks);
         state.enter(phase, &kicks).unwrap();
         assert_eq!(kicks.handled.get(), 1);
         state.leave(&kicks).unwrap();
         assert_eq!(taken(&state, &kicks), Some(Phase::Guest));
-        state.nudge(&kicks);
+        state.take_out(Reason::Sample, &kicks);
         assert_eq!(state.finish(&kicks), Ok(()));
         assert_eq!(kicks.handled.get(), 2);
         assert!(!kicks.requested.get(), "the next call can enter the guest");
@@ -275,11 +275,11 @@ fn code_of_the_application_runs_only_when_the_signal_of_a_sample_has_come() {
 #[test]
 fn no_sample_is_due_outside_of_a_call_or_in_one_that_ends() {
     let (state, kicks) = state();
-    state.nudge(&kicks);
+    state.take_out(Reason::Sample, &kicks);
     let call = state.begin();
     assert_eq!(taken(&state, &kicks), None);
     state.interrupt(call, Interruption::Killed, &kicks);
-    state.nudge(&kicks);
+    state.take_out(Reason::Sample, &kicks);
     assert_eq!(taken(&state, &kicks), None);
     assert_eq!(kicks.signals.get(), 1);
     assert!(kicks.requested.get(), "the kill's request stands");
@@ -289,7 +289,7 @@ fn no_sample_is_due_outside_of_a_call_or_in_one_that_ends() {
 fn taking_a_sample_hides_no_kill() {
     let (state, kicks) = state();
     let call = state.begin();
-    state.nudge(&kicks);
+    state.take_out(Reason::Sample, &kicks);
     state.interrupt(call, Interruption::Killed, &kicks);
     assert_eq!(taken(&state, &kicks), Some(Phase::Guest));
     assert_eq!(state.check(), Err(Interruption::Killed));
@@ -297,7 +297,7 @@ fn taking_a_sample_hides_no_kill() {
 }
 
 #[test]
-fn a_child_enters_a_host_function_of_a_call_in_whose_nudge_it_was_forked() {
+fn a_child_enters_a_host_function_of_a_call_out_of_whose_guest_it_was_taken_when_it_was_forked() {
     struct Forked<'a>(&'a CallState<FutexWord>, Cell<Option<Result<(), Interruption>>>);
 
     impl Kick for Forked<'_> {
@@ -318,16 +318,72 @@ fn a_child_enters_a_host_function_of_a_call_in_whose_nudge_it_was_forked() {
     let (state, _) = state();
     state.begin();
     let forked = Forked(&state, Cell::default());
-    state.nudge(&forked);
+    state.take_out(Reason::Sample, &forked);
     assert_eq!(forked.1.get(), Some(Ok(())));
+}
+
+#[test]
+fn who_comes_while_another_takes_the_thread_out_leaves_his_signal_to_that_one() {
+    /// While its first signal is sent, somebody else comes.
+    struct Meanwhile<'a>(&'a CallState<FutexWord>, Kicks);
+
+    impl Kick for Meanwhile<'_> {
+        fn request(&self) {
+            self.1.request();
+        }
+
+        fn clear(&self) {
+            self.1.clear();
+        }
+
+        fn signal(&self) -> Sent {
+            if self.1.signals.get() == 0 {
+                self.0.take_out(Reason::BreakIn, &Kicks::default());
+                assert!(self.0.is_kicked());
+            }
+            self.1.signal()
+        }
+
+        fn handle_pending(&self) {
+            self.1.handle_pending();
+        }
+    }
+
+    let (state, kicks) = state();
+    state.begin();
+    let kicks = Meanwhile(&state, kicks);
+    state.take_out(Reason::Sample, &kicks);
+    assert!(!state.is_kicked());
+    assert_eq!(kicks.1.signals.get(), 2);
+    assert!(state.is_roused());
+    state.take_due(&kicks, |phase| assert_eq!(phase, Phase::Guest));
+    assert!(!state.is_roused());
+    assert_eq!(state.finish(&kicks), Ok(()));
+}
+
+#[test]
+fn a_break_in_ends_a_sleep_and_a_sample_does_not() {
+    let (state, kicks) = state();
+    state.begin();
+    state.enter(Phase::Asleep, &kicks).unwrap();
+    state.take_out(Reason::Sample, &kicks);
+    assert!(!state.is_roused());
+    state.take_out(Reason::BreakIn, &kicks);
+    assert!(state.is_roused());
+    state.wait(Moment::NEVER);
+    assert_eq!((kicks.signals.get(), kicks.requested.get()), (0, false));
+    state.leave(&kicks).unwrap();
+    assert!(kicks.requested.get());
+    assert_eq!(taken(&state, &kicks), Some(Phase::Asleep));
+    assert_eq!(state.finish(&kicks), Ok(()));
 }
 
 #[test]
 fn no_sample_falls_due_while_one_is_taken() {
     let (state, kicks) = state();
     state.begin();
-    state.nudge(&kicks);
-    state.take_sample(&kicks, |_| state.nudge(&kicks));
+    state.take_out(Reason::Sample, &kicks);
+    state.take_due(&kicks, |_| state.take_out(Reason::Sample, &kicks));
     assert_eq!(taken(&state, &kicks), None);
     assert!(!kicks.requested.get(), "the guest gets its turn");
 }

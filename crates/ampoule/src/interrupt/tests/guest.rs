@@ -9,7 +9,7 @@ use ampoule_vmm::x86_64::registers::Regs;
 use ampoule_vmm::x86_64::shim::{DOORBELL, SYSTEM_BASE, System, Trap, initial_flags};
 use ampoule_vmm::{Exit, GuestPhys, GuestVirt, Hypervisor, PAGE_SIZE, Region, Vcpu, Vm, WriteTracking};
 
-use crate::interrupt::{InterruptHandle, Interruption, Interruptor, Phase, TimeLimits};
+use crate::interrupt::{InterruptHandle, Interruption, Interruptor, Phase, Rest, TimeLimits};
 
 pub(super) struct Guest {
     pub(super) interruptor: Interruptor,
@@ -85,7 +85,7 @@ impl Guest {
                 }
                 Step::Sleep(duration) => {
                     self.ring()?;
-                    self.interruptor.sleep(*duration)?;
+                    assert_eq!(self.interruptor.sleep(*duration)?, Rest::Over);
                 }
                 Step::Spin => self.spin()?,
                 Step::SpinUntilSampled(samples) => self.resume(SPIN, Some(*samples))?,
@@ -117,7 +117,7 @@ impl Guest {
             self.interruptor.check()?;
             match self.vcpu.run().unwrap() {
                 Exit::Interrupted => {
-                    self.interruptor.take_sample(|phase| self.samples.push(phase));
+                    self.interruptor.take_due(|phase| self.samples.push(phase));
                     if samples.is_some_and(|samples| self.samples.len() >= samples) {
                         return Ok(());
                     }

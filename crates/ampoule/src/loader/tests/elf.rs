@@ -2,12 +2,12 @@
 
 /// Two segments: one with the headers and the code, one with some data and zeros.
 #[derive(Clone, Debug)]
-pub(super) struct Elf {
-    pub(super) base: u64,
-    pub(super) position_independent: bool,
-    pub(super) alignment: u64,
+pub(in crate::loader) struct Elf {
+    pub(in crate::loader) base: u64,
+    pub(in crate::loader) position_independent: bool,
+    pub(in crate::loader) alignment: u64,
     /// Bytes of the second segment in memory.
-    pub(super) bss: u64,
+    pub(in crate::loader) bss: u64,
 }
 
 impl Default for Elf {
@@ -17,7 +17,7 @@ impl Default for Elf {
 }
 
 impl Elf {
-    pub(super) fn bytes(&self) -> Vec<u8> {
+    pub(in crate::loader) fn bytes(&self) -> Vec<u8> {
         let mut file = Vec::new();
         let half = |file: &mut Vec<u8>, value: u16| file.extend(value.to_le_bytes());
         let word = |file: &mut Vec<u8>, value: u32| file.extend(value.to_le_bytes());
@@ -53,6 +53,19 @@ impl Elf {
         file
     }
 
+    /// The same, linked by an interpreter.
+    pub(in crate::loader) fn with_interpreter(&self, path: &str) -> Vec<u8> {
+        let mut file = self.bytes();
+        let at = file.len() as u64;
+        file.extend(path.as_bytes());
+        file.push(0);
+        let header = 64 + 2 * 56;
+        file[header..header + 4].copy_from_slice(&PT_INTERP.to_le_bytes());
+        file[header + 8..header + 16].copy_from_slice(&at.to_le_bytes());
+        file[header + 32..header + 40].copy_from_slice(&(path.len() as u64 + 1).to_le_bytes());
+        file
+    }
+
     /// A position-independent executable says so in its dynamic section.
     fn third_header(&self) -> u32 {
         if self.position_independent { PT_DYNAMIC } else { PT_NULL }
@@ -60,13 +73,13 @@ impl Elf {
 }
 
 /// Where the first instruction stands, from the image's start.
-pub(super) const CODE: u64 = 0x200;
+pub(in crate::loader) const CODE: u64 = 0x200;
 
 /// Where the second segment begins.
-pub(super) const DATA: u64 = 0x1000;
+pub(in crate::loader) const DATA: u64 = 0x1000;
 
 /// What the second segment begins with.
-pub(super) const INITIALIZED: [u8; 16] = *b"initialized data";
+pub(in crate::loader) const INITIALIZED: [u8; 16] = *b"initialized data";
 
 /// `DT_FLAGS_1` with `DF_1_PIE`, and the end of the section.
 const DYNAMIC: [u8; 32] = *b"\xfb\xff\xff\x6f\0\0\0\0\0\0\0\x08\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
@@ -74,3 +87,4 @@ const DYNAMIC: [u8; 32] = *b"\xfb\xff\xff\x6f\0\0\0\0\0\0\0\x08\0\0\0\0\0\0\0\0\
 const PT_NULL: u32 = 0;
 const PT_LOAD: u32 = 1;
 const PT_DYNAMIC: u32 = 2;
+const PT_INTERP: u32 = 3;

@@ -5,6 +5,7 @@
 //! measured, and the time is taken from the host's clocks again after a second at the latest.
 
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use ampoule_vmm::vdso::{TIME_OF_DAY, TimePage, nanoseconds};
 use linux_raw_sys::general::{CLOCK_BOOTTIME, CLOCK_REALTIME_COARSE, CLOCK_TAI};
@@ -19,11 +20,13 @@ pub(super) struct Calibration {
     since: Moment,
     /// The one that takes its place, once it is [`LONG`] ago: the kernel corrects the pace of its clocks now and then.
     next: Moment,
+    /// By how many nanoseconds the process's clocks that count from the machine's start are ahead of the host's.
+    ahead: u64,
 }
 
 /// What the host's clocks and the counter show at one moment, in nanoseconds and ticks.
 #[derive(Clone, Copy, Debug)]
-struct Moment {
+pub(super) struct Moment {
     counter: u64,
     monotonic: u64,
     time_of_day: u64,
@@ -32,11 +35,11 @@ struct Moment {
 }
 
 impl Calibration {
-    /// Begins with the first moment that this process has looked at.
-    pub(super) fn begin() -> Self {
-        static FIRST: OnceLock<Moment> = OnceLock::new();
-        let since = *FIRST.get_or_init(Moment::now);
-        Self { since, next: since }
+    /// Begins with the first moment that this process has looked at. The guest's clocks that count from the machine's start are
+    /// so many nanoseconds ahead of the host's.
+    pub(super) fn begin(ahead: u64) -> Self {
+        let since = begin();
+        Self { since, next: since, ahead }
     }
 
     /// Makes a page say what the time is, and not before the latest time that can have been read from it.
@@ -44,24 +47,25 @@ impl Calibration {
         let now = Moment::now();
         if (now.suspended().wrapping_sub(self.since.suspended()) as i64).unsigned_abs() > LONG_READING {
             // It depends on the processor whether it has counted meanwhile.
-            *self = Self { since: now, next: now };
+            *self = Self { since: now, next: now, ahead: self.ahead };
         }
-        let floor = now.monotonic.max(latest(page, now.counter));
+        let (base, boottime) = (now.monotonic.saturating_add(self.ahead), now.boottime.saturating_add(self.ahead));
+        let floor = base.max(latest(page, now.counter));
         let was_set = page.floor != 0;
         for (clock, time) in [
             (TIME_OF_DAY, now.time_of_day),
             (CLOCK_REALTIME_COARSE as usize, now.time_of_day),
-            (CLOCK_BOOTTIME as usize, now.boottime),
+            (CLOCK_BOOTTIME as usize, boottime),
             (CLOCK_TAI as usize, now.tai),
         ] {
-            let offset = time.wrapping_sub(now.monotonic);
+            let offset = time.wrapping_sub(base);
             // The clocks are read one after another. What that differs by is no step of theirs.
             if !was_set || (offset.wrapping_sub(page.offsets[clock]) as i64).unsigned_abs() > JITTER {
                 page.offsets[clock] = offset;
             }
         }
         page.counter = now.counter;
-        page.base = now.monotonic;
+        page.base = base;
         page.floor = floor;
         (page.clocks, page.multiplier, page.ticks) = match self.pace(&now) {
             Some(Pace { multiplier, ticks }) => (IN_PAGE, multiplier, ticks),
@@ -89,6 +93,22 @@ impl Calibration {
         (multiplier > 0 && ticks < MOST_TICKS).then_some(Pace { multiplier, ticks })
     }
 }
+
+/// The first moment that this process has looked at, which is now where it has looked at none.
+pub(super) fn begin() -> Moment {
+    *FIRST.get_or_init(Moment::now)
+}
+
+/// How long so many ticks take, all of them since the [first moment](begin).
+pub(super) fn duration_of(ticks: u64) -> Duration {
+    let (first, now) = (begin(), host::now(HostClock::Monotonic));
+    let passed = now.saturating_sub(Duration::from_nanos(first.monotonic)).as_nanos();
+    let counted = u128::from(ampoule_vmm::vdso::counter().saturating_sub(first.counter).max(1));
+    let nanos = passed.saturating_mul(u128::from(ticks)) / counted;
+    Duration::from_nanos(u64::try_from(nanos.min(passed)).unwrap_or(u64::MAX))
+}
+
+static FIRST: OnceLock<Moment> = OnceLock::new();
 
 /// How fast the counter goes.
 struct Pace {
@@ -169,7 +189,7 @@ mod tests {
 
     #[test]
     fn no_page_shows_less_than_the_one_before_could() {
-        let mut calibration = Calibration::begin();
+        let mut calibration = Calibration::begin(0);
         let mut page = TimePage::default();
         for _ in 0..1000 {
             let could_be_read = latest(&page, ampoule_vmm::vdso::counter());
@@ -182,8 +202,18 @@ mod tests {
     }
 
     #[test]
+    fn clocks_that_are_ahead_of_the_hosts_stay_so_and_the_time_of_day_is_the_hosts() {
+        let mut calibration = Calibration::begin(1000 * SECOND);
+        let mut page = TimePage::default();
+        calibration.renew(&mut page);
+        let now = Moment::now();
+        assert!(page.base.abs_diff(now.monotonic + 1000 * SECOND) < 100 * SECOND);
+        assert!(page.base.wrapping_add(page.offsets[TIME_OF_DAY]).abs_diff(now.time_of_day) < 100 * SECOND);
+    }
+
+    #[test]
     fn the_pace_is_that_of_the_hosts_clocks() {
-        let mut calibration = Calibration::begin();
+        let mut calibration = Calibration::begin(0);
         let mut page = TimePage::default();
         while page.clocks == 0 {
             calibration.renew(&mut page);
@@ -201,7 +231,7 @@ mod tests {
         let now = Moment::now();
         let (monotonic, boottime) = (now.monotonic - SECOND / 100, now.boottime.wrapping_sub(SECOND / 10));
         let before = Moment { counter: now.counter.saturating_sub(SECOND / 10), monotonic, boottime, ..now };
-        let mut calibration = Calibration { since: before, next: before };
+        let mut calibration = Calibration { since: before, next: before, ahead: 0 };
         let mut page = TimePage::default();
         calibration.renew(&mut page);
         assert_eq!(page.clocks, 0, "the pace is not known yet");

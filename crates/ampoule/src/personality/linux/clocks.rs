@@ -8,6 +8,8 @@
 //! - No new page shows a time before the latest that anybody can have read from the old one.
 //! - A guest that has slept finds that all of the time has passed, whatever the page would have shown.
 
+mod stored;
+
 use std::time::{Duration, SystemTime};
 
 use ampoule_vmm::GuestVirt;
@@ -22,6 +24,9 @@ use crate::personality::Outcome;
 
 use super::calibration::{self, Calibration};
 use super::host::{self, HostClock};
+use super::timers::Now;
+
+pub(super) use stored::ClocksRecord;
 
 /// What a process is told about its clocks.
 #[derive(Clone, Copy, Debug)]
@@ -38,8 +43,33 @@ pub(crate) struct ClockConfig {
 #[derive(Clone, Debug)]
 pub(super) struct Clocks {
     time: Time,
-    processor: ProcessorTime,
+    own: OwnTime,
     page: Option<Page>,
+    /// How long the process has waited with clocks that do not show it.
+    unshown: Duration,
+    /// For how long of its time it has waited.
+    waited: Duration,
+    wait: Waiting,
+    /// For how many ticks of the host's counter it has been idle between calls of the host, as far as that is not in `waited`.
+    idle_ticks: u64,
+    /// Where the counter stood when the last call was over, since when the process is idle.
+    rests_since: Option<u64>,
+    /// By how much its clocks that count from the machine's start are ahead of the host's, where they are these: since it was
+    /// stored on a host whose clocks were later.
+    ahead: Duration,
+}
+
+/// The wait of a system call, which is served again after each part of it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Waiting {
+    /// When it ends, in the time of timers, and what the page shows then at least.
+    end: Option<(Duration, u64)>,
+    /// When the part of it began that the host waits for.
+    part: Option<Duration>,
+    /// How long it takes until something else ends it.
+    interruption: Option<Duration>,
+    /// Whether something else may end it of which nobody knows when.
+    is_open: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -59,10 +89,10 @@ struct Page {
     is_written: bool,
 }
 
-/// The processor time of the process: that since its start, as it shares its processor with nobody. The time that it spends
-/// in a snapshot does not count, nor does that between going back to one and the next call.
+/// The process's own time: that since its start. The time that it spends in a snapshot does not count, nor does that between
+/// going back to one and the next call. Where it has not waited it has had the processor, which it shares with nobody.
 #[derive(Clone, Copy, Debug)]
-enum ProcessorTime {
+enum OwnTime {
     /// It runs since this moment of the monotonic clock.
     Running { since: Duration },
     /// It stands at this time.
@@ -73,26 +103,35 @@ impl Clocks {
     pub(super) fn new(ClockConfig { clock, page, shares_counter }: ClockConfig) -> Self {
         let standing = |time_of_day| Time::Standing { clock, time_of_day, monotonic: START };
         let time = match clock {
-            Clock::Real => Time::Host((shares_counter && page.is_some()).then(Calibration::begin)),
+            Clock::Real => Time::Host((shares_counter && page.is_some()).then(|| Calibration::begin(0))),
             Clock::Frozen(at) | Clock::Virtual(at) => standing(since_epoch(at)),
             Clock::FrozenInCalls => standing(host::now(HostClock::Realtime)),
         };
         let page = page.map(|at| Page { at, content: TimePage::default(), is_written: false });
-        let mut clocks = Self { time, processor: ProcessorTime::Suspended { at: Duration::ZERO }, page };
-        clocks.processor = ProcessorTime::Running { since: clocks.monotonic() };
+        let own = OwnTime::Suspended { at: Duration::ZERO };
+        let (unshown, waited, wait) = (Duration::ZERO, Duration::ZERO, Waiting::default());
+        let ahead = Duration::ZERO;
+        calibration::begin();
+        let (idle_ticks, rests_since) = (0, None);
+        let mut clocks = Self { time, own, page, unshown, waited, wait, idle_ticks, rests_since, ahead };
+        clocks.own = OwnTime::Running { since: clocks.monotonic() };
         clocks
     }
 
     /// The clocks as they are now, to be [resumed](Self::resume) later.
     pub(super) fn suspended(&self) -> Self {
         let page = self.page.map(|page| page.with_floor(page.latest()));
-        Self { time: self.time.clone(), processor: ProcessorTime::Suspended { at: self.processor_time() }, page }
+        let own = OwnTime::Suspended { at: self.own_time() };
+        let (waited, wait) = (self.waited_until(self.time_of_timers()), Waiting::default());
+        let (idle_ticks, rests_since) = (0, None);
+        Self { time: self.time.clone(), own, page, waited, wait, idle_ticks, rests_since, ..*self }
     }
 
     /// Goes back to clocks that were suspended. The host's time goes on as it does.
     pub(super) fn restore(&mut self, suspended: &Self) {
         let before = std::mem::replace(self, suspended.clone());
-        if let (Time::Host(_), Time::Host(_)) = (&before.time, &self.time) {
+        let is_like = before.ahead == self.ahead;
+        if let (Time::Host(_), Time::Host(_), true) = (&before.time, &self.time, is_like) {
             let floor = self.page.map_or(0, |page| page.content.floor);
             self.time = before.time;
             // Its own floor may be the end of a sleep, which the guest has not begun yet.
@@ -102,17 +141,36 @@ impl Clocks {
 
     /// Goes on for a call of the host.
     pub(super) fn resume(&mut self, space: &AddressSpace) {
+        if let Some(began) = self.rests_since.take() {
+            self.idle_ticks = self.idle_ticks.saturating_add(counter().saturating_sub(began));
+        }
         if let Time::Standing { clock: Clock::FrozenInCalls, time_of_day, monotonic } = &mut self.time {
             *time_of_day = host::now(HostClock::Realtime);
             *monotonic = host::now(HostClock::Monotonic);
         }
-        if let ProcessorTime::Suspended { at } = self.processor {
-            self.processor = ProcessorTime::Running { since: self.monotonic().saturating_sub(at) };
+        if let OwnTime::Suspended { at } = self.own {
+            self.own = OwnTime::Running { since: self.monotonic().saturating_sub(at) };
         }
         if !self.is_page_good() {
             self.renew();
         }
         self.write_page(space);
+    }
+
+    /// Takes note that the host's call is over. Until the next one the process is idle, unless it waits anyway.
+    #[inline]
+    pub(super) fn rests(&mut self) {
+        if self.wait.part.is_none() && !self.stand() {
+            self.rests_since = Some(counter());
+        }
+    }
+
+    /// Counts among its waits for how long it has been idle, which takes a look at a clock that most calls do without.
+    pub(super) fn count_idle(&mut self) {
+        if self.idle_ticks > 0 {
+            self.waited = self.waited.saturating_add(calibration::duration_of(self.idle_ticks));
+            self.idle_ticks = 0;
+        }
     }
 
     /// The time on a clock.
@@ -121,7 +179,9 @@ impl Clocks {
             (Time::Standing { time_of_day, .. }, HostClock::Realtime | HostClock::Tai) => *time_of_day,
             (Time::Standing { monotonic, .. }, _) => *monotonic,
             // It is no part of the page: it does not go at the pace of the others.
-            (Time::Host(None), _) | (Time::Host(_), HostClock::MonotonicRaw) => host::now(clock),
+            (Time::Host(None), HostClock::Monotonic | HostClock::Boottime)
+            | (Time::Host(_), HostClock::MonotonicRaw) => host::now(clock).saturating_add(self.ahead),
+            (Time::Host(None), _) => host::now(clock),
             (Time::Host(Some(_)), _) => {
                 self.renew();
                 let index = match clock {
@@ -136,11 +196,56 @@ impl Clocks {
         }
     }
 
+    /// For how long the process has had the processor.
     pub(super) fn processor_time(&self) -> Duration {
-        match self.processor {
-            ProcessorTime::Running { since } => self.monotonic().saturating_sub(since),
-            ProcessorTime::Suspended { at } => at,
+        self.now_of_timers().processor
+    }
+
+    /// The times that timers go by. Where the clocks stand, theirs goes on whenever the process waits, shown or not.
+    pub(super) fn now_of_timers(&self) -> Now {
+        let time = self.time_of_timers();
+        Now { time, processor: time.saturating_sub(self.waited_until(time)) }
+    }
+
+    /// Serves a system call, perhaps again after a part of its wait. Something else ends that after so much time, if it does.
+    pub(super) fn serve(&mut self, interruption: Option<Duration>) {
+        self.count_idle();
+        self.wait_ends();
+        self.wait.interruption = interruption;
+    }
+
+    /// Says whether something may end the wait at any time.
+    pub(super) fn may_be_interrupted_any_time(&mut self, whether: bool) {
+        self.wait.is_open = whether;
+    }
+
+    /// Ends the wait of the system call that is being served at once.
+    pub(super) fn interrupt(&mut self) {
+        self.wait.interruption = Some(Duration::ZERO);
+    }
+
+    /// How long it takes until something else ends the wait of the system call that is being served.
+    pub(super) fn interruption(&self) -> Option<Duration> {
+        self.wait.interruption
+    }
+
+    /// Takes note that the host waits, before the system call is served again or is over.
+    pub(super) fn wait_begins(&mut self) {
+        self.wait.part = Some(self.time_of_timers());
+    }
+
+    /// Takes note that the host has waited, if it has.
+    pub(super) fn wait_ends(&mut self) {
+        if self.wait.part.is_some() {
+            self.waited = self.waited_until(self.time_of_timers());
+            self.wait.part = None;
         }
+    }
+
+    /// Ends the system call, and returns how much of its wait is left.
+    pub(super) fn served(&mut self) -> Option<Duration> {
+        let (end, _) = self.wait.end.take()?;
+        Some(end.saturating_sub(self.time_of_timers()))
     }
 
     /// Waits so long, where there is anything to wait for, and then gives a result.
@@ -148,20 +253,92 @@ impl Clocks {
         if duration.is_zero() {
             return Outcome::Return(result);
         }
-        if matches!(self.time, Time::Standing { clock: Clock::Virtual(_), .. }) {
-            self.advance(duration);
+        let (end, floor) = self.end_of_wait(duration);
+        // The first time it is all that was asked for.
+        let left = match self.wait.end.replace((end, floor)) {
+            Some(_) => end.saturating_sub(self.time_of_timers()),
+            None => duration,
+        };
+        if left.is_zero() {
+            self.renew();
+            self.show_at_least(floor);
+            return Outcome::Return(result);
         }
+        if let Some(interruption) = self.wait.interruption.filter(|interruption| *interruption < left) {
+            return Outcome::Pause { duration: interruption };
+        }
+        if self.stand() {
+            self.pass(left);
+            return Outcome::Return(result);
+        }
+        if self.wait.is_open {
+            return Outcome::Pause { duration: left };
+        }
+        self.renew();
+        // The guest, which has one thread, reads nothing before all of it has passed.
+        let floor = self.page.map_or(0, |page| page.content.floor.saturating_add(to_nanos(left)).max(floor));
+        self.show_at_least(floor);
+        Outcome::Sleep { duration: left, result }
+    }
+
+    /// Waits for standard input, where anything else that ends the wait does not come before: the end of a time, which gives 0,
+    /// or what [interrupts](Self::interruption) it. Where the clocks stand, such a time passes at once.
+    pub(super) fn wait_for_input(&mut self, limit: Option<Duration>) -> Outcome {
+        match (limit, self.wait.interruption) {
+            (Some(duration), _) if self.stand() || duration.is_zero() => return self.wait(duration, 0),
+            (None, Some(duration)) if self.stand() => return Outcome::Pause { duration },
+            _ => {}
+        }
+        let Some(duration) = limit else { return Outcome::AwaitInput };
+        let (end, floor) = self.end_of_wait(duration);
+        let left = end.saturating_sub(self.now_of_timers().time);
+        self.wait.end = Some((end, floor));
+        if left.is_zero() {
+            self.renew();
+            self.show_at_least(floor);
+            return Outcome::Return(0);
+        }
+        self.wait.interruption = Some(self.wait.interruption.map_or(left, |other| other.min(left)));
+        Outcome::AwaitInput
+    }
+
+    /// When the wait of the system call ends that is being served, and what the page shows then at least, where it waits so long.
+    fn end_of_wait(&mut self, duration: Duration) -> (Duration, u64) {
+        if let Some(known) = self.wait.end {
+            return known;
+        }
+        self.renew();
+        let floor = self.page.map_or(0, |page| page.content.floor.saturating_add(to_nanos(duration)));
+        (self.time_of_timers().saturating_add(duration), floor)
+    }
+
+    /// Whether time does not pass by itself.
+    pub(super) fn stand(&self) -> bool {
+        matches!(self.time, Time::Standing { .. })
+    }
+
+    /// Lets the time of a wait pass on clocks that stand, whether they show it or not.
+    pub(super) fn pass(&mut self, by: Duration) {
         match self.time {
-            Time::Standing { .. } => Outcome::Return(result),
-            Time::Host(_) => {
-                self.renew();
-                if let Some(page) = &mut self.page {
-                    // The guest, which has one thread, reads nothing before all of it has passed.
-                    page.content.floor = page.content.floor.saturating_add(to_nanos(duration));
-                    page.is_written = false;
-                }
-                Outcome::Sleep { duration, result }
+            Time::Standing { clock: Clock::Virtual(_), monotonic, .. } => {
+                self.advance(by);
+                // At the end of all times the clock stands, but not the timers.
+                let shown = self.monotonic().saturating_sub(monotonic);
+                self.unshown = self.unshown.saturating_add(by.saturating_sub(shown));
             }
+            _ => self.unshown = self.unshown.saturating_add(by),
+        }
+        self.waited = self.waited.saturating_add(by);
+    }
+
+    /// Makes the page of the host's time show no less than that.
+    fn show_at_least(&mut self, floor: u64) {
+        if self.stand() {
+            return;
+        }
+        if let Some(page) = self.page.as_mut().filter(|page| page.content.floor < floor) {
+            page.content.floor = floor;
+            page.is_written = false;
         }
     }
 
@@ -213,6 +390,28 @@ impl Clocks {
             }
         }
         page.is_written = false;
+    }
+
+    fn own_time(&self) -> Duration {
+        match self.own {
+            OwnTime::Running { since } => self.monotonic().saturating_sub(since),
+            OwnTime::Suspended { at } => at,
+        }
+    }
+
+    fn time_of_timers(&self) -> Duration {
+        self.own_time().saturating_add(self.unshown)
+    }
+
+    /// For how long the process has waited by this moment in the time of timers.
+    fn waited_until(&self, now: Duration) -> Duration {
+        let part = self.wait.part.map_or(Duration::ZERO, |began| now.saturating_sub(began));
+        let rest = self.rests_since.map_or(0, |began| counter().saturating_sub(began));
+        let idle = match self.idle_ticks.saturating_add(rest) {
+            0 => Duration::ZERO,
+            ticks => calibration::duration_of(ticks),
+        };
+        self.waited.saturating_add(part).saturating_add(idle)
     }
 
     fn monotonic(&self) -> Duration {

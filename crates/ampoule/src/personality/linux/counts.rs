@@ -15,6 +15,20 @@ impl Counts {
         *count = count.saturating_add(1);
         *count
     }
+
+    /// These counts.
+    pub(super) fn of(counts: impl IntoIterator<Item = (u64, u32)>) -> Self {
+        let mut all = Self::new();
+        for (number, count) in counts {
+            all.0[number.min(PLACES as u64 - 1) as usize] = count;
+        }
+        all
+    }
+
+    /// The numbers that were counted, and how often.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u64, u32)> {
+        (0..).zip(self.0).filter(|(_, count)| *count > 0)
+    }
 }
 
 /// Linux's numbers end below 512.
@@ -32,5 +46,6 @@ mod tests {
         assert_eq!(counts.record(511), 1);
         assert_eq!(counts.record(512), 1);
         assert_eq!(counts.record(u64::MAX), 2);
+        assert_eq!(counts.iter().collect::<Vec<_>>(), [(7, 2), (511, 1), (512, 2)]);
     }
 }

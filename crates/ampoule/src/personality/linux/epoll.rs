@@ -5,25 +5,28 @@
 //! is put at its end again, one that is triggered by the edge only when the next thing happens. This is how Linux does it
 //! (`fs/eventpoll.c`), so that the order and the number of events are its own too.
 
+mod stored;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use ampoule_vmm::GuestVirt;
 use linux_raw_sys::general::{
     EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD, EPOLLERR, EPOLLET, EPOLLEXCLUSIVE, EPOLLHUP, EPOLLIN,
-    EPOLLONESHOT, EPOLLOUT, EPOLLWAKEUP, O_RDWR, epoll_event,
+    EPOLLONESHOT, EPOLLOUT, EPOLLRDNORM, EPOLLWAKEUP, O_RDWR, epoll_event,
 };
 
 use crate::address_space::AddressSpace;
-use crate::fault::EndlessWait;
 use crate::personality::Outcome;
 
 use super::clocks::Clocks;
 use super::descriptors::{Descriptors, FileId, FileSet, Object, OpenFile};
 use super::errno::Errno;
-use super::signals::SET_SIZE;
+use super::signals::Signals;
 use super::structure::{read_fields, to_bytes};
-use super::{int, time, uint};
+use super::{int, poll, time, uint};
+
+pub(super) use stored::EpollRecord;
 
 /// An instance of `epoll`.
 #[derive(Clone, Debug, Default)]
@@ -129,38 +132,34 @@ pub(super) fn wait(
     wait_for(descriptors, clocks, space, [instance, into, most], timeout)
 }
 
-/// `epoll_pwait`: also a set of signals and its size. No signal comes while the guest waits.
+/// `epoll_pwait`: also a set of signals that are blocked meanwhile, and its size.
 pub(super) fn wait_masked(
-    descriptors: &mut Descriptors,
+    (descriptors, signals): (&mut Descriptors, &mut Signals),
     clocks: &mut Clocks,
     space: &mut AddressSpace,
     [instance, into, most, timeout, mask, mask_size]: [u64; 6],
 ) -> Result<Outcome, Errno> {
-    check_mask(space, mask, mask_size)?;
+    if mask != 0 {
+        signals.block_meanwhile(clocks, space, mask, mask_size)?;
+    }
     wait(descriptors, clocks, space, [instance, into, most, timeout])
 }
 
 /// `epoll_pwait2`: the timeout is a `struct timespec`, and none never ends.
 pub(super) fn wait_precisely(
-    descriptors: &mut Descriptors,
+    (descriptors, signals): (&mut Descriptors, &mut Signals),
     clocks: &mut Clocks,
     space: &mut AddressSpace,
     [instance, into, most, timeout, mask, mask_size]: [u64; 6],
 ) -> Result<Outcome, Errno> {
     let timeout = if timeout == 0 { None } else { Some(time::read_timespec(space, timeout)?) };
-    check_mask(space, mask, mask_size)?;
+    if mask != 0 {
+        signals.block_meanwhile(clocks, space, mask, mask_size)?;
+    }
     wait_for(descriptors, clocks, space, [instance, into, most], timeout)
 }
 
-fn check_mask(space: &AddressSpace, mask: u64, size: u64) -> Result<(), Errno> {
-    match mask {
-        0 => Ok(()),
-        _ if size != SET_SIZE => Err(Errno::EINVAL),
-        _ => space.read_u64(GuestVirt(mask)).map(drop).map_err(Errno::from),
-    }
-}
-
-/// Where nothing is ready, nothing will be.
+/// Where nothing is ready, the process waits.
 fn wait_for(
     descriptors: &mut Descriptors,
     clocks: &mut Clocks,
@@ -173,11 +172,9 @@ fn wait_for(
     if descriptors.file(own).object != Object::Epoll {
         return Err(Errno::EINVAL);
     }
-    match (report(descriptors, space, own, into, most as usize)?, timeout) {
-        (0, None) => Ok(Outcome::Deadlock(EndlessWait::Files)),
-        (0, Some(duration)) => Ok(clocks.wait(duration, 0)),
-        (found, _) => Ok(Outcome::Return(found)),
-    }
+    let found = report(descriptors, space, own, into, most as usize)?;
+    let input = (found == 0 && descriptors.leads_to_input(own)).then(|| descriptors.input().behind);
+    Ok(poll::outcome(clocks, found, timeout, input))
 }
 
 /// Writes the events of at most so many watches, in the order of the queue, and says how many there were.
@@ -277,6 +274,11 @@ impl Epoll {
     pub(super) fn has_events(&self, mut readiness: impl FnMut(FileId) -> u32) -> bool {
         let mut queued = self.queue.iter().filter_map(|key| self.watches.iter().find(|watch| watch.key == *key));
         queued.any(|watch| readiness(watch.key.file) & watch.events != 0)
+    }
+
+    /// The files of which a wait is to find out that there is something to read.
+    pub(super) fn awaited_to_read(&self) -> impl Iterator<Item = FileId> {
+        self.watches.iter().filter(|watch| watch.events & (EPOLLIN | EPOLLRDNORM) != 0).map(|watch| watch.key.file)
     }
 
     fn watch_mut(&mut self, key: Key) -> Option<&mut Watch> {

@@ -13,6 +13,12 @@ impl Errno {
     }
 }
 
+impl From<ampoule_vfs::Errno> for Errno {
+    fn from(errno: ampoule_vfs::Errno) -> Self {
+        Self(errno.raw())
+    }
+}
+
 impl From<BadAddress> for Errno {
     fn from(_: BadAddress) -> Self {
         Self::EFAULT
@@ -33,13 +39,15 @@ impl From<MapError> for Errno {
         match error {
             MapError::InvalidRange => Self::EINVAL,
             MapError::Occupied => Self::EEXIST,
-            MapError::ExecutableRefused => Self::EACCES,
+            MapError::ExecutableRefused | MapError::WriteRefused => Self::EACCES,
             MapError::NoRoom
             | MapError::NotMapped
             | MapError::OutOfFrames { .. }
             | MapError::OutOfTables(_)
             | MapError::TooManyMappings { .. }
             | MapError::TooFragmented { .. } => Self::ENOMEM,
+            MapError::File(error) if error.kind() == std::io::ErrorKind::OutOfMemory => Self::ENOMEM,
+            MapError::File(_) => Self::EIO,
             // The guest never sees it.
             MapError::Interrupted => Self::EINTR,
         }
@@ -68,26 +76,38 @@ errors! {
     ESRCH
     EINTR
     EIO
+    ENXIO
+    E2BIG
     EBADF
     ECHILD
     EAGAIN
     ENOMEM
     EACCES
     EFAULT
+    EBUSY
     EEXIST
+    EXDEV
     ENODEV
     ENOTDIR
     EISDIR
     EINVAL
+    ENFILE
     EMFILE
     ENOTTY
+    EFBIG
     ENOSPC
     ESPIPE
+    EROFS
+    EMLINK
     EPIPE
     ELOOP
     ERANGE
     ENAMETOOLONG
+    ENOLCK
     ENOSYS
+    ENOTEMPTY
+    EOVERFLOW
+    ESTALE
     ENOTSOCK
     ENOPROTOOPT
     EPROTONOSUPPORT

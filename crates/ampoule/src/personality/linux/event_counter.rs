@@ -3,6 +3,9 @@
 use linux_raw_sys::general::{
     EFD_CLOEXEC, EFD_NONBLOCK, EFD_SEMAPHORE, EPOLLERR, EPOLLIN, EPOLLOUT, O_NONBLOCK, O_RDWR,
 };
+use serde::{Deserialize, Serialize};
+
+use crate::bad_record::BadRecord;
 
 use super::descriptors::{Descriptors, Object, OpenFile};
 use super::errno::Errno;
@@ -11,6 +14,13 @@ use super::errno::Errno;
 pub(super) struct EventCounter {
     count: u64,
     /// Whether a read takes 1 and not all.
+    is_semaphore: bool,
+}
+
+/// A counter of a stored snapshot.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct CounterRecord {
+    count: u64,
     is_semaphore: bool,
 }
 
@@ -26,6 +36,17 @@ pub(super) fn eventfd(descriptors: &mut Descriptors, count: u64, flags: u64) -> 
 }
 
 impl EventCounter {
+    pub(super) fn record(&self) -> CounterRecord {
+        let Self { count, is_semaphore } = *self;
+        CounterRecord { count, is_semaphore }
+    }
+
+    pub(super) fn of_record(record: &CounterRecord) -> Result<Self, BadRecord> {
+        let CounterRecord { count, is_semaphore } = *record;
+        BadRecord::unless(count < u64::MAX, "event counter", "it is beyond the most that one holds")?;
+        Ok(Self { count, is_semaphore })
+    }
+
     /// What a read gives, and leaves there.
     pub(super) fn next(self) -> Option<(u64, Self)> {
         let given = if self.is_semaphore { self.count.min(1) } else { self.count };

@@ -1,4 +1,4 @@
-//! Futexes of a process with one thread: nobody else can change the word or wake the waiter.
+//! Futexes of a process with one thread: nobody else can change the word or wake the waiter, but a signal may come.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! What the log says of a guest's system calls: a bounded amount for each call that the host makes, because the guest
 //! decides how often there is something to log. Level TRACE has all of them.
 
-use super::numbers as nr;
+use super::groups;
 
 /// What the log may still say in the call that is being made.
 #[derive(Clone, Debug)]
@@ -22,15 +22,25 @@ impl Log {
                 _ => (path, ""),
             };
             let path = shown.escape_ascii();
-            tracing::debug!(call, path = %format_args!("{path}{cut}"), "a guest asks for a path; guests have no files");
+            tracing::debug!(call, path = %format_args!("{path}{cut}"), "a guest asks for a path that is not there");
         }
     }
 
-    /// Logs a system call that guests do not have.
-    pub(super) fn refused(&mut self, number: u64) {
+    /// Logs a system call that the guest does not have, and what it would need for it.
+    pub(super) fn refused(&mut self, number: u64, needs: Option<&str>) {
         if self.admits() {
-            let name = nr::name(number);
-            tracing::debug!(number, name, "a guest makes a system call that guests do not have");
+            let name = groups::name(number);
+            tracing::debug!(number, name, needs, "a guest makes a system call that it does not have");
+        }
+    }
+
+    /// Logs that a file could not be opened, as the host's process has no descriptor left.
+    pub(super) fn no_descriptor(&mut self) {
+        if self.admits() {
+            tracing::warn!(
+                "this process has no descriptor left for a file that a guest opens: raise its limit (`ulimit -n`), or let \
+                 guests have fewer files open (`Files::open_files`)"
+            );
         }
     }
 

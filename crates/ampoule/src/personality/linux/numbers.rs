@@ -3,15 +3,6 @@
 macro_rules! system_calls {
     ($($constant:ident = $number:ident;)*) => {
         $(pub(super) const $constant: u64 = linux_raw_sys::general::$number as u64;)*
-
-        /// The name of a system call that the personality knows.
-        pub(super) fn name(number: u64) -> Option<&'static str> {
-            let number = match number {
-                $($constant => stringify!($number),)*
-                _ => return None,
-            };
-            number.strip_prefix("__NR_")
-        }
     };
 }
 
@@ -47,10 +38,13 @@ system_calls! {
     MADVISE = __NR_madvise;
     DUP = __NR_dup;
     DUP2 = __NR_dup2;
+    GETITIMER = __NR_getitimer;
+    SETITIMER = __NR_setitimer;
     PAUSE = __NR_pause;
     NANOSLEEP = __NR_nanosleep;
     ALARM = __NR_alarm;
     GETPID = __NR_getpid;
+    SENDFILE = __NR_sendfile;
     SOCKET = __NR_socket;
     SENDTO = __NR_sendto;
     RECVFROM = __NR_recvfrom;
@@ -71,12 +65,15 @@ system_calls! {
     KILL = __NR_kill;
     UNAME = __NR_uname;
     FCNTL = __NR_fcntl;
+    FLOCK = __NR_flock;
     FSYNC = __NR_fsync;
     FDATASYNC = __NR_fdatasync;
     TRUNCATE = __NR_truncate;
     FTRUNCATE = __NR_ftruncate;
+    GETDENTS = __NR_getdents;
     GETCWD = __NR_getcwd;
     CHDIR = __NR_chdir;
+    FCHDIR = __NR_fchdir;
     RENAME = __NR_rename;
     MKDIR = __NR_mkdir;
     RMDIR = __NR_rmdir;
@@ -86,7 +83,9 @@ system_calls! {
     SYMLINK = __NR_symlink;
     READLINK = __NR_readlink;
     CHMOD = __NR_chmod;
+    FCHMOD = __NR_fchmod;
     CHOWN = __NR_chown;
+    FCHOWN = __NR_fchown;
     LCHOWN = __NR_lchown;
     UMASK = __NR_umask;
     GETTIMEOFDAY = __NR_gettimeofday;
@@ -106,6 +105,7 @@ system_calls! {
     SETREUID = __NR_setreuid;
     SETREGID = __NR_setregid;
     GETGROUPS = __NR_getgroups;
+    SETGROUPS = __NR_setgroups;
     SETRESUID = __NR_setresuid;
     GETRESUID = __NR_getresuid;
     SETRESGID = __NR_setresgid;
@@ -114,31 +114,70 @@ system_calls! {
     GETSID = __NR_getsid;
     RT_SIGPENDING = __NR_rt_sigpending;
     RT_SIGTIMEDWAIT = __NR_rt_sigtimedwait;
+    RT_SIGQUEUEINFO = __NR_rt_sigqueueinfo;
     RT_SIGSUSPEND = __NR_rt_sigsuspend;
     SIGALTSTACK = __NR_sigaltstack;
+    UTIME = __NR_utime;
+    MKNOD = __NR_mknod;
     STATFS = __NR_statfs;
+    FSTATFS = __NR_fstatfs;
+    SETFSUID = __NR_setfsuid;
+    SETFSGID = __NR_setfsgid;
     GETPRIORITY = __NR_getpriority;
     SETPRIORITY = __NR_setpriority;
+    SCHED_SETPARAM = __NR_sched_setparam;
     SCHED_GETPARAM = __NR_sched_getparam;
+    SCHED_SETSCHEDULER = __NR_sched_setscheduler;
     SCHED_GETSCHEDULER = __NR_sched_getscheduler;
     SCHED_GET_PRIORITY_MAX = __NR_sched_get_priority_max;
     SCHED_GET_PRIORITY_MIN = __NR_sched_get_priority_min;
+    SCHED_RR_GET_INTERVAL = __NR_sched_rr_get_interval;
     MLOCK = __NR_mlock;
     MUNLOCK = __NR_munlock;
     MLOCKALL = __NR_mlockall;
     MUNLOCKALL = __NR_munlockall;
+    PIVOT_ROOT = __NR_pivot_root;
+    CAPGET = __NR_capget;
+    CAPSET = __NR_capset;
+    IOPRIO_GET = __NR_ioprio_get;
+    IOPRIO_SET = __NR_ioprio_set;
     PRCTL = __NR_prctl;
     ARCH_PRCTL = __NR_arch_prctl;
     SETRLIMIT = __NR_setrlimit;
+    CHROOT = __NR_chroot;
+    SYNC = __NR_sync;
     SETTIMEOFDAY = __NR_settimeofday;
+    MOUNT = __NR_mount;
+    UMOUNT2 = __NR_umount2;
     GETTID = __NR_gettid;
+    READAHEAD = __NR_readahead;
+    SETXATTR = __NR_setxattr;
+    LSETXATTR = __NR_lsetxattr;
+    FSETXATTR = __NR_fsetxattr;
+    GETXATTR = __NR_getxattr;
+    LGETXATTR = __NR_lgetxattr;
+    FGETXATTR = __NR_fgetxattr;
+    LISTXATTR = __NR_listxattr;
+    LLISTXATTR = __NR_llistxattr;
+    FLISTXATTR = __NR_flistxattr;
+    REMOVEXATTR = __NR_removexattr;
+    LREMOVEXATTR = __NR_lremovexattr;
+    FREMOVEXATTR = __NR_fremovexattr;
     TKILL = __NR_tkill;
     TIME = __NR_time;
     FUTEX = __NR_futex;
     SCHED_SETAFFINITY = __NR_sched_setaffinity;
     SCHED_GETAFFINITY = __NR_sched_getaffinity;
     EPOLL_CREATE = __NR_epoll_create;
+    GETDENTS64 = __NR_getdents64;
     SET_TID_ADDRESS = __NR_set_tid_address;
+    RESTART_SYSCALL = __NR_restart_syscall;
+    TIMER_CREATE = __NR_timer_create;
+    TIMER_SETTIME = __NR_timer_settime;
+    TIMER_GETTIME = __NR_timer_gettime;
+    TIMER_GETOVERRUN = __NR_timer_getoverrun;
+    TIMER_DELETE = __NR_timer_delete;
+    FADVISE64 = __NR_fadvise64;
     CLOCK_SETTIME = __NR_clock_settime;
     CLOCK_GETTIME = __NR_clock_gettime;
     CLOCK_GETRES = __NR_clock_getres;
@@ -147,28 +186,46 @@ system_calls! {
     EPOLL_WAIT = __NR_epoll_wait;
     EPOLL_CTL = __NR_epoll_ctl;
     TGKILL = __NR_tgkill;
+    UTIMES = __NR_utimes;
     WAITID = __NR_waitid;
     OPENAT = __NR_openat;
     MKDIRAT = __NR_mkdirat;
+    MKNODAT = __NR_mknodat;
+    FCHOWNAT = __NR_fchownat;
+    FUTIMESAT = __NR_futimesat;
     NEWFSTATAT = __NR_newfstatat;
     UNLINKAT = __NR_unlinkat;
     RENAMEAT = __NR_renameat;
     LINKAT = __NR_linkat;
+    SYMLINKAT = __NR_symlinkat;
     READLINKAT = __NR_readlinkat;
     FCHMODAT = __NR_fchmodat;
     FACCESSAT = __NR_faccessat;
     PSELECT6 = __NR_pselect6;
     PPOLL = __NR_ppoll;
     SET_ROBUST_LIST = __NR_set_robust_list;
+    SPLICE = __NR_splice;
+    SYNC_FILE_RANGE = __NR_sync_file_range;
+    UTIMENSAT = __NR_utimensat;
     EPOLL_PWAIT = __NR_epoll_pwait;
+    SIGNALFD = __NR_signalfd;
+    TIMERFD_CREATE = __NR_timerfd_create;
     EVENTFD = __NR_eventfd;
+    FALLOCATE = __NR_fallocate;
+    TIMERFD_SETTIME = __NR_timerfd_settime;
+    TIMERFD_GETTIME = __NR_timerfd_gettime;
+    SIGNALFD4 = __NR_signalfd4;
     EVENTFD2 = __NR_eventfd2;
     EPOLL_CREATE1 = __NR_epoll_create1;
     DUP3 = __NR_dup3;
     PIPE2 = __NR_pipe2;
     PREADV = __NR_preadv;
     PWRITEV = __NR_pwritev;
+    RT_TGSIGQUEUEINFO = __NR_rt_tgsigqueueinfo;
     PRLIMIT64 = __NR_prlimit64;
+    NAME_TO_HANDLE_AT = __NR_name_to_handle_at;
+    OPEN_BY_HANDLE_AT = __NR_open_by_handle_at;
+    SYNCFS = __NR_syncfs;
     GETCPU = __NR_getcpu;
     RENAMEAT2 = __NR_renameat2;
     GETRANDOM = __NR_getrandom;
@@ -176,10 +233,15 @@ system_calls! {
     EXECVEAT = __NR_execveat;
     MEMBARRIER = __NR_membarrier;
     MLOCK2 = __NR_mlock2;
+    COPY_FILE_RANGE = __NR_copy_file_range;
+    PREADV2 = __NR_preadv2;
+    PWRITEV2 = __NR_pwritev2;
     STATX = __NR_statx;
     RSEQ = __NR_rseq;
     CLONE3 = __NR_clone3;
+    CLOSE_RANGE = __NR_close_range;
     OPENAT2 = __NR_openat2;
     FACCESSAT2 = __NR_faccessat2;
     EPOLL_PWAIT2 = __NR_epoll_pwait2;
+    FCHMODAT2 = __NR_fchmodat2;
 }

@@ -1,20 +1,24 @@
-//! Waiting for files. While the guest waits nothing happens to them, so only time can make it go on.
+//! Waiting for files. While the guest waits, only time, its timers and its standard input can make it go on.
+//!
+//! What standard input has is [looked at](State::look_at_input) before each call that asks for it, so that one call sees one
+//! state of it.
 
 use std::time::Duration;
 
 use ampoule_vmm::GuestVirt;
 use linux_raw_sys::general::{self, EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDNORM, EPOLLWRNORM, pollfd, timeval};
+use linux_raw_sys::ioctl::FIONREAD;
 
 use crate::address_space::AddressSpace;
 use crate::fault::EndlessWait;
-use crate::personality::Outcome;
+use crate::personality::{Behind, Outcome, Streams, SystemCall};
 
 use super::clocks::Clocks;
 use super::descriptors::{Descriptors, OPEN_MAX};
 use super::errno::Errno;
-use super::signals::SET_SIZE;
+use super::signals::Signals;
 use super::structure::{from_bytes, to_bytes};
-use super::{int, time};
+use super::{State, int, numbers as nr, time, uint};
 
 /// `timeout` is in milliseconds; a negative one never ends.
 pub(super) fn poll(
@@ -27,16 +31,20 @@ pub(super) fn poll(
     wait(descriptors, clocks, space, files, count, timeout)
 }
 
+/// `timeout` is a `struct timespec`, and none never ends; `mask` is what is blocked meanwhile.
 pub(super) fn ppoll(
-    descriptors: &Descriptors,
+    (descriptors, signals): (&Descriptors, &mut Signals),
     clocks: &mut Clocks,
     space: &mut AddressSpace,
-    [files, count, timeout]: [u64; 3],
+    [files, count, timeout, mask, mask_size, _]: [u64; 6],
 ) -> Result<Outcome, Errno> {
     let timeout = match timeout {
         0 => None,
         at => Some(time::read_timespec(space, at)?),
     };
+    if mask != 0 {
+        signals.block_meanwhile(clocks, space, mask, mask_size)?;
+    }
     wait(descriptors, clocks, space, files, count, timeout)
 }
 
@@ -51,25 +59,24 @@ pub(super) fn select(
     wait_for_sets(descriptors, clocks, space, count, [readable, writable, exceptional], timeout, duration)
 }
 
-/// `timeout` is a `struct timespec`; `mask` is a set of signals and its size. No signal comes while the guest waits.
+/// `timeout` is a `struct timespec`; `mask` is what is blocked meanwhile, a set of signals and its size.
 pub(super) fn pselect(
-    descriptors: &Descriptors,
+    (descriptors, signals): (&Descriptors, &mut Signals),
     clocks: &mut Clocks,
     space: &mut AddressSpace,
     [count, readable, writable, exceptional, timeout, mask]: [u64; 6],
 ) -> Result<Outcome, Errno> {
     if mask != 0 {
         let (set, size) = (space.read_u64(GuestVirt(mask))?, space.read_u64(GuestVirt(mask.wrapping_add(8)))?);
-        if set != 0 && size != SET_SIZE {
-            return Err(Errno::EINVAL);
+        if set != 0 {
+            signals.block_meanwhile(clocks, space, set, size)?;
         }
     }
     let duration = if timeout == 0 { None } else { Some(time::read_timespec(space, timeout)?) };
     wait_for_sets(descriptors, clocks, space, count, [readable, writable, exceptional], timeout, duration)
 }
 
-/// Waits for files in three sets. As there are no more files than a word has bits, a set is a word; Linux leaves the part of
-/// a set that is beyond the table of files alone too.
+/// Waits for files in three sets, of which the part that is beyond the table of files is left alone.
 fn wait_for_sets(
     descriptors: &Descriptors,
     clocks: &mut Clocks,
@@ -79,34 +86,43 @@ fn wait_for_sets(
     timeout: u64,
     duration: Option<Duration>,
 ) -> Result<Outcome, Errno> {
-    let count = u32::try_from(int(count)).map_err(|_| Errno::EINVAL)?.min(u64::BITS);
-    let among = if count == 0 { 0 } else { u64::MAX >> (u64::BITS - count) };
-    let mut sets = [0; 3];
-    for (set, place) in sets.iter_mut().zip(places) {
-        if place != 0 && count > 0 {
-            *set = space.read_u64(GuestVirt(place))? & among;
-        }
+    let count = usize::try_from(int(count)).map_err(|_| Errno::EINVAL)?.min(descriptors.capacity());
+    let mut wanted = [[0; SET_LEN]; 3];
+    let len = count.div_ceil(u64::BITS as usize) * size_of::<u64>();
+    for (set, place) in wanted.iter_mut().zip(places).filter(|(_, place)| *place != 0) {
+        space.read(GuestVirt(place), &mut set[..len])?;
     }
-    let mut found = [0; 3];
-    for number in (0..u64::from(count)).filter(|number| sets.iter().any(|set| set >> number & 1 != 0)) {
-        let events = descriptors.readiness(descriptors.id(number)?);
-        for (index, wanted) in [READABLE, WRITABLE, EXCEPTIONAL].into_iter().enumerate() {
-            if events & wanted != 0 {
-                found[index] |= sets[index] & 1 << number;
+    let mut found = [[0; SET_LEN]; 3];
+    let mut ready = 0;
+    let mut is_for_input = false;
+    for number in 0..count {
+        let (byte, bit) = (number / 8, 1 << (number % 8));
+        if wanted.iter().all(|set| set[byte] & bit == 0) {
+            continue;
+        }
+        let file = descriptors.id(number as u64)?;
+        let events = descriptors.readiness(file);
+        is_for_input |= wanted[0][byte] & bit != 0 && descriptors.leads_to_input(file);
+        for (index, counting) in [READABLE, WRITABLE, EXCEPTIONAL].into_iter().enumerate() {
+            if events & counting != 0 && wanted[index][byte] & bit != 0 {
+                found[index][byte] |= bit;
+                ready += 1;
             }
         }
     }
-    for (set, place) in found.iter().zip(places) {
-        if place != 0 && count > 0 {
-            space.write(GuestVirt(place), &set.to_le_bytes())?;
-        }
+    let outcome = outcome(clocks, ready, duration, is_for_input.then(|| descriptors.input().behind));
+    if !matches!(outcome, Outcome::Return(_) | Outcome::Sleep { .. }) {
+        // The sets are read again when the wait goes on.
+        return Ok(outcome);
     }
-    let ready = found.iter().map(|set| u64::from(set.count_ones())).sum();
+    for (set, place) in found.iter().zip(places).filter(|(_, place)| *place != 0) {
+        space.write(GuestVirt(place), &set[..len])?;
+    }
     if ready == 0 && timeout != 0 {
         // Linux writes back how much time is left, which is none, and ignores it when that cannot be written.
         space.write(GuestVirt(timeout), &[0; size_of::<timeval>()]).ok();
     }
-    Ok(outcome(clocks, ready, duration))
+    Ok(outcome)
 }
 
 fn wait(
@@ -117,41 +133,66 @@ fn wait(
     count: u64,
     timeout: Option<Duration>,
 ) -> Result<Outcome, Errno> {
-    if count > OPEN_MAX as u64 {
+    if count > descriptors.most() as u64 {
         return Err(Errno::EINVAL);
     }
-    let mut entries = [0; OPEN_MAX * ENTRY_LEN];
-    let entries = &mut entries[..count as usize * ENTRY_LEN];
-    space.read(GuestVirt(files), entries)?;
+    let mut entries = vec![0; count as usize * ENTRY_LEN];
+    space.read(GuestVirt(files), &mut entries)?;
     let mut ready = 0;
+    let mut is_for_input = false;
     for entry in entries.chunks_exact_mut(ENTRY_LEN) {
         let (fd, events) = from_bytes!(entry, pollfd { fd, events });
         let found = match u64::try_from(fd).map(|number| descriptors.id(number)) {
             Err(_) => 0,
             Ok(Err(_)) => POLLNVAL,
-            Ok(Ok(file)) => descriptors.readiness(file) as u16 & (events as u16 | POLLHUP | POLLERR),
+            Ok(Ok(file)) => {
+                is_for_input |= events as u16 & (POLLIN | POLLRDNORM) != 0 && descriptors.leads_to_input(file);
+                descriptors.readiness(file) as u16 & (events as u16 | POLLHUP | POLLERR)
+            }
         };
         entry.copy_from_slice(&to_bytes!(pollfd { fd: fd, events: events, revents: found as i16 }));
         ready += u64::from(found != 0);
     }
-    space.write(GuestVirt(files), entries)?;
-    Ok(outcome(clocks, ready, timeout))
+    space.write(GuestVirt(files), &entries)?;
+    Ok(outcome(clocks, ready, timeout, is_for_input.then(|| descriptors.input().behind)))
 }
 
-/// Where nothing is ready, nothing will be.
-fn outcome(clocks: &mut Clocks, ready: u64, timeout: Option<Duration>) -> Outcome {
-    match timeout {
+/// Where nothing is ready, the process waits: for standard input too, where `input` says what that has besides what is there.
+pub(super) fn outcome(clocks: &mut Clocks, ready: u64, timeout: Option<Duration>, input: Option<Behind>) -> Outcome {
+    match (input, timeout) {
         _ if ready > 0 => Outcome::Return(ready),
-        None => Outcome::Deadlock(EndlessWait::Files),
-        Some(duration) => clocks.wait(duration, 0),
+        (Some(Behind::Unknown), _) => Outcome::AwaitInput,
+        (Some(Behind::Later), _) => clocks.wait_for_input(timeout),
+        (_, None) => Outcome::Deadlock(EndlessWait::Files),
+        (_, Some(duration)) => clocks.wait(duration, 0),
+    }
+}
+
+impl State {
+    /// Takes note of what standard input has, before a call that asks for it.
+    pub(super) fn look_at_input(&mut self, call: &SystemCall, streams: &mut dyn Streams) {
+        let asks = match call.number {
+            nr::POLL | nr::PPOLL | nr::SELECT | nr::PSELECT6 => true,
+            nr::EPOLL_WAIT | nr::EPOLL_PWAIT | nr::EPOLL_PWAIT2 | nr::EPOLL_CTL => true,
+            nr::IOCTL => uint(call.arguments[1]) == FIONREAD,
+            _ => false,
+        };
+        if asks && self.descriptors.has_input() {
+            self.descriptors.input_has(streams.look());
+        }
     }
 }
 
 const ENTRY_LEN: usize = size_of::<pollfd>();
 
+/// Bytes of the largest set that `select` looks at.
+const SET_LEN: usize = OPEN_MAX / 8;
+
 const POLLERR: u16 = general::POLLERR as u16;
 const POLLHUP: u16 = general::POLLHUP as u16;
 const POLLNVAL: u16 = general::POLLNVAL as u16;
+const POLLIN: u16 = general::POLLIN as u16;
+const POLLRDNORM: u16 = general::POLLRDNORM as u16;
 
 // Which of the events that exist here count for which of `select`'s sets (Linux's `fs/select.c`).
 const READABLE: u32 = EPOLLIN | EPOLLRDNORM | EPOLLHUP | EPOLLERR;

@@ -4,9 +4,7 @@ use std::ffi::c_char;
 
 use ampoule_vmm::GuestVirt;
 use linux_raw_sys::general::{
-    PRIO_PGRP, PRIO_PROCESS, PRIO_USER, RLIMIT_CORE, RLIMIT_CPU, RLIMIT_MEMLOCK, RLIMIT_MSGQUEUE, RLIMIT_NICE,
-    RLIMIT_NOFILE, RLIMIT_NPROC, RLIMIT_RTPRIO, RLIMIT_RTTIME, RLIMIT_STACK, SCHED_BATCH, SCHED_FIFO, SCHED_IDLE,
-    SCHED_NORMAL, SCHED_RR, membarrier_cmd, rlimit64,
+    PRIO_PGRP, PRIO_PROCESS, PRIO_USER, SCHED_BATCH, SCHED_FIFO, SCHED_IDLE, SCHED_NORMAL, SCHED_RR, membarrier_cmd,
 };
 use linux_raw_sys::prctl::{
     PR_GET_DUMPABLE, PR_GET_NAME, PR_GET_NO_NEW_PRIVS, PR_SET_DUMPABLE, PR_SET_NAME, PR_SET_NO_NEW_PRIVS,
@@ -17,10 +15,9 @@ use linux_raw_sys::system::{new_utsname, sysinfo as SystemInfo};
 use crate::address_space::{AddressSpace, StringError};
 
 use super::clocks::Clocks;
-use super::descriptors::OPEN_MAX;
 use super::errno::Errno;
 use super::host::HostClock;
-use super::structure::{read_fields, to_bytes};
+use super::structure::to_bytes;
 use super::{int, uint};
 
 /// The number of the process and of its only thread. Programs derive seeds from it, so it is random.
@@ -34,6 +31,11 @@ impl ProcessId {
     pub(super) fn by_chance(chance: [u8; 4]) -> Self {
         let number = u32::from_le_bytes(chance) % (PID_MAX_LIMIT - RESERVED_PIDS);
         Self((RESERVED_PIDS + number) as i32)
+    }
+
+    /// `None` where no process has this number.
+    pub(super) fn of_record(number: u32) -> Option<Self> {
+        (RESERVED_PIDS..PID_MAX_LIMIT).contains(&number).then_some(Self(number as i32))
     }
 
     pub(super) fn number(self) -> u32 {
@@ -73,9 +75,9 @@ pub(super) fn read_ids(space: &mut AddressSpace, places: [u64; 3]) -> Result<u64
 pub(super) fn uname(space: &mut AddressSpace, into: u64) -> Result<u64, Errno> {
     let name = to_bytes!(new_utsname {
         sysname: text("Linux"),
-        nodename: text("ampoule"),
+        nodename: text(HOST_NAME),
         release: text(RELEASE),
-        version: text("#1"),
+        version: text(VERSION),
         machine: text("x86_64"),
         domainname: text("(none)"),
     });
@@ -92,18 +94,6 @@ pub(super) fn sysinfo(clocks: &mut Clocks, space: &mut AddressSpace, into: u64) 
         mem_unit: 1,
     });
     space.write(GuestVirt(into), &info)?;
-    Ok(0)
-}
-
-/// Limits can be read, and set to what they are.
-pub(super) fn prlimit(space: &mut AddressSpace, stack_size: u64, [resource, new, old]: [u64; 3]) -> Result<u64, Errno> {
-    let limit = limit(uint(resource), stack_size)?;
-    if new != 0 && read_fields!(space, new, rlimit64 { rlim_cur, rlim_max })? != (limit, limit) {
-        return Err(Errno::EPERM);
-    }
-    if old != 0 {
-        space.write(GuestVirt(old), &to_bytes!(rlimit64 { rlim_cur: limit, rlim_max: limit }))?;
-    }
     Ok(0)
 }
 
@@ -126,6 +116,27 @@ pub(super) fn sched_getparam(space: &mut AddressSpace, into: u64) -> Result<u64,
     Ok(0)
 }
 
+/// Sets the policy and the priority that the process has. The policies that have priorities would take a privilege, and the other
+/// two without mean nothing to a process that shares its processor with nobody.
+pub(super) fn sched_setscheduler(space: &AddressSpace, policy: u64, from: u64) -> Result<u64, Errno> {
+    let priority = space.read_u32(GuestVirt(from))?;
+    match uint(policy) {
+        SCHED_NORMAL | SCHED_BATCH | SCHED_IDLE if priority == 0 => Ok(0),
+        SCHED_FIFO | SCHED_RR if (1..=99).contains(&priority) => Err(Errno::EPERM),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+pub(super) fn sched_setparam(space: &AddressSpace, from: u64) -> Result<u64, Errno> {
+    sched_setscheduler(space, SCHED_NORMAL.into(), from)
+}
+
+/// There is nobody to whom the processor would go after some time, which Linux reports as none.
+pub(super) fn sched_rr_get_interval(space: &mut AddressSpace, into: u64) -> Result<u64, Errno> {
+    space.write(GuestVirt(into), &[0; 16])?;
+    Ok(0)
+}
+
 /// How nice the process is, as the kernel reports it: from 40 down to 1.
 pub(super) fn getpriority(process: ProcessId, nice: i32, [kind, who]: [u64; 2]) -> Result<u64, Errno> {
     check_priority_of(process, kind, who)?;
@@ -140,6 +151,36 @@ pub(super) fn setpriority(process: ProcessId, nice: &mut i32, [kind, who, wanted
         return Err(Errno::EACCES);
     }
     *nice = wanted;
+    Ok(0)
+}
+
+/// `ioprio_get` (ioprio_set(2)), of a process with this priority and this niceness. Where several could be meant, it is what
+/// holds.
+pub(super) fn ioprio_get(
+    process: ProcessId,
+    (priority, nice): (u16, i32),
+    [kind, who]: [u64; 2],
+) -> Result<u64, Errno> {
+    let kind = kind.wrapping_sub(IOPRIO_WHO_PROCESS.into());
+    check_priority_of(process, kind, who)?;
+    let is_set = uint(kind) == PRIO_PROCESS || priority >> IOPRIO_CLASS_SHIFT != IOPRIO_CLASS_NONE;
+    let of_nice = IOPRIO_CLASS_BE << IOPRIO_CLASS_SHIFT | ((20 + nice) / 5) as u16;
+    Ok(if is_set { priority } else { of_nice }.into())
+}
+
+/// `ioprio_set`. It is told back, and has no effect: nobody is there who would do without.
+pub(super) fn ioprio_set(process: ProcessId, own: &mut u16, [kind, who, wanted]: [u64; 3]) -> Result<u64, Errno> {
+    let wanted = u16::try_from(uint(wanted)).map_err(|_| Errno::EINVAL)?;
+    let level = wanted & ((1 << IOPRIO_CLASS_SHIFT) - 1);
+    match wanted >> IOPRIO_CLASS_SHIFT {
+        IOPRIO_CLASS_RT => return Err(Errno::EPERM),
+        IOPRIO_CLASS_BE if level < IOPRIO_NR_LEVELS => {}
+        IOPRIO_CLASS_NONE if level == 0 => {}
+        IOPRIO_CLASS_IDLE => {}
+        _ => return Err(Errno::EINVAL),
+    }
+    check_priority_of(process, kind.wrapping_sub(IOPRIO_WHO_PROCESS.into()), who)?;
+    *own = wanted;
     Ok(0)
 }
 
@@ -168,6 +209,15 @@ pub(super) fn getcpu(space: &mut AddressSpace, processor: u64, node: u64) -> Res
         }
     }
     Ok(0)
+}
+
+/// What a process is called at first that runs this program: the last part of its path, as far as there is room.
+pub(super) fn name_of(program: &str) -> [u8; NAME_LEN] {
+    let last = program.rsplit('/').next().unwrap_or(program).as_bytes();
+    let len = last.len().min(NAME_LEN - 1);
+    let mut name = [0; NAME_LEN];
+    name[..len].copy_from_slice(&last[..len]);
+    name
 }
 
 pub(super) fn prctl(
@@ -215,17 +265,6 @@ fn text<const N: usize>(text: &str) -> [c_char; N] {
     field
 }
 
-fn limit(resource: u32, stack_size: u64) -> Result<u64, Errno> {
-    match resource {
-        RLIMIT_STACK => Ok(stack_size),
-        RLIMIT_NOFILE => Ok(OPEN_MAX as u64),
-        RLIMIT_NPROC => Ok(1),
-        RLIMIT_CORE | RLIMIT_MEMLOCK | RLIMIT_MSGQUEUE | RLIMIT_NICE | RLIMIT_RTPRIO => Ok(0),
-        RLIMIT_CPU..=RLIMIT_RTTIME => Ok(RLIM_INFINITY),
-        _ => Err(Errno::EINVAL),
-    }
-}
-
 const BARRIERS: u32 = membarrier_cmd::MEMBARRIER_CMD_GLOBAL as u32
     | membarrier_cmd::MEMBARRIER_CMD_GLOBAL_EXPEDITED as u32
     | membarrier_cmd::MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED as u32
@@ -240,11 +279,24 @@ pub(crate) const USER_ID: u32 = 1000;
 /// Size of a thread's name with its terminating zero, in bytes.
 pub(super) const NAME_LEN: usize = 16;
 
-/// A release of Linux that current C libraries expect.
-const RELEASE: &str = "6.1.0";
+/// What the system is called.
+pub(super) const HOST_NAME: &str = "ampoule";
 
-const RLIM_INFINITY: u64 = u64::MAX;
+/// A release of Linux that current C libraries expect.
+pub(super) const RELEASE: &str = "6.1.0";
+
+/// Which build of that release.
+pub(super) const VERSION: &str = "#1";
+
+// Linux's `include/uapi/linux/ioprio.h`. What a priority can be about is numbered as for `getpriority`, from 1 on.
+const IOPRIO_WHO_PROCESS: u32 = 1;
+const IOPRIO_CLASS_SHIFT: u16 = 13;
+const IOPRIO_CLASS_NONE: u16 = 0;
+const IOPRIO_CLASS_RT: u16 = 1;
+const IOPRIO_CLASS_BE: u16 = 2;
+const IOPRIO_CLASS_IDLE: u16 = 3;
+const IOPRIO_NR_LEVELS: u16 = 8;
 
 // Linux's `include/linux/threads.h` and `kernel/pid.c`.
-const PID_MAX_LIMIT: u32 = 4 << 20;
+pub(super) const PID_MAX_LIMIT: u32 = 4 << 20;
 const RESERVED_PIDS: u32 = 300;

@@ -120,12 +120,10 @@ fn add(descriptors: &mut Descriptors, space: &AddressSpace, id: FileId, place: &
     }
 }
 
-/// What comes of writing what nobody is there to read: a signal, and an error where that is ignored.
+/// What comes of writing what nobody is there to read: a signal, and an error.
 pub(super) fn broken(signals: &mut Signals) -> Result<Outcome, Errno> {
-    match signals.broken_pipe()? {
-        Outcome::Return(_) => Err(Errno::EPIPE),
-        outcome => Ok(outcome),
-    }
+    signals.broken_pipe();
+    Err(Errno::EPIPE)
 }
 
 /// What comes of a call that cannot go on as it is.

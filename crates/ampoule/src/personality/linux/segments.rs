@@ -16,6 +16,14 @@ pub(super) struct SegmentBases {
 }
 
 impl SegmentBases {
+    pub(super) fn record(&self) -> [u64; 2] {
+        [self.fs, self.gs]
+    }
+
+    pub(super) fn of_record([fs, gs]: [u64; 2]) -> Self {
+        Self { fs, gs }
+    }
+
     pub(super) fn arch_prctl(&mut self, space: &mut AddressSpace, code: u64, argument: u64) -> Result<Outcome, Errno> {
         match code {
             ARCH_SET_FS | ARCH_SET_GS if argument >= ADDRESSES_END => Err(Errno::EPERM),

@@ -12,9 +12,11 @@ use linux_raw_sys::net::{
     AF_UNIX, MSG_DONTWAIT, MSG_NOSIGNAL, MSG_OOB, MSG_PEEK, MSG_WAITALL, SHUT_RD, SHUT_RDWR, SHUT_WR, SO_DOMAIN,
     SO_ERROR, SO_PROTOCOL, SO_TYPE, SOCK_STREAM, SOL_SOCKET, msghdr,
 };
+use serde::{Deserialize, Serialize};
 
 use crate::address_space::AddressSpace;
-use crate::personality::Outcome;
+use crate::bad_record::BadRecord;
+use crate::personality::{Outcome, SystemCall};
 
 use super::descriptors::{Descriptors, Object, OpenFile, PairId};
 use super::errno::Errno;
@@ -23,7 +25,7 @@ use super::pipe::CAPACITY;
 use super::queues::{broken, gather, scatter, would_wait};
 use super::signals::Signals;
 use super::structure::{read_fields, to_bytes};
-use super::uint;
+use super::{numbers as nr, uint};
 
 /// Two sockets that are connected to each other.
 #[derive(Clone, Debug, Default)]
@@ -50,6 +52,22 @@ struct Socket {
     /// Nothing can be sent any more.
     output_ended: bool,
     /// The other one was closed before it has read all.
+    was_reset: bool,
+}
+
+/// A pair of a stored snapshot.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct SocketPairRecord {
+    sockets: [SocketRecord; 2],
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct SocketRecord {
+    received: Vec<u8>,
+    parts: Vec<u32>,
+    is_closed: bool,
+    input_ended: bool,
+    output_ended: bool,
     was_reset: bool,
 }
 
@@ -112,6 +130,13 @@ pub(super) fn sendto(
         return Err(Errno::EISCONN);
     }
     send(descriptors, signals, space, socket, &[Place { at, len }], uint(flags))
+}
+
+/// Whether a C library looks for the daemon that caches names: glibc's `nscd/nscd_helper.c` asks for this very socket.
+pub(super) fn looks_for_names(call: &SystemCall) -> bool {
+    let [family, kind, protocol, ..] = call.arguments;
+    let kind_of_nscd = SOCK_STREAM | O_CLOEXEC | O_NONBLOCK;
+    call.number == nr::SOCKET && (uint(family), uint(kind), uint(protocol)) == (AF_UNIX, kind_of_nscd, 0)
 }
 
 /// `sendmsg`. What would go with the bytes, such as descriptors, is refused.
@@ -300,6 +325,43 @@ fn socket(descriptors: &Descriptors, number: u64) -> Result<(OpenFile, SocketEnd
 }
 
 impl SocketPair {
+    pub(super) fn record(&self) -> SocketPairRecord {
+        let record = |socket: &Socket| SocketRecord {
+            received: socket.received.iter().copied().collect(),
+            parts: socket.parts.iter().map(|part| *part as u32).collect(),
+            is_closed: socket.is_closed,
+            input_ended: socket.input_ended,
+            output_ended: socket.output_ended,
+            was_reset: socket.was_reset,
+        };
+        SocketPairRecord { sockets: self.sockets.each_ref().map(record) }
+    }
+
+    pub(super) fn of_record(record: &SocketPairRecord) -> Result<Self, BadRecord> {
+        let socket = |record: &SocketRecord| {
+            let held: u64 = record.parts.iter().map(|part| u64::from(*part)).sum();
+            let fits = record.received.len() <= CAPACITY
+                && record.parts.len() <= MOST_PARTS
+                && record.parts.iter().all(|part| *part > 0)
+                && held == record.received.len() as u64;
+            BadRecord::unless(fits, "socket", "its bytes are not those of what was sent")?;
+            Ok(Socket {
+                received: Arc::new(record.received.iter().copied().collect()),
+                parts: record.parts.iter().map(|part| *part as usize).collect(),
+                is_closed: record.is_closed,
+                input_ended: record.input_ended,
+                output_ended: record.output_ended,
+                was_reset: record.was_reset,
+            })
+        };
+        let [first, second] = &record.sockets;
+        Ok(Self { sockets: [socket(first)?, socket(second)?] })
+    }
+
+    pub(super) fn is_closed(&self, side: usize) -> bool {
+        self.sockets[side].is_closed
+    }
+
     /// What a socket is ready for.
     pub(super) fn events(&self, side: usize) -> u32 {
         let (own, peer) = (&self.sockets[side], &self.sockets[1 - side]);

@@ -1,9 +1,12 @@
 //! System calls as a guest would make them, without a virtual machine.
 
 mod clocks;
+mod documented;
 mod files;
+mod granted;
 mod memory;
 mod paths;
+mod policy;
 mod poll;
 mod process;
 mod queues;
@@ -12,15 +15,20 @@ mod signals;
 mod time;
 
 use std::collections::VecDeque;
+use std::io::ErrorKind;
 
+use ampoule_vmm::address_map::USER_END;
 use ampoule_vmm::x86_64::paging::PageTables;
 use ampoule_vmm::{GuestPhys, GuestVirt, HostOnly, PAGE_SIZE, Region, TrackedRegion};
 use proptest::prelude::*;
 
 use crate::address_space::{Parts, Placement, Protection};
 use crate::clock::Clock;
+use crate::executable_memory::ExecutableMemory;
+use crate::files::Files;
 use crate::output::Stream;
-use crate::personality::{OutputLimitReached, Taken};
+use crate::personality::{Behind, Held, Taken, Unprinted};
+use crate::terminal::Terminal;
 use crate::test_log::events_of;
 
 use super::*;
@@ -55,15 +63,15 @@ fn names_and_numbers_are_those_of_the_host() {
         (libc::SYS_statx, "statx"),
         (libc::SYS_faccessat2, "faccessat2"),
     ] {
-        assert_eq!(nr::name(number as u64), Some(name));
+        assert_eq!(groups::name(number as u64), Some(name));
     }
-    assert_eq!(nr::name(u64::MAX), None);
+    assert_eq!(groups::name(u64::MAX), None);
 }
 
 #[test]
 fn what_is_not_there_is_not_implemented() {
     let mut guest = Guest::new();
-    for number in [nr::FORK, nr::SOCKET, nr::OPENAT2, nr::RSEQ, 511, u64::MAX] {
+    for number in [nr::FORK, nr::SOCKET, nr::RSEQ, 511, u64::MAX] {
         assert_eq!(guest.errno(number, [0; 6]), libc::ENOSYS, "{number}");
     }
 }
@@ -91,6 +99,7 @@ struct Guest {
 struct Printed {
     bytes: Vec<(Stream, Vec<u8>)>,
     full: bool,
+    broken: Option<ErrorKind>,
     /// What standard input gives, one time after the other. Then it is at its end.
     input: VecDeque<Taken>,
 }
@@ -109,18 +118,23 @@ impl Guest {
                 0,
             ),
             tables: Box::new(PageTables::new(tables, GuestPhys(0), 0..64 * PAGE_SIZE).unwrap()),
-            allow_executable_memory: false,
+            executable_memory: ExecutableMemory::Refused,
         });
         space.place_heap(GuestVirt(HEAP));
         space.map_stack(STACK_SIZE, PAGE).unwrap();
         for (at, protection) in [(DATA, Protection::ReadWrite), (READ_ONLY, Protection::Read)] {
             space.map_anonymous(PAGE, Placement::FixedVacant(GuestVirt(at)), protection).unwrap();
         }
-        let process = LinuxProcess::new(ProcessConfig {
-            stack_size: STACK_SIZE,
-            chance: *b"dice",
-            clock: by_system_calls(clock),
-        });
+        let mut process = LinuxProcess::new(
+            ProcessConfig {
+                stack_size: STACK_SIZE,
+                chance: *b"dice",
+                clock: by_system_calls(clock),
+                policy: Policy::all(),
+            },
+            Files::of_none(),
+        );
+        process.started(Started { program: "/bin/guest".into(), ..Started::default() });
         Self { space, process, printed: Printed::default() }
     }
 
@@ -128,7 +142,13 @@ impl Guest {
         let mut given: Vec<u64> = arguments.into();
         given.resize(6, 0);
         let arguments = given.try_into().unwrap();
-        self.process.system_call(&SystemCall { number, arguments }, &mut self.space, &mut self.printed)
+        let call = SystemCall { number, arguments };
+        match self.process.system_call(&call, &mut self.space, &mut self.printed) {
+            Outcome::NeedsStackPointer => {
+                Outcome::Return(self.process.system_call_on_stack(&call, STACK_POINTER, &mut self.space))
+            }
+            outcome => outcome,
+        }
     }
 
     /// The result of a call that succeeds.
@@ -185,9 +205,25 @@ impl Streams for Printed {
         taken
     }
 
-    fn write(&mut self, stream: Stream, bytes: &[u8]) -> Result<(), OutputLimitReached> {
+    fn terminal(&self) -> Option<&Terminal> {
+        None
+    }
+
+    fn look(&mut self) -> Held {
+        match self.input.front() {
+            None | Some(Taken::Bytes(0)) => Held { bytes: 0, behind: Behind::End },
+            Some(Taken::Bytes(bytes)) => Held { bytes: *bytes, behind: Behind::Later },
+            Some(Taken::NotYet) => Held::default(),
+            Some(Taken::Failed) => Held { bytes: 0, behind: Behind::Failure },
+        }
+    }
+
+    fn write(&mut self, stream: Stream, bytes: &[u8]) -> Result<(), Unprinted> {
         if self.full {
-            return Err(OutputLimitReached);
+            return Err(Unprinted::LimitReached);
+        }
+        if let Some(kind) = self.broken {
+            return Err(Unprinted::Failed(kind));
         }
         self.bytes.push((stream, bytes.to_vec()));
         Ok(())
@@ -239,10 +275,10 @@ fn is_plausible(outcome: Outcome) -> bool {
     match outcome {
         Outcome::Return(result) => (result as i64) >= -4095,
         Outcome::Exit { code } => (0..256).contains(&code),
-        Outcome::Abort { signal, .. } => (1..=64).contains(&signal),
+        Outcome::Abort { signal } => (1..=64).contains(&signal),
         Outcome::SetThreadRegister { value, .. } => value < 1 << 47,
         Outcome::Sleep { duration, .. } => !duration.is_zero(),
-        Outcome::Deadlock(_) => true,
+        Outcome::Deadlock(_) | Outcome::Pause { .. } | Outcome::SignalReturn | Outcome::NeedsStackPointer => true,
         Outcome::OutputLimit | Outcome::AwaitInput => false,
     }
 }
@@ -253,4 +289,5 @@ const STACK_SIZE: u64 = 1 << 20;
 const HEAP: u64 = 0x60_0000;
 const DATA: u64 = 0x20_0000;
 const READ_ONLY: u64 = DATA + PAGE;
+const STACK_POINTER: u64 = USER_END.0 - PAGE - 256;
 const UNMAPPED: u64 = READ_ONLY + PAGE;

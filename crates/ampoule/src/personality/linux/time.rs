@@ -16,6 +16,7 @@ use super::clocks::Clocks;
 use super::errno::Errno;
 use super::host::HostClock;
 use super::structure::{read_fields, to_bytes};
+use super::timers::nanos;
 use super::{int, uint};
 
 pub(super) fn clock_gettime(
@@ -82,7 +83,6 @@ pub(super) fn getrusage(clocks: &Clocks, space: &mut AddressSpace, who: u64, int
     Ok(0)
 }
 
-/// The remaining time is never asked for: nothing but its end ends a sleep.
 pub(super) fn nanosleep(clocks: &mut Clocks, space: &AddressSpace, duration: u64) -> Result<Outcome, Errno> {
     Ok(clocks.wait(read_timespec(space, duration)?, 0))
 }
@@ -106,6 +106,18 @@ pub(super) fn clock_nanosleep(
 pub(super) fn until(clocks: &mut Clocks, deadline: Duration, realtime: bool) -> Duration {
     let clock = if realtime { HostClock::Realtime } else { HostClock::Monotonic };
     deadline.saturating_sub(clocks.now(clock))
+}
+
+/// How many nanoseconds from now on a moment is, and negative where it is over: that on this clock, if it is absolute; otherwise
+/// it is that long from now on.
+pub(super) fn from_now(clocks: &mut Clocks, clock: u32, moment: Duration, is_absolute: bool) -> Result<i128, Errno> {
+    let now = if is_absolute { now(clocks, clock)? } else { Duration::ZERO };
+    Ok(nanos(moment) - nanos(now))
+}
+
+/// Writes what is left of a sleep, where a program wants it.
+pub(super) fn write_rest(space: &mut AddressSpace, into: u64, rest: Duration) -> Result<(), Errno> {
+    if into == 0 { Ok(()) } else { write_timespec(space, into, rest).map(drop) }
 }
 
 pub(super) fn read_timespec(space: &AddressSpace, at: u64) -> Result<Duration, Errno> {

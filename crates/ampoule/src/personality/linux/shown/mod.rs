@@ -17,7 +17,7 @@ use crate::address_space::AddressSpace;
 use super::errno::Errno;
 use super::files;
 use super::structure::read_fields;
-use super::{Place, nr};
+use super::{Place, groups};
 use flags::Names;
 
 /// What an argument is.
@@ -70,7 +70,7 @@ enum Returned {
 
 /// The beginning of a line about a call that the guest makes.
 pub(super) fn entered(call: &SystemCall, space: &AddressSpace) -> String {
-    let mut line = match nr::name(call.number) {
+    let mut line = match groups::name(call.number) {
         Some(name) => format!("{name}("),
         None => format!("syscall_{:#x}(", call.number),
     };

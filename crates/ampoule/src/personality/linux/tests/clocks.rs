@@ -123,7 +123,10 @@ impl World {
         let region = Arc::clone(&page);
         guest.space.add_window(Window { at, to, region, offset: 0, len: PAGE_SIZE, writable: false }).unwrap();
         let clock = ClockConfig { clock, page: Some(at), shares_counter: true };
-        guest.process = LinuxProcess::new(ProcessConfig { stack_size: STACK_SIZE, chance: *b"dice", clock });
+        guest.process = LinuxProcess::new(
+            ProcessConfig { stack_size: STACK_SIZE, chance: *b"dice", clock, policy: Policy::all() },
+            Files::of_none(),
+        );
         let mut world = Self { guest, page };
         world.call();
         world

@@ -91,6 +91,28 @@ fn the_run_loop_hears_of_the_output_limit() {
 }
 
 #[test]
+fn an_output_that_fails_is_an_error_and_one_that_nobody_reads_a_signal() {
+    let mut guest = Guest::new();
+    for (kind, errno) in [
+        (ErrorKind::StorageFull, libc::ENOSPC),
+        (ErrorKind::FileTooLarge, libc::EFBIG),
+        (ErrorKind::WouldBlock, libc::EAGAIN),
+        (ErrorKind::PermissionDenied, libc::EIO),
+    ] {
+        guest.printed.broken = Some(kind);
+        assert_eq!(guest.errno(nr::WRITE, [1, DATA, 1]), errno, "{kind:?}");
+        assert_eq!(guest.ok(nr::WRITE, [1, DATA, 0]), 0);
+    }
+    guest.printed.broken = Some(ErrorKind::BrokenPipe);
+    assert_eq!(guest.call(nr::WRITE, [2, DATA, 1]), Outcome::Abort { signal: libc::SIGPIPE });
+    let ignored = guest.put_words(DATA + 1024, &[libc::SIG_IGN as u64, 0, 0, 0]);
+    guest.ok(nr::RT_SIGACTION, [libc::SIGPIPE as u64, ignored, 0, 8]);
+    assert_eq!(guest.errno(nr::WRITE, [2, DATA, 1]), libc::EPIPE);
+    guest.printed.broken = None;
+    assert_eq!(guest.ok(nr::WRITE, [2, DATA, 1]), 1, "an output may recover");
+}
+
+#[test]
 fn input_is_at_its_end() {
     let mut guest = Guest::new();
     assert_eq!(guest.ok(nr::READ, [0, DATA, 10]), 0);

@@ -201,7 +201,7 @@ fn abort(guest: &mut Guest) -> bool {
     let id = guest.id();
     guest.ok(nr::RT_SIGPROCMASK, [libc::SIG_UNBLOCK as u64, 0, 0, 8]);
     let end = guest.call(nr::TGKILL, [id, id, libc::SIGABRT as u64]);
-    assert_eq!(end, Outcome::Abort { signal: libc::SIGABRT, handled: false });
+    assert_eq!(end, Outcome::Abort { signal: libc::SIGABRT });
     guest.process.aborts_for_memory(&guest.printed)
 }
 

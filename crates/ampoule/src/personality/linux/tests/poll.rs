@@ -1,4 +1,6 @@
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
+
+use linux_raw_sys::ioctl::FIONREAD;
 
 use super::*;
 use crate::fault::EndlessWait;
@@ -12,7 +14,7 @@ fn poll_finds_the_streams_ready() {
     let entries = guest.put_words(DATA, &[entry(0, libc::POLLIN), entry(1, libc::POLLOUT), entry(2, 0)]);
     assert_eq!(guest.ok(nr::POLL, [entries, 3, 0]), 2);
     let found = |guest: &Guest, index: u64| i16::from_le_bytes(guest.bytes(DATA + 8 * index + 6));
-    assert_eq!(found(&guest, 0), libc::POLLIN | libc::POLLHUP);
+    assert_eq!(found(&guest, 0), libc::POLLHUP);
     assert_eq!(found(&guest, 1), libc::POLLOUT);
     assert_eq!(found(&guest, 2), 0);
     guest.ok(nr::CLOSE, [2]);
@@ -67,6 +69,14 @@ fn select_is_poll_with_sets() {
     assert_eq!(guest.errno(nr::SELECT, [64, readable, 0, 0, 0]), libc::EBADF);
     assert_eq!(guest.errno(nr::SELECT, [64, UNMAPPED, 0, 0, 0]), libc::EFAULT);
     assert_eq!(guest.errno(nr::SELECT, [u64::MAX, 0, 0, 0, 0]), libc::EINVAL);
+
+    let last = OPEN_MAX as u64 - 1;
+    guest.ok(nr::DUP2, [3, last]);
+    guest.put_words(DATA, &[0; 32]);
+    guest.put_words(DATA, &[0b1000]);
+    guest.put_words(DATA + 120, &[1 << 63]);
+    assert_eq!(guest.ok(nr::SELECT, [u64::from(u16::MAX), DATA, 0, 0, 0]), 2);
+    assert_eq!((guest.word(DATA), guest.word(DATA + 120)), (0b1000, 1 << 63));
 }
 
 #[test]
@@ -94,4 +104,88 @@ fn selecting_nothing_is_sleeping() {
     }
     let mask = guest.put_words(DATA + 64, &[DATA, 4]);
     assert_eq!(guest.errno(nr::PSELECT6, [0, 0, 0, 0, 0, mask]), libc::EINVAL);
+}
+
+fn entry(number: u64, events: i16) -> u64 {
+    number | (events as u16 as u64) << 32
+}
+
+#[test]
+fn poll_finds_what_standard_input_has() {
+    let mut guest = Guest::new();
+    let wanted = libc::POLLIN | libc::POLLOUT | libc::POLLPRI;
+    for (held, expected) in [(Taken::NotYet, 0), (Taken::Bytes(3), libc::POLLIN), (Taken::Bytes(0), libc::POLLHUP)] {
+        guest.printed.input = [held].into();
+        let at = guest.put_words(DATA, &[entry(0, wanted)]);
+        assert_eq!(guest.ok(nr::POLL, [at, 1, 0]), u64::from(expected != 0), "{held:?}");
+        assert_eq!(i16::from_le_bytes(guest.bytes(at + 6)), expected, "{held:?}");
+        let bytes = if let Taken::Bytes(count) = held { count as u32 } else { 0 };
+        guest.ok(nr::IOCTL, [0, FIONREAD.into(), DATA]);
+        assert_eq!(guest.half(DATA), bytes, "{held:?}");
+    }
+}
+
+#[test]
+fn a_wait_for_standard_input_is_one_that_the_host_can_end() {
+    let mut guest = Guest::new();
+    guest.printed.input = [Taken::NotYet].into();
+    let instance = guest.ok(nr::EPOLL_CREATE1, [0]);
+    guest.put_words(DATA, &[u64::from(libc::EPOLLIN as u32), 0]);
+    guest.ok(nr::EPOLL_CTL, [instance, libc::EPOLL_CTL_ADD as u64, 0, DATA]);
+    for timeout in [u64::MAX, 60_000] {
+        let at = guest.put_words(DATA, &[entry(0, libc::POLLIN)]);
+        assert_eq!(guest.call(nr::POLL, [at, 1, timeout]), Outcome::AwaitInput);
+        assert_eq!(guest.process.wait_limit().is_some(), timeout != u64::MAX);
+        guest.printed.input = [Taken::Bytes(1)].into();
+        assert_eq!(guest.call(nr::POLL, [at, 1, timeout]), Outcome::Return(1));
+        guest.printed.input = [Taken::NotYet].into();
+        assert_eq!(guest.call(nr::EPOLL_WAIT, [instance, DATA, 5, timeout]), Outcome::AwaitInput);
+        // By way of the instance.
+        let at = guest.put_words(DATA, &[entry(instance, libc::POLLIN)]);
+        assert_eq!(guest.call(nr::POLL, [at, 1, timeout]), Outcome::AwaitInput);
+    }
+    guest.put_words(DATA, &[1]);
+    assert_eq!(guest.call(nr::SELECT, [1, DATA, 0, 0, 0]), Outcome::AwaitInput);
+    // Nobody waits for it who waits only for room to write.
+    guest.put_words(DATA, &[1]);
+    assert_eq!(guest.call(nr::SELECT, [1, 0, DATA, 0, 0]), Outcome::Deadlock(EndlessWait::Files));
+    // Another file is ready.
+    let at = guest.put_words(DATA, &[entry(0, libc::POLLIN), entry(1, libc::POLLOUT)]);
+    assert_eq!(guest.call(nr::POLL, [at, 2, u64::MAX]), Outcome::Return(1));
+}
+
+#[test]
+fn a_wait_for_standard_input_on_a_clock_that_stands_takes_no_time() {
+    let mut guest = Guest::with_clock(Clock::Virtual(SystemTime::UNIX_EPOCH));
+    guest.printed.input = [Taken::NotYet].into();
+    let at = guest.put_words(DATA, &[entry(0, libc::POLLIN)]);
+    assert_eq!(guest.call(nr::POLL, [at, 1, 60_000]), Outcome::Return(0));
+    assert_eq!(guest.call(nr::POLL, [at, 1, u64::MAX]), Outcome::AwaitInput);
+}
+
+/// What is triggered by the edge is news once, and again when more comes.
+#[test]
+fn more_input_is_news_to_epoll() {
+    let mut guest = Guest::new();
+    guest.printed.input = [Taken::NotYet].into();
+    let instance = guest.ok(nr::EPOLL_CREATE1, [0]);
+    guest.put_words(DATA, &[u64::from((libc::EPOLLIN | libc::EPOLLET) as u32), 0]);
+    guest.ok(nr::EPOLL_CTL, [instance, libc::EPOLL_CTL_ADD as u64, 0, DATA]);
+    for (held, found) in [
+        (Taken::NotYet, 0),
+        (Taken::Bytes(3), 1),
+        (Taken::Bytes(3), 0),
+        (Taken::Bytes(4), 1),
+        (Taken::Bytes(4), 0),
+        (Taken::Bytes(0), 1),
+        (Taken::Bytes(0), 0),
+    ] {
+        guest.printed.input = [held].into();
+        assert_eq!(guest.ok(nr::EPOLL_WAIT, [instance, DATA, 5, 0]), found, "{held:?}");
+    }
+    guest.printed.input = [Taken::Bytes(4)].into();
+    guest.ok(nr::EPOLL_WAIT, [instance, DATA, 5, 0]);
+    guest.ok(nr::READ, [0, DATA, 4]);
+    guest.printed.input = [Taken::Bytes(4)].into();
+    assert_eq!(guest.ok(nr::EPOLL_WAIT, [instance, DATA, 5, 0]), 1);
 }

@@ -49,8 +49,15 @@ fn processes_have_different_numbers_and_keep_them() {
     let id = guest.id();
     for chance in [[0; 4], [0xff; 4], *b"cast"] {
         let mut other = Guest::new();
-        other.process =
-            LinuxProcess::new(ProcessConfig { stack_size: STACK_SIZE, chance, clock: by_system_calls(Clock::Real) });
+        other.process = LinuxProcess::new(
+            ProcessConfig {
+                stack_size: STACK_SIZE,
+                chance,
+                clock: by_system_calls(Clock::Real),
+                policy: Policy::all(),
+            },
+            Files::of_none(),
+        );
         assert!((300..1 << 22).contains(&other.id()));
         assert_ne!(other.id(), id);
     }
@@ -92,7 +99,7 @@ fn the_system_calls_itself_linux() {
 }
 
 #[test]
-fn limits_can_be_read_and_not_changed() {
+fn limits_can_be_lowered_and_are_told_back() {
     let mut guest = Guest::new();
     let stack = u64::from(libc::RLIMIT_STACK);
     guest.ok(nr::PRLIMIT64, [0, stack, 0, DATA]);
@@ -100,11 +107,81 @@ fn limits_can_be_read_and_not_changed() {
     assert_eq!(guest.ok(nr::SETRLIMIT, [stack, DATA]), 0);
     guest.put_words(DATA, &[STACK_SIZE * 2, STACK_SIZE * 2]);
     assert_eq!(guest.errno(nr::SETRLIMIT, [stack, DATA]), libc::EPERM);
+    guest.put_words(DATA, &[4096, 8192]);
+    assert_eq!(guest.ok(nr::PRLIMIT64, [0, stack, DATA, DATA + 16]), 0);
+    assert_eq!((guest.word(DATA + 16), guest.word(DATA + 24)), (STACK_SIZE, STACK_SIZE));
+    assert_eq!(guest.ok(nr::GETRLIMIT, [stack, DATA]), 0);
+    assert_eq!((guest.word(DATA), guest.word(DATA + 8)), (4096, 8192));
+    guest.put_words(DATA, &[8193, 8192]);
+    assert_eq!(guest.errno(nr::SETRLIMIT, [stack, DATA]), libc::EINVAL);
+    guest.put_words(DATA, &[8192, 8192]);
+    assert_eq!(guest.ok(nr::SETRLIMIT, [stack, DATA]), 0);
     guest.ok(nr::GETRLIMIT, [u64::from(libc::RLIMIT_AS), DATA]);
     assert_eq!(guest.word(DATA), u64::MAX);
     assert_eq!(guest.errno(nr::PRLIMIT64, [0, 16, 0, DATA]), libc::EINVAL);
     assert_eq!(guest.errno(nr::PRLIMIT64, [1, stack, 0, DATA]), libc::ESRCH);
     assert_eq!(guest.errno(nr::PRLIMIT64, [0, stack, 0, READ_ONLY]), libc::EFAULT);
+}
+
+#[test]
+fn a_lower_limit_of_descriptors_holds_and_takes_none_away() {
+    let mut guest = Guest::new();
+    let descriptors = u64::from(libc::RLIMIT_NOFILE);
+    assert_eq!(guest.ok(nr::DUP2, [1, 20]), 20);
+    guest.put_words(DATA, &[4, 21]);
+    assert_eq!(guest.ok(nr::SETRLIMIT, [descriptors, DATA]), 0);
+    assert_eq!(guest.ok(nr::DUP, [20]), 3);
+    assert_eq!(guest.errno(nr::DUP, [20]), libc::EMFILE);
+    assert_eq!(guest.errno(nr::DUP2, [1, 4]), libc::EBADF);
+    guest.put_words(DATA, &[21, 21]);
+    assert_eq!(guest.ok(nr::SETRLIMIT, [descriptors, DATA]), 0);
+    assert_eq!(guest.ok(nr::DUP, [20]), 4);
+    assert_eq!(guest.ok(nr::CLOSE, [20]), 0);
+}
+
+#[test]
+fn the_process_has_no_capabilities_and_can_have_none() {
+    const VERSION_3: u64 = 0x2008_0522;
+    let mut guest = Guest::new();
+    let id = guest.id();
+    let (header, sets) = (DATA, DATA + 64);
+    for process in [0, id] {
+        guest.put_words(header, &[process << 32 | VERSION_3]);
+        guest.put_words(sets, &[u64::MAX; 3]);
+        assert_eq!(guest.errno(nr::CAPSET, [header, sets]), libc::EPERM);
+        assert_eq!(guest.ok(nr::CAPGET, [header, sets]), 0);
+        assert_eq!([0, 8, 16].map(|at| guest.word(sets + at)), [0; 3]);
+        assert_eq!(guest.ok(nr::CAPSET, [header, sets]), 0);
+    }
+    // What no capability is means nothing.
+    guest.put_words(sets, &[0, 0x8000_0000 << 32, 0]);
+    assert_eq!(guest.ok(nr::CAPSET, [header, sets]), 0);
+    guest.put_words(header, &[(id + 1) << 32 | VERSION_3]);
+    assert_eq!(guest.errno(nr::CAPGET, [header, sets]), libc::ESRCH);
+    assert_eq!(guest.errno(nr::CAPSET, [header, sets]), libc::EPERM);
+    guest.put_words(header, &[0]);
+    assert_eq!(guest.errno(nr::CAPGET, [header, sets]), libc::EINVAL);
+    assert_eq!(guest.word(header), VERSION_3, "it learns the version");
+    guest.put_words(header, &[0]);
+    assert_eq!(guest.ok(nr::CAPGET, [header, 0]), 0);
+    assert_eq!(guest.errno(nr::CAPGET, [UNMAPPED, sets]), libc::EFAULT);
+}
+
+#[test]
+fn a_priority_for_input_and_output_is_told_back() {
+    let mut guest = Guest::new();
+    let (process, of_user) = (1, 3);
+    let (best_effort, idle, real_time) = (2 << 13, 3 << 13, 1 << 13);
+    assert_eq!(guest.ok(nr::IOPRIO_GET, [process, 0]), 0);
+    assert_eq!(guest.ok(nr::IOPRIO_GET, [of_user, 0]), best_effort | 4);
+    assert_eq!(guest.ok(nr::IOPRIO_SET, [process, 0, best_effort | 7]), 0);
+    assert_eq!(guest.ok(nr::IOPRIO_GET, [of_user, 0]), best_effort | 7);
+    assert_eq!(guest.ok(nr::IOPRIO_SET, [process, 0, idle]), 0);
+    assert_eq!(guest.ok(nr::IOPRIO_GET, [process, 0]), idle);
+    assert_eq!(guest.errno(nr::IOPRIO_SET, [process, 0, real_time]), libc::EPERM);
+    assert_eq!(guest.errno(nr::IOPRIO_SET, [process, 0, best_effort | 8]), libc::EINVAL);
+    assert_eq!(guest.errno(nr::IOPRIO_SET, [0, 0, idle]), libc::EINVAL);
+    assert_eq!(guest.errno(nr::IOPRIO_GET, [process, 1]), libc::ESRCH);
 }
 
 #[test]
@@ -122,6 +199,32 @@ fn there_is_one_processor() {
     assert_eq!(guest.half(DATA), 0);
     assert_eq!(guest.ok(nr::SCHED_GET_PRIORITY_MAX, [libc::SCHED_FIFO as u64]), 99);
     assert_eq!(guest.ok(nr::SCHED_YIELD, []), 0);
+}
+
+#[test]
+fn the_policy_of_the_scheduler_is_the_ordinary_one() {
+    let mut guest = Guest::new();
+    let [ordinary, batch, real_time] =
+        [libc::SCHED_OTHER, libc::SCHED_BATCH, libc::SCHED_RR].map(|policy| policy as u64);
+    guest.put_words(DATA, &[0]);
+    assert_eq!(guest.ok(nr::SCHED_SETSCHEDULER, [0, ordinary, DATA]), 0);
+    assert_eq!(guest.ok(nr::SCHED_SETSCHEDULER, [0, batch, DATA]), 0);
+    assert_eq!(guest.ok(nr::SCHED_GETSCHEDULER, [0]), ordinary);
+    assert_eq!(guest.ok(nr::SCHED_SETPARAM, [0, DATA]), 0);
+    assert_eq!(guest.errno(nr::SCHED_SETSCHEDULER, [0, real_time, DATA]), libc::EINVAL);
+    guest.put_words(DATA, &[1]);
+    assert_eq!(guest.errno(nr::SCHED_SETSCHEDULER, [0, real_time, DATA]), libc::EPERM);
+    assert_eq!(guest.errno(nr::SCHED_SETSCHEDULER, [0, ordinary, DATA]), libc::EINVAL);
+    assert_eq!(guest.errno(nr::SCHED_SETPARAM, [0, DATA]), libc::EINVAL);
+    assert_eq!(guest.errno(nr::SCHED_SETSCHEDULER, [0, 77, DATA]), libc::EINVAL);
+    assert_eq!(guest.errno(nr::SCHED_SETSCHEDULER, [0, ordinary, UNMAPPED]), libc::EFAULT);
+    guest.put_words(DATA, &[1, 1]);
+    assert_eq!(guest.ok(nr::SCHED_RR_GET_INTERVAL, [0, DATA]), 0);
+    assert_eq!((guest.word(DATA), guest.word(DATA + 8)), (0, 0));
+    for number in [nr::SCHED_SETSCHEDULER, nr::SCHED_SETPARAM, nr::SCHED_RR_GET_INTERVAL] {
+        assert_eq!(guest.errno(number, [1, DATA, DATA]), libc::ESRCH);
+    }
+    assert_eq!(guest.errno(nr::SETGROUPS, [0, 0]), libc::EPERM);
 }
 
 #[test]

@@ -56,7 +56,7 @@ fn writing_to_a_pipe_that_nobody_reads_is_a_signal_unless_it_is_ignored() {
     let (reader, writer) = (u64::from(guest.half(DATA)), u64::from(guest.half(DATA + 4)));
     guest.ok(nr::CLOSE, [reader]);
     assert_eq!(guest.ok(nr::WRITE, [writer, DATA, 0]), 0);
-    let ended = Outcome::Abort { signal: libc::SIGPIPE, handled: false };
+    let ended = Outcome::Abort { signal: libc::SIGPIPE };
     assert_eq!(guest.call(nr::WRITE, [writer, DATA, 1]), ended);
     ignore_broken_pipes(&mut guest);
     assert_eq!(guest.errno(nr::WRITE, [writer, DATA, 1]), libc::EPIPE);
@@ -139,7 +139,7 @@ fn sockets_are_asked_and_told_as_on_linux() {
     assert_eq!(option(&mut guest, libc::SO_ERROR), libc::ECONNRESET);
     assert_eq!(option(&mut guest, libc::SO_ERROR), 0);
     assert_eq!(guest.errno(nr::SENDTO, [one, DATA, 1, libc::MSG_NOSIGNAL as u64, 0, 0]), libc::EPIPE);
-    let ended = Outcome::Abort { signal: libc::SIGPIPE, handled: false };
+    let ended = Outcome::Abort { signal: libc::SIGPIPE };
     assert_eq!(guest.call(nr::WRITE, [one, DATA, 1]), ended);
     guest.put_words(DATA + 64, &[16]);
     guest.ok(nr::GETSOCKNAME, [one, DATA, DATA + 64]);
@@ -215,7 +215,8 @@ fn many_ways_to_a_file_that_is_ready_cost_no_more_than_one() {
     let instances: Vec<u64> = (0..5).map(|_| guest.ok(nr::EPOLL_CREATE1, [0])).collect();
     let chain = [&[counter], instances.as_slice()].concat();
     let event = |guest: &mut Guest, events: i32| guest.put(DATA, &[events as u8, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0]);
-    let last = OPEN_MAX as u64 - 1;
+    // The five together have nearly as many watches as a process can have.
+    let last = 199;
     for pair in chain.windows(2) {
         let (watched, own) = (pair[0], pair[1]);
         for number in 10..=last {
@@ -233,6 +234,21 @@ fn many_ways_to_a_file_that_is_ready_cost_no_more_than_one() {
     let entry = guest.put_words(DATA, &[instances[4] | events]);
     assert_eq!(guest.ok(nr::POLL, [entry, 1, 0]), 1);
     assert_eq!(guest.ok(nr::EPOLL_WAIT, [instances[4], DATA + 64, 60, 0]), 1);
+}
+
+#[test]
+fn what_pipes_hold_is_bounded() {
+    let mut guest = Guest::new();
+    let resize = |guest: &mut Guest, size: u64| {
+        guest.ok(nr::PIPE, [DATA]);
+        guest.call(nr::FCNTL, [guest.half(DATA).into(), libc::F_SETPIPE_SZ as u64, size])
+    };
+    let refused = Outcome::Return(-i64::from(libc::EPERM) as u64);
+    assert_eq!(resize(&mut guest, (1 << 20) + 1), refused, "more than Linux allows a process without privileges");
+    let grown = (0..100).take_while(|_| resize(&mut guest, 1 << 20) == Outcome::Return(1 << 20)).count();
+    assert_eq!(grown, 63, "64 MiB for all pipes of a user");
+    assert_eq!(resize(&mut guest, 1 << 20), refused);
+    assert_eq!(resize(&mut guest, 1), Outcome::Return(4096), "they can become smaller");
 }
 
 #[test]
@@ -299,6 +315,8 @@ enum Step {
     Add { of: usize, value: u64 },
     Read { of: usize, len: usize },
     Held { of: usize },
+    Resize { of: usize, size: u64 },
+    Capacity { of: usize },
     Control { by: usize, operation: i32, of: usize, events: u32 },
     Wait { by: usize, most: u64 },
     Poll { of: usize, events: i16 },
@@ -308,6 +326,7 @@ fn step() -> impl Strategy<Value = Step> {
     let file = || 0_usize..FILES;
     let len = || prop_oneof![0_usize..10, 4000_usize..4200, 0_usize..=65_536, Just(65_536), Just(4096)];
     let value = prop_oneof![0_u64..4, Just(u64::MAX), Just(u64::MAX - 1), Just(u64::MAX - 2)];
+    let size = prop_oneof![0_u64..10, 4000_u64..20_000, 16_000_u64..300_000, Just(1 << 20), Just(1 << 32)];
     let event = [
         libc::EPOLLIN,
         libc::EPOLLOUT,
@@ -334,6 +353,8 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (file(), value).prop_map(|(of, value)| Step::Add { of, value }),
         8 => (file(), len()).prop_map(|(of, len)| Step::Read { of, len }),
         1 => file().prop_map(|of| Step::Held { of }),
+        2 => (file(), size).prop_map(|(of, size)| Step::Resize { of, size }),
+        1 => file().prop_map(|of| Step::Capacity { of }),
         12 => (file(), operation, file(), events)
             .prop_map(|(by, operation, of, events)| Step::Control { by, operation, of, events }),
         10 => (file(), 1_u64..4).prop_map(|(by, most)| Step::Wait { by, most }),
@@ -420,6 +441,14 @@ impl Both {
                 let arguments = number(of).map(|number| [number, libc::FIONREAD, BUFFER_AT, 0]);
                 // What has no such number is refused by different errors, depending on the kernel's version.
                 self.both(nr::IOCTL, arguments, &[], 4).map(|(result, bytes)| (result.max(-1), bytes))
+            }
+            Step::Resize { of, size } => {
+                let arguments = number(of).map(|number| [number, libc::F_SETPIPE_SZ as u64, size, 0]);
+                self.both(nr::FCNTL, arguments, &[], 0)
+            }
+            Step::Capacity { of } => {
+                let arguments = number(of).map(|number| [number, libc::F_GETPIPE_SZ as u64, 0, 0]);
+                self.both(nr::FCNTL, arguments, &[], 0)
             }
             Step::Control { by, operation, of, events } => {
                 let (instances, numbers) = (number(by), number(of));

@@ -1,4 +1,4 @@
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::*;
 use crate::fault::EndlessWait;
@@ -33,6 +33,29 @@ fn monotonic_clocks_do_not_go_back() {
         };
         assert!(read() <= read(), "clock {clock}");
     }
+}
+
+#[test]
+fn time_between_two_calls_of_the_host_is_no_processor_time() {
+    let mut guest = Guest::new();
+    let processor = |guest: &mut Guest| {
+        guest.ok(nr::CLOCK_GETTIME, [libc::CLOCK_PROCESS_CPUTIME_ID as u64, DATA]);
+        Duration::new(guest.word(DATA), guest.word(DATA + 8) as u32)
+    };
+    let whole = Instant::now();
+    let before = processor(&mut guest);
+    let mut idle = Duration::ZERO;
+    for _ in 0..2 {
+        guest.process.rests();
+        let begun = Instant::now();
+        std::thread::sleep(Duration::from_millis(20));
+        idle += begun.elapsed();
+        guest.process.resume(&guest.space);
+    }
+    let used = processor(&mut guest) - before;
+    let whole = whole.elapsed();
+    // The two clocks of the host do not go at quite the same pace.
+    assert!(used <= whole - idle + Duration::from_millis(1), "{used:?} of {whole:?}, of which {idle:?} were idle");
 }
 
 #[test]
@@ -148,4 +171,58 @@ fn no_wait_takes_the_hosts_time_where_the_clock_is_not_the_hosts() {
         assert_eq!(guest.ok(nr::TIME, [0]), if passes == 0 { 86_400 } else { 86_500 });
         assert_eq!(guest.ok(nr::TIMES, [0]), 100 * if passes == 0 { 1 } else { 101 });
     }
+}
+
+#[test]
+fn a_wait_is_no_processor_time() {
+    let day = SystemTime::UNIX_EPOCH + Duration::from_secs(86_400);
+    for clock in [Clock::Virtual(day), Clock::Frozen(day), Clock::FrozenInCalls] {
+        let mut guest = Guest::with_clock(clock);
+        for timer in [libc::ITIMER_VIRTUAL, libc::ITIMER_PROF] {
+            let second = guest.put_words(DATA, &[0, 0, 1, 0]);
+            assert_eq!(guest.ok(nr::SETITIMER, [timer as u64, second, 0]), 0);
+        }
+        let request = guest.put_words(DATA, &[5, 0]);
+        assert_eq!(guest.ok(nr::NANOSLEEP, [request, 0]), 0);
+        assert_eq!(processor_times(&mut guest), [Duration::ZERO; 3]);
+        for timer in [libc::ITIMER_VIRTUAL, libc::ITIMER_PROF] {
+            guest.ok(nr::GETITIMER, [timer as u64, DATA]);
+            assert_eq!([guest.word(DATA + 16), guest.word(DATA + 24)], [1, 0]);
+        }
+        assert!(!guest.process.has_signal());
+    }
+}
+
+#[test]
+fn a_wait_for_the_hosts_time_is_no_processor_time() {
+    let mut guest = Guest::new();
+    let length = Duration::from_millis(20);
+    guest.printed.input.extend([Taken::NotYet, Taken::Bytes(1)]);
+    let request = guest.put_words(DATA, &[0, length.as_nanos() as u64]);
+    assert_eq!(guest.call(nr::NANOSLEEP, [request, 0]), Outcome::Sleep { duration: length, result: 0 });
+    std::thread::sleep(length);
+    // Whoever looks while it waits does not find that it has run either.
+    let elapsed = guest.process.clocks.now_of_timers();
+    assert!(elapsed.processor + length <= elapsed.time);
+    guest.process.slept();
+    assert_eq!(guest.call(nr::READ, [0, DATA, 1]), Outcome::AwaitInput);
+    std::thread::sleep(length);
+    let suspended = guest.process.suspended();
+    assert_eq!(guest.ok(nr::READ, [0, DATA, 1]), 1);
+    for process in [guest.process.clone(), suspended] {
+        guest.process = process;
+        let used = processor_times(&mut guest);
+        let now = guest.process.clocks.now_of_timers().time;
+        assert!(used.iter().all(|used| *used + 2 * length <= now), "{used:?} of {now:?}");
+    }
+}
+
+/// The processor time by each way to ask for it.
+fn processor_times(guest: &mut Guest) -> [Duration; 3] {
+    guest.ok(nr::CLOCK_GETTIME, [libc::CLOCK_PROCESS_CPUTIME_ID as u64, DATA]);
+    let by_clock = Duration::new(guest.word(DATA), guest.word(DATA + 8) as u32);
+    guest.ok(nr::GETRUSAGE, [libc::RUSAGE_SELF as u64, DATA]);
+    let by_usage = Duration::from_secs(guest.word(DATA)) + Duration::from_micros(guest.word(DATA + 8));
+    guest.ok(nr::TIMES, [DATA]);
+    [by_clock, by_usage, Duration::from_millis(10 * guest.word(DATA))]
 }

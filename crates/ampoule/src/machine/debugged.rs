@@ -2,14 +2,15 @@
 //!
 //! A machine has no tracer as a rule, which costs it one branch for each run.
 
-use ampoule_vmm::{Behaviour, Event, Processor};
+use ampoule_vmm::{Behaviour, Event, HypervisorError, Processor};
 
 use super::Machine;
 use super::budget::Budget;
 use crate::address_space::AddressSpace;
 use crate::fault::FaultKind;
 use crate::image::Executable;
-use crate::interrupt::{Interruptor, Nudge};
+use crate::interrupt::{Interruptor, TakeOut};
+use crate::metrics;
 use crate::termination::Termination;
 
 /// Runs a guest in place of its machine.
@@ -18,7 +19,7 @@ pub(crate) trait Tracer: Send {
     fn begin(&mut self, subject: Subject);
 
     /// Runs the guest until something happens, as [`Processor::run`] does. [`Event::Interrupted`] means that it is to be run
-    /// again.
+    /// again, and is returned after each context that was loaded: whether the call is to end is looked at then.
     ///
     /// # Errors
     ///
@@ -43,7 +44,7 @@ pub(crate) trait Tracer: Send {
 pub(crate) struct Subject {
     pub(crate) executable: Executable,
     pub(crate) behaviour: Behaviour,
-    pub(crate) nudge: Nudge,
+    pub(crate) take_out: TakeOut,
 }
 
 /// A guest that its tracer runs.
@@ -53,10 +54,18 @@ pub(crate) struct Tracee<'machine> {
     pub(crate) space: &'machine mut AddressSpace,
     interruptor: &'machine Interruptor,
     budget: &'machine Budget,
+    exits: &'machine mut metrics::Exits,
 }
 
 #[cfg_attr(not(feature = "gdb"), expect(dead_code, reason = "only a debugger uses it"))]
 impl Tracee<'_> {
+    /// Runs the guest until it has left the processor, and counts that it has.
+    pub(crate) fn run(&mut self) -> Result<Event, HypervisorError> {
+        let event = self.processor.run()?;
+        self.exits.count(&event);
+        Ok(event)
+    }
+
     /// Whether the call may continue.
     pub(crate) fn check(&self) -> Result<(), Termination> {
         self.interruptor.check().map_err(|interruption| self.budget.interrupted(interruption))
@@ -72,16 +81,25 @@ impl Tracee<'_> {
 impl Machine {
     /// Lets a tracer run the guest from now on.
     pub(crate) fn trace(&mut self, mut tracer: Box<dyn Tracer>, behaviour: Behaviour) {
-        tracer.begin(Subject { executable: self.executable.clone(), behaviour, nudge: self.interruptor.nudge() });
+        let take_out = self.interruptor.take_out();
+        tracer.begin(Subject { executable: self.executable.clone(), behaviour, take_out });
         self.tracer = Some(tracer);
     }
 
-    /// Runs the guest as the tracer does.
+    /// Runs the guest until it has left the processor.
+    #[inline]
+    pub(super) fn run_untraced(&mut self) -> Result<Event, Termination> {
+        let event = self.processor.run()?;
+        self.exits.count(&event);
+        Ok(event)
+    }
+
+    /// Runs the guest as the tracer does, which counts how often it has left the processor.
     #[cold]
     pub(super) fn run_traced(&mut self) -> Result<Event, Termination> {
         match self.traced() {
             Some((tracer, mut guest)) => tracer.run(&mut guest),
-            None => Ok(self.processor.run()?),
+            None => self.run_untraced(),
         }
     }
 
@@ -97,7 +115,7 @@ impl Machine {
     }
 
     fn traced(&mut self) -> Option<(&mut dyn Tracer, Tracee<'_>)> {
-        let Self { tracer, processor, space, interruptor, budget, .. } = self;
-        Some((&mut **tracer.as_mut()?, Tracee { processor: &mut **processor, space, interruptor, budget }))
+        let Self { tracer, processor, space, interruptor, budget, exits, .. } = self;
+        Some((&mut **tracer.as_mut()?, Tracee { processor: &mut **processor, space, interruptor, budget, exits }))
     }
 }
