@@ -1,18 +1,21 @@
 //! `ampoule call`
 
+use std::fmt;
 use std::fs::File;
-use std::io::{self, BufWriter, Read, Write};
-use std::path::Path;
+use std::io::{self, Read, Write};
 
 use ampoule::dynamic::{ArgumentError, DynamicCall, Value};
-use ampoule::{CallError, Frequency, Image, Output, Profile, Sandbox, dynamic};
+use ampoule::signature::{Signature, Type};
+use ampoule::{BuildError, CallError, Image, MapAccess, Output, Sandbox, Snapshot, SnapshotFile, dynamic};
 use serde::Serialize;
 use serde::de::IgnoredAny;
+use serde::de::value::{self, BytesDeserializer};
 
 use crate::arguments::CallArguments;
 use crate::failure::{Failure, Report, Status};
 use crate::host_functions::HostFunctions;
 use crate::print;
+use crate::profile::{self, Form};
 use crate::text::GuestText;
 
 pub(crate) fn run(arguments: &CallArguments) -> Result<Status, Failure> {
@@ -22,6 +25,12 @@ pub(crate) fn run(arguments: &CallArguments) -> Result<Status, Failure> {
         return print_report(&done, limit);
     }
     let failure = match done {
+        Ok(Ok(value)) if arguments.raw => match value.as_bytes() {
+            Some(bytes) => return print(bytes),
+            None => {
+                Failure::usage(format!("`{}` returns {}: `--raw` writes bytes", arguments.function, value.data_type()))
+            }
+        },
         Ok(Ok(value)) if value.is_unit() => return Ok(Status::Done),
         Ok(Ok(value)) => return print(&json_line(&value, limit)?),
         Ok(Err(error)) => failure_of(arguments, &error),
@@ -36,7 +45,14 @@ type Answer = Result<Value, dynamic::Failure>;
 
 /// Everything that can be found out without the guest is checked before it is started.
 fn call(arguments: &CallArguments) -> Result<Answer, Failure> {
-    let image = Image::from_file(&arguments.image)?;
+    let stored = match SnapshotFile::is_one(&arguments.image) {
+        true => Some(SnapshotFile::new(&arguments.image).files(arguments.grants.files()).snapshot()?),
+        false => None,
+    };
+    let image = match &stored {
+        Some(stored) => stored.image().clone(),
+        None => Image::from_file(&arguments.image)?,
+    };
     let Some(function) = image.export(&arguments.function) else {
         return Err(Failure::from(CallError::UnknownFunction {
             image: image.name().to_owned(),
@@ -44,36 +60,31 @@ fn call(arguments: &CallArguments) -> Result<Answer, Failure> {
             exports: image.exports().map(|function| function.name().to_owned()).collect(),
         }));
     };
-    let texts = texts(&arguments.arguments)?;
-    let expected = function.signature().parameters().len();
-    if texts.len() != expected {
-        let given = texts.len();
-        let signature = function.signature();
+    let (signature, given) = (function.signature(), arguments.arguments.len());
+    if given != signature.parameters().len() {
         return Err(Failure::usage(format!("`{}` is {signature}, called with {given} arguments", function.name())));
     }
+    let given = given_arguments(&arguments.arguments, signature)?;
     let host_functions = HostFunctions::default();
-    let mut builder = arguments.settings.apply(Sandbox::builder(&image));
-    if let Some(trace) = arguments.look.trace()? {
-        builder = builder.trace(trace);
-    }
-    if let Some(server) = arguments.look.gdb()? {
-        builder = builder.gdb(server);
-    }
-    let builder = host_functions.answer(&image, builder, &arguments.host_fn)?;
-    let built = builder.stdout(Output::writer(GuestText::stderr())).stderr(Output::writer(GuestText::stderr())).build();
+    let built = match stored {
+        Some(stored) => spawn(arguments, &stored, &host_functions)?,
+        None => build(arguments, &image, &host_functions)?,
+    };
     let mut sandbox = built.map_err(|error| host_functions.failure().unwrap_or_else(|| error.into()))?;
 
     let mut call = sandbox.dynamic_fn(&arguments.function)?.prepare();
-    for text in &texts {
-        add(&mut call, text).map_err(Failure::usage)?;
-    }
-    if arguments.profile.is_some() {
-        sandbox.profile(Frequency::default()).map_err(|error| Failure::new(Status::Host, error))?;
+    for argument in &given {
+        argument.add_to(&mut call).map_err(Failure::usage)?;
     }
     let answer = call.make(&mut sandbox);
-    if let (Some(path), Some(profile)) = (&arguments.profile, sandbox.take_profile()) {
-        write_profile(path, &profile)
-            .map_err(|reason| Failure::new(Status::Host, format!("{}: {reason}", path.display())))?;
+    arguments.look.write_profile(sandbox.take_profile().as_ref())?;
+    if let (Some(path), Some(profile)) = (&arguments.memory_profile, sandbox.take_memory_profile()) {
+        let measure = arguments.memory_measure.into();
+        profile::write(path, |form, file| match form {
+            Form::FlameGraph => profile.flame_graph(measure, file),
+            Form::Pprof => profile.pprof(file),
+            Form::Folded => profile.folded(measure, file),
+        })?;
     }
     match host_functions.failure() {
         Some(refused) => Err(refused),
@@ -81,48 +92,105 @@ fn call(arguments: &CallArguments) -> Result<Answer, Failure> {
     }
 }
 
-/// In the form that the file's name asks for.
-fn write_profile(path: &Path, profile: &Profile) -> io::Result<()> {
-    let mut file = BufWriter::new(File::create(path)?);
-    match path.extension().and_then(|extension| extension.to_str()) {
-        Some("svg") => profile.flame_graph(&mut file)?,
-        Some("pb" | "pprof") => profile.pprof(&mut file)?,
-        _ => profile.folded(&mut file)?,
+/// Starts the guest of an image.
+fn build(
+    arguments: &CallArguments,
+    image: &Image,
+    host_functions: &HostFunctions,
+) -> Result<Result<Sandbox, BuildError>, Failure> {
+    let mut builder = arguments.settings.apply(Sandbox::builder(image)).files(arguments.grants.files());
+    if arguments.memory_profile.is_some() {
+        builder = builder.profile_memory();
     }
-    file.flush()
+    for (file, name) in arguments.grants.mapped()? {
+        builder = builder.map_file(file, .., name, MapAccess::Read);
+    }
+    builder = arguments.look.apply(builder)?;
+    if let Some(frequency) = arguments.look.frequency() {
+        builder = builder.profile(frequency);
+    }
+    for (name, function) in host_functions.answers(image, &arguments.host_fn)? {
+        builder = builder.dynamic_host_fn(name, function);
+    }
+    Ok(builder.stdout(Output::writer(GuestText::stderr())).stderr(Output::writer(GuestText::stderr())).build())
 }
 
-/// The arguments as JSON, from wherever they are.
-fn texts(arguments: &[String]) -> Result<Vec<String>, Failure> {
-    let texts = arguments.iter().enumerate().map(|(index, argument)| {
+/// Continues the guest of a snapshot.
+fn spawn(
+    arguments: &CallArguments,
+    stored: &Snapshot,
+    host_functions: &HostFunctions,
+) -> Result<Result<Sandbox, BuildError>, Failure> {
+    let mut spawn = arguments.look.apply(stored.builder().limits(arguments.settings.limits()))?;
+    for (name, function) in host_functions.answers(stored.image(), &arguments.host_fn)? {
+        spawn = spawn.dynamic_host_fn(name, function);
+    }
+    let built = spawn.stdout(Output::writer(GuestText::stderr())).stderr(Output::writer(GuestText::stderr())).build();
+    let Ok(mut sandbox) = built else { return Ok(built) };
+    for (file, name) in arguments.grants.mapped()? {
+        let mapped = sandbox.map_file(file, .., name, MapAccess::Read);
+        mapped.map_err(|error| Failure::usage(format!("`--map` of `{name}`: {error}")))?;
+    }
+    if let Some(frequency) = arguments.look.frequency() {
+        sandbox.profile(frequency).map_err(|error| Failure::new(Status::Host, error))?;
+    }
+    if arguments.memory_profile.is_some() {
+        sandbox.profile_memory();
+    }
+    Ok(Ok(sandbox))
+}
+
+/// An argument as it was given.
+enum Given {
+    Json(String),
+    /// The content of a file, for a parameter of bytes.
+    Raw(Vec<u8>),
+}
+
+impl Given {
+    fn add_to(&self, call: &mut DynamicCall) -> Result<(), ArgumentError> {
+        match self {
+            Self::Json(text) => call.argument(&mut serde_json::Deserializer::from_str(text)),
+            Self::Raw(bytes) => call.argument(BytesDeserializer::<value::Error>::new(bytes)),
+        }
+    }
+}
+
+/// The arguments of a function with this signature, from wherever they are.
+fn given_arguments(arguments: &[String], signature: &Signature) -> Result<Vec<Given>, Failure> {
+    let given = arguments.iter().zip(signature.parameters()).enumerate().map(|(index, (argument, parameter))| {
         let number = index + 1;
+        let unreadable = |path: &str, reason: &dyn fmt::Display| {
+            Failure::usage(format!("argument {number}: {path} cannot be read: {reason}"))
+        };
         let text = match argument.strip_prefix('@') {
-            Some(path) => read(path)
-                .map_err(|reason| Failure::usage(format!("argument {number}: {path} cannot be read: {reason}")))?,
+            Some(path) => {
+                let bytes = read(path).map_err(|reason| unreadable(path, &reason))?;
+                if *parameter == Type::of::<Vec<u8>>() {
+                    return Ok(Given::Raw(bytes));
+                }
+                String::from_utf8(bytes).map_err(|reason| unreadable(path, &reason))?
+            }
             None => argument.clone(),
         };
         match serde_json::from_str::<IgnoredAny>(&text) {
-            Ok(_) => Ok(text),
+            Ok(_) => Ok(Given::Json(text)),
             Err(error) => {
                 let hint = "text has quotes of its own: '\"World\"'";
                 Err(Failure::usage(format!("argument {number} is not JSON: {error}; {hint}")))
             }
         }
     });
-    texts.collect()
+    given.collect()
 }
 
-fn read(path: &str) -> io::Result<String> {
-    let mut text = String::new();
+fn read(path: &str) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
     match path {
-        "-" => io::stdin().read_to_string(&mut text)?,
-        path => File::open(path)?.read_to_string(&mut text)?,
+        "-" => io::stdin().read_to_end(&mut bytes)?,
+        path => File::open(path)?.read_to_end(&mut bytes)?,
     };
-    Ok(text)
-}
-
-fn add(call: &mut DynamicCall, text: &str) -> Result<(), ArgumentError> {
-    call.argument(&mut serde_json::Deserializer::from_str(text))
+    Ok(bytes)
 }
 
 fn failure_of(arguments: &CallArguments, error: &dynamic::Failure) -> Failure {

@@ -4,7 +4,8 @@ use std::fmt::Display;
 use std::process::ExitCode;
 
 use ampoule::{
-    BuildError, CallError, ExceededLimit, FaultKind, ImageError, ProgramError, Termination, image::ImageProblem,
+    BuildError, CallError, ExceededLimit, FaultKind, ImageError, LoadSnapshotError, ProgramError, SaveSnapshotError,
+    Termination, image::ImageProblem,
 };
 use ampoule_abi::text::{printable_line, printable_lines};
 use serde::Serialize;
@@ -150,7 +151,7 @@ impl From<ImageError> for Failure {
 impl From<BuildError> for Failure {
     fn from(error: BuildError) -> Self {
         let status = match &error {
-            BuildError::Setting { .. } | BuildError::Load(_) => Status::Usage,
+            BuildError::Setting { .. } | BuildError::Files(_) | BuildError::Load(_) => Status::Usage,
             BuildError::Start(cause, ..) => status_of(cause),
             _ => Status::Host,
         };
@@ -183,7 +184,8 @@ impl From<ProgramError> for Failure {
     fn from(error: ProgramError) -> Self {
         let status = match error {
             ProgramError::Image(error) => return error.into(),
-            ProgramError::Setting(_) | ProgramError::Load(_) => Status::Usage,
+            ProgramError::Setting(_) | ProgramError::Files(_) | ProgramError::Load(_) => Status::Usage,
+            ProgramError::Execute(_) => Status::NotAnImage,
             ProgramError::Terminated { ref cause, .. } => status_of(cause),
             _ => Status::Host,
         };
@@ -191,13 +193,35 @@ impl From<ProgramError> for Failure {
     }
 }
 
+impl From<LoadSnapshotError> for Failure {
+    fn from(error: LoadSnapshotError) -> Self {
+        let status = match &error {
+            LoadSnapshotError::Image(_) => Status::NotAnImage,
+            LoadSnapshotError::Read { reason, .. } if reason.kind() == std::io::ErrorKind::NotFound => Status::NotFound,
+            LoadSnapshotError::Read { .. } | LoadSnapshotError::Memory { .. } | LoadSnapshotError::Open(_) => {
+                Status::Host
+            }
+            LoadSnapshotError::Files(_)
+            | LoadSnapshotError::File { .. }
+            | LoadSnapshotError::Room { .. }
+            | LoadSnapshotError::Kind { .. } => Status::Usage,
+            _ => Status::NotAnImage,
+        };
+        Self::new(status, error)
+    }
+}
+
+impl From<SaveSnapshotError> for Failure {
+    fn from(error: SaveSnapshotError) -> Self {
+        Self::new(Status::Host, error)
+    }
+}
+
 fn status_of(cause: &Termination) -> Status {
     match cause {
         Termination::Fault(fault) => match fault.kind() {
             FaultKind::Panicked(_) => Status::Panicked,
-            FaultKind::Aborted { .. } | FaultKind::HandlerNotRun { .. } | FaultKind::OutOfMemory { .. } => {
-                Status::Aborted
-            }
+            FaultKind::Aborted { .. } | FaultKind::OutOfMemory { .. } => Status::Aborted,
             FaultKind::Exited { .. } | FaultKind::Deadlocked(_) => Status::Ended,
             _ => Status::Faulted,
         },
@@ -213,11 +237,16 @@ fn in_terms_of_options(text: String) -> String {
     terms.fold(text.clone(), |text, (library, option)| text.replace(library, option))
 }
 
-const TERMS: [(&str, &str); 6] = [
+const TERMS: [(&str, &str); 11] = [
     ("`Program::memory_limit`", "`--memory`"),
     ("`Program::stack_size`", "`--stack`"),
     ("`Builder::memory_limit`", "`--memory`"),
     ("`Builder::stack_size`", "`--stack`"),
     ("`Builder::mailbox_size`", "`--mailbox`"),
+    ("`Options::plain_http`", "`--plain-http`"),
+    ("`Options::size_limit`", "`--size-limit`"),
+    ("load it with `ProgramSnapshot::load`", "`ampoule run` continues it"),
+    ("load it with `Snapshot::load`", "`ampoule call` continues it"),
+    (" with `SnapshotFile::files`", " by `--libs`, `--root`, `--dir` and `--tmp`"),
     ("; the sandbox is poisoned: restore a snapshot or reset it", ""),
 ];

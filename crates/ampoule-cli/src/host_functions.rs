@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use ampoule::dynamic::{HostCall, Value};
 use ampoule::{Builder, Image};
 use ampoule_abi::text::printable_name;
 use serde::de::IgnoredAny;
@@ -16,25 +17,28 @@ pub(crate) struct HostFunctions {
     refused: Arc<Mutex<Option<String>>>,
 }
 
+/// What a host function answers.
+type Answer = Box<dyn FnMut(&HostCall) -> Result<Value, String> + Send>;
+
 impl HostFunctions {
-    /// Adds a function for each answer, if these are the functions that the image imports.
-    pub(crate) fn answer(
+    /// A function for each answer, by its name, if these are the functions that the image imports.
+    pub(crate) fn answers(
         &self,
         image: &Image,
-        mut builder: Builder,
         answers: &[(String, String)],
-    ) -> Result<Builder, Failure> {
+    ) -> Result<Vec<(String, Answer)>, Failure> {
         check(image, answers)?;
-        for (name, answer) in answers {
+        let function = |(name, answer): &(String, String)| {
             let (refused, answer) = (Arc::clone(&self.refused), answer.clone());
-            builder = builder.dynamic_host_fn(name, move |call| {
+            let function = move |call: &HostCall| {
                 call.answer(&mut serde_json::Deserializer::from_str(&answer)).map_err(|error| {
                     let text = error.to_string();
                     refused.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(text).clone()
                 })
-            });
-        }
-        Ok(builder)
+            };
+            (name.clone(), Box::new(function) as Answer)
+        };
+        Ok(answers.iter().map(function).collect())
     }
 
     /// The failure of a call in which an answer was refused, whatever the guest has made of it.
@@ -44,9 +48,10 @@ impl HostFunctions {
 }
 
 /// Adds functions that fail, for a guest that is only to start.
-pub(crate) fn refuse_all(image: &Image, mut builder: Builder) -> Builder {
+pub(crate) fn refuse_all(image: &Image, mut builder: Builder, command: &'static str) -> Builder {
     for name in names(image) {
-        builder = builder.dynamic_host_fn(name, |call| Err(format!("`ampoule inspect` provides no `{}`", call.name())));
+        builder = builder
+            .dynamic_host_fn(name, move |call| Err(format!("`ampoule {command}` provides no `{}`", call.name())));
     }
     builder
 }

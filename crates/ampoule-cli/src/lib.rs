@@ -1,17 +1,26 @@
-//! The command line of Ampoule: `ampoule call`, `run`, `inspect`, `doctor` and `completions`.
+//! The command line of Ampoule: `ampoule call`, `run`, `prepare`, `inspect`, `push`, `pull`, `doctor`, `bench` and
+//! `completions`.
 //!
 //! [`docs/command-line.md`](https://github.com/ampoule-rs/ampoule/blob/main/docs/command-line.md) describes it for those who use
 //! it. This library is its code, so that a program can be the command line with another name; it promises nothing else.
 
 mod arguments;
+mod bench;
 mod call;
 mod doctor;
 mod failure;
+mod guest;
 mod host_functions;
 mod inspect;
+mod look;
+mod prepare;
+mod profile;
 mod quantities;
 mod run;
+mod signals;
 mod text;
+#[cfg(feature = "oci")]
+mod transfer;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -29,8 +38,12 @@ pub fn main() -> ExitCode {
     let done = match CommandLine::parse().command {
         Command::Call(arguments) => call::run(&arguments),
         Command::Run(arguments) => run::run(&arguments),
+        Command::Prepare(arguments) => prepare::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
+        #[cfg(feature = "oci")]
+        Command::Transfer(command) => transfer::run(&command),
         Command::Doctor(arguments) => doctor::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
         Command::Completions { shell } => completions(shell),
     };
     match done {

@@ -1,6 +1,8 @@
 //! What guests print and images say, on a terminal.
 
+use std::fs::File;
 use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
 
 use ampoule_abi::text::printable_lines;
 
@@ -13,18 +15,27 @@ pub(crate) struct GuestText {
 
 impl GuestText {
     pub(crate) fn stdout() -> Self {
-        Self { to: Box::new(io::stdout()), is_terminal: io::stdout().is_terminal() }
+        Self { to: unbuffered(io::stdout()), is_terminal: io::stdout().is_terminal() }
     }
 
     pub(crate) fn stderr() -> Self {
-        Self { to: Box::new(io::stderr()), is_terminal: io::stderr().is_terminal() }
+        Self { to: unbuffered(io::stderr()), is_terminal: io::stderr().is_terminal() }
+    }
+}
+
+/// A stream without the buffer that the standard library gives it, if there is a descriptor left for it: whoever prints finds an
+/// error at once, and nothing is lost at the end.
+fn unbuffered(stream: impl AsFd + Write + Send + 'static) -> Box<dyn Write + Send> {
+    match stream.as_fd().try_clone_to_owned() {
+        Ok(descriptor) => Box::new(File::from(descriptor)),
+        Err(_) => Box::new(stream),
     }
 }
 
 impl Write for GuestText {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.is_terminal {
-            write!(self.to, "{}", printable_lines(&String::from_utf8_lossy(bytes)))?;
+            self.to.write_all(printable_lines(&String::from_utf8_lossy(bytes)).to_string().as_bytes())?;
         } else {
             self.to.write_all(bytes)?;
         }

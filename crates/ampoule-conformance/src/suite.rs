@@ -87,6 +87,14 @@ suite! {
             "Nobody holds a region after its slot is unmapped or its machine dropped.",
         machines_do_not_see_each_others_memory: "Two machines with the same addresses have their own memory.",
     }
+    MappedMemory mapped_memory "Files of the host's in a slot." {
+        a_file_is_seen_as_it_is_now: "Guests that map a file see what the host writes to it, and share its pages.",
+        what_a_guest_writes_to_a_copy_can_be_forgotten:
+            "Writes to a private mapping are tracked, do not reach the file, and are gone once the host has dropped them.",
+        a_page_that_its_file_has_lost_is_an_error:
+            "A run that touches a page behind the end of a file fails with lost memory; the machine can go on.",
+        a_slot_that_is_used_again_shows_the_other_memory: "A slot number and its addresses can be used again.",
+    }
     PageTables page_tables "That a guest's memory is what its page tables say, however they were edited." {
         a_table_that_keeps_its_place_needs_no_flush:
             "A page table that was unlinked and linked again in its place shows what it says now, and nothing from before.",

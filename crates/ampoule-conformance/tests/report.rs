@@ -88,7 +88,7 @@ fn a_backend_that_refuses_is_told_what_it_lacks() {
     let report = check(&backend);
     assert!(!report.is_passed());
     assert_eq!(report.outcomes().len(), cases().len());
-    assert_eq!(report.lacking().len(), 14, "each part is named once");
+    assert_eq!(report.lacking().len(), 15, "each part is named once");
     let text = report.to_string();
     assert!(text.contains("costs             0 of 4   What a call costs.\n"), "{text}");
     let lack = concat!(

@@ -5,6 +5,7 @@ pub(crate) mod costs;
 pub(crate) mod faults;
 pub(crate) mod fpu;
 pub(crate) mod limits;
+pub(crate) mod mapped_memory;
 pub(crate) mod memory;
 pub(crate) mod page_tables;
 pub(crate) mod permissions;
