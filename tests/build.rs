@@ -11,6 +11,7 @@ fn main() {
     ampoule_build::guest("guests/memory").build();
     ampoule_build::guest("guests/profiled").build();
     ampoule_build::guest("guests/shop").build();
+    ampoule_build::guest("guests/streams").build();
     ampoule_build::guest("guests/tasks").build();
     ampoule_build::guest("guests/tenant").build();
     for (name, kind) in [("c-fixed", "-static"), ("c-pie", "-static-pie")] {
@@ -19,21 +20,35 @@ fn main() {
     for (name, kind) in [("debugger-fixed", "-static"), ("debugger-pie", "-static-pie")] {
         build_c_guest(name, "guests/debugger/guest.c", &["-O0", "-g", kind]);
     }
-    build_program();
+    build_program("PROGRAM", "guests/c/program.c");
+    build_program("SIGNALS", "guests/c/signals.c");
+    build_program("PREPARED", "guests/c/prepared.c");
+    build_program("FILES", "guests/c/files.c");
+    build_program("WAITS", "guests/c/waits.c");
+    build_program("TERMINAL", "guests/c/terminal.c");
+    build_program("SHARED", "guests/c/shared.c");
+    build_program("MAPPED", "guests/c/mapped.c");
+    for (variable, source) in [("TINY", "guests/c/tiny.c"), ("COUNTER", "guests/c/counter.c")] {
+        build_program_with(variable, source, &["-nostdlib", "-s", "-Wl,-z,noseparate-code,--build-id=none"]);
+    }
 }
 
-/// Compiles a program that is no guest. Its path is in `PROGRAM`, while the tests are compiled.
-fn build_program() {
-    const SOURCE: &str = "guests/c/program.c";
-    println!("cargo:rerun-if-changed={SOURCE}");
-    let program = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join("program");
-    let status =
-        Command::new("cc").args(["-O2", "-Wall", "-static", "-o"]).arg(&program).args([SOURCE, "-lm"]).status();
+/// Compiles a program that is no guest. Its path is in this variable, while the tests are compiled.
+fn build_program(variable: &str, source: &str) {
+    build_program_with(variable, source, &["-lm"]);
+}
+
+/// The same, with options that stand behind the source.
+fn build_program_with(variable: &str, source: &str, options: &[&str]) {
+    println!("cargo:rerun-if-changed={source}");
+    let program = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join(variable);
+    let mut command = Command::new("cc");
+    let status = command.args(["-O2", "-Wall", "-static", "-o"]).arg(&program).arg(source).args(options).status();
     match status {
         Ok(status) if status.success() => {}
-        other => panic!("`cc` could not build {SOURCE}: {other:?}"),
+        other => panic!("`cc` could not build {source}: {other:?}"),
     }
-    println!("cargo:rustc-env=PROGRAM={}", program.display());
+    println!("cargo:rustc-env={variable}={}", program.display());
 }
 
 /// Compiles a guest in C.

@@ -1,10 +1,12 @@
 //! What the tests share: the images of their guests, sandboxes with the host functions that these import, a model of
-//! snapshots, child processes, and the log.
+//! snapshots, child processes, programs that run natively and the places of their files, and the log.
 //!
 //! The tests are in `tests/`, their guests in `guests/`.
 
 pub mod child;
 pub mod log;
+pub mod native;
+pub mod places;
 pub mod snapshot_model;
 
 use std::sync::LazyLock;
@@ -55,6 +57,14 @@ pub fn logger_image() -> Image {
 pub fn memory_image() -> Image {
     static IMAGE: LazyLock<Image> = LazyLock::new(|| {
         Image::embedded(ampoule::include_guest!("memory")).expect("the image of the guest `memory` is sound")
+    });
+    IMAGE.clone()
+}
+
+/// The guest that reads and writes streams.
+pub fn streams_image() -> Image {
+    static IMAGE: LazyLock<Image> = LazyLock::new(|| {
+        Image::embedded(ampoule::include_guest!("streams")).expect("the image of the guest `streams` is sound")
     });
     IMAGE.clone()
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use ampoule::EmbeddedImage;
+use ampoule_tests::native::write_executable;
 use serde_json::{Value, json};
 
 #[test]
@@ -96,6 +97,26 @@ fn what_is_wrong_with_a_command_line_is_one_line_and_the_guest_does_not_run() {
     let untransferable = shop("extended", &["1"]);
     assert!(untransferable.one_line().contains("argument 1 cannot travel"), "{}", untransferable.stderr);
     assert_eq!(untransferable.code, 2);
+}
+
+#[test]
+fn bytes_go_in_from_a_file_and_out_as_they_are() {
+    let file = directory().join("bytes");
+    let bytes: Vec<u8> = (0..=255).collect();
+    fs::write(&file, &bytes).unwrap();
+    let argument = format!("@{}", file.display());
+    let image = image(ampoule::include_guest!("calls"));
+    let raw = |function: &str| {
+        let mut command = command();
+        command.args(["call", &image, function, &argument, "--raw"]).args(CALLS_HOST);
+        command.output().unwrap()
+    };
+    assert_eq!(raw("echo_bytes").stdout, bytes);
+    let refused = raw("sum_of_bytes");
+    let message = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(message.contains("`sum_of_bytes` returns u64: `--raw` writes bytes"), "{message}");
+    assert_eq!((refused.status.code(), refused.stdout.len()), (Some(2), 0));
+    assert_eq!(calls("sum_of_bytes", &[&argument]).stdout, format!("{}\n", 255 * 128));
 }
 
 #[test]
@@ -323,7 +344,7 @@ fn a_device_that_the_user_may_not_open_is_told_apart_from_one_that_is_missing() 
     let dir = PathBuf::from("/tmp").join(format!("ampoule-doctor-{}", std::process::id()));
     fs::create_dir_all(&dir).unwrap();
     let program = dir.join("ampoule");
-    fs::copy(env!("CARGO_BIN_EXE_ampoule-command-line"), &program).unwrap();
+    write_executable(&program, &fs::read(env!("CARGO_BIN_EXE_ampoule-command-line")).unwrap());
     let device = dir.join("device");
     fs::write(&device, "").unwrap();
     fs::set_permissions(&device, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
@@ -360,7 +381,7 @@ fn shells_are_given_completions() {
 #[test]
 fn help_has_examples_and_the_exit_codes() {
     let help = |arguments: &[&str]| done(command().args(arguments)).stdout;
-    for command in ["call", "run", "inspect", "doctor", "completions"] {
+    for command in ["call", "run", "inspect", "doctor", "bench", "completions"] {
         let text = help(&[command, "--help"]);
         assert!(text.contains("\nExamples:\n") && text.contains(&format!("ampoule {command} ")), "{text}");
     }
@@ -434,6 +455,18 @@ fn shop(function: &str, arguments: &[&str]) -> Done {
 fn calls(function: &str, arguments: &[&str]) -> Done {
     let image = image(ampoule::include_guest!("calls"));
     done(command().args(["call", &image, function]).args(arguments).args(CALLS_HOST))
+}
+
+#[test]
+fn what_a_call_costs_here_is_measured_against_what_the_system_offers() {
+    let report: Value = serde_json::from_str(&done(command().args(["bench", "--json"])).stdout).unwrap();
+    let rows = report["rows"].as_array().unwrap();
+    assert_eq!((&rows[0]["name"], &rows[0]["ratio"]), (&json!("call of a function"), &json!(1.0)), "{report:#}");
+    // A call is one exit, and going back adds none.
+    assert_eq!((&rows[0]["exits"], &rows[1]["exits"]), (&json!(1.0), &json!(1.0)), "{report:#}");
+    assert!(rows.iter().all(|row| row["microseconds"].as_f64().unwrap() > 0.0), "{report:#}");
+    let text = done(command().arg("bench")).stdout;
+    assert_eq!(text.lines().count(), rows.len() + 1, "{text}");
 }
 
 /// The report of `doctor`, and the exit code.

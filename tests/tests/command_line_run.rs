@@ -1,10 +1,11 @@
 //! `ampoule run`, and what `ampoule` shows of a guest that runs.
 
 use std::fs;
-use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+
+use ampoule_tests::native::write_executable;
 
 #[test]
 fn a_program_has_the_standard_streams_and_its_exit_code_is_its_own() {
@@ -21,8 +22,28 @@ fn a_program_has_the_standard_streams_and_its_exit_code_is_its_own() {
 fn what_stands_behind_the_program_is_its_own() {
     let done = run(&["list", "--deadline", "-x", "--", "1"], b"");
     assert_eq!(done.stdout, "[program]\n[list]\n[--deadline]\n[-x]\n[--]\n[1]\n");
+    for option in ["--help", "-v", "--name", "--", "--tmp=1"] {
+        let done = finish(command().arg("run").arg(program()).args([option, "list"]), b"");
+        assert_eq!((done.stdout, done.code), (format!("[program]\n[{option}]\n[list]\n"), 0));
+    }
     let done = run_with(&["--env", "A=b"], &["list"], b"");
     assert_eq!(done.stdout, "[program]\n[list]\nA=b\n");
+}
+
+#[test]
+fn a_program_whose_output_nobody_reads_ends() {
+    let mut yes = command();
+    yes.args(["run", "--deadline", "30s"]).arg(program()).arg("yes").stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = yes.spawn().unwrap();
+    let mut stdout = child.stdout.take().unwrap();
+    stdout.read_exact(&mut [0; 1000]).unwrap();
+    drop(stdout);
+    let done = child.wait_with_output().unwrap();
+    assert_eq!(done.status.code(), Some(141), "128 and SIGPIPE");
+    assert_eq!(String::from_utf8_lossy(&done.stderr), "", "shells do not mention it either");
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let done = command().arg("run").arg(program()).arg("yes").stdout(full).status().unwrap();
+    assert_eq!(done.code(), Some(libc::ENOSPC));
 }
 
 #[test]
@@ -39,6 +60,42 @@ fn a_program_that_dies_has_the_exit_code_of_a_shell_and_a_line() {
         assert_eq!(done.stderr.lines().count(), 1, "{mode}: {}", done.stderr);
     }
     assert!(run_with(&["-v"], &["null"], b"").stderr.contains("registers:"));
+}
+
+#[test]
+fn a_program_is_dumped_and_profiled_where_it_was_asked_for() {
+    let directory = std::env::temp_dir().join(format!("ampoule-run-looks-{}", std::process::id()));
+    fs::create_dir(&directory).unwrap();
+    let of_directory = ["--core-dir", directory.to_str().unwrap(), "--name", "dies"];
+    let done = run_with(&of_directory, &["null"], b"");
+    let core = directory.join("dies.1.core");
+    assert!(done.stderr.contains(&format!("; core dump: {}", core.display())), "{}", done.stderr);
+    assert!(fs::read(&core).unwrap().starts_with(b"\x7fELF"));
+    assert_eq!(run_with(&of_directory, &["exit", "1"], b"").stderr, "");
+
+    let profile = directory.join("spin.folded");
+    let done = run_with(&["--profile", profile.to_str().unwrap(), "--deadline", "200ms"], &["spin"], b"");
+    assert_eq!(done.code, 124, "{}", done.stderr);
+    assert!(fs::read_to_string(&profile).unwrap().contains("main"));
+    fs::remove_dir_all(&directory).unwrap();
+}
+
+#[test]
+fn a_program_that_fails_is_told_what_it_was_refused() {
+    let done = run(&["refused", "3"], b"");
+    assert_eq!(done.code, 3);
+    assert_eq!(
+        done.stderr,
+        "ampoule: the program has made calls that were refused: socket (network), clone (threads or processes)\n"
+    );
+    assert_eq!(run(&["refused", "0"], b"").stderr, "");
+    assert_eq!((run(&["names", "3"], b"").code, run(&["names", "3"], b"").stderr), (3, String::new()));
+    let done = run_with(&["--without", "files,time", "--trace"], &["refused", "3"], b"");
+    assert!(done.stderr.contains("openat (files)"), "{}", done.stderr);
+    assert!(done.stderr.contains("\"/etc/passwd\", O_RDONLY) = -1 EACCES (files) <"), "{}", done.stderr);
+    let done = run_with(&["--without", "network"], &["cat"], b"");
+    assert_eq!(done.code, 2);
+    assert!(done.stderr.contains("there is no group of system calls called `network`"), "{}", done.stderr);
 }
 
 #[test]
@@ -92,6 +149,39 @@ fn a_call_is_sampled_into_the_form_that_the_name_of_the_file_asks_for() {
         let profile = fs::read_to_string(file).unwrap();
         assert!(profile.starts_with(begins) && profile.contains("spin"), "{profile}");
     }
+}
+
+#[test]
+fn the_memory_of_a_call_is_profiled_by_the_measure_and_in_the_form_that_were_asked_for() {
+    let guest = ampoule::include_guest!("profiled");
+    let image = directory().join("profiled");
+    fs::write(&image, guest.bytes()).unwrap();
+    let profiled = |file: &str, more: &[&str]| {
+        let file = directory().join(file);
+        let mut call = command();
+        call.args(["call", image.to_str().unwrap(), "take_block", "1000", "--host-fn", "work=null"]);
+        let done = finish(call.arg("--memory-profile").arg(&file).args(more), b"");
+        assert_eq!(done.code, 0, "{}", done.stderr);
+        fs::read(file).unwrap()
+    };
+    let bytes_of = |folded: &[u8], function: &str| -> u64 {
+        let lines = String::from_utf8(folded.to_vec()).unwrap();
+        let of = lines.lines().filter(|line| line.contains(function));
+        of.map(|line| line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap()).sum()
+    };
+    // What the guest prepares before its first call is in it.
+    for measure in [&[][..], &["--memory-measure", "total"], &["--memory-measure", "live"]] {
+        let folded = profiled("memory.folded", measure);
+        assert_eq!([bytes_of(&folded, "take_block"), bytes_of(&folded, "prepared_block")], [1000, 12_345]);
+    }
+    assert!(profiled("memory.svg", &[]).starts_with(b"<?xml"));
+    // The first field of `profile.proto` is a message, the type of a value.
+    assert_eq!(profiled("memory.pb", &[])[0], 0x0a);
+
+    let without =
+        finish(command().args(["call", image.to_str().unwrap(), "take_block", "1", "--memory-measure", "live"]), b"");
+    assert_eq!(without.code, 2, "{}", without.stderr);
+    assert!(without.stderr.contains("--memory-profile"), "{}", without.stderr);
 }
 
 #[test]
@@ -152,8 +242,7 @@ fn program() -> PathBuf {
     // Tests that run at the same time find either nothing or all of it.
     if !fs::read(&path).is_ok_and(|bytes| bytes == PROGRAM) {
         let new = path.with_extension(format!("{:?}", std::thread::current().id()));
-        fs::write(&new, PROGRAM).unwrap();
-        fs::set_permissions(&new, PermissionsExt::from_mode(0o755)).unwrap();
+        write_executable(&new, PROGRAM);
         fs::rename(&new, &path).unwrap();
     }
     path

@@ -4,15 +4,20 @@
 //! where it has any.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Read};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use ampoule::{Borrowed, Builder, Call, Clock, Limits, Output, Pool, Sandbox, Snapshot};
-use ampoule_tests::{calls_builder, calls_spawn, memory_builder};
+use ampoule::{
+    Borrowed, Builder, Call, Clock, Executable, HostMemory, IdleProgram, Limits, MapAccess, Output, Pool, Program,
+    Reader, Sandbox, Snapshot, SnapshotFile, Writer,
+};
+use ampoule_tests::{calls_builder, calls_spawn, memory_builder, streams_image};
 use ampoule_vmm::count::{Counting, Method};
 use ampoule_vmm::kvm::Kvm;
 use ampoule_vmm::x86_64::capabilities::Paging;
 use ampoule_vmm::{Counters, Hypervisor};
+use tempfile::TempDir;
 
 #[test]
 fn every_operation_costs_what_the_specification_says() {
@@ -160,8 +165,12 @@ fn measure_all() -> BTreeMap<String, Vec<Cost>> {
     rows(within_calls());
     rows(restores());
     rows(snapshots());
+    rows(snapshot_files());
     rows(pools());
+    rows(programs());
     rows(mappings());
+    rows(host_memory());
+    rows(streams());
     rows(clocks());
     measured
 }
@@ -224,6 +233,11 @@ fn within_calls() -> Vec<(&'static str, Cost)> {
         bench.sandbox.set_stderr(output());
         rows.extend(prints(&mut bench));
     }
+    bench.sandbox.profile_memory();
+    let mut allocates = || bench.measure(|sandbox| sandbox.call::<()>("allocate_and_free", (10u32,)).unwrap());
+    // The guest's stack may grow.
+    allocates();
+    rows.push(("call that allocates 10 blocks, with the guest's memory profiled", allocates()));
     rows
 }
 
@@ -247,6 +261,7 @@ fn prints(bench: &mut Bench) -> Vec<(&'static str, Cost)> {
 fn restores() -> Vec<(&'static str, Cost)> {
     let at_rest = "restore or reset";
     let ended = "restore or reset, after a fault";
+    let aborted = "restore or reset, after an abort or an exit";
     let fault = "call that ends in a page fault";
     let mut bench = Bench::new();
     let snapshot = bench.sandbox.snapshot().unwrap();
@@ -267,7 +282,7 @@ fn restores() -> Vec<(&'static str, Cost)> {
         }
         bench.sandbox.call::<()>("notify_host", (20u32,)).unwrap();
         bench.sandbox.call::<()>("abort", ()).unwrap_err();
-        rows.push((ended, bench.measure(|sandbox| sandbox.reset().unwrap())));
+        rows.push((aborted, bench.measure(|sandbox| sandbox.reset().unwrap())));
     }
     rows
 }
@@ -296,6 +311,33 @@ fn snapshots() -> Vec<(&'static str, Cost)> {
     rows
 }
 
+fn snapshot_files() -> Vec<(&'static str, Cost)> {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("calls.snap");
+    let mut bench = Bench::new();
+    let snapshot = bench.sandbox.snapshot().unwrap();
+    let mut rows = Vec::new();
+    rows.push(("save a snapshot to a file", bench.measure(|_| _ = snapshot.save(&path).unwrap())));
+    drop(snapshot);
+    let hypervisor = bench.hypervisor.clone();
+    let file = || SnapshotFile::new(&path).hypervisor(hypervisor.clone());
+    for file in [file(), file().mapped()] {
+        let before = Sample::new(&bench.hypervisor, Counters::default());
+        let loaded = file.snapshot().unwrap();
+        let after = Sample::new(&bench.hypervisor, Counters::default());
+        rows.push(("load a snapshot from a file", after.cost_since(&before, bench.kernel_counts_ports)));
+        let (spawned, cost) = bench.spawn(&loaded);
+        rows.push(("spawn from a loaded snapshot", cost));
+        bench.sandbox = spawned;
+        rows.push((
+            "first call of a spawned sandbox",
+            bench.measure(|sandbox| assert_eq!(sandbox.call::<u32>("increment", ()).unwrap(), 101)),
+        ));
+        rows.push(("restore or reset", bench.measure(|sandbox| sandbox.reset().unwrap())));
+    }
+    rows
+}
+
 fn pools() -> Vec<(&'static str, Cost)> {
     let mut bench = Bench::new();
     let snapshot = bench.sandbox.snapshot().unwrap();
@@ -319,6 +361,40 @@ fn pools() -> Vec<(&'static str, Cost)> {
     rows
 }
 
+fn programs() -> Vec<(&'static str, Cost)> {
+    let executable = Executable::from_bytes(include_bytes!(env!("PREPARED")).as_slice()).unwrap();
+    let hypervisor = Arc::new(Counting::new(Kvm::shared().expect("these tests need KVM")));
+    let program = Program::of(&executable).arg("read").hypervisor(hypervisor.clone());
+    let mut idle = program.start().unwrap().run_until_input().unwrap();
+    let kernel_counts_ports = hypervisor.statistics().unwrap().io_exits.is_some_and(|exits| exits > 0);
+    let counters = |idle: &mut IdleProgram| {
+        let stats = idle.stats().expect("the hypervisor reports the written pages");
+        Counters { runs: stats.exits, ioctls: stats.ioctls }
+    };
+    let measure = |idle: &mut IdleProgram, operation: &mut dyn FnMut(&mut IdleProgram)| {
+        let before = Sample::new(&hypervisor, counters(idle));
+        operation(idle);
+        Sample::new(&hypervisor, counters(idle)).cost_since(&before, kernel_counts_ports)
+    };
+    let answer = |idle: &mut IdleProgram| {
+        let output = idle.input("add 5\n").run().unwrap();
+        assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(0), b"5\n".as_slice()));
+    };
+    let mut rows = Vec::new();
+    for _ in 0..3 {
+        rows.push(("request to a waiting program, until it has exited", measure(&mut idle, &mut |idle| answer(idle))));
+        let reset = measure(&mut idle, &mut |idle| idle.reset().unwrap());
+        rows.push(("restore or reset, after an abort or an exit", reset));
+    }
+    let snapshot = idle.snapshot().unwrap();
+    let before = Sample::new(&hypervisor, Counters::default());
+    let mut spawned = snapshot.spawn().unwrap();
+    let after = Sample::new(&hypervisor, counters(&mut spawned));
+    rows.push(("spawn", after.cost_since(&before, kernel_counts_ports)));
+    rows.push(("request to a waiting program, until it has exited", measure(&mut spawned, &mut |idle| answer(idle))));
+    rows
+}
+
 fn mappings() -> Vec<(&'static str, Cost)> {
     let mut bench = Bench::of(memory_builder());
     let mut often = |times: u64| bench.measure(|sandbox| sandbox.call::<()>("map_two_pages_often", (times,)).unwrap());
@@ -337,6 +413,70 @@ fn mappings() -> Vec<(&'static str, Cost)> {
         assert!(at < FAR + (1 << 40), "page tables never change their places");
     }
     rows
+}
+
+fn host_memory() -> Vec<(&'static str, Cost)> {
+    let mut bench = Bench::of(memory_builder());
+    let memory = HostMemory::new(4 << 20).unwrap();
+    let mut rows = Vec::new();
+    for access in [MapAccess::Read, MapAccess::ReadExecute, MapAccess::CopyOnWrite] {
+        let mut mapped = None;
+        let map = |sandbox: &mut Sandbox| mapped = Some(sandbox.map_memory(&memory, None, access).unwrap());
+        rows.push(("map a file or memory of the host's", bench.measure(map)));
+        let mapped = mapped.expect("it was mapped");
+        let sum = |sandbox: &mut Sandbox| _ = sandbox.call::<u64>("mapped_sum", (mapped.bytes(),)).unwrap();
+        rows.push(("call that reads 4 MiB of mapped memory", bench.measure(sum)));
+        rows.push(("call that reads 4 MiB of mapped memory", bench.measure(sum)));
+        let snapshot = bench.sandbox.snapshot().unwrap();
+        let restored = "restore or reset, with memory of the host's that is mapped";
+        rows.push((restored, bench.measure(|sandbox| sandbox.restore(&snapshot).unwrap())));
+        sum(&mut bench.sandbox);
+        rows.push((restored, bench.measure(|sandbox| sandbox.restore(&snapshot).unwrap())));
+        rows.push(("unmap it", bench.measure(|sandbox| sandbox.unmap(&mapped).unwrap())));
+    }
+    // Some pages of the sandbox's are attached for what begins or ends within a page.
+    lend(&mut bench.sandbox, &memory[1..3 << 20]);
+    let small = bench.measure(|sandbox| lend(sandbox, &memory[1..1000]));
+    rows.push(("call that is lent a slice of at most half of the mailbox", small));
+    for slice in [&memory[..2 << 20], &memory[1..3 << 20]] {
+        rows.push(("call that is lent a larger slice", bench.measure(|sandbox| lend(sandbox, slice))));
+    }
+    rows
+}
+
+fn lend(sandbox: &mut Sandbox, slice: &[u8]) {
+    let sum: u64 = sandbox.call_lending([slice], |[lent]| Call::new("mapped_sum", (lent,))).unwrap();
+    assert_eq!(sum, 0);
+}
+
+fn streams() -> Vec<(&'static str, Cost)> {
+    let mut bench = Bench::of(Sandbox::builder(&streams_image()).host_fn("note", |_: String| ()));
+    let mut reads = |pieces: u64| {
+        let read = |sandbox: &mut Sandbox| {
+            let bytes = io::repeat(1).take(pieces << 16);
+            _ = sandbox.call::<(u64, u64)>("digest", (Reader::new(bytes), 1_u32 << 16)).unwrap();
+        };
+        read(&mut bench.sandbox);
+        bench.measure(read)
+    };
+    let read = reads(6).less(reads(1)).divided_by(5);
+    let mut writes = |pieces: u64| {
+        let write = |sandbox: &mut Sandbox| {
+            let arguments = (pieces << 16, 1_u32 << 16, Writer::new(io::sink()));
+            _ = sandbox.call::<u64>("produce", arguments).unwrap();
+        };
+        write(&mut bench.sandbox);
+        bench.measure(write)
+    };
+    let write = writes(6).less(writes(1)).divided_by(5);
+    let unused = bench.measure(|sandbox| {
+        sandbox.call::<()>("ignore", (Reader::new(io::empty()), Writer::new(io::sink()))).unwrap();
+    });
+    vec![
+        ("each piece of a stream that a guest reads within a call", read),
+        ("each piece of a stream that a guest writes within a call", write),
+        ("call with streams that the guest does not use", unused),
+    ]
 }
 
 fn clocks() -> Vec<(&'static str, Cost)> {

@@ -7,7 +7,8 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use ampoule::{
-    Builder, Call, CallError, CoreDumpError, CoreDumps, Fault, Image, Limits, Output, Pool, Sandbox, Termination,
+    Builder, Call, CallError, CoreDumpError, CoreDumps, Fault, HostMapping, HostMemory, Image, Limits, MapAccess,
+    Output, Pool, Sandbox, Termination,
 };
 use ampoule_tests::child;
 
@@ -214,13 +215,66 @@ fn gdb_finds_the_auxiliary_vector_the_mappings_and_the_files() {
 }
 
 #[test]
+fn gdb_reads_memory_of_the_hosts_from_the_dump_or_from_the_file_that_is_mapped() {
+    let directory = Directory::new("mapped");
+    let path = directory.file("table");
+    fs::write(&path, [b"of the file.".as_slice(), &vec![b'f'; 3 * 4096]].concat()).unwrap();
+    let file = File::open(&path).unwrap();
+    let nameless = directory.file("nameless");
+    fs::write(&nameless, b"of a nameless file").unwrap();
+    let mut memory = HostMemory::new(8 << 20).unwrap();
+    memory.get_mut().unwrap()[..9].copy_from_slice(b"of memory");
+    let mut sandbox = builder().core_dumps(CoreDumps::to_dir(&directory.0)).build().unwrap();
+    let second_page = sandbox.map_file(&file, 4096.., "table", MapAccess::Read).unwrap();
+    let copy = sandbox.map_file(&file, .., None, MapAccess::CopyOnWrite).unwrap();
+    let nameless_file = sandbox.map_file(File::open(&nameless).unwrap(), .., None, MapAccess::Read).unwrap();
+    let of_memory = sandbox.map_memory(&memory, None, MapAccess::Read).unwrap();
+    fs::remove_file(&nameless).unwrap();
+    sandbox.call::<()>("store", (copy.address() + 4096 + 5, u32::from(b'W'))).unwrap();
+    let snapshot = directory.file("snapshot.core");
+    sandbox.snapshot().unwrap().core_dump(File::create_new(&snapshot).unwrap()).unwrap();
+    let (core, _) = ended(sandbox.call::<u64>("crash", ("null", 0u32)));
+
+    // `char` alone may be Rust's.
+    let string = |mapping: &HostMapping, offset: u64, len| {
+        format!("p *(unsigned char (*)[{len}]){:#x}", mapping.address() + offset)
+    };
+    for core in [&core, &snapshot] {
+        let shown = gdb(
+            core,
+            &[
+                "info proc mappings",
+                "set language c",
+                &string(&second_page, 0, 8),
+                &string(&copy, 0, 11),
+                &string(&copy, 4096, 8),
+                &string(&nameless_file, 0, 18),
+                &string(&of_memory, 0, 9),
+            ],
+        );
+        let expected = ["\"ffffffff\"", "\"of the file\"", "\"fffffWff\"", "\"of a nameless file\"", "\"of memory\""];
+        for (number, expected) in (1..).zip(expected) {
+            assert_contains(&shown, &[&format!("${number} = {expected}")]);
+        }
+        // The part of the file that each mapping shows.
+        let parts: Vec<&str> = shown.lines().filter(|line| line.ends_with("/table")).collect();
+        assert_eq!(parts.len(), 2, "{shown}");
+        assert!(
+            parts.iter().any(|part| part.contains(" 0x1000 /")) && parts.iter().any(|part| part.contains(" 0x0 /"))
+        );
+        // Zeros take no room.
+        assert!(fs::metadata(core).unwrap().len() < 6 << 20);
+    }
+}
+
+#[test]
 fn gdb_names_the_signal_of_every_kind_of_end_and_where_the_guest_was() {
     let directory = Directory::new("signals");
     let mut sandbox = builder().core_dumps(CoreDumps::to_dir(&directory.0)).build().unwrap();
     let mut end = |how: &str, limits: Limits, shown: &[&str]| {
         sandbox.reset().unwrap();
         let (core, cause) = ended(sandbox.call_with::<u64, _>(Call::new("crash", (how, 0u32)).limits(limits)));
-        let text = gdb(&core, &["bt 8", "p $_siginfo.si_signo", "p $_siginfo._sifields._sigfault.si_addr == $pc"]);
+        let text = gdb(&core, &["bt 10", "p $_siginfo.si_signo", "p $_siginfo._sifields._sigfault.si_addr == $pc"]);
         assert_contains(&text, shown);
         assert_contains(&text, &["in crash::stumble (how=\"", " in crash::crash (how=\""]);
         cause
@@ -238,7 +292,7 @@ fn gdb_names_the_signal_of_every_kind_of_end_and_where_the_guest_was() {
     sandbox.reset().unwrap();
     let (core, _) = ended(sandbox.call::<u64>("crash", ("exit", 0u32)));
     let text = gdb(&core, &["bt"]);
-    assert!(!text.contains("signal") && text.contains("in exit ()"), "{text}");
+    assert!(!text.contains("with signal") && text.contains("in exit ()"), "{text}");
 }
 
 #[test]

@@ -434,6 +434,25 @@ fn a_deadline_stands_still_while_the_guest_is_held_and_no_longer() {
 }
 
 #[test]
+fn what_a_guest_prints_counts_as_ever_while_it_is_held_at_its_system_call() {
+    let commands = ["break own_code", "continue", "catch syscall write", "next 6", "continue", "continue"];
+    let call = |bytes| {
+        move |sandbox: &mut Sandbox| {
+            let limits = Limits::new().output(bytes);
+            sandbox.call_with::<u64, _>(Call::new("own_code", (0u64,)).limits(limits))
+        }
+    };
+    let (result, _) = debug(&image(), &commands, call(1));
+    result.unwrap();
+    let (result, printed) = debug(&image(), &commands, call(0));
+    let Err(CallError::Terminated { cause: Termination::LimitExceeded(exceeded), .. }) = result else {
+        panic!("{result:?}\n{printed}")
+    };
+    assert!(matches!(exceeded, ExceededLimit::Output(0)), "{exceeded}");
+    assert_in_order(&printed, &["Breakpoint 1", "Program terminated with signal SIGKILL"]);
+}
+
+#[test]
 fn a_call_is_killed_while_the_guest_is_held() {
     let socket = socket();
     let server = GdbServer::listen(&DebuggerAddress::Unix(socket.clone())).unwrap();

@@ -1,20 +1,29 @@
 //! gdb's remote protocol as the server speaks it, to clients that are well-behaved and to others.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use ampoule::{CallError, DebuggerAddress, GdbServer, Image, InterruptHandle, Output, Sandbox, Termination};
+use ampoule::{
+    Call, CallError, DebuggerAddress, Executable, GdbServer, HostMemory, Image, Input, InterruptHandle, Limits,
+    MapAccess, Output, Program, ProgramStatus, Sandbox, Termination,
+};
 
-/// A sandbox to which debuggers can attach, and where.
-fn sandbox() -> (Sandbox, std::net::SocketAddr) {
-    let image = Image::embedded(ampoule::include_guest!("debugger-fixed")).unwrap();
+/// A server for debuggers that nobody waits for, and where it listens.
+fn server() -> (GdbServer, SocketAddr) {
     let server = GdbServer::listen(&DebuggerAddress::local_port(0)).unwrap().wait(false);
     let DebuggerAddress::Tcp(address) = *server.address() else { panic!("{}", server.address()) };
+    (server, address)
+}
+
+/// A sandbox to which debuggers can attach, and where.
+fn sandbox() -> (Sandbox, SocketAddr) {
+    let image = Image::embedded(ampoule::include_guest!("debugger-fixed")).unwrap();
+    let (server, address) = server();
     let sandbox = Sandbox::builder(&image).stdout(Output::discard()).gdb(server).build().unwrap();
     (sandbox, address)
 }
@@ -35,7 +44,7 @@ struct Client(TcpStream);
 
 impl Client {
     /// Attaches to a guest that is in a call, or comes to be in one.
-    fn attach(address: std::net::SocketAddr) -> Self {
+    fn attach(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_nodelay(true).unwrap();
         // So that a test fails rather than hangs.
@@ -94,6 +103,24 @@ impl Client {
         u64::from_str_radix(&self.ask("g")[16 * index..][..16], 16).unwrap().swap_bytes()
     }
 
+    fn set_register(&mut self, index: usize, value: u64) {
+        let mut registers = self.ask("g");
+        registers.replace_range(16 * index..16 * (index + 1), &format!("{:016x}", value.swap_bytes()));
+        assert_eq!(self.ask(&format!("G{registers}")), "OK");
+    }
+
+    fn is_at_system_call(&mut self) -> bool {
+        let at = self.register(RIP);
+        self.read(at) as u16 == SYSCALL
+    }
+
+    /// Lets the guest run, and breaks in.
+    fn run_and_break_in(&mut self) {
+        self.send("vCont;c");
+        self.interrupt();
+        assert_eq!(self.receive().unwrap(), "S02");
+    }
+
     fn write(&mut self, at: u64, value: u64) {
         assert_eq!(self.ask(&format!("M{at:x},8:{:016x}", value.swap_bytes())), "OK");
     }
@@ -107,6 +134,11 @@ impl Client {
     }
 }
 
+/// The instruction `syscall`.
+const SYSCALL: u16 = 0x050f;
+
+const RAX: usize = 0;
+const RSP: usize = 7;
 const R8: usize = 8;
 const RIP: usize = 16;
 
@@ -120,18 +152,30 @@ fn wait_until_running(handle: &InterruptHandle) {
 fn while_spinning(client: impl FnOnce(Client, u64) + Send + 'static) {
     let (mut sandbox, address) = sandbox();
     let go = place(&mut sandbox, GO);
+    assert_eq!(during(&mut sandbox, address, ("spin", 1), move |attached| client(attached, go)), 7);
+}
+
+/// Calls a function of the guest, and attaches a client meanwhile.
+fn during(
+    sandbox: &mut Sandbox,
+    address: SocketAddr,
+    (function, argument): (&str, u64),
+    client: impl FnOnce(Client) + Send + 'static,
+) -> u64 {
     let handle = sandbox.interrupt_handle();
     let client = thread::spawn(move || {
         wait_until_running(&handle);
-        let done = panic::catch_unwind(AssertUnwindSafe(|| client(Client::attach(address), go)));
+        let done = panic::catch_unwind(AssertUnwindSafe(|| client(Client::attach(address))));
         if done.is_err() {
             handle.kill();
         }
         done
     });
-    let result = sandbox.call::<u64>("spin", (1u64,));
+    // What a debugger breaks off and the guest makes again counts once.
+    let limits = Limits::new().system_calls(10);
+    let result = sandbox.call_with::<u64, _>(Call::new(function, (argument,)).limits(limits));
     client.join().unwrap().unwrap_or_else(|panic| panic::resume_unwind(panic));
-    assert_eq!(result.unwrap(), 7);
+    result.unwrap()
 }
 
 #[test]
@@ -162,6 +206,140 @@ fn every_break_in_stops_a_guest_that_spins() {
         client.write(go, 7);
         client.detach();
     });
+}
+
+#[test]
+fn a_debugger_reads_memory_of_the_hosts_and_writes_what_the_guest_may() {
+    let (mut sandbox, address) = sandbox();
+    let memory = HostMemory::copy_of(b"mapped for the guest").unwrap();
+    let read = sandbox.map_memory(&memory, "read", MapAccess::Read).unwrap().address();
+    let copy = sandbox.map_memory(&memory, None, MapAccess::CopyOnWrite).unwrap().address();
+    let go = place(&mut sandbox, GO);
+    let result = during(&mut sandbox, address, ("spin", 1), move |mut client| {
+        for at in [read, copy] {
+            assert_eq!(client.ask(&format!("m{at:x},6")), "6d6170706564");
+        }
+        assert!(client.ask(&format!("M{read:x},1:7a")).starts_with('E'));
+        assert_eq!(client.ask(&format!("M{copy:x},2:7a7a")), "OK");
+        assert_eq!(client.ask(&format!("m{copy:x},6")), "7a7a70706564");
+        // Behind the last page there is nothing.
+        assert!(client.ask(&format!("m{:x},1", copy + 4096)).starts_with('E'));
+        client.write(go, 7);
+        client.detach();
+    });
+    assert_eq!((result, &memory[..6]), (7, b"mapped".as_slice()));
+}
+
+#[test]
+fn a_guest_that_sleeps_is_stopped_at_its_system_call_which_sleeps_on_or_does_not() {
+    let (mut sandbox, address) = sandbox();
+    let hour = 60 * 60 * 1000;
+    let slept = during(&mut sandbox, address, ("doze", hour), |mut client| {
+        client.ask("?");
+        // It may have just begun its call.
+        while !client.is_at_system_call() {
+            client.run_and_break_in();
+        }
+        for _ in 0..5 {
+            client.run_and_break_in();
+            assert!(client.is_at_system_call());
+        }
+        // As if it were over.
+        let behind = client.register(RIP) + 2;
+        client.set_register(RIP, behind);
+        client.set_register(RAX, 0);
+        client.detach();
+    });
+    // On the guest's own clock all of it has passed, once, and what its calls have taken.
+    assert!((hour..2 * hour).contains(&slept), "{slept}");
+}
+
+#[test]
+fn a_sleep_that_is_broken_into_is_as_long_as_it_is_to_and_one_system_call() {
+    let (mut sandbox, address) = sandbox();
+    let slept = during(&mut sandbox, address, ("doze", 2000), |mut client| {
+        client.ask("?");
+        for _ in 0..10 {
+            client.run_and_break_in();
+        }
+        client.detach();
+    });
+    assert!(slept >= 2000, "{slept}");
+}
+
+#[test]
+fn a_program_that_waits_for_input_is_stopped_at_its_system_call_and_waits_on() {
+    for is_file in [true, false] {
+        let (server, address) = server();
+        let (theirs, mut ours) = std::io::pipe().unwrap();
+        let input = if is_file { Input::file(theirs) } else { Input::reader(theirs) };
+        let executable = Executable::from_bytes(ampoule::include_guest!("debugger-fixed").bytes()).unwrap();
+        let process = Program::of(&executable).stdin(input).gdb(server).start().unwrap();
+        let client = thread::spawn(move || {
+            let mut client = Client::attach(address);
+            client.ask("?");
+            if is_file {
+                while !client.is_at_system_call() {
+                    client.run_and_break_in();
+                }
+                for _ in 0..5 {
+                    client.run_and_break_in();
+                    assert!(client.is_at_system_call());
+                }
+                ours.write_all(&[7]).unwrap();
+            } else {
+                // A reader is code of the application's, and cannot be stopped. It may be done before the server knows of the break-in.
+                client.send("vCont;c");
+                client.interrupt();
+                ours.write_all(&[7]).unwrap();
+                match client.receive().unwrap().as_str() {
+                    "S02" => {}
+                    ended => return ended.to_owned(),
+                }
+            }
+            client.send("vCont;c");
+            client.receive().unwrap()
+        });
+        let status = process.run().unwrap().status;
+        assert!(matches!(status, ProgramStatus::Exited(7)), "{status:?}");
+        assert_eq!(client.join().unwrap(), "W07");
+    }
+}
+
+#[test]
+fn a_break_in_lets_a_host_function_return_and_stops_behind_it() {
+    let (server, address) = server();
+    let image = Image::embedded(ampoule::include_guest!("calls")).unwrap();
+    let (entered, is_entered) = mpsc::channel();
+    // A signal would end the wait early, and not all of the application's waits are begun again.
+    let notify = move || {
+        // SAFETY: there are no descriptors to write to.
+        let ready = unsafe { libc::poll(std::ptr::null_mut(), 0, 10) };
+        assert_eq!(ready, 0, "{}", std::io::Error::last_os_error());
+        let _ = entered.send(());
+    };
+    let mut sandbox = Sandbox::builder(&image)
+        .host_fn("add", |a: u32, b: u32| a + b)
+        .try_host_fn("parse", |text: String| text.parse::<u32>())
+        .try_host_fn("transform", Ok::<Vec<u8>, String>)
+        .host_fn("notify", notify)
+        .gdb(server)
+        .build()
+        .unwrap();
+    let client = thread::spawn(move || {
+        is_entered.recv().unwrap();
+        let mut client = Client::attach(address);
+        client.ask("?");
+        for _ in 0..10 {
+            client.run_and_break_in();
+        }
+        client.detach();
+        // The function is called on, and says so.
+        is_entered.iter().for_each(drop);
+    });
+    sandbox.call::<()>("notify_host", (100u32,)).unwrap();
+    drop(sandbox);
+    client.join().unwrap();
 }
 
 #[test]
@@ -245,8 +423,8 @@ fn steps_go_through_system_calls_and_page_faults_by_one_instruction() {
     assert_eq!(client.join().unwrap(), expected);
 }
 
-#[test]
-fn a_watchpoint_stops_behind_the_instruction_that_changes_what_it_is_about() {
+/// Sums up to 4 with a watchpoint from the first addition on: what the sum is at each stop.
+fn watched(kind: &'static str, name: &'static str) -> Vec<u64> {
     let (mut sandbox, address) = sandbox();
     let [add, sum] = [ADD, SUM].map(|of| place(&mut sandbox, of));
     let (attached, is_attached) = mpsc::channel();
@@ -254,28 +432,85 @@ fn a_watchpoint_stops_behind_the_instruction_that_changes_what_it_is_about() {
         let mut client = Client::attach(address);
         client.ask("?");
         attached.send(()).unwrap();
-        for (packet, at) in [("Z0", add), ("Z2", sum), ("Z3", sum), ("Z4", sum)] {
-            let expected = if packet < "Z3" { "OK" } else { "E16" };
-            let size = if packet == "Z0" { 1 } else { 8 };
-            assert_eq!(client.ask(&format!("{packet},{at:x},{size:x}")), expected, "{packet}");
-        }
+        assert_eq!(client.ask(&format!("Z0,{add:x},1")), "OK");
+        client.send("vCont;c");
+        assert!(client.receive().unwrap().contains("swbreak"));
+        assert_eq!(client.ask(&format!("z0,{add:x},1")), "OK");
+        assert_eq!(client.ask(&format!("{kind},{sum:x},8")), "OK");
         let mut sums = Vec::new();
-        for _ in 0..5 {
-            client.send("vCont;c");
-            let stopped = client.receive().unwrap();
-            if stopped.contains("swbreak") {
-                assert_eq!(client.ask(&format!("z0,{add:x},1")), "OK");
-            } else {
-                assert!(stopped.contains(&format!("watch:{sum:x};")), "{stopped}");
-                sums.push(client.read(sum));
+        loop {
+            let stopped = client.ask("vCont;c");
+            if stopped.starts_with('W') {
+                return sums;
             }
+            assert!(stopped.contains(&format!(";{name}:{sum:x};")), "{stopped}");
+            sums.push(client.read(sum));
         }
-        client.detach();
-        sums
     });
     is_attached.recv().unwrap();
     assert_eq!(sandbox.call::<u64>("total", (4u64,)).unwrap(), 10);
-    assert_eq!(client.join().unwrap(), [1, 3, 6, 10]);
+    drop(sandbox);
+    client.join().unwrap()
+}
+
+#[test]
+fn a_watchpoint_stops_behind_the_instruction_that_changes_what_it_is_about() {
+    assert_eq!(watched("Z2", "watch"), [1, 3, 6, 10]);
+}
+
+#[test]
+fn watchpoints_of_reads_and_of_all_accesses_stop_at_each_and_at_nothing_else() {
+    // Each addition reads, then writes; the result is read in the end.
+    assert_eq!(watched("Z3", "rwatch"), [0, 1, 3, 6, 10]);
+    assert_eq!(watched("Z4", "awatch"), [0, 1, 1, 3, 3, 6, 6, 10, 10]);
+}
+
+#[test]
+fn a_watchpoint_stops_behind_the_system_call_that_changes_what_it_is_about() {
+    let sum = place(&mut sandbox().0, SUM);
+    let (server, address) = server();
+    let executable = Executable::from_bytes(ampoule::include_guest!("debugger-fixed").bytes()).unwrap();
+    let process = Program::of(&executable).stdin(Input::bytes([7])).gdb(server.wait(true)).start().unwrap();
+    let client = thread::spawn(move || {
+        let mut client = Client::attach(address);
+        client.ask("?");
+        assert_eq!(client.ask(&format!("Z2,{sum:x},8")), "OK");
+        let stopped = client.ask("vCont;c");
+        assert!(stopped.contains(&format!(";watch:{sum:x};")), "{stopped}");
+        let behind = client.register(RIP);
+        assert_eq!((client.read(behind - 2) as u16, client.register(RAX), client.read(sum)), (SYSCALL, 1, 7));
+        client.ask("vCont;c")
+    });
+    process.run().unwrap();
+    assert_eq!(client.join().unwrap(), "W07");
+}
+
+#[test]
+fn a_guest_whose_stack_is_watched_does_what_it_would_do() {
+    let (mut sandbox, address) = sandbox();
+    let steps = place(&mut sandbox, STEPS);
+    let (attached, is_attached) = mpsc::channel();
+    let client = thread::spawn(move || {
+        let mut client = Client::attach(address);
+        client.ask("?");
+        attached.send(()).unwrap();
+        assert_eq!(client.ask(&format!("Z0,{steps:x},1")), "OK");
+        client.send("vCont;c");
+        assert!(client.receive().unwrap().contains("swbreak"));
+        assert_eq!(client.ask(&format!("z0,{steps:x},1")), "OK");
+        // The function itself, and the page of the address to which it returns.
+        let stack = client.register(RSP);
+        assert_eq!(client.ask(&format!("Z4,{:x},8", stack - 512)), "OK");
+        assert_eq!(client.ask(&format!("Z4,{steps:x},1")), "OK");
+        assert_eq!(client.ask(&format!("Z4,{stack:x},8")), "OK");
+        let returned = client.ask("vCont;c");
+        assert!(returned.contains(&format!(";awatch:{stack:x};")), "{returned}");
+        assert_eq!(client.register(RSP), stack + 8);
+        client.detach();
+    });
+    is_attached.recv().unwrap();
+    assert_eq!(sandbox.call::<u64>("steps", (0u64,)).unwrap(), 6);
+    client.join().unwrap();
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use ampoule::dynamic::{DynamicFn, Failure, Value};
-use ampoule::{Builder, CallError, DecodeError, Image, Limits, Output, Sandbox, Termination};
+use ampoule::{Builder, CallError, DecodeError, Image, Limits, Output, Pool, Sandbox, Spawn, Termination};
 use ampoule_tests::{calls_sandbox, hostile_sandbox, shop_image};
 use serde_json::json;
 
@@ -147,6 +147,21 @@ fn host_functions_see_their_arguments_and_answer_with_what_the_guest_expects() {
     assert_eq!(seen[1], ("record".to_owned(), None));
     let reason = sandbox.call::<String>("stock_or_reason", ("lamp",)).unwrap();
     assert!(reason.contains("it answered with a String"), "{reason}");
+}
+
+#[test]
+fn sandboxes_that_are_spawned_and_those_of_pools_have_dynamic_host_functions_of_their_own() {
+    let snapshot = shop_builder().build().unwrap().snapshot().unwrap();
+    let with_functions = |mut spawn: Spawn| {
+        for name in ["discount", "stock", "stock.by_alias", "stock.or_text"] {
+            spawn = spawn.dynamic_host_fn(name, |_| Err("it is not provided".to_owned()));
+        }
+        spawn.dynamic_host_fn("record", |call| call.answer(json!(9)).map_err(|error| error.to_string()))
+    };
+    let mut spawned = with_functions(snapshot.builder()).build().unwrap();
+    assert_eq!(spawned.call::<u64>("sell", ("lamp", 1u64, 2u64)).unwrap(), 9);
+    let pool = Pool::builder(&snapshot).size(1).spawn_with(with_functions).build().unwrap();
+    assert_eq!(pool.take().unwrap().call::<u64>("sell", ("lamp", 1u64, 2u64)).unwrap(), 9);
 }
 
 /// Lets the guest answer its first call with these bytes.

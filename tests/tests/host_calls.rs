@@ -101,7 +101,10 @@ fn counting(what: impl FnOnce() + Send + 'static) {
     let (done, is_done) = mpsc::channel();
     // KVM is opened, once for the process, with all signals blocked.
     drop(sandbox());
+    keep_heaps();
     thread::spawn(move || {
+        // Grows the heap of this thread, if that has less room than this.
+        drop(std::array::from_fn::<_, 64, _>(|_| Vec::<u8>::with_capacity(32 << 10)));
         count_host_calls();
         done.send(panic::catch_unwind(AssertUnwindSafe(what))).expect("the test waits");
         loop {
@@ -110,6 +113,15 @@ fn counting(what: impl FnOnce() + Send + 'static) {
     });
     if let Err(panic) = is_done.recv().expect("the thread does not end") {
         panic::resume_unwind(panic);
+    }
+}
+
+/// Lets the C library's heaps grow by so much that they do so once, and never shrink: it grows those of threads by `mprotect`, and
+/// gives their memory back by `madvise`.
+fn keep_heaps() {
+    for (parameter, bytes) in [(libc::M_TOP_PAD, 16 << 20), (libc::M_TRIM_THRESHOLD, 1 << 30)] {
+        // SAFETY: both are parameters that take a number of bytes.
+        assert_eq!(unsafe { libc::mallopt(parameter, bytes) }, 1);
     }
 }
 

@@ -1,10 +1,12 @@
 //! A guest that does its worst ends, with an error that says what it did; the host continues.
 
+use std::collections::BTreeSet;
+use std::io::Write;
 use std::time::Duration;
 
 use ampoule::{
-    Call, CallError, ExceededLimit, Fault, FaultAccess, FaultKind, FaultTarget, Limits, Output, ProtocolViolation,
-    Sandbox, Termination,
+    Call, CallError, ExceededLimit, ExecutableMemory, Fault, FaultAccess, FaultKind, FaultTarget, Limits, Output,
+    ProtocolViolation, Reader, Sandbox, Termination, Writer,
 };
 use ampoule_tests::{hostile_image, hostile_sandbox};
 
@@ -47,6 +49,42 @@ fn forged_messages_are_protocol_violations() {
     assert_eq!(forge(5, 3, 0, 0, 0), ProtocolViolation::WrongHostCall { sequence: 5, expected: 1 });
     assert_eq!(forge(1, 99, 0, 0, 0), ProtocolViolation::UnknownKind { kind: 99 });
     assert_eq!(forge(1, 2, 0, u32::MAX, 0), ProtocolViolation::Length { length: u32::MAX, capacity: 1 << 20 });
+    assert_eq!(forge(1, 6, 0, u32::MAX, 0), ProtocolViolation::Length { length: u32::MAX, capacity: 1 << 20 });
+    for kind in [5, 6] {
+        assert_eq!(forge(2, kind, 0, 0, 0), ProtocolViolation::WrongHostCall { sequence: 2, expected: 1 });
+    }
+}
+
+#[test]
+fn wild_numbers_of_streams_find_nothing() {
+    let mut sandbox = hostile_sandbox();
+    let mut numbers: Vec<u64> = (0..2000).collect();
+    numbers.extend((0..64).flat_map(|bit| [1 << bit, u64::MAX << bit, u64::MAX >> bit]));
+    for call in 1..=3 {
+        let mut written = 0;
+        let counting = Counting(&mut written);
+        let streams = (Reader::new(std::io::repeat(1)), Writer::new(counting), &numbers);
+        let found: Vec<(u32, u64)> = sandbox.call("forge_streams", streams).unwrap();
+        let numbers: BTreeSet<u64> = found.iter().map(|(_, number)| *number).collect();
+        assert_eq!(numbers.len(), 2, "in call {call}: {found:?}");
+        assert!(numbers.iter().all(|number| number >> 8 == call), "{found:?}");
+        assert_eq!(written, 0, "what was written had no bytes");
+    }
+    assert!(sandbox.call::<bool>("alive", ()).unwrap());
+}
+
+/// Counts what is written.
+struct Counting<'a>(&'a mut usize);
+
+impl Write for Counting<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        *self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 #[test]
@@ -60,7 +98,7 @@ fn forged_output_is_a_protocol_violation_that_names_it() {
         (&[1, 0, 0xff, 0xff], capacity, cut(0, 4 + 65_535, capacity as usize)),
         (&[2, 0, 1, 0, b'x', 1, 0], 7, cut(5, 4, 2)),
         (&[0, 0, 0, 0], 4, ProtocolViolation::UnknownStream { stream: 0 }),
-        (&[1, 0, 1, 0, b'x', 4, 0, 1, 0, b'y'], 10, ProtocolViolation::UnknownStream { stream: 4 }),
+        (&[1, 0, 1, 0, b'x', 9, 0, 1, 0, b'y'], 10, ProtocolViolation::UnknownStream { stream: 9 }),
         (&[1, 0, 1, 0, b'x', 3, 0, 1, 0, b'y'], 10, ProtocolViolation::LogRecord { offset: 5 }),
     ];
     for (records, claimed, expected) in cases {
@@ -174,7 +212,8 @@ fn code_cannot_be_written_and_data_cannot_be_executed() {
 fn run_time_code_needs_the_builders_leave() {
     let mut sandbox = hostile_sandbox();
     assert_eq!(sandbox.call::<i32>("generate_code", ()).unwrap(), 13, "EACCES");
-    let mut sandbox = Sandbox::builder(&hostile_image()).executable_memory(true).build().unwrap();
+    let mut sandbox =
+        Sandbox::builder(&hostile_image()).executable_memory(ExecutableMemory::WriteXorExecute).build().unwrap();
     assert_eq!(sandbox.call::<i32>("generate_code", ()).unwrap(), 0);
 }
 
@@ -298,6 +337,7 @@ fn privileged_instructions_fault() {
     ] {
         let mut sandbox = hostile_sandbox();
         let result = sandbox.call::<bool>("privileged", (instruction,));
+        assert!(result.is_err(), "the guest survives `{instruction}`");
         let fault = fault(end(&mut sandbox, result));
         let refused = matches!(fault.kind(), FaultKind::Exception { vector: 6 | 13, .. });
         let forged = *fault.kind() == FaultKind::ForgedExit { port: 0x10 };

@@ -48,6 +48,23 @@ fn the_rules_are_about_files_that_exist_and_would_be_noticed() {
     assert_eq!(without_tests("a\n#[cfg(test)]\nmod tests {\n    x\n}\nb"), "a\n\n\n\n\nb");
 }
 
+/// All parts of a guest that runs, for what the application hands in.
+const WHAT_RUNS_A_GUEST: &[&str] = &[
+    "machine",
+    "sandbox",
+    "conversation",
+    "pool",
+    "host_function",
+    "program",
+    "loader",
+    "address_space",
+    "guest_memory",
+    "personality",
+    "interrupt",
+    "Processor",
+    "Backend",
+];
+
 const RULES: &[Rule] = &[
     Rule {
         why: "the host library knows no architecture and no hypervisor: it runs processors (`ampoule_vmm::processor`)",
@@ -70,7 +87,11 @@ const RULES: &[Rule] = &[
     Rule {
         why: "a hypervisor is chosen by whoever builds a sandbox; everything else has a `Backend`",
         within: &["crates/ampoule/src"],
-        except: &["crates/ampoule/src/sandbox/builder.rs", "crates/ampoule/src/program/mod.rs"],
+        except: &[
+            "crates/ampoule/src/sandbox/builder.rs",
+            "crates/ampoule/src/program/mod.rs",
+            "crates/ampoule/src/stored/mod.rs",
+        ],
         forbidden: &["Hypervisor", "VirtualMachines", "default_hypervisor"],
     },
     Rule {
@@ -129,6 +150,54 @@ const RULES: &[Rule] = &[
             "address_space",
             "loader",
             "interrupt",
+        ],
+    },
+    Rule {
+        why: "memory of the host's is described here, whoever is shown it",
+        within: &["crates/ampoule/src/host_memory"],
+        except: &[],
+        forbidden: WHAT_RUNS_A_GUEST,
+    },
+    Rule {
+        why: "a stream is what the application hands in, whoever passes its pieces and waits for them",
+        within: &["crates/ampoule/src/stream"],
+        except: &[],
+        forbidden: WHAT_RUNS_A_GUEST,
+    },
+    Rule {
+        why: "grants of files become a tree, whoever runs in it",
+        within: &["crates/ampoule/src/files"],
+        except: &[],
+        forbidden: &[
+            "machine",
+            "sandbox",
+            "conversation",
+            "pool",
+            "host_function",
+            "program",
+            "loader",
+            "address_space",
+            "interrupt",
+            "Processor",
+            "Backend",
+        ],
+    },
+    Rule {
+        why: "libraries are files that an address space has mapped, whoever asks for their names",
+        within: &["crates/ampoule/src/libraries.rs"],
+        except: &[],
+        forbidden: &[
+            "machine",
+            "sandbox",
+            "conversation",
+            "pool",
+            "program",
+            "personality",
+            "fault",
+            "profile",
+            "interrupt",
+            "Processor",
+            "Backend",
         ],
     },
     Rule {
@@ -213,6 +282,19 @@ const RULES: &[Rule] = &[
         forbidden: &["machine", "sandbox", "conversation", "pool", "interrupt", "Processor", "Backend", "PageMap"],
     },
     Rule {
+        why: "a snapshot file is written and read whoever its guest is: only the module itself knows sandboxes and programs",
+        within: &[
+            "crates/ampoule/src/stored/format.rs",
+            "crates/ampoule/src/stored/known.rs",
+            "crates/ampoule/src/stored/opened.rs",
+            "crates/ampoule/src/stored/read.rs",
+            "crates/ampoule/src/stored/record.rs",
+            "crates/ampoule/src/stored/write.rs",
+        ],
+        except: &[],
+        forbidden: &["sandbox", "program", "pool", "host_function", "personality", "address_space", "Backend"],
+    },
+    Rule {
         why: "a kill and a limit reach no further than the processor's interrupter",
         within: &["crates/ampoule/src/interrupt"],
         except: &[],
@@ -236,6 +318,12 @@ const RULES: &[Rule] = &[
             "Processor",
             "Backend",
         ],
+    },
+    Rule {
+        why: "a terminal is lent to a program, whatever runs that",
+        within: &["crates/ampoule/src/terminal"],
+        except: &[],
+        forbidden: &["machine", "sandbox", "conversation", "pool", "personality", "address_space", "Processor"],
     },
     Rule {
         why: "a trace is lines that somebody else has made, and a span is what it is given",
@@ -268,6 +356,7 @@ const RULES: &[Rule] = &[
             "crates/ampoule-vmm/src/interpose.rs",
             "crates/ampoule-vmm/src/count.rs",
             "crates/ampoule-vmm/src/inject.rs",
+            "crates/ampoule-vmm/src/processor",
             "crates/ampoule-vmm/src/processor.rs",
             "crates/ampoule-vmm/src/memory",
             "crates/ampoule-vmm/src/memory.rs",
@@ -286,6 +375,7 @@ const RULES: &[Rule] = &[
             "crates/ampoule-vmm/src/interpose.rs",
             "crates/ampoule-vmm/src/count.rs",
             "crates/ampoule-vmm/src/inject.rs",
+            "crates/ampoule-vmm/src/processor",
             "crates/ampoule-vmm/src/processor.rs",
             "crates/ampoule-vmm/src/memory",
             "crates/ampoule-vmm/src/memory.rs",
@@ -304,6 +394,18 @@ const RULES: &[Rule] = &[
         forbidden: &["ampoule_vmm", "ampoule", "libc"],
     },
     Rule {
+        why: "files are names and bytes, whoever asks for them: neither processes nor guests",
+        within: &["crates/ampoule-vfs/src"],
+        except: &[],
+        forbidden: &["ampoule_vmm", "ampoule", "ampoule_abi", "libc"],
+    },
+    Rule {
+        why: "files in memory know of the host only where a file of it is",
+        within: &["crates/ampoule-vfs/src/memory", "crates/ampoule-vfs/src/sparse.rs"],
+        except: &[],
+        forbidden: &["rustix", "mount", "walk", "vfs", "process"],
+    },
+    Rule {
         why: "the command line is an application like any other; what examines the machine asks the hypervisor",
         within: &["crates/ampoule-cli/src"],
         except: &[
@@ -312,6 +414,40 @@ const RULES: &[Rule] = &[
             "crates/ampoule-cli/src/doctor/trial.rs",
         ],
         forbidden: &["ampoule_vmm", "Hypervisor"],
+    },
+    Rule {
+        why: "the host library reaches no network: what moves its files stands beside it",
+        within: &["crates/ampoule/src", "crates/ampoule-vmm/src", "crates/ampoule-vfs/src"],
+        except: &[],
+        forbidden: &["ampoule_oci", "ureq", "oci_spec"],
+    },
+    Rule {
+        why: "what is pushed and pulled is files, whatever runs what is in them",
+        within: &["crates/ampoule-oci/src"],
+        // Which characters can be shown is said there.
+        except: &["crates/ampoule-oci/src/text.rs"],
+        forbidden: &["ampoule_vmm", "ampoule_abi", "Hypervisor", "Sandbox", "Pool", "libc"],
+    },
+    Rule {
+        why: "only the client of registries speaks HTTP, and knows who asks",
+        within: &["crates/ampoule-oci/src"],
+        except: &[
+            "crates/ampoule-oci/src/registry/mod.rs",
+            "crates/ampoule-oci/src/registry/http.rs",
+            "crates/ampoule-oci/src/registry/login.rs",
+        ],
+        forbidden: &["ureq", "http_auth", "docker_credential"],
+    },
+    Rule {
+        why: "a store has blobs and a manifest, whatever they are",
+        within: &[
+            "crates/ampoule-oci/src/registry",
+            "crates/ampoule-oci/src/store.rs",
+            "crates/ampoule-oci/src/blob.rs",
+            "crates/ampoule-oci/src/new_file.rs",
+        ],
+        except: &[],
+        forbidden: &["artifact", "push", "pull", "layout", "SnapshotFile"],
     },
     Rule {
         why: "a guest knows nothing of its host but the ABI",

@@ -1,11 +1,15 @@
 //! Each metric rises by what it counts, and by nothing else. `docs/metrics.md` has all of them.
 
 use std::collections::BTreeMap;
+use std::process::{Command, Stdio};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use ampoule::{Call, InterruptHandle, KillOutcome, Limits, Output, Pool, PoolError, Sandbox, Snapshot};
+use ampoule::{
+    Builder, Call, DebuggerAddress, Executable, GdbServer, Image, InterruptHandle, KillOutcome, Limits, Output, Pool,
+    PoolError, Program, Sandbox, Snapshot,
+};
 use ampoule_tests::{calls_image, calls_sandbox, calls_spawn, hostile_sandbox};
 use metrics::Unit;
 use metrics_util::MetricKind;
@@ -93,6 +97,32 @@ fn a_call_that_exceeds_a_limit_is_counted_by_the_limit() {
 }
 
 #[test]
+fn exits_are_counted_while_a_debugger_follows_the_guest_and_no_others_are() {
+    let metrics = Metrics::exclusive();
+    let image = Image::embedded(ampoule::include_guest!("debugger-fixed")).unwrap();
+    let socket = std::env::temp_dir().join(format!("ampoule-metrics-{}.sock", std::process::id()));
+    let server = GdbServer::listen(&DebuggerAddress::Unix(socket.clone())).unwrap();
+    let mut gdb = Command::new("gdb");
+    gdb.args(["-nx", "-batch", "-ex", &format!("target remote {}", socket.display()), "-ex", "break total"]);
+    gdb.args(["-ex", "continue", "-ex", "stepi 20", "-ex", "continue"]).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut gdb = gdb.spawn().expect("these tests need gdb: install the package `gdb`");
+    let total = |builder: Builder| {
+        let mut found = metrics.of(|| {
+            let mut sandbox = builder.build().unwrap();
+            assert_eq!(sandbox.call::<u64>("total", (4u64,)).unwrap(), 10);
+        });
+        found.retain(|name, _| !name.contains("seconds"));
+        found
+    };
+    let mut found = total(Sandbox::builder(&image).gdb(server));
+    gdb.wait().unwrap();
+    assert_eq!(found.remove("ampoule_exits_total{reason=step}"), Some(20.0));
+    assert_eq!(found.remove("ampoule_exits_total{reason=exception}"), Some(1.0), "the breakpoint");
+    // To hold a guest is none.
+    assert_eq!(found, total(Sandbox::builder(&image)));
+}
+
+#[test]
 fn a_kill_is_counted_by_what_became_of_it_and_one_that_comes_too_late_too() {
     let metrics = Metrics::exclusive();
     let mut sandbox = calls_sandbox();
@@ -174,6 +204,43 @@ fn what_is_done_with_sandboxes_is_counted_and_so_are_the_sandboxes() {
     let found = metrics.of(|| Sandbox::builder(&calls_image()).build().unwrap_err());
     assert_eq!(found["ampoule_operations_total{operation=create,outcome=error}"], 1.0);
     assert!(!found.contains_key("ampoule_sandboxes"));
+}
+
+#[test]
+fn a_run_of_a_program_is_counted_by_how_it_ended_and_the_program_exists() {
+    let metrics = Metrics::exclusive();
+    let executable = Executable::from_bytes(include_bytes!(env!("PREPARED")).as_slice()).unwrap();
+    let run = |outcome: &str| format!("ampoule_runs_total{{outcome={outcome}}}");
+    let operation = |operation: &str| format!("ampoule_operations_total{{operation={operation},outcome=ok}}");
+    let mut idle = None;
+    let found = metrics.of(|| {
+        let program = Program::of(&executable).arg("read").start().unwrap();
+        idle = Some(program.run_until_input().unwrap());
+    });
+    for (name, count) in [
+        (run("awaits_input"), 1.0),
+        ("ampoule_run_seconds".to_owned(), 1.0),
+        (operation("create"), 1.0),
+        (operation("snapshot"), 1.0),
+        ("ampoule_sandboxes".to_owned(), 1.0),
+    ] {
+        assert_eq!(found[&name], count, "{name}");
+    }
+    let program = idle.as_mut().unwrap();
+    for (request, limits, outcome) in [
+        ("show\n", Limits::new(), "exited"),
+        ("exit 3\n", Limits::new(), "failed"),
+        ("abort\n", Limits::new(), "fault"),
+        ("show\n", Limits::new().system_calls(1), "system_call_limit"),
+        ("show\n", Limits::new().output(0), "output_limit"),
+    ] {
+        let found = metrics.of(|| drop(program.input(request).limits(limits).run()));
+        assert_eq!(found[&run(outcome)], 1.0, "{request}: {found:?}");
+        assert_eq!(found.keys().any(|name| name.starts_with("ampoule_faults_total")), outcome == "fault");
+        assert!(found.keys().any(|name| name.starts_with("ampoule_exits_total")), "{found:?}");
+        assert_eq!(metrics.of(|| program.reset().unwrap())[&operation("restore")], 1.0);
+    }
+    assert_eq!(metrics.of(|| drop(idle.take()))["ampoule_sandboxes"], -1.0);
 }
 
 #[test]

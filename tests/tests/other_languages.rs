@@ -1,6 +1,8 @@
 //! The ABI is not Rust's: a guest written in C, from `docs/abi.md` alone.
 
-use ampoule::{CallError, Image, Output, Sandbox};
+use std::io;
+
+use ampoule::{CallError, Image, Output, Reader, Sandbox, Writer};
 
 fn images() -> [Image; 2] {
     [
@@ -21,6 +23,23 @@ fn a_guest_in_c_is_called_and_calls() {
         for _ in 0..3 {
             assert_eq!(sandbox.call::<String>("greet", ("World",)).unwrap(), "Hello, World on Monday");
         }
+    }
+}
+
+#[test]
+fn it_reads_and_writes_streams() {
+    for image in images() {
+        let mut sandbox = sandbox(&image, |_| Ok("Monday".to_string()));
+        for length in [0, 1, 1000, 12_345] {
+            let (input, mut output) = ("whispered ".repeat(length / 10 + 1), Vec::new());
+            let streams = (Reader::new(&input.as_bytes()[..length]), Writer::new(&mut output));
+            assert_eq!(sandbox.call::<u64>("shout", streams).unwrap(), length as u64);
+            assert_eq!(output, input.to_uppercase().as_bytes()[..length]);
+        }
+        let mut small = [0; 1500];
+        let streams = (Reader::new(io::repeat(b'a')), Writer::new(&mut small[..]));
+        let error = sandbox.call::<u64>("shout", streams).unwrap_err();
+        assert!(matches!(&error, CallError::Function { message, .. } if message == "a stream failed"), "{error}");
     }
 }
 

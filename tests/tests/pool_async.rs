@@ -15,7 +15,7 @@ use tokio::runtime::{Builder, Runtime};
 
 fn builder(size: usize) -> PoolBuilder {
     static SNAPSHOT: LazyLock<Snapshot> = LazyLock::new(|| calls_sandbox().snapshot().unwrap());
-    Pool::builder(&SNAPSHOT).size(size).spawn_with(calls_spawn)
+    Pool::builder(&*SNAPSHOT).size(size).spawn_with(calls_spawn)
 }
 
 fn pool(size: usize) -> Pool {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ampoule::{CallError, Sandbox};
+use ampoule::{CallError, ExecutableMemory, Sandbox};
 use ampoule_vmm::count::{Counting, Method};
 use ampoule_vmm::kvm::Kvm;
 use ampoule_vmm::x86_64::capabilities::Capabilities;
@@ -109,7 +109,8 @@ fn memory_of_an_earlier_life_is_gone() {
 
 #[test]
 fn permissions_of_an_earlier_life_are_gone() {
-    let mut sandbox = Sandbox::builder(&hostile_image()).executable_memory(true).build().unwrap();
+    let mut sandbox =
+        Sandbox::builder(&hostile_image()).executable_memory(ExecutableMemory::WriteXorExecute).build().unwrap();
     for _ in 0..2 {
         assert_eq!(sandbox.call::<i32>("generate_code", ()).unwrap(), 0);
         sandbox.reset().unwrap();

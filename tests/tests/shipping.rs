@@ -75,7 +75,7 @@ fn an_application_with_a_guest_is_installed_from_what_is_published() {
 }
 
 /// The packages that are published.
-const PUBLISHED: [&str; 9] = [
+const PUBLISHED: [&str; 11] = [
     "ampoule",
     "ampoule-abi",
     "ampoule-build",
@@ -83,7 +83,9 @@ const PUBLISHED: [&str; 9] = [
     "ampoule-conformance",
     "ampoule-guest",
     "ampoule-macros",
+    "ampoule-oci",
     "ampoule-symbols",
+    "ampoule-vfs",
     "ampoule-vmm",
 ];
 

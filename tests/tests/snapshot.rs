@@ -3,8 +3,8 @@
 use std::thread;
 
 use ampoule::{
-    Builder, CallError, KillOutcome, Output, Poison, RestoreError, Sandbox, Setting, Snapshot, SnapshotError,
-    Termination,
+    Builder, CallError, ExecutableMemory, KillOutcome, Output, Poison, RestoreError, Sandbox, Setting, Snapshot,
+    SnapshotError, Termination,
 };
 use ampoule_tests::{calls_builder, calls_functions, calls_sandbox, calls_spawn, hostile_image, hostile_sandbox};
 
@@ -111,7 +111,7 @@ fn snapshots_of_other_settings_are_refused_and_nothing_changes() {
         (Setting::MemoryLimit, |builder| builder.memory_limit(32 << 20)),
         (Setting::MailboxSize, |builder| builder.mailbox_size(8192)),
         (Setting::StackSize, |builder| builder.stack_size(1 << 20)),
-        (Setting::ExecutableMemory, |builder| builder.executable_memory(true)),
+        (Setting::ExecutableMemory, |builder| builder.executable_memory(ExecutableMemory::WriteXorExecute)),
     ];
     for (expected, change) in settings {
         let snapshot = change(calls_builder()).build().unwrap().snapshot().unwrap();
@@ -119,6 +119,8 @@ fn snapshots_of_other_settings_are_refused_and_nothing_changes() {
         let RestoreError::Setting { setting, .. } = error else { panic!("{error}") };
         assert_eq!(setting, expected);
         assert!(error.to_string().contains(&format!("Builder::{expected}(")), "{error}");
+        let names_the_kind = error.to_string().contains("(ExecutableMemory::WriteXorExecute)`");
+        assert_eq!(names_the_kind, expected == Setting::ExecutableMemory, "{error}");
         assert_eq!(sandbox.poisoned().map(ToString::to_string), None);
     }
     assert_eq!(increment(&mut sandbox), 102);

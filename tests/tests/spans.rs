@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use ampoule::{Pool, PoolError, Sandbox, Trace};
+use ampoule::{Executable, Limits, Pool, PoolError, Program, Sandbox, Trace};
 use ampoule_tests::{calls_builder, calls_image, calls_sandbox, calls_spawn};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
@@ -39,6 +39,33 @@ fn what_is_done_with_a_sandbox_has_a_span_with_fields() {
     log.of(|| calls_spawn(snapshot.builder()).build().unwrap());
     let [spawn] = log.take();
     assert_eq!((spawn.path.as_str(), spawn.fields()), ("spawn", vec![("image", image.as_str())]));
+}
+
+#[test]
+fn what_is_done_with_a_program_has_a_span_with_fields() {
+    let log = Log::default();
+    let executable = Executable::from_bytes(include_bytes!(env!("PREPARED")).as_slice()).unwrap();
+    let program = |how: &str| Program::of(&executable).name("tested").arg(how);
+    let mut idle = log.of(|| program("read").start().unwrap().run_until_input().unwrap());
+    let [create, run, snapshot] = log.take();
+    assert_eq!(create.fields(), [("image", "in memory"), ("memory_limit", "268435456")]);
+    let names = [("image", "in memory"), ("sandbox", "tested")];
+    assert_eq!((run.path.as_str(), run.fields()), ("run", names.to_vec()));
+    assert_eq!([create.path, snapshot.path], ["create", "snapshot"]);
+
+    log.of(|| idle.input("show\n").run().unwrap());
+    assert_eq!(log.take::<1>()[0].fields(), [("code", "0"), names[0], names[1]]);
+    log.of(|| idle.reset().unwrap());
+    let [restore] = log.take();
+    assert_eq!((restore.path.as_str(), restore.get("sandbox")), ("restore", "tested"));
+
+    let cut = Limits::new().system_calls(0);
+    let error = log.of(|| idle.input("show\n").limits(cut).run().unwrap_err());
+    let [run] = log.take();
+    assert!(error.to_string().contains(run.get("error")), "{error}: {}", run.get("error"));
+    let missing = log.of(|| Program::new("/nonexistent").start().unwrap_err());
+    let [create] = log.take();
+    assert_eq!((create.path.as_str(), create.get("error")), ("create", missing.to_string().as_str()));
 }
 
 #[test]
@@ -102,6 +129,9 @@ fn at_level_trace_the_log_has_the_lines_of_a_trace_within_their_call() {
     let log = Log::down_to(Level::TRACE);
     let mut sandbox = calls_sandbox();
     let call = |sandbox: &mut Sandbox| sandbox.call::<()>("write_by_system_call", ("text", 1u32)).unwrap();
+    // Where several threads come to a line of the log for the first time, `tracing` may miss who begins to listen meanwhile.
+    log.of(|| call(&mut sandbox));
+    log.0.lock().unwrap().events.clear();
     log.of(|| call(&mut sandbox));
     let events = std::mem::take(&mut log.0.lock().unwrap().events);
     assert_eq!(events.len(), 1, "{events:?}");

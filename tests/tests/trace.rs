@@ -3,8 +3,9 @@
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 
-use ampoule::{Pool, Sandbox, Trace};
-use ampoule_tests::{calls_builder, calls_sandbox, calls_spawn, hostile_sandbox};
+use ampoule::{Call, HostMemory, MapAccess, Pool, Sandbox, Trace};
+use ampoule_tests::{calls_builder, calls_sandbox, calls_spawn, hostile_sandbox, memory_sandbox, shop_image};
+use serde::{Deserialize, Serialize};
 
 #[test]
 fn each_request_has_a_line_with_its_arguments_its_result_and_the_time() {
@@ -23,14 +24,91 @@ fn each_request_has_a_line_with_its_arguments_its_result_and_the_time() {
     sandbox.call::<String>("parse_or_reason", ("no number",)).unwrap();
     assert_eq!(
         lines.take(),
-        [
-            "host add(u32, u32) -> u32, 8 bytes = 4 bytes",
-            "host parse(String) -> Result<u32, ParseIntError>, 13 bytes = error"
-        ]
+        ["host add(0, 1) = 1", r#"host parse("no number") = Err("invalid digit found in string")"#]
     );
     // What is printed is no request.
     sandbox.call::<()>("print", ("waits in the mailbox\n",)).unwrap();
     assert_eq!(lines.take(), [""; 0]);
+}
+
+#[test]
+fn memory_of_the_hosts_has_lines_when_it_comes_and_goes_and_is_shown_like_the_guests_own() {
+    let (mut sandbox, lines) = (memory_sandbox(), Lines::default());
+    sandbox.set_trace(lines.trace());
+    let memory = HostMemory::copy_of(b"of the host's").unwrap();
+    let mapping = sandbox.map_memory(&memory, "text", MapAccess::Read).unwrap();
+    let slice = vec![0; 2 << 20];
+    let path = "/dev/ampoule/text";
+    sandbox.call::<Result<u64, String>>("map_file", (path, 13_u64)).unwrap().unwrap();
+    let write = (libc::SYS_write as u64, 1_u64, mapping.bytes(), 7_u64, 4_u64, 0_u64);
+    sandbox.call::<i64>("mapped_call", write).unwrap();
+    sandbox.call_lending::<u64, _, 1>([&slice], |[lent]| Call::new("mapped_sum", (lent,))).unwrap();
+    sandbox.unmap(&mapping).unwrap();
+    let lines = lines.take();
+    let expected = [
+        r#"--- `memory of the application` is mapped at 0x7ff000000000 and as "/dev/ampoule/text": 13 bytes, read-only ---"#,
+        r#"openat(AT_FDCWD, "/dev/ampoule/text", O_RDONLY|O_CLOEXEC) = 3"#,
+        r#"mmap(NULL, 13, PROT_READ, MAP_SHARED, 3, NULL) = 0x7ff000000000"#,
+        r#"write(1, "host", 4) = 4"#,
+    ];
+    assert_eq!(lines[..4], expected);
+    assert!(lines[4].starts_with("--- 2097152 bytes are lent at 0x7ff000"), "{}", lines[4]);
+    assert_eq!(lines[5..], ["--- `memory of the application` is unmapped ---"]);
+}
+
+#[test]
+fn values_of_host_calls_are_shown_by_their_types_and_cut_where_they_are_long() {
+    let lines = Lines::default();
+    let builder = Sandbox::builder(&shop_image())
+        .trace(lines.trace())
+        .host_fn("record", |sale: Sale| sale.price * sale.pieces)
+        .host_fn("discount", |order: Order| Order { price: order.price / 2, ..order })
+        .host_fn("stock", |item: String| if item == "lamp" { Ok(5u32) } else { Err(ShopError::SoldOut { left: 2 }) })
+        .host_fn("stock.by_alias", |_: String| Err::<u32, _>(ShopError::SoldOut { left: 2 }));
+    // One whose types are known only at run time, and whose arguments the guest only writes.
+    let mut sandbox = builder.dynamic_host_fn("stock.or_text", |_| Err("closed".to_owned())).build().unwrap();
+    lines.take();
+    sandbox.call::<u64>("sell", ("lamp", 2u64, 30u64)).unwrap();
+    sandbox.call::<u64>("discounted", (2u64, 30u64)).unwrap();
+    assert_eq!(
+        lines.take(),
+        [
+            r#"host record({item="lamp", pieces=2, price=30}) = 60"#,
+            "host discount({quantity=2, price=30}) = {quantity=2, price=15}"
+        ]
+    );
+    sandbox.call::<String>("stock_or_reason", ("lamp",)).unwrap();
+    sandbox.call::<u32>("stock_or_left", ("x".repeat(100),)).unwrap();
+    let text = format!("\"{}\"...", "x".repeat(64));
+    assert_eq!(
+        lines.take(),
+        [
+            r#"host stock.or_text("lamp") = Err("closed")"#.to_owned(),
+            format!("host stock({text}) = Err(SoldOut {{left=2}})"),
+            format!("host stock.by_alias({text}) = Err(SoldOut {{left=2}})")
+        ]
+    );
+}
+
+#[test]
+fn page_faults_after_which_a_guest_goes_on_have_lines() {
+    let lines = Lines::default();
+    let mut hostile = hostile_sandbox();
+    hostile.set_trace(lines.trace());
+    hostile.call::<u64>("overflow_the_stack", (0u64,)).unwrap_err();
+    let shown = lines.take();
+    let grown = shown.iter().filter(|line| line.starts_with("page fault: write to 0x"));
+    let starts = grown.map(|line| line.split_once(" = the stack begins at 0x").unwrap_or_else(|| panic!("{line}")).1);
+    let starts: Vec<u64> = starts.map(|start| u64::from_str_radix(start, 16).unwrap()).collect();
+    assert!(starts.len() > 3 && starts.windows(2).all(|pair| pair[0] > pair[1]), "{shown:?}");
+    assert!(shown.last().unwrap().starts_with("--- stack overflow"), "{shown:?}");
+
+    let mut sandbox = memory_sandbox();
+    sandbox.set_trace(lines.trace());
+    sandbox.call::<u64>("fill", (0x10_0000_0000u64, 4096u64, 1u8)).unwrap();
+    let shown = lines.take();
+    let written = shown.iter().filter(|line| line.starts_with("first writes to many pages = memory for "));
+    assert!(written.count() >= 4, "{shown:?}");
 }
 
 #[test]
@@ -44,12 +122,18 @@ fn the_end_of_a_guest_is_the_last_line() {
 
     sandbox.call::<()>("fault", ()).unwrap_err();
     let ended = lines.take();
-    assert!(ended.len() == 1 && ended[0].contains("null"), "{ended:?}");
+    // The standard library looks at the fault first, and lets it happen again.
+    let [.., left, last] = &ended[..] else { panic!("{ended:?}") };
+    assert!(left.starts_with("rt_sigreturn(") && last.contains("null"), "{ended:?}");
+    let raised = ended.iter().find(|line| line.starts_with("--- ")).unwrap();
+    assert!(raised.contains("null pointer") && raised.ends_with(", for its handler ---"), "{raised}");
 
     let mut hostile = hostile_sandbox();
     hostile.set_trace(lines.trace());
     hostile.call::<bool>("privileged", ("hlt",)).unwrap_err();
-    assert_eq!(lines.take().len(), 1);
+    // It does without the handler that the standard library has.
+    let [handler, last] = &lines.take()[..] else { panic!("two lines are expected") };
+    assert!(handler.starts_with("rt_sigaction(SIGSEGV") && last.starts_with("--- "), "{handler}\n{last}");
 }
 
 #[test]
@@ -131,6 +215,27 @@ fn a_trace_costs_no_exit() {
         sandbox.stats().unwrap().exits - before.exits
     };
     assert_eq!([exits(Trace::off()), exits(lines.trace())], [4, 4]);
+}
+
+#[derive(Deserialize)]
+struct Sale {
+    #[expect(dead_code, reason = "nobody reads it")]
+    item: String,
+    pieces: u64,
+    price: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+enum ShopError {
+    SoldOut { left: u32 },
+    Unknown(String),
+    Closed,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Order {
+    quantity: u64,
+    price: u64,
 }
 
 /// A sandbox of the well-behaved guest that is traced from its first call on.

@@ -1,4 +1,4 @@
-/* A guest in C, written from docs/abi.md alone: two exports and an import. */
+/* A guest in C, written from docs/abi.md alone: three exports and an import. */
 
 #include <stdint.h>
 #include <string.h>
@@ -27,6 +27,7 @@ struct record {
 RECORD(abi, ABI, (uint64_t)1 << 32, "", "");
 RECORD(export_add, EXPORT, 0, "add", "fn(u32, u32) -> u32");
 RECORD(export_greet, EXPORT, 0, "greet", "fn(&str) -> Result<String, String>");
+RECORD(export_shout, EXPORT, 0, "shout", "fn(Reader, Writer) -> Result<u64, String>");
 RECORD(import_weekday, IMPORT, 0, "weekday", "fn(u32) -> String");
 
 extern const char __start_ampoule_fns[];
@@ -57,7 +58,7 @@ struct line {
     uint64_t needed;
 };
 
-enum { READY = 1, RETURN = 2, HOST_CALL = 3 };
+enum { READY = 1, RETURN = 2, HOST_CALL = 3, READ_STREAM = 5, WRITE_STREAM = 6 };
 enum { CALL = 1, REPLY = 2 };
 enum { DONE = 0, FAILED = 1, UNKNOWN_FUNCTION = 4 };
 
@@ -67,6 +68,14 @@ static uint64_t host_calls;
 static void ring(uint32_t kind, uint64_t sequence, uint32_t function, uint32_t length, uint32_t status) {
     *info->guest_line = (struct line){sequence, kind, function, length, status, 0};
     info->entry();
+}
+
+/* Asks for the next piece of a stream, 1,000 bytes at most, or writes one. Returns whether the host has done it. */
+static int ring_for_stream(uint32_t kind, uint64_t stream, uint32_t length) {
+    uint32_t status = kind == READ_STREAM ? 1000 : 0;
+    *info->guest_line = (struct line){++host_calls, kind, 0, length, status, stream};
+    info->entry();
+    return info->host_line->kind == REPLY;
 }
 
 /* Prints to a standard stream without leaving, where the host looks for it and there is room. */
@@ -136,6 +145,28 @@ static uint32_t greet(uint32_t *status) {
     return put_string(text, (uint32_t)(end + 4 + day_len - text));
 }
 
+/* Section 4, streams: copies one to another, in capitals. */
+static uint32_t shout(uint32_t *status) {
+    uint64_t input, output, bytes = 0;
+    memcpy(&input, info->inbound, 8);
+    memcpy(&output, info->inbound + 8, 8);
+    while (info->abi_minor >= 6 && ring_for_stream(READ_STREAM, input, 0)) {
+        uint32_t length = info->host_line->length;
+        if (length == 0) {
+            memcpy(info->outbound, &bytes, 8);
+            return 8;
+        }
+        for (uint32_t at = 0; at < length; at++)
+            if (info->outbound[at] >= 'a' && info->outbound[at] <= 'z')
+                info->outbound[at] -= 'a' - 'A';
+        if (!ring_for_stream(WRITE_STREAM, output, length))
+            break;
+        bytes += length;
+    }
+    *status = FAILED;
+    return put_string("a stream failed", 15);
+}
+
 int main(void) {
     info = (const struct info_page *)getauxval(AT_AMPOULE);
     if (!info)
@@ -150,6 +181,8 @@ int main(void) {
             length = add();
         else if (call.function == number_of(&export_greet))
             length = greet(&status);
+        else if (call.function == number_of(&export_shout))
+            length = shout(&status);
         else
             status = UNKNOWN_FUNCTION;
         ring(RETURN, call.sequence, call.function, length, status);

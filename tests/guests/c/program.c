@@ -74,11 +74,17 @@ static int bad_address(void) {
     return 0;
 }
 
-static int refused(void) {
+/* As the C library does to look for the daemon that caches names. */
+static int names(int code) {
+    printf("socket %d\n", socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0) < 0);
+    return code;
+}
+
+static int refused(int code) {
     printf("open %d\n", open("/etc/passwd", O_RDONLY) < 0);
     printf("socket %d\n", socket(AF_INET, SOCK_STREAM, 0) < 0);
     printf("fork %d\n", fork() < 0);
-    return 0;
+    return code;
 }
 
 static int clocks(void) {
@@ -93,6 +99,13 @@ static int clocks(void) {
     return 0;
 }
 
+/* Writes until that fails; returns the error. */
+static int yes(int ignores) {
+    if (ignores) signal(SIGPIPE, SIG_IGN);
+    while (write(1, "y\n", 2) > 0) {}
+    return errno;
+}
+
 int main(int count, char **arguments, char **environment) {
     const char *mode = count > 1 ? arguments[1] : "";
     long number = count > 2 ? atol(arguments[2]) : 0;
@@ -101,8 +114,11 @@ int main(int count, char **arguments, char **environment) {
     if (!strcmp(mode, "upper")) return upper();
     if (!strcmp(mode, "scattered")) return scattered();
     if (!strcmp(mode, "bad-address")) return bad_address();
+    if (!strcmp(mode, "yes")) return yes(0);
+    if (!strcmp(mode, "yes-ignoring")) return yes(1);
     if (!strcmp(mode, "memory")) return memory();
-    if (!strcmp(mode, "refused")) return refused();
+    if (!strcmp(mode, "names")) return names(number);
+    if (!strcmp(mode, "refused")) return refused(number);
     if (!strcmp(mode, "clocks")) return clocks();
     if (!strcmp(mode, "exit")) return number;
     if (!strcmp(mode, "raise")) return raise(number);
@@ -117,7 +133,7 @@ int main(int count, char **arguments, char **environment) {
         fputs("to stderr\n", stderr);
         fputs("to stdout without an end", stdout);
     }
-    if (!strcmp(mode, "list")) {
+    if (!strcmp(mode, "list") || (count > 2 && !strcmp(arguments[2], "list"))) {
         for (int i = 0; i < count; i++) printf("[%s]\n", i ? arguments[i] : "program");
         for (char **variable = environment; *variable; variable++) puts(*variable);
     }

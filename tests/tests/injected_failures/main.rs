@@ -2,6 +2,7 @@
 //! and none leaks.
 
 mod exhaustion;
+mod host_memory;
 mod limits;
 mod page_tables;
 mod refusals;

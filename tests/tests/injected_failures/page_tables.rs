@@ -19,7 +19,8 @@ fn a_guest_whose_tables_could_not_be_flushed_does_not_run_before_they_are() {
     let failures = each_failure(
         |number| {
             let hypervisor = Arc::new(FailAt::new(Kvm::shared().unwrap(), number));
-            let sandbox = memory_builder().memory_limit(MEMORY).hypervisor(hypervisor.clone()).build().unwrap();
+            let sandbox =
+                memory_builder().memory_limit(MEMORY).mapped_limit(0).hypervisor(hypervisor.clone()).build().unwrap();
             (sandbox, hypervisor)
         },
         |sandbox| sandbox.call::<()>("wander", (FAR, PLACES)),
@@ -39,7 +40,8 @@ fn a_guest_whose_tables_could_not_be_flushed_does_not_run_before_they_are() {
 fn tables_change_their_places_seldom() {
     let _alone = alone();
     let hypervisor = Arc::new(Counting::new(Kvm::shared().unwrap()));
-    let mut sandbox: Sandbox = memory_builder().memory_limit(MEMORY).hypervisor(hypervisor.clone()).build().unwrap();
+    let mut sandbox: Sandbox =
+        memory_builder().memory_limit(MEMORY).mapped_limit(0).hypervisor(hypervisor.clone()).build().unwrap();
     let before = hypervisor.counts();
     sandbox.call::<()>("wander", (FAR, 4 * PLACES)).unwrap();
     let flushes = hypervisor.counts().since(&before).of(Method::FlushTranslations);

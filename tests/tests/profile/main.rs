@@ -2,6 +2,7 @@
 //!
 //! The machine may be busy, so no test counts on a certain number of samples, only on shares of the CPU time.
 
+mod memory;
 mod pprof;
 
 use std::collections::HashSet;
@@ -41,12 +42,15 @@ const ENOUGH: u64 = 100;
 fn folded(profile: &Profile) -> Vec<(Vec<String>, u64)> {
     let mut text = Vec::new();
     profile.folded(&mut text).unwrap();
-    let text = String::from_utf8(text).unwrap();
+    lines(&text)
+}
+
+fn lines(text: &[u8]) -> Vec<(Vec<String>, u64)> {
     let line = |line: &str| {
         let (stack, value) = line.rsplit_once(' ').unwrap();
         (stack.split(';').map(str::to_owned).collect(), value.parse().unwrap())
     };
-    text.lines().map(line).collect()
+    str::from_utf8(text).unwrap().lines().map(line).collect()
 }
 
 /// The share of the time in stacks that this holds for.
@@ -184,19 +188,20 @@ fn a_flame_graph_is_an_image_with_the_functions_in_it() {
     let profile = profile(&mut sandbox, |sandbox| sandbox.call::<u64>("three_to_one", (1000u32,)).unwrap());
     let mut image = Vec::new();
     profile.flame_graph(&mut image).unwrap();
-    let image = String::from_utf8(image).unwrap();
-    let options = roxmltree::ParsingOptions { allow_dtd: true, ..Default::default() };
-    let image = roxmltree::Document::parse_with_options(&image, options).unwrap();
-    assert_eq!(image.root_element().tag_name().name(), "svg");
-    let titles: Vec<&str> = image
-        .descendants()
-        .filter(|node| node.has_tag_name(("http://www.w3.org/2000/svg", "title")))
-        .filter_map(|node| node.text())
-        .collect();
+    let titles = titles(&String::from_utf8(image).unwrap());
     for function in ["three_to_one", "three", "one", "mix"] {
-        let is_here = |title: &&str| title.split_once(" (").is_some_and(|(name, _)| is(name, function));
+        let is_here = |title: &String| title.split_once(" (").is_some_and(|(name, _)| is(name, function));
         assert!(titles.iter().any(is_here), "{function}: {titles:?}");
     }
+}
+
+/// The titles of an image's parts.
+fn titles(image: &str) -> Vec<String> {
+    let options = roxmltree::ParsingOptions { allow_dtd: true, ..Default::default() };
+    let image = roxmltree::Document::parse_with_options(image, options).unwrap();
+    assert_eq!(image.root_element().tag_name().name(), "svg");
+    let titles = image.descendants().filter(|node| node.has_tag_name(("http://www.w3.org/2000/svg", "title")));
+    titles.filter_map(|node| node.text()).map(str::to_owned).collect()
 }
 
 #[test]

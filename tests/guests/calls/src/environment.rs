@@ -1,6 +1,7 @@
 //! What `std` offers in a sandbox, and what it does not.
 
 use std::ffi::CString;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use ampoule_guest::export;
@@ -303,16 +304,23 @@ fn select_as_sleep(milliseconds: u64) -> ([i32; 2], [bool; 2]) {
     ([first, second], [first_slept, second_slept])
 }
 
-extern "C" fn handler(_: i32) {}
+/// How often a handler has run, and the signal with which it did so last.
+static HANDLED: [AtomicI32; 2] = [AtomicI32::new(0), AtomicI32::new(0)];
 
-/// Raises a signal after a handler was installed for it.
+extern "C" fn count(signal: i32) {
+    HANDLED[0].fetch_add(1, Ordering::Relaxed);
+    HANDLED[1].store(signal, Ordering::Relaxed);
+}
+
+/// Sends itself a signal and returns how often that was handled in all calls so far.
 #[export]
 fn raise_handled(signal: i32) -> i32 {
-    // SAFETY: the handler does nothing.
+    // SAFETY: the handler changes nothing but counters.
     unsafe {
-        libc::signal(signal, handler as *const () as libc::sighandler_t);
-        libc::raise(signal)
+        libc::signal(signal, count as *const () as libc::sighandler_t);
+        libc::raise(signal);
     }
+    HANDLED[0].load(Ordering::Relaxed)
 }
 
 /// Faults by a null pointer.
@@ -322,19 +330,87 @@ fn fault_without_handlers() -> i32 {
     unsafe { std::ptr::null::<i32>().read_volatile() }
 }
 
-/// Faults by `ud2`, or by a null pointer, with handlers for the signals of both.
+/// Lets the code continue behind an instruction of two bytes.
+extern "C" fn skip(signal: i32, _: *mut libc::siginfo_t, context: *mut libc::c_void) {
+    count(signal);
+    // SAFETY: what the kernel gives a handler, which runs alone.
+    let context = unsafe { &mut *context.cast::<libc::ucontext_t>() };
+    context.uc_mcontext.gregs[libc::REG_RIP as usize] += 2;
+}
+
+extern "C" fn give_up(_: i32) {
+    eprintln!("the guest gives up");
+    // SAFETY: it ends the process.
+    unsafe { libc::abort() }
+}
+
+/// Faults by `ud2`, or by a null pointer, with handlers that skip the instruction, and returns the signal.
 #[export]
 fn fault_with_handlers(by_instruction: i32) -> i32 {
-    // SAFETY: none. Each is to fault.
+    // SAFETY: the handler skips the instruction, which is two bytes long.
     unsafe {
         for signal in [libc::SIGILL, libc::SIGSEGV] {
-            libc::signal(signal, handler as *const () as libc::sighandler_t);
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = skip as *const () as usize;
+            action.sa_flags = libc::SA_SIGINFO;
+            libc::sigaction(signal, &action, std::ptr::null_mut());
         }
         if by_instruction != 0 {
             std::arch::asm!("ud2");
+        } else {
+            std::arch::asm!("mov eax, [rdi]", in("rdi") 8, out("eax") _);
         }
+    }
+    HANDLED[1].load(Ordering::Relaxed)
+}
+
+/// Faults by a null pointer, with a handler that aborts.
+#[export]
+fn fault_and_abort() -> i32 {
+    // SAFETY: none. It is to fault.
+    unsafe {
+        libc::signal(libc::SIGSEGV, give_up as *const () as libc::sighandler_t);
         std::ptr::null::<i32>().read_volatile()
     }
+}
+
+/// Computes until a timer has gone off so often, every millisecond, and returns how often it has done so by then.
+#[export]
+fn compute_for_ticks(ticks: i32) -> i32 {
+    let every = |micros| {
+        let time = libc::timeval { tv_sec: 0, tv_usec: micros };
+        let timer = libc::itimerval { it_interval: time, it_value: time };
+        // SAFETY: the handler changes nothing but counters, and the timer lives until it has been read.
+        unsafe {
+            libc::signal(libc::SIGALRM, count as *const () as libc::sighandler_t);
+            libc::syscall(libc::SYS_setitimer, libc::ITIMER_REAL, &timer, std::ptr::null_mut::<libc::c_void>());
+        }
+    };
+    let before = HANDLED[0].load(Ordering::Relaxed);
+    every(1000);
+    while HANDLED[0].load(Ordering::Relaxed) - before < ticks {
+        std::hint::spin_loop();
+    }
+    every(0);
+    HANDLED[0].load(Ordering::Relaxed) - before
+}
+
+/// Sets a timer that goes off after so many milliseconds, with a handler that counts, and does not wait for it.
+#[export]
+fn set_timer(milliseconds: i32) {
+    let value = libc::timeval { tv_sec: 0, tv_usec: i64::from(milliseconds) * 1000 };
+    let timer = libc::itimerval { it_interval: libc::timeval { tv_sec: 0, tv_usec: 0 }, it_value: value };
+    // SAFETY: as above.
+    unsafe {
+        libc::signal(libc::SIGALRM, count as *const () as libc::sighandler_t);
+        libc::syscall(libc::SYS_setitimer, libc::ITIMER_REAL, &timer, std::ptr::null_mut::<libc::c_void>());
+    }
+}
+
+/// How often handlers have run.
+#[export]
+fn handled() -> i32 {
+    HANDLED[0].load(Ordering::Relaxed)
 }
 
 /// Raises a signal that is blocked and returns whether it is pending, and which signal a wait for it finds.
@@ -439,6 +515,14 @@ fn clocks(sleep_ms: u64) -> (u64, bool) {
     (SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs(), advanced)
 }
 
+/// Allocates so many blocks, and frees each at once.
+#[export]
+fn allocate_and_free(blocks: u32) {
+    for size in 1..=blocks as usize {
+        drop(std::hint::black_box(Vec::<u64>::with_capacity(size)));
+    }
+}
+
 /// Fills blocks of memory of many sizes and checks them.
 #[export]
 fn exercise_memory(rounds: u32) -> bool {
@@ -523,4 +607,38 @@ fn exit(code: i32) {
 #[export]
 fn abort() {
     std::process::abort();
+}
+
+#[export]
+fn read_text_file(path: &str) -> std::io::Result<String> {
+    std::fs::read_to_string(path)
+}
+
+/// The names in a directory, in order.
+#[export]
+fn list_directory(path: &str) -> std::io::Result<Vec<String>> {
+    let name =
+        |entry: std::io::Result<std::fs::DirEntry>| entry.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let mut names = std::fs::read_dir(path)?.map(name).collect::<std::io::Result<Vec<_>>>()?;
+    names.sort();
+    Ok(names)
+}
+
+static OPEN: std::sync::Mutex<Option<std::fs::File>> = std::sync::Mutex::new(None);
+
+/// Keeps a new file open.
+#[export]
+fn keep_file_open(path: &str) -> std::io::Result<()> {
+    *OPEN.lock().unwrap() = Some(std::fs::File::create(path)?);
+    Ok(())
+}
+
+/// Writes to it, and returns where in it the next text goes.
+#[export]
+fn write_to_kept_file(text: &str) -> std::io::Result<u64> {
+    use std::io::{Seek, Write};
+    let mut open = OPEN.lock().unwrap();
+    let file = open.as_mut().ok_or_else(|| std::io::Error::other("no file is open"))?;
+    file.write_all(text.as_bytes())?;
+    file.stream_position()
 }

@@ -161,6 +161,13 @@ fn reserve(bytes: u64) -> u64 {
     map(SCATTERED, bytes, READ_WRITE)
 }
 
+/// Writes a byte, which may end the guest.
+#[export]
+fn store(at: u64, value: u32) {
+    // SAFETY: none. The write may fault.
+    unsafe { std::ptr::with_exposed_provenance_mut::<u8>(at as usize).write_volatile(value as u8) };
+}
+
 /// Makes every other page of a constant unreadable.
 #[export]
 fn hide_constants() {

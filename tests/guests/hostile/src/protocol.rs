@@ -1,7 +1,9 @@
 //! Messages that break the rules of the mailbox.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use ampoule_abi::layout::{InfoPage, MESSAGE_LEN, MessageLine, PRINTED_OFFSET};
-use ampoule_guest::export;
+use ampoule_guest::{Reader, Writer, export};
 
 use crate::memory::info_page;
 
@@ -19,6 +21,36 @@ fn forge(sequence: u64, kind: u32, function: u32, length: u32, status: u32) -> b
     }
     true
 }
+
+/// Asks for streams of these numbers, with lengths that no mailbox holds, and returns which were found: kind of the message and
+/// number. The call has two streams.
+#[export]
+fn forge_streams(_input: Reader<'_>, _output: Writer<'_>, numbers: Vec<u64>) -> Vec<(u32, u64)> {
+    let mut found = Vec::new();
+    for (number, kind) in numbers.into_iter().flat_map(|number| [(number, 5), (number, 6)]) {
+        let sequence = REQUESTS.fetch_add(1, Ordering::Relaxed) + 1;
+        // SAFETY: as in `forge`. The host's line may be read.
+        unsafe {
+            let info = std::ptr::read(info_page() as *const InfoPage);
+            let line = MessageLine { sequence, kind, function: 7, length: 0, status: u32::MAX, needed: number };
+            std::ptr::write_volatile(info.guest_line as *mut [u8; MESSAGE_LEN], line.to_bytes());
+            let ring: extern "C" fn() = std::mem::transmute(info.entry as *const ());
+            ring();
+            let answer = MessageLine::from_bytes(&std::ptr::read_volatile(info.host_line as *const [u8; MESSAGE_LEN]));
+            assert_eq!(answer.sequence, sequence);
+            if answer.kind == 2 {
+                assert!(u64::from(answer.length) <= info.outbound_len);
+                found.push((kind, number));
+            } else {
+                assert_eq!((answer.kind, answer.status), (3, 5));
+            }
+        }
+    }
+    found
+}
+
+/// Requests for streams so far.
+static REQUESTS: AtomicU64 = AtomicU64::new(0);
 
 /// Answers its own call with these bytes as the result.
 #[export]

@@ -1,8 +1,12 @@
 //! Records that no well-behaved guest makes.
 
 use ampoule_abi::codec;
-use ampoule_abi::layout::{LogField, LogRecord, LogValue, OUTPUT_HEADER_LEN, OutputHeader, OutputKind, PRINTED_OFFSET};
+use ampoule_abi::layout::{
+    LogField, LogRecord, LogValue, OUTPUT_HEADER_LEN, OpenedSpan, OutputHeader, OutputKind, PRINTED_OFFSET, SpanField,
+    SpanParent, SpanRecord, SpanStep,
+};
 use ampoule_guest::export;
+use serde::Serialize;
 
 use std::ptr;
 
@@ -50,38 +54,104 @@ fn forge(kind: &str) {
         }
         _ => panic!("no such kind: {kind}"),
     };
-    leave(&content);
+    leave(OutputKind::Log, &[content]);
+}
+
+/// Leaves steps of spans of this kind in the output area.
+#[export]
+fn forge_steps(kind: &str) {
+    let long = "x".repeat(2000);
+    let field = |name| SpanField { name, value: None };
+    let span = |span, parent| OpenedSpan {
+        span,
+        parent,
+        level: 3,
+        name: "forged",
+        target: "forged",
+        module: "",
+        file: "",
+        line: 0,
+        fields: vec![field("field")],
+        lost: 0,
+    };
+    let first = || span(1, SpanParent::Current);
+    let open = SpanStep::Open;
+    let value = |name| LogField { name, value: LogValue::Unsigned(1) };
+    let log = |parent, level, message| {
+        let record = LogRecord { level, target: "forged", message, ..LogRecord::default() };
+        SpanStep::Log { parent, record }
+    };
+    let steps = match kind {
+        "unknown spans" => vec![
+            SpanStep::Enter(1),
+            SpanStep::Exit(u64::MAX),
+            SpanStep::Record { span: 0, fields: vec![value("field")] },
+            SpanStep::Close(7),
+            log(SpanParent::Span(1), 3, "unknown"),
+        ],
+        "its own parent" => vec![open(span(1, SpanParent::Span(1)))],
+        "twice the same" => vec![open(first()), open(first())],
+        "closed around another" => {
+            vec![open(first()), open(span(2, SpanParent::Span(1))), SpanStep::Close(1), SpanStep::Enter(1)]
+        }
+        "closed inside" => vec![open(first()), SpanStep::Enter(1), SpanStep::Enter(1), SpanStep::Close(1)],
+        "long names" => vec![open(OpenedSpan { name: &long, target: "evil\n", ..first() })],
+        "unknown fields" => {
+            let names = ["field", "another", "guest.start_ns", "image"];
+            vec![open(first()), SpanStep::Record { span: 1, fields: names.map(value).to_vec() }]
+        }
+        "any times" => vec![open(first()), SpanStep::Enter(1), log(SpanParent::Current, 3, "any"), SpanStep::Exit(1)],
+        "not asked for" => vec![open(OpenedSpan { level: 5, ..first() }), log(SpanParent::Current, 5, "trace")],
+        "lost" => vec![open(OpenedSpan { lost: 12, ..first() })],
+        "fields" => vec![open(OpenedSpan { fields: vec![field("field"); 25], ..first() })],
+        "later fields" => vec![SpanStep::Record { span: 1, fields: vec![value("field"); 25] }],
+        "level 0" => vec![open(OpenedSpan { level: 0, ..first() })],
+        "level of what is logged" => vec![log(SpanParent::Outside, 6, "")],
+        "cut" | "unknown step" => vec![SpanStep::Enter(1)],
+        _ => panic!("no such kind: {kind}"),
+    };
+    let times = [u64::MAX, 0, 1 << 40, u64::MAX / 2].into_iter().cycle();
+    let mut contents: Vec<_> = times.zip(steps).map(|(time, step)| encoded(&SpanRecord { time, step })).collect();
+    match kind {
+        "cut" => contents[0].truncate(15),
+        "unknown step" => contents[0][8] = 6,
+        _ => {}
+    }
+    leave(OutputKind::Span, &contents);
 }
 
 /// Leaves a malformed record, and reads the null page.
 #[export]
 fn forge_and_fault() {
-    leave(&[]);
+    leave(OutputKind::Log, &[vec![]]);
     let null = std::hint::black_box(ptr::null::<u8>());
     // SAFETY: none. The read is meant to fault.
     unsafe { ptr::read_volatile(null) };
 }
 
-fn encoded(record: &LogRecord<'_>) -> Vec<u8> {
+fn encoded(record: &impl Serialize) -> Vec<u8> {
     let mut bytes = Vec::new();
     codec::encode(record, &mut bytes).expect("a record has an encoding");
     bytes
 }
 
-/// Puts one record at the start of the output area.
-fn leave(content: &[u8]) {
+/// Puts records at the start of the output area.
+fn leave(kind: OutputKind, contents: &[Vec<u8>]) {
     // SAFETY: reads the auxiliary vector, and the info page whose address is in it: `output` and `guest_line`, at offsets of
     // the ABI.
     let (output, line) = unsafe {
         let page = ptr::with_exposed_provenance::<u64>(libc::getauxval(ampoule_abi::layout::AT_AMPOULE) as usize);
         (page.add(10).read(), page.add(4).read())
     };
-    let header = OutputHeader { stream: OutputKind::Log.number(), length: content.len() as u16 };
-    let record = [&header.to_bytes()[..], content].concat();
-    assert_eq!(record.len(), OUTPUT_HEADER_LEN + content.len());
+    let mut records = Vec::new();
+    for content in contents {
+        let header: [u8; OUTPUT_HEADER_LEN] =
+            OutputHeader { stream: kind.number(), length: content.len() as u16 }.to_bytes();
+        records.extend([&header[..], content].concat());
+    }
     // SAFETY: the area is the guest's, is larger than these records, and holds no other; so is the number in its line.
     unsafe {
-        ptr::copy_nonoverlapping(record.as_ptr(), ptr::with_exposed_provenance_mut(output as usize), record.len());
-        ptr::with_exposed_provenance_mut::<u32>(line as usize + PRINTED_OFFSET).write_volatile(record.len() as u32);
+        ptr::copy_nonoverlapping(records.as_ptr(), ptr::with_exposed_provenance_mut(output as usize), records.len());
+        ptr::with_exposed_provenance_mut::<u32>(line as usize + PRINTED_OFFSET).write_volatile(records.len() as u32);
     }
 }

@@ -1,6 +1,8 @@
 //! A guest that logs.
 
 mod hostile;
+mod play;
+mod spans;
 
 use std::cell::Cell;
 use std::fmt;
@@ -135,7 +137,11 @@ fn log_and_look() {
 fn log_and_end(end: &str) {
     log::info!("first");
     tracing::info!("second");
-    match end {
+    self::end(end);
+}
+
+fn end(how: &str) {
+    match how {
         "fault" => {
             let null = std::hint::black_box(std::ptr::null::<u8>());
             // SAFETY: none. The read is meant to fault.

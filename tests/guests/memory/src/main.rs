@@ -2,6 +2,7 @@
 
 mod buffers;
 mod image;
+mod mapped;
 mod model;
 mod patterns;
 mod program;

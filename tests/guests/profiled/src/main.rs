@@ -1,5 +1,6 @@
-//! A guest of whose functions it is known how much of its time each takes, and what calls it.
+//! A guest of whose functions it is known how much of its time each takes, how much memory, and what calls it.
 
+use std::alloc::{GlobalAlloc, Layout, System, alloc, alloc_zeroed, dealloc, realloc};
 use std::arch::asm;
 use std::hint::black_box;
 use std::time::Duration;
@@ -132,6 +133,134 @@ fn work_and_abort(rounds: u32) {
     std::process::abort();
 }
 
+/// Allocates a block of this size: where it is.
+#[export]
+fn take_block(size: usize) -> u64 {
+    block(size)
+}
+
+/// The same from elsewhere, and with zeros in the block.
+#[export]
+fn take_zeros(size: usize) -> u64 {
+    // SAFETY: the size is not 0.
+    black_box(unsafe { alloc_zeroed(layout(size)) } as u64)
+}
+
+/// The same from this many calls deep.
+#[export]
+fn take_block_below(depth: u32, size: usize) -> u64 {
+    match depth {
+        0 => block(size),
+        _ => below(depth, size),
+    }
+}
+
+#[inline(never)]
+fn below(depth: u32, size: usize) -> u64 {
+    black_box(take_block_below(black_box(depth - 1), size)) + u64::from(black_box(0u32))
+}
+
+#[inline(never)]
+fn block(size: usize) -> u64 {
+    // SAFETY: the size is not 0.
+    black_box(unsafe { alloc(layout(size)) } as u64)
+}
+
+/// Gives a block another size: where it is then.
+#[export]
+fn resize(address: u64, before: usize, size: usize) -> u64 {
+    // SAFETY: the test passes a block that it has got, with its size.
+    black_box(unsafe { realloc(address as *mut u8, layout(before), size) } as u64)
+}
+
+#[export]
+fn release(address: u64, size: usize) {
+    // SAFETY: the test passes a block that it has got, with its size.
+    unsafe { dealloc(address as *mut u8, layout(size)) }
+}
+
+/// Allocates so many blocks of this size, and frees each at once.
+#[export]
+fn churn(rounds: u32, size: usize) {
+    for _ in 0..rounds {
+        release(block(size), size);
+    }
+}
+
+/// The same, from this many calls deep, by the program's allocator or by the one below it.
+#[export]
+fn churn_below(depth: u32, rounds: u32, size: usize, is_reported: bool) {
+    match depth {
+        0 if is_reported => churn_in(&Global, rounds, size),
+        0 => churn_in(&System, rounds, size),
+        _ => descend_and_churn(depth, rounds, size, is_reported),
+    }
+}
+
+#[inline(never)]
+fn descend_and_churn(depth: u32, rounds: u32, size: usize, is_reported: bool) {
+    churn_below(black_box(depth - 1), rounds, size, is_reported);
+    black_box(());
+}
+
+#[inline(never)]
+fn churn_in(allocator: &impl GlobalAlloc, rounds: u32, size: usize) {
+    for _ in 0..rounds {
+        // SAFETY: the size is not 0, and the block is freed with its layout.
+        unsafe { allocator.dealloc(black_box(allocator.alloc(layout(size))), layout(size)) };
+    }
+}
+
+/// The program's allocator.
+struct Global;
+
+// SAFETY: passes everything on.
+unsafe impl GlobalAlloc for Global {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: as the caller promises.
+        unsafe { alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: as the caller promises.
+        unsafe { dealloc(block, layout) }
+    }
+}
+
+/// The same as `churn`, and prints a line for each.
+#[export]
+fn churn_and_print(rounds: u32, size: usize) {
+    for round in 0..rounds {
+        release(block(size), size);
+        println!("{round}");
+    }
+}
+
+/// Keeps what it allocates until all memory is taken.
+#[export]
+fn take_all_memory(size: usize) {
+    loop {
+        let address = block(size);
+        assert!(address != 0, "no memory is left");
+        // SAFETY: the block has that many bytes.
+        unsafe { std::ptr::write_bytes(address as *mut u8, 1, size) };
+    }
+}
+
+fn layout(size: usize) -> Layout {
+    Layout::from_size_align(size, 8).expect("the test asks for sizes that there are")
+}
+
+/// Keeps a block that it has prepared before the first call.
+fn prepare() {
+    prepared_block();
+}
+
+#[inline(never)]
+fn prepared_block() {
+    black_box(block(PREPARED));
+}
+
 #[export]
 fn spin() {
     loop {
@@ -139,7 +268,10 @@ fn spin() {
     }
 }
 
-ampoule_guest::main!();
+ampoule_guest::main!(prepare);
+
+/// Bytes of the block that is prepared.
+const PREPARED: usize = 12_345;
 
 /// Steps that take some tens of microseconds.
 const UNIT: u32 = 10_000;

@@ -1,0 +1,62 @@
+-- Joins, windows, recursive queries, upserts, triggers, views, generated columns, constraints, savepoints.
+create table person(id integer primary key, name text unique collate nocase, boss references person(id) on delete set null);
+pragma foreign_keys = on;
+insert into person values (1, 'Ann', null), (2, 'Bob', 1), (3, 'Cid', 1), (4, 'Dee', 2);
+with recursive chain(id, depth) as (
+  select id, 0 from person where boss is null
+  union all select person.id, depth + 1 from person join chain on boss = chain.id)
+select name, depth from chain join person using (id) order by depth, name;
+with recursive fib(a, b) as (values (0, 1) union all select b, a + b from fib where b < 1000000) select group_concat(a) from fib;
+select a.name, b.name from person a left join person b on a.boss = b.id order by 1;
+select a.name, b.name from person a full join person b on a.boss = b.id order by 1, 2;
+insert into person(id, name) values (5, 'ann');
+insert into person(id, name) values (6, 'ANN') on conflict(name) do update set name = excluded.name || '!';
+insert or ignore into person(id, name) values (1, 'Zoe');
+insert or replace into person(id, name) values (4, 'Eve') returning id, name, boss;
+delete from person where id = 2;
+select * from person order by id;
+insert into person values (9, 'Lost', 77);
+create table sale(day text, amount real check (amount > 0), cents integer generated always as (cast(amount * 100 as integer)));
+insert into sale values ('2024-01-01', 10), ('2024-01-02', 20.5), ('2024-01-02', 3), ('2024-01-03', 7.25);
+insert into sale values ('2024-01-04', -1);
+select day, amount, sum(amount) over (order by day, amount rows between 1 preceding and current row),
+  rank() over (order by day), lag(amount, 1, 0) over (order by day, amount), ntile(2) over (order by amount) from sale;
+select day, total(cents), avg(amount), min(amount), max(amount), count(distinct day) from sale group by day having count(*) > 0;
+create view daily as select day, sum(amount) as total from sale group by day;
+create table audit(what text);
+create trigger kept after update on sale begin insert into audit values (old.amount || ' to ' || new.amount); end;
+create trigger into_daily instead of insert on daily begin insert into sale(day, amount) values (new.day, new.total); end;
+update sale set amount = amount * 2 where day = '2024-01-02';
+insert into daily values ('2024-02-01', 5);
+select * from audit;
+select * from daily;
+begin;
+insert into audit values ('kept');
+savepoint inner;
+insert into audit values ('lost');
+rollback to inner;
+release inner;
+commit;
+begin;
+delete from audit;
+rollback;
+select count(*) from audit;
+create index by_day on sale(day, amount desc) where amount > 5;
+explain query plan select * from sale where day = '2024-01-02' and amount > 5;
+select date('2024-02-28', '+2 days'), strftime('%J %w %H:%M', '2000-01-01 12:34'), julianday('1970-01-01'), time(3661, 'unixepoch');
+select printf('%05d|%-6s|%8.3f|%x|%,d', 42, 'ab', 3.14159, 255, 1234567), hex(zeroblob(3)), quote('a''b'), instr('hello', 'l');
+select substr('naïve', 3, 1), upper('abc'), length('日本'), unicode('€'), char(8364, 65), replace('banana', 'an', 'AN');
+select 7 / 2, 7.0 / 2, 7 % 3, -7 / 2, 1 << 40, ~5, 5 & 3, 5 | 3, 9223372036854775807 + 1, 1e308 * 10, abs(-3), round(2.567, 2);
+select sqrt(2), pow(2, 10), ln(10), sin(1), ceil(1.2), floor(-1.2), degrees(pi());
+select 'abc' like 'A%', 'abc' glob 'A*', 'a' < 'B', 'a' < 'B' collate nocase, null is null, coalesce(null, 2), nullif(1, 1), iif(1, 'y', 'n');
+select * from (values (1, 'x'), (2, 'y')) except select 1, 'x';
+select 1 union select 2 intersect select 2 order by 1 desc;
+select * from nowhere;
+selec 1;
+create table strictly(a integer, b text) strict;
+insert into strictly values ('x', 'y');
+create table norow(k text primary key, v) without rowid;
+insert into norow values ('b', 2), ('a', 1);
+select * from norow;
+pragma integrity_check;
+pragma foreign_key_check;

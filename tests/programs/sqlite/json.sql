@@ -1,0 +1,26 @@
+-- JSON and full-text search, R-trees, series of values.
+create table doc(body text);
+insert into doc values ('{"a":[1,2,{"b":"c"}],"d":null,"e":1.5e3,"u":"\u20ac"}'), ('[true,false,"x"]');
+select json_valid(body), json_type(body), body -> '$.a', body ->> '$.a[2].b', json_extract(body, '$.e', '$.u') from doc;
+select key, value, type, fullkey, path from doc, json_tree(body);
+select json_group_array(value), json_group_object(key, value) from doc, json_each(body) where type <> 'array';
+select json_set('{"a":1}', '$.b', json('[1]')), json_insert('{"a":1}', '$.a', 2), json_replace('{"a":1}', '$.a', 2);
+select json_remove('[0,1,2]', '$[1]'), json_patch('{"a":1,"b":2}', '{"b":null,"c":3}'), json_quote('q"'), json_array_length('[1,2]');
+select json('{bad');
+create virtual table mail using fts5(subject, body, tokenize = 'porter unicode61');
+insert into mail values ('Running late', 'The runners ran past the Café'), ('Lunch', 'Shall we eat at the cafe?'), ('Re: Lunch', 'No');
+select rowid, subject from mail where mail match 'run';
+select subject, snippet(mail, 1, '[', ']', '…', 4) from mail where mail match 'cafe' order by rank;
+select highlight(mail, 0, '<b>', '</b>') from mail where mail match 'subject: lunch NOT re';
+select rowid from mail('"no" OR late*') order by bm25(mail);
+delete from mail where rowid = 1;
+insert into mail(mail) values ('optimize');
+insert into mail(mail) values ('integrity-check');
+select count(*) from mail where mail match 'run';
+create virtual table notes using fts4(text);
+insert into notes values ('one two three'), ('two three four');
+select docid, offsets(notes) from notes where text match 'two NEAR/1 four';
+create virtual table area using rtree(id, x0, x1, y0, y1);
+insert into area values (1, 0, 10, 0, 10), (2, 5, 15, 5, 15), (3, 20, 30, 20, 30);
+select id from area where x1 >= 8 and x0 <= 12 order by id;
+select value from generate_series(1, 20, 5);
