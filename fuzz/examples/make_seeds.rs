@@ -9,14 +9,15 @@ use std::path::Path;
 use ampoule::Image;
 use ampoule_abi::codec;
 use ampoule_abi::layout::{
-    GuestMessageKind, LogField, LogLevel, LogRecord, LogValue, MessageLine, OutputHeader, OutputKind, PanicRecord,
-    RecordKind, ReturnStatus,
+    AllocationHeader, AllocationKind, GuestMessageKind, LogField, LogLevel, LogRecord, LogValue, MessageLine,
+    OutputHeader, OutputKind, PanicRecord, RecordKind, ReturnStatus, SpanParent, SpanRecord, SpanStep,
 };
 use ampoule_abi::schema::{FunctionTypes, Schema, Tracer};
 use ampoule_fuzz::elf::SECTIONS;
-use ampoule_fuzz::guest::Guest;
+use ampoule_fuzz::guest::{Guest, tiny_program};
 use ampoule_fuzz::values::{Bits32, Bits64, Borrowing, Collections, Marker, Newtype, Struct, Value};
 use serde::Serialize;
+use serde_json::json;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let functions = [
@@ -47,9 +48,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     payloads()?;
     schema()?;
     dynamic()?;
+    snapshot_file()?;
+    registry()?;
     seed("mailbox", "call", &call())?;
     seed("mailbox", "panic", &panic())?;
     seed("mailbox", "log", &log())?;
+    seed("mailbox", "spans", &spans())?;
+    seed("mailbox", "allocations", &allocations())?;
     for (name, arguments) in ARGUMENTS {
         let (mut process, mut guest) = (Vec::new(), Vec::new());
         for number in 0..512_u16 {
@@ -60,14 +65,100 @@ fn main() -> Result<(), Box<dyn Error>> {
         seed("guest_system_calls", name, &guest)?;
     }
     seed("messages", "talk", &talk())?;
+    for (name, lines) in DEBUGGERS {
+        seed("debugger", name, lines.join("\n").as_bytes())?;
+    }
     seed("snapshots", "lineage", LINEAGE)?;
-    for target in ["address_space", "snapshots", "calls", "messages"] {
+    for target in ["address_space", "snapshots", "calls", "messages", "files"] {
         for (name, len) in [("short", 64), ("medium", 256), ("long", 1024)] {
             seed(target, name, &noise(len))?;
         }
     }
     Ok(())
 }
+
+/// What debuggers say, one packet for each line. `400000` is about where the guest is.
+const DEBUGGERS: [(&str, &[&str]); 6] = [
+    (
+        "begins",
+        &[
+            "qSupported:multiprocess+;swbreak+;hwbreak+;qRelocInsn+;fork-events+;vContSupported+;QThreadEvents+;no-resumed+",
+            "vMustReplyEmpty",
+            "QStartNoAckMode",
+            "Hgp0.0",
+            "qXfer:features:read:target.xml:0,1000",
+            "qXfer:auxv:read::0,1000",
+            "qTStatus",
+            "?",
+            "qfThreadInfo",
+            "qsThreadInfo",
+            "qAttached:1",
+            "qC",
+            "g",
+        ],
+    ),
+    (
+        "file",
+        &[
+            "qXfer:exec-file:read:1:0,1000",
+            "vFile:setfs:0",
+            "vFile:open:2f67756573742f67,0,0",
+            "vFile:fstat:3",
+            "vFile:pread:3,1000,40",
+            "vFile:readlink:2f",
+            "vFile:close:3",
+        ],
+    ),
+    (
+        "breaks",
+        &[
+            "?",
+            "Z0,401000,1",
+            "Z1,401010,1",
+            "vCont;c",
+            "!\u{3}",
+            "g",
+            "z0,401000,1",
+            "vCont;s:p1.1",
+            "vCont;r401000,402000",
+            "!\u{3}",
+            "D;1",
+        ],
+    ),
+    (
+        "watches",
+        &[
+            "?",
+            "Z2,403000,8",
+            "Z3,403008,4",
+            "Z4,7f7fffffe000,8",
+            "vCont;c",
+            "!\u{3}",
+            "z4,7f7fffffe000,8",
+            "vCont;c",
+            "!\u{3}",
+            "c",
+        ],
+    ),
+    (
+        "changes",
+        &[
+            "?",
+            "m400000,40",
+            "M403000,4:00112233",
+            "X403000,2:ab",
+            "P10=0010400000000000",
+            "p10",
+            "G0000000000000000",
+            "vCont;C0b",
+            "!\u{3}",
+            "vCont;c",
+            "!\u{3}",
+            "k",
+        ],
+    ),
+    ("kills", &["vKill;1", "D", "!$g#00$?#3f", "!++--\u{3}\u{3}", "T1", "Hc-1", "qRcmd,68656c70"]),
+];
 
 /// An input of a target to which all bytes mean something.
 fn noise(len: usize) -> Vec<u8> {
@@ -197,10 +288,35 @@ fn log() -> Vec<u8> {
         fields: vec![LogField { name: "a", value: LogValue::Bool(true) }],
         ..LogRecord::default()
     };
+    put_out(OutputKind::Log, &record)
+}
+
+/// Steps of `mailbox`: the guest logs in a span.
+fn spans() -> Vec<u8> {
+    let record = LogRecord { level: LogLevel::Info as u32, ..LogRecord::default() };
+    put_out(OutputKind::Span, &SpanRecord { time: 1, step: SpanStep::Log { parent: SpanParent::Current, record } })
+}
+
+/// Steps of `mailbox`: a record waits in the output area.
+fn put_out(kind: OutputKind, record: &impl serde::Serialize) -> Vec<u8> {
     let mut area = [0; 64];
-    let length = codec::encode(&record, &mut area[4..]).expect("it is short") as u16;
-    area[..4].copy_from_slice(&OutputHeader { stream: OutputKind::Log.number(), length }.to_bytes());
+    let length = codec::encode(record, &mut area[4..]).expect("it is short") as u16;
+    area[..4].copy_from_slice(&OutputHeader { stream: kind.number(), length }.to_bytes());
     [&[4][..], &area, &[3], &u32::from(length + 4).to_le_bytes(), &[12]].concat()
+}
+
+/// Steps of `mailbox`: the guest records a block with one caller, and that it is freed.
+fn allocations() -> Vec<u8> {
+    let kind = OutputKind::Allocation.number();
+    let block = AllocationHeader { kind: AllocationKind::Allocated as u32, flags: 0, address: 0x1000, size: 8 };
+    let freed = AllocationHeader { kind: AllocationKind::Freed as u32, size: 0, ..block };
+    let mut area = [0; 64];
+    area[..4].copy_from_slice(&OutputHeader { stream: kind, length: 32 }.to_bytes());
+    area[4..28].copy_from_slice(&block.to_bytes());
+    area[28..36].copy_from_slice(&0x40_1000_u64.to_le_bytes());
+    area[36..40].copy_from_slice(&OutputHeader { stream: kind, length: 24 }.to_bytes());
+    area[40..].copy_from_slice(&freed.to_bytes());
+    [&[4][..], &area, &[3], &64_u32.to_le_bytes(), &[12]].concat()
 }
 
 /// Registers of the program's first instruction, and a stack of addresses in its code.
@@ -213,6 +329,32 @@ fn state(entry: u64, code: usize) -> Vec<u8> {
 
 fn entry(file: &[u8]) -> u64 {
     u64::from_le_bytes(file[24..32].try_into().expect("it has eight bytes"))
+}
+
+/// What a registry sends of a snapshot and its parent.
+fn registry() -> Result<(), Box<dyn Error>> {
+    let [first, second] = ["0a", "0b"].map(|byte| byte.repeat(32));
+    let blob = |kind: &str, size: u32| {
+        let media_type = format!("application/vnd.ampoule.snapshot.{kind}");
+        json!({"mediaType": media_type, "digest": format!("sha256:{first}"), "size": size})
+    };
+    let manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "artifactType": "application/vnd.ampoule.snapshot.v1",
+        "config": blob("config.v1+json", 100),
+        "layers": [blob("layer.v1", 4096), blob("layer.v1", 8192)],
+    });
+    let config = json!({"snapshots": [{"digest": first, "parent": null}, {"digest": second, "parent": first}]});
+    seed("registry", "artifact", format!("\u{2}{manifest}\0{config}").as_bytes())?;
+    let answers = [
+        ("challenge", r#"Bearer realm="https://a.example/token",service="a",scope="repository:b:pull""#),
+        ("error", r#"{"errors":[{"code":"DENIED","message":"no"}]}"#),
+        ("token", r#"{"token":"a.b"}"#),
+        ("tag", "registry.example:5000/team/name:tag"),
+        ("layout", "oci:some/directory:tag"),
+    ];
+    answers.into_iter().try_for_each(|(name, text)| seed("registry", name, text.as_bytes()))
 }
 
 fn seed(target: &str, name: &str, bytes: &[u8]) -> Result<(), Box<dyn Error>> {
@@ -279,3 +421,17 @@ const SIGNATURES: [&str; 10] = [
     "r#type::r#struct::<[[u8; MAX]; 4_usize]>",
     "for<'a> unsafe extern fn(*const u8, !) -> impl Iterator<Item = a::B> + ?Sized",
 ];
+
+/// A whole file, and the state of one.
+fn snapshot_file() -> Result<(), Box<dyn Error>> {
+    let executable = ampoule::Executable::from_bytes(tiny_program()?)?;
+    let program = ampoule::Program::of(&executable).memory_limit(1 << 20);
+    let path = std::env::temp_dir().join(format!("ampoule-seed-{}.snap", std::process::id()));
+    program.start()?.run_until_input()?.snapshot()?.save(&path)?;
+    let file = fs::read(&path)?;
+    fs::remove_file(&path)?;
+    // As in `docs/snapshot-format.md`: the length of the state, which is the second page's.
+    let len = u64::from_le_bytes(file[24..32].try_into()?) as usize;
+    seed("snapshot_file", "front", &[&[0], &file[..8192]].concat())?;
+    seed("snapshot_file", "state", &[&[1], &file[4096..4096 + len]].concat())
+}

@@ -61,6 +61,11 @@ impl Guest {
     }
 }
 
+/// A program that reads a byte and prints another one, and is a guest without functions, too.
+pub fn tiny_program() -> io::Result<Vec<u8>> {
+    Guest::new(include_str!("../../tests/guests/c/tiny.c"), &[])?.compile(&["-s"])
+}
+
 impl Drop for Guest {
     fn drop(&mut self) {
         // What is left behind is small, and where it is temporary files go.

@@ -5,7 +5,7 @@
 #![no_main]
 
 use ampoule_fuzz::input::Input;
-use ampoule_symbols::{Registers, Symbols};
+use ampoule_symbols::{Images, NameCache, Registers, Symbols, walk};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {
@@ -30,6 +30,15 @@ fuzz_target!(|input: &[u8]| {
     let named = symbols.name_instructions(&instructions);
     assert_eq!(named.len(), instructions.len());
     assert!(named.iter().all(|frames| (1..=MAX_INLINED).contains(&frames.len())));
+    // The same file as a library, of which a part is mapped where the guest is.
+    let mapped = |_| Some((rip..rip.saturating_add(1 << 20), Symbols::of_library(image, "library", rip, load_bias)?));
+    let calls = walk(&mut { mapped }, &registers, &mut memory, MAX_CALLS);
+    let caches = [NameCache::default(), NameCache::default()];
+    let mut images = Images::new(symbols.clone(), &caches[0]);
+    if let Some((addresses, library)) = mapped(rip) {
+        images.add(library, addresses, &caches[1]);
+    }
+    assert!((1..=256).contains(&images.name(&calls).frames().len()));
     for address in [rip, rsp, rbp] {
         if let Some(place) = symbols.place(address) {
             assert!(place.to_string().len() < 512);
