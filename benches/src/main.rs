@@ -4,15 +4,19 @@
 //! cargo run --release -p ampoule-bench [PART ...]
 //! ```
 //!
-//! Parts are `calls`, `faults`, `snapshots`, `pool`, `mappings`, `touch`, `payloads`, `share`, `clock`, `memory` and
-//! `profile`, and `metrics` with `--features metrics`; without any, all are measured.
+//! Parts are `calls`, `faults`, `snapshots`, `stored`, `pool`, `prepared`, `starts`, `system-calls`, `computing`, `reading`, `python`,
+//! `python-memory`, `mappings`, `touch`, `payloads`, `share`, `clock`, `memory`, `host-memory`, `streams`, `profile` and
+//! `memory-profile`, and `metrics` with `--features metrics`; without any, all are measured. What needs a program that the machine does not have
+//! (`/bin/busybox`, `/usr/bin/python3`) is left out, and says so.
 //!
 //! Every row is measured in short turns that alternate with turns of the floor, so that both see the same machine; the
 //! ratio is that of their medians. Exits and vCPU ioctls are counted, and do not depend on the machine.
 
+mod beside;
 mod clock;
 mod faults;
 mod floor;
+mod host_memory;
 mod mappings;
 mod measure;
 mod memory;
@@ -20,10 +24,17 @@ mod memory;
 mod metrics;
 mod payloads;
 mod pool;
+mod prepared;
+mod processes;
 mod profile;
+mod programs;
 mod prompt;
+mod python;
 mod share;
 mod snapshots;
+mod starts;
+mod stored;
+mod streams;
 mod timed;
 mod touch;
 
@@ -35,6 +46,9 @@ use floor::Floor;
 use measure::Bench;
 
 fn main() -> Result<(), Box<dyn Error>> {
+    if processes::is_other()? {
+        return Ok(());
+    }
     let parts: Vec<String> = std::env::args().skip(1).collect();
     if let Some(unknown) = parts.iter().find(|part| PARTS.iter().all(|(known, _)| part != known)) {
         return Err(format!(
@@ -63,14 +77,25 @@ const PARTS: &[(&str, Measure)] = &[
     ("calls", calls),
     ("faults", faults::measure),
     ("snapshots", snapshots::measure),
+    ("stored", stored::measure),
     ("pool", pool::measure),
+    ("prepared", |bench, _| prepared::measure(bench)),
+    ("starts", |_, _| starts::measure()),
+    ("system-calls", |bench, _| programs::system_calls(bench)),
+    ("computing", |_, _| programs::computing()),
+    ("reading", |_, _| programs::reading()),
+    ("python", |bench, _| python::measure(bench)),
+    ("python-memory", |_, _| python::memory()),
     ("mappings", |bench, _| mappings::measure(bench)),
     ("touch", |_, _| touch::measure()),
     ("payloads", |_, _| payloads::measure()),
     ("share", |_, image| share::measure(image)),
     ("clock", |_, image| clock::measure(image)),
     ("memory", |_, image| memory::measure(image)),
+    ("host-memory", |_, _| host_memory::measure()),
+    ("streams", |_, _| streams::measure()),
     ("profile", |_, _| profile::measure()),
+    ("memory-profile", |_, _| profile::measure_memory()),
     // The last one, because nothing is without metrics afterwards.
     #[cfg(feature = "metrics")]
     ("metrics", metrics::measure),

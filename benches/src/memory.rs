@@ -49,8 +49,7 @@ fn row<T>(
     let before = Memory::settled()?;
     let made = (0..ALIVE).map(|_| make()).collect::<Result<Vec<T>, _>>()?;
     let after = Memory::settled()?;
-    let each = |before: u64, after: u64| after.saturating_sub(before) as f64 / ALIVE as f64;
-    let (user, all) = (each(before.user, after.user), each(before.all, after.all));
+    let [user, all] = after.each_since(&before, ALIVE);
     println!("| {name} | {user:.0} | {all:.0} | {:.2} |", all / floor.unwrap_or(all));
     Ok((all, made))
 }
@@ -92,14 +91,14 @@ fn creation_rate(snapshot: &Snapshot, threads: usize) -> Result<f64, Box<dyn Err
 }
 
 /// Memory in use, in KiB.
-struct Memory {
+pub(crate) struct Memory {
     user: u64,
     all: u64,
 }
 
 impl Memory {
     /// Waits until the kernel has given back what was dropped before, which it does in its own time.
-    fn settled() -> Result<Self, Box<dyn Error>> {
+    pub(crate) fn settled() -> Result<Self, Box<dyn Error>> {
         let mut last = Self::now()?;
         for _ in 0..50 {
             thread::sleep(Duration::from_millis(200));
@@ -110,6 +109,12 @@ impl Memory {
             last = now;
         }
         Ok(last)
+    }
+
+    /// What each of so many has taken since `before`: of the process, and of the machine.
+    pub(crate) fn each_since(&self, before: &Self, count: usize) -> [f64; 2] {
+        let each = |before: u64, after: u64| after.saturating_sub(before) as f64 / count as f64;
+        [each(before.user, self.user), each(before.all, self.all)]
     }
 
     fn now() -> Result<Self, Box<dyn Error>> {

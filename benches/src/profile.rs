@@ -1,4 +1,4 @@
-//! What a profile costs the guest that is profiled.
+//! What profiles cost the guest that is profiled.
 
 use std::error::Error;
 use std::time::{Duration, Instant};
@@ -21,6 +21,45 @@ pub(crate) fn measure() -> Result<(), Box<dyn Error>> {
         }
     }
     Ok(())
+}
+
+pub(crate) fn measure_memory() -> Result<(), Box<dyn Error>> {
+    let image = Image::embedded(ampoule::include_guest!("profiled"))?;
+    let mut sandbox = Sandbox::builder(&image).host_fn("work", || ()).stdout(Output::discard()).build()?;
+    println!();
+    println!(
+        "| a guest that allocates and frees, so many calls deep | not profiled | profiled | exits for 1,000 blocks |"
+    );
+    println!("|---|---|---|---|");
+    for depth in [1u32, 20, 100] {
+        let (mut bare, mut off, mut on, mut exits) = (Vec::new(), Vec::new(), Vec::new(), 0);
+        for _ in 0..TURNS {
+            bare.push(blocks(&mut sandbox, (depth, MANY_BLOCKS, BLOCK, false))?);
+            off.push(blocks(&mut sandbox, (depth, MANY_BLOCKS, BLOCK, true))?);
+            sandbox.profile_memory();
+            let before = sandbox.stats()?.exits;
+            on.push(blocks(&mut sandbox, (depth, BLOCKS, BLOCK, true))? / BLOCKS);
+            exits += sandbox.stats()?.exits - before;
+            drop(sandbox.take_memory_profile());
+        }
+        [&mut bare, &mut off, &mut on].into_iter().for_each(|times| times.sort_unstable());
+        let [bare, off, on] = [&bare, &off, &on].map(|times| median(times));
+        let more = off.as_secs_f64() / bare.as_secs_f64();
+        let exits = exits as f64 * 1000.0 / f64::from(TURNS * BLOCKS);
+        let off = off.as_secs_f64() * 1e9 / f64::from(MANY_BLOCKS);
+        println!(
+            "| {depth} | {off:.1} ns, × {more:.2} of the system's allocator | {:.2} µs | {exits:.1} |",
+            micros(on)
+        );
+    }
+    Ok(())
+}
+
+/// How long the guest takes to allocate and free: from how deep, how many blocks, of which size, and whether they are reported.
+fn blocks(sandbox: &mut Sandbox, arguments: (u32, u32, u64, bool)) -> Result<Duration, Box<dyn Error>> {
+    let start = Instant::now();
+    sandbox.call::<()>("churn_below", arguments)?;
+    Ok(start.elapsed())
 }
 
 struct Cost {
@@ -57,6 +96,13 @@ fn cost(sandbox: &mut Sandbox, depth: u32, frequency: Frequency) -> Result<Cost,
         each: Duration::from_secs_f64(each),
     })
 }
+
+/// Blocks that are allocated and freed in a call that is profiled, and in one that is not.
+const BLOCKS: u32 = 2000;
+const MANY_BLOCKS: u32 = 200_000;
+
+/// Bytes of a block.
+const BLOCK: u64 = 64;
 
 const TURNS: u32 = 41;
 

@@ -8,6 +8,8 @@ use std::time::Duration;
 use ampoule::{Image, Sandbox, Snapshot};
 use ampoule_vmm::PAGE_SIZE;
 
+use crate::measure::processor_time;
+
 pub(crate) fn measure() -> Result<(), Box<dyn Error>> {
     let image = Image::embedded(ampoule::include_guest!("memory"))?;
     let mut origin = Sandbox::builder(&image).build()?;
@@ -70,17 +72,6 @@ fn touch(sandbox: &mut Sandbox, function: &str) -> Result<Duration, Box<dyn Erro
     let start = processor_time()?;
     sandbox.call::<()>(function, (FAR, PAGES, 1_u8))?;
     Ok(processor_time()? - start)
-}
-
-/// What this thread has had of the processor, the guests included that it has run. Unlike a clock it does not see that other
-/// programs got in between, as they do in as many faults as these.
-fn processor_time() -> io::Result<Duration> {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the kernel writes to `time`.
-    if unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(Duration::new(time.tv_sec as u64, time.tv_nsec as u32))
 }
 
 /// The same in this process: pages of the ordinary size, mapped and written.

@@ -1,4 +1,4 @@
-//! Sends the spans of a program and its guests to a collector of OpenTelemetry, by OTLP over HTTP.
+//! Sends the spans of a program and of its guests to a collector of OpenTelemetry, by OTLP over HTTP.
 //!
 //! ```text
 //! docker run --rm -p 16686:16686 -p 4318:4318 jaegertracing/jaeger   # or another collector
@@ -8,14 +8,16 @@
 use std::error::Error;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use ampoule::{Image, Sandbox};
+use opentelemetry::Value;
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
-use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig, WithHttpConfig};
+use opentelemetry_otlp::{Protocol, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::trace::SdkTracerProvider;
+use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::trace::{SdkTracerProvider, SpanData, SpanExporter};
 use tracing::Level;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::Layer;
@@ -23,7 +25,7 @@ use tracing_subscriber::layer::SubscriberExt;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let provider = provider("http://127.0.0.1:4318/v1/traces")?;
-    let spans = tracing_opentelemetry::layer().with_tracer(provider.tracer("greeter"));
+    let spans = tracing_opentelemetry::layer().with_tracer(provider.tracer("shop"));
     let spans = spans.with_filter(LevelFilter::from_level(Level::DEBUG));
     tracing::subscriber::set_global_default(tracing_subscriber::registry().with(spans))?;
     work()?;
@@ -34,24 +36,66 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 /// One trace of the application: everything below this span.
 fn work() -> Result<(), Box<dyn Error>> {
-    let _request = tracing::info_span!("request", path = "/greeting").entered();
-    let image = Image::embedded(ampoule::include_guest!("hello"))?;
-    let mut sandbox = Sandbox::builder(&image).name("greeter").host_fn("weekday", || "Monday".to_owned()).build()?;
-    sandbox.call::<String>("greet", ("World",))?;
+    let _request = tracing::info_span!("request", path = "/checkout").entered();
+    let image = Image::embedded(ampoule::include_guest!("checkout"))?;
+    let mut sandbox = Sandbox::builder(&image).name("shop-1").log_level(Level::INFO).host_fn("price", price).build()?;
+    sandbox.call::<u32>("checkout", (vec!["lamp"],))?;
     sandbox.reset()?;
     Ok(())
 }
 
+fn price(_article: String) -> u32 {
+    4990
+}
+
 /// Sends what ends, many at once, on a thread of its own.
 fn provider(collector: &str) -> Result<SdkTracerProvider, Box<dyn Error>> {
-    let exporter = SpanExporter::builder()
+    let exporter = opentelemetry_otlp::SpanExporter::builder()
         .with_http()
         .with_http_client(Plain)
         .with_protocol(Protocol::HttpJson)
         .with_endpoint(collector)
         .build()?;
-    let resource = Resource::builder().with_service_name("greeter").build();
-    Ok(SdkTracerProvider::builder().with_resource(resource).with_batch_exporter(exporter).build())
+    let resource = Resource::builder().with_service_name("shop").build();
+    Ok(SdkTracerProvider::builder().with_resource(resource).with_batch_exporter(GuestTimes(exporter)).build())
+}
+
+/// Gives spans of guests the times at which they began and ended there, which they have in attributes. The log, and so the
+/// layer that makes OpenTelemetry's spans of it, is told of them later, when the guest leaves the processor.
+#[derive(Debug)]
+struct GuestTimes<E>(E);
+
+impl<E: SpanExporter> SpanExporter for GuestTimes<E> {
+    async fn export(&self, mut spans: Vec<SpanData>) -> OTelSdkResult {
+        for span in &mut spans {
+            if let [Some(start), Some(end)] = ["guest.start_ns", "guest.end_ns"].map(|key| time(span, key)) {
+                (span.start_time, span.end_time) = (start, end);
+                span.events.events.iter_mut().for_each(|event| event.timestamp = event.timestamp.clamp(start, end));
+            }
+        }
+        self.0.export(spans).await
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.0.shutdown_with_timeout(timeout)
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        self.0.force_flush()
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.0.set_resource(resource);
+    }
+}
+
+/// The time in an attribute, which counts nanoseconds since 1970.
+fn time(span: &SpanData, key: &str) -> Option<SystemTime> {
+    let attribute = span.attributes.iter().find(|attribute| attribute.key.as_str() == key)?;
+    match attribute.value {
+        Value::I64(nanoseconds) => Some(SystemTime::UNIX_EPOCH + Duration::from_nanos(nanoseconds.try_into().ok()?)),
+        _ => None,
+    }
 }
 
 /// HTTP to a collector nearby, without TLS. An application may have a client already, for which `opentelemetry-http` has
@@ -99,7 +143,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let provider = provider(&format!("http://{}/v1/traces", listener.local_addr().unwrap())).unwrap();
         let collector = thread::spawn(move || collect(&listener));
-        let spans = tracing_opentelemetry::layer().with_tracer(provider.tracer("greeter"));
+        let spans = tracing_opentelemetry::layer().with_tracer(provider.tracer("shop"));
         let spans = spans.with_filter(LevelFilter::from_level(Level::DEBUG));
         tracing::subscriber::with_default(tracing_subscriber::registry().with(spans), || work().unwrap());
         provider.shutdown().unwrap();
@@ -114,9 +158,13 @@ mod tests {
         found.sort_by_key(|(name, _)| name.to_string());
         let within = |name: &str, parent: Option<&str>| (json!(name), parent.map(|parent| json!(parent)));
         let expected = [
+            within("add up", Some("checkout")),
+            within("article", Some("look up")),
             within("call", Some("request")),
+            within("checkout", Some("call")),
             within("create", Some("request")),
-            within("host_function", Some("call")),
+            within("host_function", Some("article")),
+            within("look up", Some("checkout")),
             within("request", None),
             within("restore", Some("request")),
             within("snapshot", Some("create")),
@@ -126,11 +174,23 @@ mod tests {
         assert!(spans.iter().all(|span| span["traceId"] == spans[0]["traceId"]));
 
         let call = spans.iter().find(|span| span["name"] == "call").unwrap();
-        let function = json!({ "key": "function", "value": { "stringValue": "greet" } });
+        let function = json!({ "key": "function", "value": { "stringValue": "checkout" } });
         assert!(call["attributes"].as_array().unwrap().contains(&function), "{call}");
-        let times =
-            ["startTimeUnixNano", "endTimeUnixNano"].map(|time| call[time].as_str().unwrap().parse::<u64>().unwrap());
-        assert!(times[0] < times[1], "{call}");
+        // Each is within the one around it, whichever side it is of.
+        let times = |span: &Value| {
+            ["startTimeUnixNano", "endTimeUnixNano"].map(|time| span[time].as_str().unwrap().parse::<u64>().unwrap())
+        };
+        for span in &spans {
+            let [start, end] = times(span);
+            assert!(start < end, "{span}");
+            if let Some(parent) = by_id.get(span["parentSpanId"].as_str().unwrap_or("")) {
+                let [earlier, later] = times(parent);
+                assert!(earlier <= start && end <= later, "{span} in {parent}");
+            }
+        }
+        let starts: Vec<_> =
+            ["look up", "add up"].map(|name| times(spans.iter().find(|span| span["name"] == name).unwrap())[0]).into();
+        assert!(starts[0] < starts[1]);
     }
 
     /// Answers one request as a collector does, and returns what was sent.

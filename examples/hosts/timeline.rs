@@ -9,13 +9,13 @@ use std::fmt;
 use std::io::Write;
 use std::sync::Mutex;
 use std::thread::{self, Thread};
-use std::time::{Duration, Instant};
+use std::time::{Duration, SystemTime};
 
 use ampoule::{Image, Sandbox};
 use serde_json::{Map, Value, json};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Subscriber};
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 
@@ -26,25 +26,25 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 /// What the timeline shows: a sandbox is built, called, and goes back.
 fn work() -> Result<(), Box<dyn Error>> {
-    let image = Image::embedded(ampoule::include_guest!("hello"))?;
-    let mut sandbox = Sandbox::builder(&image).name("greeter").host_fn("weekday", weekday).build()?;
-    for name in ["Ada", "Grace"] {
-        sandbox.call::<String>("greet", (name,))?;
+    let image = Image::embedded(ampoule::include_guest!("checkout"))?;
+    let mut sandbox = Sandbox::builder(&image).name("shop").log_level(Level::INFO).host_fn("price", price).build()?;
+    for basket in [vec!["lamp", "shade"], vec!["lamp"]] {
+        sandbox.call::<u32>("checkout", (basket,))?;
         sandbox.reset()?;
     }
     Ok(())
 }
 
 /// Something slow that a guest asks for.
-fn weekday() -> String {
-    tracing::info_span!("ask the calendar").in_scope(|| thread::sleep(Duration::from_millis(2)));
-    "Monday".to_owned()
+fn price(article: String) -> u32 {
+    tracing::info_span!("ask the database").in_scope(|| thread::sleep(Duration::from_millis(2)));
+    if article == "lamp" { 4990 } else { 1250 }
 }
 
 /// Writes spans and events in the format of Chrome's trace viewer, each on a line: an array without its end, which the format
 /// allows.
 struct Timeline<W> {
-    start: Instant,
+    start: SystemTime,
     to: Mutex<W>,
 }
 
@@ -55,12 +55,14 @@ impl<W: Write> Timeline<W> {
     fn new(mut to: W) -> Self {
         // An error shows when the first entry is written.
         let _ = to.write_all(b"[\n");
-        Self { start: Instant::now(), to: Mutex::new(to) }
+        Self { start: SystemTime::now(), to: Mutex::new(to) }
     }
 
     /// Writes an entry: `B` and `E` are the beginning and the end of a span, `i` is an event.
     fn entry(&self, phase: &str, name: &str, arguments: &Map<String, Value>) {
-        let (time, thread) = (self.start.elapsed().as_nanos() as f64 / 1000.0, number(&thread::current()));
+        // What a guest has done is reported at its next exit. It was before.
+        let time = ampoule::guest_time().unwrap_or_else(SystemTime::now).duration_since(self.start).unwrap_or_default();
+        let (time, thread) = (time.as_nanos() as f64 / 1000.0, number(&thread::current()));
         let entry =
             json!({ "ph": phase, "name": name, "ts": time, "pid": 1, "tid": thread, "s": "t", "args": arguments });
         let mut to = self.to.lock().expect("no entry panics");
@@ -115,6 +117,10 @@ where
 }
 
 impl Visit for Fields {
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.0.insert(field.name().to_owned(), value.into());
+    }
+
     fn record_u64(&mut self, field: &Field, value: u64) {
         self.0.insert(field.name().to_owned(), value.into());
     }
@@ -178,11 +184,27 @@ mod tests {
             }
         }
         assert!(open.is_empty());
-        for path in ["create/start", "call/host_function/ask the calendar", "restore"] {
+        for path in [
+            "create/start",
+            "call/checkout/look up/article/host_function/ask the database",
+            "call/checkout/add up: discount",
+            "restore",
+        ] {
             assert!(paths.iter().any(|found| found == path), "{path}: {paths:?}");
         }
         assert!(paths.iter().any(|found| found.starts_with("create/start: arch_prctl(ARCH_SET_FS, ")), "{paths:?}");
         let call = entries.iter().find(|entry| entry["ph"] == "E" && entry["name"] == "call").unwrap();
-        assert_eq!((&call["args"]["sandbox"], &call["args"]["function"]), (&json!("greeter"), &json!("greet")));
+        assert_eq!((&call["args"]["sandbox"], &call["args"]["function"]), (&json!("shop"), &json!("checkout")));
+        let ended = |name: &str| entries.iter().find(|entry| entry["ph"] == "E" && entry["name"] == name).unwrap();
+        assert_eq!(ended("checkout")["args"]["total"], 5616);
+
+        // Where the guest takes its time is seen, though it leaves the processor only for the prices.
+        let lasts: Vec<f64> = ["look up", "add up"]
+            .map(|name| {
+                let begin = entries.iter().find(|entry| entry["ph"] == "B" && entry["name"] == name).unwrap();
+                ended(name)["ts"].as_f64().unwrap() - begin["ts"].as_f64().unwrap()
+            })
+            .into();
+        assert!(lasts[0] >= 4000.0 && 0.0 < lasts[1], "{lasts:?}");
     }
 }
