@@ -15,6 +15,14 @@ test:
 test-svm *arguments:
     scripts/test-svm {{arguments}}
 
+# Push and pull snapshots by a registry; fetches Debian's docker-registry once.
+test-registry:
+    scripts/test-registry
+
+# Compare the test suites of other programs, natively and sealed; takes hours, and says which of Debian's packages it needs.
+programs *arguments:
+    scripts/programs {{arguments}}
+
 # Format all code.
 fmt:
     cargo fmt --all

@@ -7,6 +7,7 @@ mod errors;
 mod first_call;
 mod guests;
 mod host_data;
+mod host_memory;
 mod limits;
 mod logs;
 mod pools;
@@ -14,6 +15,7 @@ mod programs;
 mod readme;
 mod reload;
 mod snapshots;
+mod streams;
 mod types;
 
 use ampoule::{Builder, Image, Sandbox, Snapshot};

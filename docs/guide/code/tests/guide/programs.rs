@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use ampoule::{Executable, Input, Limits, Output, Program, ProgramError, ProgramStatus, Termination};
+use ampoule::{Executable, Frequency, Input, Limits, Output, Pool, Program, ProgramError, ProgramStatus, Termination};
 
 /// The path of a static executable, compiled as the page says.
 fn count_words() -> &'static Path {
@@ -88,5 +88,36 @@ fn streams_can_be_pipes() -> Result<(), Box<dyn Error>> {
     assert!(running.join().expect("it does not panic")?.status.success());
     assert_eq!(io::read_to_string(count)?, "7\n");
     drop(handle);
+    Ok(())
+}
+
+#[test]
+fn a_program_is_ready_for_requests() -> Result<(), Box<dyn Error>> {
+    let path = count_words();
+    let ready = Program::new(path).start()?.run_until_input()?.snapshot()?;
+    let pool = Pool::new(&ready, 2)?;
+
+    let answer = pool.take()?.input("some words").run()?; // is reset then, and ready for somebody else
+    assert_eq!(answer.stdout, b"2\n");
+    Ok(())
+}
+
+#[test]
+fn a_program_takes_its_request_in_parts() -> Result<(), Box<dyn Error>> {
+    let path = count_words();
+    let mut idle = Program::new(path).start()?.run_until_input()?;
+    idle.input("the first ").run_until_input()?; // it waits for the rest
+    assert_eq!(idle.input("part").run()?.stdout, b"3\n");
+    idle.reset()?;
+    assert_eq!(idle.input("a new text").run()?.stdout, b"3\n");
+    Ok(())
+}
+
+#[test]
+fn a_program_is_profiled() -> Result<(), Box<dyn Error>> {
+    let path = count_words();
+    let output = Program::new(path).stdin(Input::bytes("word ".repeat(100_000))).profile(Frequency::default()).run()?;
+    let profile = output.profile.expect("it was asked for");
+    println!("{} samples of {:?}", profile.samples(), profile.cpu_time());
     Ok(())
 }
