@@ -250,12 +250,15 @@ impl Link {
         self.state().client != Client::Absent
     }
 
-    /// The guest is held from here on, and the debugger is told why unless it believes that anyway.
-    pub(super) fn hold(&self, reason: StopReason) {
+    /// The guest is held from here on. The debugger of this session is told why, unless it has the guest stopped, or there is
+    /// nothing to tell: the guest is held only because a debugger had it stopped, or was waited for, when that was
+    /// [looked at](Self::before_run), and may have been let go since.
+    pub(super) fn hold(&self, session: u64, reason: Option<StopReason>) {
+        let Some(reason) = reason else { return };
         let mut state = self.state();
-        state.break_in = false;
-        if state.client == Client::Running {
+        if state.session == session && state.client == Client::Running {
             state.client = Client::Stopped;
+            state.break_in = false;
             state.resumption = None;
             state.report = Some(reason);
             self.wake();
@@ -307,3 +310,6 @@ impl fmt::Debug for Link {
 
 /// After how long a guest that is held looks whether its call was killed.
 const A_MOMENT: Duration = Duration::from_millis(10);
+
+#[cfg(test)]
+mod tests;

@@ -87,12 +87,13 @@ impl GdbTracer {
         self.steps.is_some() || !self.watchpoints.is_empty()
     }
 
-    /// Holds the guest until the debugger lets it continue. Returns the signal that it is given.
-    fn hold(&mut self, guest: &mut Tracee<'_>, reason: StopReason) -> Result<Option<Signal>, Termination> {
+    /// Holds the guest until the debugger lets it continue, which it is told with this reason if it does not believe so anyway.
+    /// Returns the signal that the guest is given.
+    fn hold(&mut self, guest: &mut Tracee<'_>, reason: Option<StopReason>) -> Result<Option<Signal>, Termination> {
         let Some(&Subject { behaviour, .. }) = self.server.link.subject() else { return Ok(None) };
         let context = guest.processor.save()?;
         let (link, waits) = (&self.server.link, self.waits);
-        link.hold(reason);
+        link.hold(self.session, reason);
         let (breakpoints, watchpoints, served) = (&mut self.breakpoints, &mut self.watchpoints, &mut self.session);
         let (resumption, context) = guest.without_deadline(|guest| {
             let mut held = Held { guest, context, behaviour, breakpoints, watchpoints };
@@ -201,17 +202,16 @@ impl Tracer for GdbTracer {
         }
         self.finish_served(guest)?;
         let pending = self.pending.take();
-        let reason = match wishes.client {
-            _ if wishes.kill => Some(INTERRUPTED),
-            Client::Absent => self.waits.then_some(INTERRUPTED),
-            Client::Stopped => Some(pending.unwrap_or(INTERRUPTED)),
+        let (is_held, reason) = match wishes.client {
+            Client::Absent => (self.waits, None),
+            Client::Stopped => (true, None),
             // Who breaks into steps wants to know that, not that another one is done.
             Client::Running if wishes.break_in && matches!(pending, None | Some(StopReason::DoneStep)) => {
-                Some(INTERRUPTED)
+                (true, Some(INTERRUPTED))
             }
-            Client::Running => pending,
+            Client::Running => (pending.is_some(), pending),
         };
-        if let Some(reason) = reason {
+        if is_held || wishes.kill {
             self.hold(guest, reason)?;
             return Ok(Event::Interrupted);
         }
@@ -230,7 +230,7 @@ impl Tracer for GdbTracer {
             return Ok(false);
         }
         let Some((signal, is_over)) = signal_of(kind) else { return Ok(false) };
-        let given = self.hold(guest, StopReason::Signal(signal))?;
+        let given = self.hold(guest, Some(StopReason::Signal(signal)))?;
         Ok(given.is_none() && !is_over)
     }
 
