@@ -28,6 +28,7 @@ fn main() {
     build_program("TERMINAL", "guests/c/terminal.c");
     build_program("SHARED", "guests/c/shared.c");
     build_program("MAPPED", "guests/c/mapped.c");
+    build_program("PROCESSOR", "guests/c/processor.c");
     for (variable, source) in [("TINY", "guests/c/tiny.c"), ("COUNTER", "guests/c/counter.c")] {
         build_program_with(variable, source, &["-nostdlib", "-s", "-Wl,-z,noseparate-code,--build-id=none"]);
     }

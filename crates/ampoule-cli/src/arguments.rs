@@ -5,7 +5,9 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use ampoule::{Access, Builder, CallGroup, Clock, ExecutableMemory, Files, Limits, MemoryMeasure, Policy, Program};
+use ampoule::{
+    Access, Baseline, Builder, CallGroup, Clock, ExecutableMemory, Files, Limits, MemoryMeasure, Policy, Program,
+};
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 
@@ -266,6 +268,10 @@ pub(crate) struct ProgramSettings {
     /// at once
     #[arg(long, value_name = "KIND")]
     executable_memory: Option<ExecutableMemory>,
+    /// The most that the program finds of the processor, so that a snapshot of it can continue on every machine that has as much:
+    /// `x86-64-v1` to `x86-64-v3`, and features beyond that, as in `x86-64-v2+aes`
+    #[arg(long, value_name = "LEVEL")]
+    baseline: Option<Baseline>,
     /// Does without these groups of system calls, of which it otherwise has all: `memory`, `files`, `time`, `random`, `signals`,
     /// `pipes`
     #[arg(long, value_name = "GROUP", value_delimiter = ',')]
@@ -305,6 +311,7 @@ impl ProgramSettings {
             .clock(self.clock)
             .policy(policy(&self.without));
         let builder = self.executable_memory.into_iter().fold(builder, Builder::executable_memory);
+        let builder = self.baseline.into_iter().fold(builder, Builder::baseline);
         let builder = self.env.iter().fold(builder, |builder, (name, value)| builder.env(name, value));
         self.name.iter().fold(builder, |builder, name| builder.name(name))
     }
@@ -318,6 +325,7 @@ impl ProgramSettings {
             .clock(self.clock)
             .policy(policy(&self.without));
         program = self.executable_memory.into_iter().fold(program, Program::executable_memory);
+        program = self.baseline.into_iter().fold(program, Program::baseline);
         // A program that has a terminal has to know its kind.
         if let Some(kind) = env::var("TERM").ok().filter(|_| has_terminal) {
             program = program.env("TERM", kind);
@@ -380,6 +388,9 @@ pub(crate) struct Settings {
     /// `unrestricted`, with memory that is writable and executable at once
     #[arg(long, value_name = "KIND", default_value_t = ExecutableMemory::Refused)]
     executable_memory: ExecutableMemory,
+    /// The most that the guest finds of the processor; see `ampoule prepare --help`
+    #[arg(long, value_name = "LEVEL")]
+    baseline: Option<Baseline>,
     /// Does without these groups of system calls, of which the guest otherwise has all: `memory`, `files`, `time`, `random`, `signals`,
     /// `pipes`
     #[arg(long, value_name = "GROUP", value_delimiter = ',')]
@@ -423,6 +434,7 @@ impl Settings {
             .clock(self.clock)
             .policy(policy(&self.without))
             .executable_memory(self.executable_memory);
+        builder = self.baseline.into_iter().fold(builder, Builder::baseline);
         for (name, value) in &self.env {
             builder = builder.env(name, value);
         }

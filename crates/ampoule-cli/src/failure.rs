@@ -198,9 +198,10 @@ impl From<LoadSnapshotError> for Failure {
         let status = match &error {
             LoadSnapshotError::Image(_) => Status::NotAnImage,
             LoadSnapshotError::Read { reason, .. } if reason.kind() == std::io::ErrorKind::NotFound => Status::NotFound,
-            LoadSnapshotError::Read { .. } | LoadSnapshotError::Memory { .. } | LoadSnapshotError::Open(_) => {
-                Status::Host
-            }
+            LoadSnapshotError::Read { .. }
+            | LoadSnapshotError::Memory { .. }
+            | LoadSnapshotError::Open(_)
+            | LoadSnapshotError::Baseline(_) => Status::Host,
             LoadSnapshotError::Files(_)
             | LoadSnapshotError::File { .. }
             | LoadSnapshotError::Room { .. }

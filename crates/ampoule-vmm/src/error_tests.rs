@@ -10,7 +10,10 @@ use crate::processor::{self, BadRegister, BadSignalFrame};
 use crate::x86_64::paging::OutOfTables;
 use crate::x86_64::probe::{Outcome, ProbeError};
 use crate::x86_64::shim::{BadReturn, Forgery, ResumeError};
-use crate::{GuestVirt, HypervisorError, MapExhausted, MemoryLost, OpenError, OutOfRegion, PrepareError, RevokeError};
+use crate::{
+    Baseline, BaselineError, GuestVirt, HypervisorError, MapExhausted, MemoryLost, OpenError, OutOfRegion,
+    ParseBaselineError, PrepareError, RevokeError,
+};
 
 #[test]
 fn errors_of_the_hypervisor_say_everything_once() {
@@ -30,6 +33,7 @@ fn errors_of_the_hypervisor_say_everything_once() {
         ProbeError::NoPort => ProbeError::NoPort,
         ProbeError::SystemCall { .. } => ProbeError::SystemCall { outcome: Outcome::Shutdown },
         ProbeError::SystemCallReturn { .. } => ProbeError::SystemCallReturn { outcome: Outcome::Shutdown },
+        ProbeError::Cpuid { .. } => ProbeError::Cpuid { outcome: Outcome::Shutdown },
         ProbeError::Read { .. } => ProbeError::Read { outcome: Outcome::Shutdown },
         ProbeError::Revoke(_) => ProbeError::Revoke(RevokeError::Protect(refusal())),
         ProbeError::PageTables => ProbeError::PageTables,
@@ -65,6 +69,22 @@ fn errors_of_an_open_say_everything_once() {
         OpenError::Unsuitable { .. } => kvm::OpenError::NotKvm { path: path() }.into(),
         OpenError::Exhausted { .. } => exhausted.into(),
         OpenError::Failed { .. } => failed.into(),
+    });
+}
+
+#[test]
+fn errors_of_baselines_say_everything_once() {
+    let baseline: Baseline = "x86-64-v2".parse().unwrap();
+    let failed = || OpenError::Failed { explanation: refusal().to_string(), reason: refusal() };
+    each_variant!(BaselineError {
+        BaselineError::Unsupported => BaselineError::Unsupported,
+        BaselineError::Missing { .. } => BaselineError::Missing { baseline, features: vec!["popcnt", "pni"] },
+        BaselineError::NotHidden { .. } => BaselineError::NotHidden { baseline, features: vec!["avx"] },
+        BaselineError::Open(_) => failed().into(),
+    });
+    each_variant!(ParseBaselineError {
+        ParseBaselineError::Level { .. } => ParseBaselineError::Level { given: "i386".to_owned() },
+        ParseBaselineError::Feature { .. } => ParseBaselineError::Feature { given: "mpx".to_owned() },
     });
 }
 

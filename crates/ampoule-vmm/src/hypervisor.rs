@@ -5,6 +5,7 @@
 //! that one binary can hold several backends and a test can put a failing one in between
 //! ([`FailAt`](crate::inject::FailAt)).
 
+mod baseline_error;
 mod open_error;
 mod statistics;
 
@@ -18,7 +19,9 @@ use crate::arch::registers::{FpuState, Regs, SpecialRegs, SyscallEntry};
 use crate::linux::advice::WithAdvice;
 use crate::memory::Region;
 use crate::page_set::PageSet;
+use crate::processor::Baseline;
 
+pub use baseline_error::BaselineError;
 pub use open_error::OpenError;
 pub use statistics::{Statistics, StatisticsReader};
 
@@ -33,6 +36,15 @@ pub trait Hypervisor: Send + Sync {
 
     /// How guests behave on this hypervisor and processor, found out by trying.
     fn capabilities(&self) -> &Capabilities;
+
+    /// The same hypervisor, whose guests find of the processor what this baseline has and no more.
+    ///
+    /// # Errors
+    ///
+    /// [`BaselineError`] where the processor has less, or where guests find more all the same.
+    fn with_baseline(&self, _baseline: Baseline) -> Result<Arc<dyn Hypervisor>, BaselineError> {
+        Err(BaselineError::Unsupported)
+    }
 }
 
 impl<H: Hypervisor + ?Sized> Hypervisor for Arc<H> {
@@ -42,6 +54,10 @@ impl<H: Hypervisor + ?Sized> Hypervisor for Arc<H> {
 
     fn capabilities(&self) -> &Capabilities {
         (**self).capabilities()
+    }
+
+    fn with_baseline(&self, baseline: Baseline) -> Result<Arc<dyn Hypervisor>, BaselineError> {
+        (**self).with_baseline(baseline)
     }
 }
 

@@ -10,10 +10,12 @@ use crate::address::GuestPhys;
 use crate::arch::capabilities::Capabilities;
 use crate::arch::registers::{FpuState, Regs, SpecialRegs, SyscallEntry};
 use crate::hypervisor::{
-    Counters, Exit, Hypervisor, HypervisorError, Interrupt, Operation, StatisticsReader, Vcpu, Vm, WriteTracking,
+    BaselineError, Counters, Exit, Hypervisor, HypervisorError, Interrupt, Operation, StatisticsReader, Vcpu, Vm,
+    WriteTracking,
 };
 use crate::memory::Region;
 use crate::page_set::PageSet;
+use crate::processor::Baseline;
 
 /// What happens around the methods of a hypervisor, its virtual machines and their vCPUs. It may be asked by several threads
 /// at once, one for each vCPU.
@@ -105,6 +107,11 @@ impl<H: Hypervisor, I: Interposer> Hypervisor for Interposed<H, I> {
 
     fn capabilities(&self) -> &Capabilities {
         self.inner.capabilities()
+    }
+
+    fn with_baseline(&self, baseline: Baseline) -> Result<Arc<dyn Hypervisor>, BaselineError> {
+        let inner = self.inner.with_baseline(baseline)?;
+        Ok(Arc::new(Interposed { inner, interposer: Arc::clone(&self.interposer) }))
     }
 }
 

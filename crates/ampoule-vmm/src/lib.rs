@@ -70,8 +70,8 @@ pub use arch::exception;
 pub use arch::shim::DOORBELL;
 pub use arch::vdso;
 pub use hypervisor::{
-    Counters, Exit, Hypervisor, HypervisorError, Interrupt, OpenError, Statistics, StatisticsReader, Vcpu, Vm,
-    WriteTracking,
+    BaselineError, Counters, Exit, Hypervisor, HypervisorError, Interrupt, OpenError, Statistics, StatisticsReader,
+    Vcpu, Vm, WriteTracking,
 };
 pub use linux::advice::WithAdvice;
 pub use linux::process::Process;
@@ -82,7 +82,8 @@ pub use memory::{
 pub use page_set::PageSet;
 pub use platform::default_hypervisor;
 pub use processor::{
-    BREAKPOINT_INSTRUCTION, Backend, BadRegister, BadSignalFrame, Behaviour, Context, CoreNote, CoreRegisters, Entry,
-    Event, FaultAccess, MapCheckpoint, MapExhausted, PageAccess, PageMap, PrepareError, Prepared, Processor, Registers,
-    SignalFrame, SignalHandler, SignalReturn, SystemCall, ThreadRegister, VirtualMachines, Waiting, WrittenPages,
+    BREAKPOINT_INSTRUCTION, Backend, BadRegister, BadSignalFrame, Baseline, Behaviour, Context, CoreNote,
+    CoreRegisters, Entry, Event, FaultAccess, MapCheckpoint, MapExhausted, PageAccess, PageMap, ParseBaselineError,
+    PrepareError, Prepared, Processor, Registers, SignalFrame, SignalHandler, SignalReturn, SystemCall, ThreadRegister,
+    VirtualMachines, Waiting, WrittenPages,
 };

@@ -28,6 +28,7 @@ use crate::page_set::PageSet;
 pub use self::context::{BadRegister, BadReturn, Context, CoreNote, CoreRegisters, Registers, ThreadRegister, Waiting};
 pub use self::event::{End, Event, Exception, FaultAccess, PageFault, SystemCall};
 pub use self::signal::{BadSignalFrame, SignalFrame, SignalHandler, SignalReturn};
+pub use arch::baseline::{Baseline, ParseBaselineError};
 pub use arch::processor::VirtualMachines;
 
 /// The architecture of user code, by its number in ELF files (`e_machine`).
@@ -36,7 +37,7 @@ pub const ARCHITECTURE: u32 = arch::ELF_MACHINE;
 /// The instruction sets of this machine's processor that user code can find and then rely on, by the names of `/proc/cpuinfo`.
 /// Those whose registers no guest has are left out.
 pub fn features() -> Vec<&'static str> {
-    arch::processor::features()
+    arch::features::FeatureSet::of_processor().names()
 }
 
 /// The instruction that a debugger puts in place of another one, so that user code stops there: with
@@ -357,6 +358,16 @@ impl Behaviour {
     /// Which registers user code has, as gdb's target description: a text in XML.
     pub fn target_description(&self) -> String {
         arch::processor::debugger::target_description(self.0.xcr0)
+    }
+
+    /// What guests find of the processor, where that is not all that they can use.
+    pub fn baseline(&self) -> Option<Baseline> {
+        self.0.baseline
+    }
+
+    /// The instruction sets that guests can find, and rely on from then on, by the names of `/proc/cpuinfo`.
+    pub fn features(&self) -> Vec<&'static str> {
+        self.0.baseline.map_or_else(features, Baseline::features)
     }
 
     /// Whether the processor's counter that guests read is the one that the host reads ([`vdso::counter`](crate::vdso::counter)),

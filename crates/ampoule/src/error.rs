@@ -12,7 +12,7 @@ use std::sync::Arc;
 use ampoule_abi::codec::{DecodeError, EncodeError};
 use ampoule_abi::schema::{Difference, UNNAMED};
 use ampoule_abi::text::printable_name;
-use ampoule_vmm::{HypervisorError, OpenError, WithAdvice};
+use ampoule_vmm::{BaselineError, HypervisorError, OpenError, WithAdvice};
 use thiserror::Error;
 
 use crate::blame::Blame;
@@ -39,6 +39,9 @@ pub enum BuildError {
     /// The hypervisor cannot be used.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// The guest cannot be limited to the baseline that was asked for.
+    #[error(transparent)]
+    Baseline(#[from] BaselineError),
     /// The hypervisor refused to make the virtual machine.
     #[error("the virtual machine could not be created: {0}")]
     Hypervisor(Arc<HypervisorError>),

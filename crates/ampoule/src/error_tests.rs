@@ -8,7 +8,7 @@ use ampoule_abi::codec::{DecodeError, EncodeError};
 use ampoule_abi::schema::UNNAMED;
 use ampoule_error_rule::{REASON, check, each_variant, refusal};
 use ampoule_vmm::hypervisor::Operation;
-use ampoule_vmm::{Context, Entry, GuestVirt, HypervisorError, OpenError};
+use ampoule_vmm::{BaselineError, Context, Entry, GuestVirt, HypervisorError, OpenError};
 use serde::{de, ser};
 
 use crate::conversation::ProtocolViolation;
@@ -66,6 +66,7 @@ fn the_document_on_faults_names_every_error_of_a_call() {
 fn errors_of_a_build_say_everything_once() {
     let function = || "log".to_owned();
     each_variant!(BuildError {
+        BuildError::Baseline(_) => BaselineError::Unsupported.into(),
         BuildError::Open(_) => OpenError::Failed { explanation: REASON.to_owned(), reason: refusal() }.into(),
         BuildError::Hypervisor(_) => BuildError::Hypervisor(refused()),
         BuildError::Memory { .. } => BuildError::Memory { what: "page tables", bytes: 1, reason: refusal() },
@@ -181,6 +182,7 @@ fn errors_of_snapshot_files_say_everything_once() {
         LoadSnapshotError::Setting(_) => LoadSnapshotError::Setting(range),
         LoadSnapshotError::Memory { .. } =>
             LoadSnapshotError::Memory { what: "snapshot", bytes: 1, reason: refusal() },
+        LoadSnapshotError::Baseline(_) => BaselineError::Unsupported.into(),
         LoadSnapshotError::Open(_) =>
             OpenError::Failed { explanation: REASON.to_owned(), reason: refusal() }.into(),
     });
@@ -225,6 +227,7 @@ fn errors_of_a_program_say_everything_once() {
         ProgramError::Image(_) => Executable::from_bytes(b"text".as_slice()).expect_err("it is no executable").into(),
         ProgramError::Setting(_) => ProgramError::Setting(range),
         ProgramError::Execute(_) => ExecuteError::ScriptLine { script: "script".into() }.into(),
+        ProgramError::Baseline(_) => BaselineError::Unsupported.into(),
         ProgramError::Open(_) => OpenError::Failed { explanation: REASON.to_owned(), reason: refusal() }.into(),
         ProgramError::Hypervisor(_) => ProgramError::Hypervisor(refused()),
         ProgramError::Memory { .. } => ProgramError::Memory { what: "page tables", bytes: 1, reason: refusal() },

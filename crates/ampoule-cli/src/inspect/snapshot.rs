@@ -31,6 +31,7 @@ struct Report<'a> {
     used_bytes: u64,
     stored_bytes: u64,
     processor: &'a [String],
+    baseline: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     exports: Option<Vec<FunctionReport<'a>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -52,6 +53,7 @@ impl<'a> Report<'a> {
             used_bytes: info.used_bytes,
             stored_bytes: info.stored_bytes,
             processor: &info.features,
+            baseline: info.baseline.map(|baseline| baseline.to_string()),
             exports,
             imports,
         }
@@ -69,7 +71,10 @@ impl<'a> Report<'a> {
         lines.add("image", &bytes(self.image_bytes as u64));
         let (used, stored) = (bytes(self.used_bytes), bytes(self.stored_bytes));
         lines.add("memory", &format!("{used} of {}, {stored} of them here", bytes(self.memory_limit as u64)));
-        lines.add("processor", &self.processor.join(" "));
+        match &self.baseline {
+            Some(baseline) => lines.add("processor", baseline),
+            None => lines.add("processor", &self.processor.join(" ")),
+        }
         for (title, functions) in [("exports", &self.exports), ("imports", &self.imports)] {
             lines.add_all(title, functions.iter().flatten().map(FunctionReport::text));
         }

@@ -6,6 +6,9 @@
 
 use kvm_bindings::{CpuId, kvm_cpuid_entry2};
 
+use crate::x86_64::baseline::Baseline;
+use crate::x86_64::features::{FeatureSet, Register};
+
 /// Removes from `cpuid` the features that guests must not use, and returns the value for XCR0, or 0 when the processor has
 /// no XSAVE.
 pub(super) fn restrict(cpuid: &mut CpuId) -> u64 {
@@ -39,6 +42,55 @@ pub(super) fn restrict(cpuid: &mut CpuId) -> u64 {
             (0x8000_0001, _) => entry.ecx &= !(SVM | LIGHTWEIGHT_PROFILING),
             // SVM's revision and features.
             (0x8000_000a, _) => clear(entry),
+            _ => {}
+        }
+    }
+    xcr0
+}
+
+/// Removes from what [`restrict`] has left all instructions that are beyond a baseline, and everything else that guests do not
+/// need of what processors do not have in common. Returns the value for XCR0.
+pub(super) fn limit(cpuid: &mut CpuId, baseline: Baseline) -> u64 {
+    let set = baseline.set();
+    let has = |name| set.contains(FeatureSet::of_names(&[name]));
+    let wanted = match (has("xsave"), has("avx")) {
+        (false, _) => 0,
+        (true, false) => X87_SSE,
+        (true, true) => X87_SSE_AVX,
+    };
+    let xcr0 = offered_state(cpuid) & wanted;
+    let area = state_area(cpuid, xcr0);
+    for entry in cpuid.as_mut_slice() {
+        let bits = |register| set.bits(entry.function, entry.index, register);
+        match (entry.function, entry.index) {
+            (0x1, _) => entry.ecx &= bits(Register::Ecx) | HYPERVISOR,
+            (0x7, 0) => {
+                entry.ebx &= bits(Register::Ebx);
+                entry.ecx &= bits(Register::Ecx) | UMIP;
+                entry.edx &= bits(Register::Edx);
+            }
+            (0x7, 1) => {
+                entry.eax &= bits(Register::Eax);
+                (entry.ebx, entry.ecx, entry.edx) = (0, 0, 0);
+            }
+            (0xd, 0) if xcr0 != 0 => {
+                entry.eax = xcr0 as u32;
+                (entry.ebx, entry.ecx) = (area, area);
+            }
+            (0xd, 1) if xcr0 != 0 => {
+                entry.eax &= bits(Register::Eax);
+                entry.ebx = 0;
+            }
+            (0xd, component) if component < 64 && component > 1 && xcr0 >> component & 1 != 0 => {}
+            // Further subleaves of features, extended state, SGX, processor trace, key locker.
+            (0x7 | 0xd | 0x12 | 0x14 | 0x19, _) => clear(entry),
+            (0x8000_0001, _) => {
+                entry.ecx &= bits(Register::Ecx) | TOPOLOGY;
+                entry.edx &= bits(Register::Edx) | COMMON_EXTENDED;
+            }
+            (0x8000_0008, _) => entry.ebx &= bits(Register::Ebx),
+            // Encrypted memory, and AMD's further features.
+            (0x8000_001f | 0x8000_0021, _) => clear(entry),
             _ => {}
         }
     }
@@ -85,9 +137,20 @@ fn clear(entry: &mut kvm_cpuid_entry2) {
 
 /// Bits 0 to 2 of XCR0.
 const X87_SSE_AVX: u64 = 0b111;
+const X87_SSE: u64 = 0b11;
 
 /// The legacy region and header of an XSAVE area, in bytes.
 const LEGACY_AREA: u32 = 512 + 64;
+
+/// That there is a hypervisor, in ECX of leaf 1.
+const HYPERVISOR: u32 = 1 << 31;
+
+/// In ECX of leaf 0x80000001, how the other leaves count cores: CmpLegacy, TopologyExtensions.
+const TOPOLOGY: u32 = 1 << 1 | 1 << 22;
+
+/// In EDX of leaf 0x80000001: what all 64-bit processors have (SYSCALL, NX, LM), what AMD repeats there of leaf 1, and pages of
+/// 1 GiB.
+const COMMON_EXTENDED: u32 = 1 << 11 | 1 << 20 | 1 << 29 | 0x0183_f3ff | 1 << 26;
 
 /// VMX, x2APIC, in leaf 1.
 const LEAF_1_ECX: u32 = 1 << 5 | 1 << 21;

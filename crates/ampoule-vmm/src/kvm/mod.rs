@@ -15,6 +15,7 @@ mod statistics;
 mod vcpu;
 mod vm;
 
+use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -22,12 +23,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use kvm_bindings::{CpuId, KVM_API_VERSION, KVM_MAX_CPUID_ENTRIES};
 
-use crate::hypervisor::{Hypervisor, HypervisorError, Vm};
+use crate::hypervisor::{self, BaselineError, Hypervisor, HypervisorError, Vm};
 use crate::linux::clock_source;
 use crate::linux::process::PerProcess;
 use crate::linux::uninterrupted::{uninterrupted, without_signals};
+use crate::x86_64::baseline::Baseline;
 use crate::x86_64::capabilities::Capabilities;
-use crate::x86_64::probe::{Features, Trials, probe};
+use crate::x86_64::probe::{Features, Trials, found_features, probe};
 use crate::x86_64::vdso::CLOCK_SOURCE;
 
 pub use detection::{Detection, Extension, Needed, Processor};
@@ -41,6 +43,10 @@ pub struct Kvm {
     device: Arc<Device>,
     capabilities: Capabilities,
     detection: Detection,
+    /// What errors call the device.
+    path: PathBuf,
+    /// The same for guests that find less of the processor, as far as that was asked for.
+    limited: Mutex<BTreeMap<Baseline, Arc<Kvm>>>,
 }
 
 impl Kvm {
@@ -67,7 +73,7 @@ impl Kvm {
             .write(true)
             .open(path)
             .map_err(|reason| open_error::diagnose(path, reason))?;
-        Kvm::try_out(path, file.into())
+        Kvm::open_as(path, file.into())
     }
 
     /// Uses a device that is open already, and tries it out like [`open`](Kvm::open): for a process that may no longer open
@@ -94,11 +100,15 @@ impl Kvm {
     /// [`OpenError`] says what is wrong and what to do about it.
     pub fn from_fd(device: OwnedFd) -> Result<Kvm, OpenError> {
         let path = PathBuf::from(format!("/proc/self/fd/{}", device.as_raw_fd()));
-        Kvm::try_out(&path, device)
+        Kvm::open_as(&path, device)
     }
 
-    fn try_out(path: &Path, device: OwnedFd) -> Result<Kvm, OpenError> {
-        let (device, mut detection) = Device::ask(path, device)?;
+    fn open_as(path: &Path, device: OwnedFd) -> Result<Kvm, OpenError> {
+        let (device, detection) = Device::ask(path, device)?;
+        Kvm::try_out(path, device, detection)
+    }
+
+    fn try_out(path: &Path, device: Device, mut detection: Detection) -> Result<Kvm, OpenError> {
         let device = Arc::new(device);
         let features = Features {
             fsgsbase: cpuid::has_fsgsbase(&device.cpuid),
@@ -114,11 +124,35 @@ impl Kvm {
         match probed {
             Ok(capabilities) => {
                 tracing::debug!(%capabilities, %detection, "opened KVM");
-                Ok(Kvm { device, capabilities, detection })
+                Ok(Kvm { device, capabilities, detection, path: path.to_owned(), limited: Mutex::default() })
             }
             Err(reason) if reason.is_shortage() => Err(OpenError::Exhausted { path: path.to_owned(), reason }),
             Err(reason) => Err(OpenError::Unusable { path: path.to_owned(), detection: detection.into(), reason }),
         }
+    }
+
+    /// The same device, tried out with guests that find what this baseline has.
+    fn limited(&self, baseline: Baseline) -> Result<Kvm, BaselineError> {
+        let mut detection = self.detection.clone();
+        let device = self.device.limited(baseline, &mut detection);
+        let mut kvm = Kvm::try_out(&self.path, device, detection).map_err(hypervisor::OpenError::from)?;
+        let found = without_signals(|| {
+            let vm = KvmVm::create(kvm.device.clone(), kvm.capabilities)?;
+            found_features(Box::new(vm), &kvm.capabilities)
+        });
+        let found = found.map_err(|reason| {
+            let (path, detection) = (self.path.clone(), kvm.detection.clone().into());
+            hypervisor::OpenError::from(OpenError::Unusable { path, detection, reason })
+        })?;
+        let (missing, beyond) = (baseline.set().without(found), found.without(baseline.set()));
+        if !missing.is_empty() {
+            return Err(BaselineError::Missing { baseline, features: missing.names() });
+        }
+        if !beyond.is_empty() {
+            return Err(BaselineError::NotHidden { baseline, features: beyond.names() });
+        }
+        kvm.capabilities.baseline = Some(baseline);
+        Ok(kvm)
     }
 
     /// What was found out when it was opened.
@@ -158,12 +192,33 @@ impl Hypervisor for Kvm {
     fn capabilities(&self) -> &Capabilities {
         &self.capabilities
     }
+
+    /// Tried out once for each baseline.
+    fn with_baseline(&self, baseline: Baseline) -> Result<Arc<dyn Hypervisor>, BaselineError> {
+        // In a forked child the lock may be one that nobody will release. What is tried out in vain is no harm.
+        let known = |limited: &BTreeMap<_, _>| limited.get(&baseline).cloned();
+        if let Some(kvm) = self.limited.try_lock().ok().and_then(|limited| known(&limited)) {
+            return Ok(kvm);
+        }
+        let kvm = Arc::new(self.limited(baseline)?);
+        if let Ok(mut limited) = self.limited.try_lock() {
+            // Snapshot files say which, and may be from anybody.
+            if limited.len() == MOST_LIMITED {
+                limited.clear();
+            }
+            limited.insert(baseline, kvm.clone());
+        }
+        Ok(kvm)
+    }
 }
+
+/// For how many baselines it is remembered how guests behave.
+const MOST_LIMITED: usize = 16;
 
 /// The open device, and what need be asked of it only once.
 #[derive(Debug)]
 struct Device {
-    kvm: kvm_ioctls::Kvm,
+    kvm: Arc<kvm_ioctls::Kvm>,
     /// What guests see of the processor.
     cpuid: CpuId,
     /// The register state that guests may use; 0 without XSAVE.
@@ -205,7 +260,18 @@ impl Device {
         let (fsgsbase, umip) = (cpuid::has_fsgsbase(&cpuid), cpuid::has_umip(&cpuid));
         detection.processor = Some(Processor { fsgsbase, umip, xcr0, offered_xcr0 });
         let has_statistics = detection.has(detection::STATISTICS);
-        Ok((Device { kvm, cpuid, xcr0, run_page_len, has_statistics }, detection))
+        Ok((Device { kvm: Arc::new(kvm), cpuid, xcr0, run_page_len, has_statistics }, detection))
+    }
+
+    /// The same, for guests that find what this baseline has.
+    fn limited(&self, baseline: Baseline, detection: &mut Detection) -> Device {
+        let mut cpuid = self.cpuid.clone();
+        let offered_xcr0 = cpuid::offered_state(&cpuid);
+        let xcr0 = cpuid::limit(&mut cpuid, baseline);
+        let (fsgsbase, umip) = (cpuid::has_fsgsbase(&cpuid), cpuid::has_umip(&cpuid));
+        detection.processor = Some(Processor { fsgsbase, umip, xcr0, offered_xcr0 });
+        let Device { kvm, run_page_len, has_statistics, .. } = self;
+        Device { kvm: kvm.clone(), cpuid, xcr0, run_page_len: *run_page_len, has_statistics: *has_statistics }
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::baseline::Baseline;
+
 /// What a guest can count on, found out by trying.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 #[non_exhaustive]
@@ -26,6 +28,8 @@ pub struct Capabilities {
     pub counter: bool,
     /// The register state that guests may use, as bits of XCR0; 0 when the processor has no XSAVE.
     pub xcr0: u64,
+    /// What guests find of the processor, where that is not all that they can use.
+    pub baseline: Option<Baseline>,
 }
 
 /// How ring 3 is given the two ports that it may write.
@@ -74,8 +78,18 @@ impl Capabilities {
 
 impl fmt::Display for Capabilities {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Capabilities { ports, syscall, fsgsbase, base_instructions, umip, paging, protection_keys, counter, xcr0 } =
-            self;
+        let Capabilities {
+            ports,
+            syscall,
+            fsgsbase,
+            base_instructions,
+            umip,
+            paging,
+            protection_keys,
+            counter,
+            xcr0,
+            baseline,
+        } = self;
         let fsgsbase = match (fsgsbase, base_instructions) {
             (true, true) => "with FSGSBASE",
             (true, false) => "with FSGSBASE that does not work",
@@ -89,7 +103,8 @@ impl fmt::Display for Capabilities {
             f,
             "ring 3 reaches its ports through {ports}; syscall {syscall}; {fsgsbase}; {umip} UMIP; {paging}; \
              {keys} protection keys; {counter} a clock; XCR0 {xcr0:#x}"
-        )
+        )?;
+        baseline.map_or(Ok(()), |baseline| write!(f, "; no more than {baseline}"))
     }
 }
 
@@ -140,11 +155,12 @@ mod tests {
             protection_keys: false,
             counter: true,
             xcr0: 7,
+            baseline: Some("x86-64-v3".parse().unwrap()),
         };
         assert_eq!(
             capabilities.to_string(),
             "ring 3 reaches its ports through the I/O bitmap of an available task; syscall enters ring 0; with FSGSBASE; \
-             with UMIP; nested paging; without protection keys; with a clock; XCR0 0x7"
+             with UMIP; nested paging; without protection keys; with a clock; XCR0 0x7; no more than x86-64-v3"
         );
     }
 
@@ -164,6 +180,7 @@ mod tests {
                 protection_keys: false,
                 counter: true,
                 xcr0: 7,
+                baseline: None,
             };
             assert_eq!(capabilities.user_flags(), flags);
         }

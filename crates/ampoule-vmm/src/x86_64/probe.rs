@@ -6,6 +6,7 @@
 
 mod trial;
 
+use std::arch::x86_64::CpuidResult;
 use std::io;
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use crate::hypervisor::{HypervisorError, Vcpu, Vm, WriteTracking};
 use crate::linux::advice::{WithAdvice, is_shortage};
 use crate::memory::{Region, RevokeError};
 use crate::x86_64::capabilities::{Capabilities, Paging, SyscallRing};
+use crate::x86_64::features::FeatureSet;
 use crate::x86_64::paging::{Access, PageTables};
 use crate::x86_64::registers::Regs;
 use crate::x86_64::shim::{
@@ -42,6 +44,7 @@ pub(crate) fn probe(
             protection_keys: false,
             counter: false,
             xcr0,
+            baseline: None,
         };
         trials.begin(ports);
         let before = vdso::counter();
@@ -58,6 +61,12 @@ pub(crate) fn probe(
         }
     }
     Err(ProbeError::NoPort)
+}
+
+/// What a guest of this virtual machine, which behaves in this way, finds of the processor.
+pub(crate) fn found_features(vm: Box<dyn Vm>, capabilities: &Capabilities) -> Result<FeatureSet, ProbeError> {
+    let mut guest = Guest::new(vm, capabilities)?;
+    FeatureSet::found_by(|leaf, subleaf| guest.cpuid(leaf, subleaf))
 }
 
 /// What is known about the processor beforehand.
@@ -93,6 +102,12 @@ pub enum ProbeError {
     #[error("a guest's system call does not return: {outcome}")]
     SystemCallReturn {
         /// What came instead of the instruction behind the system call.
+        outcome: Outcome,
+    },
+    /// A guest cannot ask what the processor has.
+    #[error("a guest cannot execute `cpuid`: {outcome}")]
+    Cpuid {
+        /// What came instead.
         outcome: Outcome,
     },
     /// A guest cannot read its own memory.
@@ -208,6 +223,19 @@ impl Guest {
         Ok(shared)
     }
 
+    /// What the guest finds.
+    fn cpuid(&mut self, leaf: u32, subleaf: u32) -> Result<CpuidResult, ProbeError> {
+        let (rip, rax, rcx) = (START.0 + ASK as u64, leaf.into(), subleaf.into());
+        self.vcpu.set_regs(&Regs { rip, rax, rcx, rflags: self.rflags, ..Regs::default() });
+        match run(&mut *self.vcpu, DOORBELL_PORT)? {
+            Outcome::Left => {
+                let Regs { rax, rbx, rcx, rdx, .. } = self.vcpu.regs();
+                Ok(CpuidResult { eax: rax as u32, ebx: rbx as u32, ecx: rcx as u32, edx: rdx as u32 })
+            }
+            outcome => Err(ProbeError::Cpuid { outcome }),
+        }
+    }
+
     fn map(&mut self, at: GuestVirt, page: usize) {
         let to = GuestPhys(SYSTEM_END.0 + (page * PAGE_SIZE) as u64);
         self.tables.map(at, to, 1, Access { write: false, execute: false, user: true }).expect(TABLES);
@@ -281,7 +309,7 @@ const DATA: [usize; 2] = [1, 2];
 /// What the trial guest makes the base of FS.
 const BASE: u32 = 0x1234_5000;
 
-const CODE: [u8; 44] = [
+const CODE: [u8; 48] = [
     // out DOORBELL_PORT, al
     0xe6,
     DOORBELL_PORT as u8,
@@ -341,6 +369,12 @@ const CODE: [u8; 44] = [
     // out DOORBELL_PORT, al
     0xe6,
     DOORBELL_PORT as u8,
+    // cpuid
+    0x0f,
+    0xa2,
+    // out DOORBELL_PORT, al
+    0xe6,
+    DOORBELL_PORT as u8,
 ];
 
 /// Where the trial guest reads what lies at RDX.
@@ -351,6 +385,9 @@ const READ_KEYS: usize = 28;
 
 /// Where the trial guest reads the time-stamp counter.
 const READ_COUNTER: usize = 33;
+
+/// Where the trial guest asks what the processor has.
+const ASK: usize = 44;
 
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,6 @@
 mod context;
 mod core_registers;
 pub(crate) mod debugger;
-mod features;
 mod signal_frame;
 mod stored;
 
@@ -30,7 +29,6 @@ use crate::x86_64::shim::{OWN_TABLES, System, TRAP_FLAG, Trap, initial_flags, is
 
 use context::{Selectors, Stop};
 pub(crate) use context::{UserContext, WaitingContext};
-pub(crate) use features::features;
 use signal_frame::RaisedException;
 
 /// Makes processors that are vCPUs, each of a virtual machine of its own.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use ampoule_vmm::{HypervisorError, OpenError, WithAdvice};
+use ampoule_vmm::{BaselineError, HypervisorError, OpenError, WithAdvice};
 use thiserror::Error;
 
 use super::{Printed, ProgramOutput};
@@ -42,6 +42,9 @@ pub enum ProgramError {
     /// The hypervisor cannot be used.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// The program cannot be limited to the baseline that was asked for.
+    #[error(transparent)]
+    Baseline(#[from] BaselineError),
     /// The hypervisor refused to make the virtual machine.
     #[error("the virtual machine could not be created: {0}")]
     Hypervisor(Arc<HypervisorError>),
@@ -144,7 +147,7 @@ impl ProgramError {
             Self::Setting(_) | Self::Files(_) | Self::LimitsUnwatched(_) | Self::Signal(_) | Self::Random(_) => {
                 Blame::Caller
             }
-            Self::NotIdle { .. } | Self::Profile(_) | Self::Map(_) => Blame::Caller,
+            Self::NotIdle { .. } | Self::Profile(_) | Self::Map(_) | Self::Baseline(_) => Blame::Caller,
             Self::Open(_) | Self::Hypervisor(_) | Self::Memory { .. } => Blame::Hypervisor,
             Self::Snapshot(_) | Self::Reset(_) => Blame::Hypervisor,
             Self::Terminated { cause, .. } => cause.blame(),

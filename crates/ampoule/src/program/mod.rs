@@ -15,7 +15,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ampoule_vmm::{Backend, Hypervisor, VirtualMachines};
+use ampoule_vmm::{Baseline, Hypervisor};
 
 use crate::clock::Clock;
 use crate::core_dump::CoreDump;
@@ -28,6 +28,7 @@ use crate::limits::Limits;
 use crate::loader::Execution;
 use crate::machine::{Machine, MachineConfig, Shape, ToMap};
 use crate::metrics::{Operation, Stopwatch};
+use crate::platform::Platform;
 use crate::policy::{Policy, RefusedCall};
 use crate::profile::Profile;
 use crate::spans;
@@ -68,7 +69,7 @@ pub use status::ProgramStatus;
 pub struct Program {
     source: Source,
     config: MachineConfig,
-    hypervisor: Option<Arc<dyn Hypervisor>>,
+    platform: Platform,
     stdin: Input,
     files: Files,
     directory: PathBuf,
@@ -121,7 +122,7 @@ impl Program {
                 profile_memory: false,
                 files: Files::of_none(),
             },
-            hypervisor: None,
+            platform: Platform::default(),
             stdin: Input::empty(),
             files: Files::none(),
             directory: "/".into(),
@@ -244,7 +245,13 @@ impl Program {
 
     /// Uses this hypervisor instead of the platform's.
     pub fn hypervisor(mut self, hypervisor: Arc<dyn Hypervisor>) -> Self {
-        self.hypervisor = Some(hypervisor);
+        self.platform.hypervisor = Some(hypervisor);
+        self
+    }
+
+    /// Lets the program find no more of the processor than this; see [`Builder::baseline`](crate::Builder::baseline).
+    pub fn baseline(mut self, baseline: Baseline) -> Self {
+        self.platform.baseline = Some(baseline);
         self
     }
 
@@ -292,11 +299,7 @@ impl Program {
         let Execution { executable, path, interpreter, arguments } = execution;
         self.config.program = path;
         (self.config.interpreter, self.config.arguments) = (interpreter, arguments);
-        let hypervisor = match self.hypervisor {
-            Some(hypervisor) => hypervisor,
-            None => ampoule_vmm::default_hypervisor()?,
-        };
-        let backend: Arc<dyn Backend> = Arc::new(VirtualMachines::new(hypervisor));
+        let backend = self.platform.backend::<ProgramError>()?;
         let (streams, host) = self.host.open(&executable, self.stdin);
         let mut machine = Machine::new(&*backend, &executable, &self.config, streams)?;
         for to_map in self.mapped {

@@ -93,9 +93,10 @@ impl ProgramSnapshot {
     /// # Errors
     /// As for [`save`](Self::save).
     pub fn save_with(&self, path: impl AsRef<Path>, options: &SaveOptions) -> Result<SavedSnapshot, SaveSnapshotError> {
-        let State { executable, limits, checkpoint, .. } = &*self.0;
+        let State { executable, limits, checkpoint, backend, .. } = &*self.0;
         let guest = checkpoint.record().map(Guest::program);
-        Saved { guest, executable, limits: *limits, machine: checkpoint }.save(path.as_ref(), options)
+        let behaviour = backend.behaviour();
+        Saved { guest, executable, limits: *limits, machine: checkpoint, behaviour }.save(path.as_ref(), options)
     }
 
     /// The snapshot that was [saved](Self::save) in a file, of a program that needs no files. [`SnapshotFile`] has settings for

@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use ampoule_vmm::{Backend, Hypervisor, PAGE_SIZE, VirtualMachines};
+use ampoule_vmm::{Backend, Baseline, Hypervisor, PAGE_SIZE};
 use serde::Serialize;
 use tracing::level_filters::LevelFilter;
 
@@ -28,6 +28,7 @@ use crate::limits::Limits;
 use crate::machine::{MachineConfig, OutOfRange, Shape, ToMap};
 use crate::metrics::{Operation, SandboxMeter, Stopwatch};
 use crate::output::Output;
+use crate::platform::Platform;
 use crate::policy::Policy;
 use crate::profile::Frequency;
 use crate::spans;
@@ -37,7 +38,7 @@ use crate::trace::Trace;
 #[must_use = "a builder makes a sandbox only when `build` is called"]
 pub struct Builder {
     image: Image,
-    hypervisor: Option<Arc<dyn Hypervisor>>,
+    platform: Platform,
     host: HostSide,
     machine: MachineConfig,
     mailbox_size: usize,
@@ -51,7 +52,7 @@ impl Builder {
     pub(super) fn new(image: &Image) -> Self {
         Self {
             image: image.clone(),
-            hypervisor: None,
+            platform: Platform::default(),
             host: HostSide::new(Limits::new().output(16 << 20), HostFunctionSetting::Builder),
             machine: MachineConfig {
                 program: None,
@@ -408,7 +409,24 @@ impl Builder {
 
     /// Uses this hypervisor instead of the platform's.
     pub fn hypervisor(mut self, hypervisor: Arc<dyn Hypervisor>) -> Self {
-        self.hypervisor = Some(hypervisor);
+        self.platform.hypervisor = Some(hypervisor);
+        self
+    }
+
+    /// Lets the guest find no more of the processor than this, so that a [stored snapshot](Snapshot::save) of it can continue on
+    /// every machine that has as much, of whatever generation or vendor.
+    ///
+    /// Default: all that guests can use.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let image = ampoule::Image::from_file("guest")?;
+    /// let mut sandbox = ampoule::Sandbox::builder(&image).baseline("x86-64-v3".parse()?).build()?;
+    /// sandbox.snapshot()?.save("guest.snap")?;
+    /// # Ok(()) }
+    /// ```
+    pub fn baseline(mut self, baseline: Baseline) -> Self {
+        self.platform.baseline = Some(baseline);
         self
     }
 
@@ -456,11 +474,7 @@ impl Builder {
         let core_dumps = self.host.core_dumps.take();
         let tracer = self.host.tracer.take();
         let (imports, streams, limits) = self.host.resolve(&self.image)?;
-        let hypervisor = match self.hypervisor {
-            Some(hypervisor) => hypervisor,
-            None => ampoule_vmm::default_hypervisor()?,
-        };
-        let backend: Arc<dyn Backend> = Arc::new(VirtualMachines::new(hypervisor));
+        let backend = self.platform.backend::<BuildError>()?;
         let executable = self.image.executable();
         let mut conversation = Conversation::new(&*backend, executable, self.machine, self.mailbox_size, streams)?;
         for to_map in self.mapped {

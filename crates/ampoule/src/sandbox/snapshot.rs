@@ -154,12 +154,13 @@ impl Snapshot {
     /// # Errors
     /// As for [`save`](Self::save).
     pub fn save_with(&self, path: impl AsRef<Path>, options: &SaveOptions) -> Result<SavedSnapshot, SaveSnapshotError> {
-        let State { image, limits, checkpoint, .. } = &*self.0;
+        let State { image, limits, checkpoint, backend, .. } = &*self.0;
         let saved = Saved {
             guest: checkpoint.record().map(|record| Guest::called(record, image)),
             executable: image.executable(),
             limits: *limits,
             machine: checkpoint.machine(),
+            behaviour: backend.behaviour(),
         };
         saved.save(path.as_ref(), options)
     }

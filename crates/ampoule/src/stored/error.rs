@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use ampoule_vfs::{Errno, RestoreFilesError};
-use ampoule_vmm::{OpenError, WithAdvice};
+use ampoule_vmm::{BaselineError, OpenError, WithAdvice};
 use thiserror::Error;
 
 use super::format::{SnapshotDigest, VERSION};
@@ -219,4 +219,7 @@ pub enum LoadSnapshotError {
     /// The hypervisor cannot be used.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// It cannot be tried out whether guests can be limited to the baseline that it was prepared with.
+    #[error(transparent)]
+    Baseline(#[from] BaselineError),
 }

@@ -23,13 +23,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ampoule_vfs::{RestoreFilesError, Vfs};
-use ampoule_vmm::{Backend, Hypervisor, VirtualMachines, processor};
+use ampoule_vmm::{Backend, Baseline, BaselineError, Behaviour, Hypervisor, ParseBaselineError, processor};
 
 use crate::conversation::ConversationRecord;
 use crate::files::Files;
 use crate::image::{Described, Executable, Image};
 use crate::limits::Limits;
 use crate::machine::{Checkpoint, MachineRecord, RecordError};
+use crate::platform::Platform;
 use crate::program::ProgramSnapshot;
 use crate::sandbox::Snapshot;
 use format::Encoding;
@@ -93,7 +94,7 @@ pub struct SnapshotFile {
     path: PathBuf,
     reading: Reading,
     files: Files,
-    hypervisor: Option<Arc<dyn Hypervisor>>,
+    platform: Platform,
     any_processor: bool,
 }
 
@@ -121,6 +122,8 @@ pub struct SnapshotInfo {
     pub used_bytes: u64,
     /// What of a processor it may use, by the names of `/proc/cpuinfo`.
     pub features: Vec<String>,
+    /// The [baseline](crate::Builder::baseline) that it was limited to, where it was.
+    pub baseline: Option<Baseline>,
 }
 
 impl SaveOptions {
@@ -149,7 +152,7 @@ impl SnapshotFile {
     /// The snapshot in this file.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         let reading = Reading { limit: DEFAULT_LIMIT, parents: Vec::new(), how: How::Copied };
-        Self { path: path.into(), reading, files: Files::none(), hypervisor: None, any_processor: false }
+        Self { path: path.into(), reading, files: Files::none(), platform: Platform::default(), any_processor: false }
     }
 
     /// Whether there is a file that begins as a snapshot does. It may be damaged, or of another version.
@@ -204,7 +207,7 @@ impl SnapshotFile {
 
     /// Uses this hypervisor instead of the platform's.
     pub fn hypervisor(mut self, hypervisor: Arc<dyn Hypervisor>) -> Self {
-        self.hypervisor = Some(hypervisor);
+        self.platform.hypervisor = Some(hypervisor);
         self
     }
 
@@ -227,7 +230,7 @@ impl SnapshotFile {
                 described.ok_or_else(|| self.impossible("it describes functions that are not there".into()))?,
             );
         }
-        let backend = self.backend()?;
+        let backend = self.backend(&stored)?;
         let files = self.tree()?;
         let checkpoint = record.checkpoint(&*backend, stored.contents(), files).map_err(|error| self.refused(error))?;
         Ok(Snapshot::of_stored(image, backend, stored.state().limits.limits(), checkpoint, stored))
@@ -245,7 +248,7 @@ impl SnapshotFile {
         let executable = stored.executable()?.clone();
         let shape = record.shape_of_program().map_err(LoadSnapshotError::Setting)?;
         self.check_memory(&stored, shape.pages())?;
-        let backend = self.backend()?;
+        let backend = self.backend(&stored)?;
         let checkpoint = record
             .checkpoint(&*backend, shape, stored.contents(), self.tree()?)
             .map_err(|error| self.refused(error))?;
@@ -287,6 +290,7 @@ impl SnapshotFile {
             stored_bytes: header.pages * PAGE,
             used_bytes: stored.contents().stored_pages() as u64 * PAGE,
             features: state.features.clone(),
+            baseline: self.baseline(state)?,
         })
     }
 
@@ -317,12 +321,24 @@ impl SnapshotFile {
         Ok(stored)
     }
 
-    fn backend(&self) -> Result<Arc<dyn Backend>, LoadSnapshotError> {
-        let hypervisor = match &self.hypervisor {
-            Some(hypervisor) => Arc::clone(hypervisor),
-            None => ampoule_vmm::default_hypervisor()?,
-        };
-        Ok(Arc::new(VirtualMachines::new(hypervisor)))
+    /// What it is to run on, limited as the guest was. Where that is not possible here the guest finds what it may use, and perhaps
+    /// more from now on, which a snapshot of it says then.
+    fn backend(&self, stored: &Stored) -> Result<Arc<dyn Backend>, LoadSnapshotError> {
+        let limited = Platform { baseline: self.baseline(stored.state())?, ..self.platform.clone() };
+        match limited.backend() {
+            Err(LoadSnapshotError::Baseline(
+                reason @ (BaselineError::Unsupported | BaselineError::Missing { .. } | BaselineError::NotHidden { .. }),
+            )) => {
+                tracing::debug!(%reason, "a guest from a snapshot is not limited to its baseline any more");
+                self.platform.backend()
+            }
+            backend => backend,
+        }
+    }
+
+    fn baseline(&self, state: &StateRecord) -> Result<Option<Baseline>, LoadSnapshotError> {
+        let baseline = state.baseline.as_deref().map(str::parse).transpose();
+        baseline.map_err(|bad: ParseBaselineError| self.impossible(bad.to_string()))
     }
 
     /// The files, none of which is open.
@@ -366,6 +382,7 @@ pub(crate) struct Saved<'a> {
     pub(crate) executable: &'a Executable,
     pub(crate) limits: Limits,
     pub(crate) machine: &'a Checkpoint,
+    pub(crate) behaviour: Behaviour,
 }
 
 /// The record of a guest.
@@ -386,7 +403,7 @@ impl Guest {
 impl Saved<'_> {
     /// Writes the file.
     pub(crate) fn save(self, path: &Path, options: &SaveOptions) -> Result<SavedSnapshot, SaveSnapshotError> {
-        let Self { guest, executable, limits, machine } = self;
+        let Self { guest, executable, limits, machine, behaviour } = self;
         let Guest(guest) = guest.map_err(|what| SaveSnapshotError::Unstorable { what })?;
         let image = executable.file();
         let image_digest = executable.digest(|| format::sha256(image));
@@ -404,7 +421,8 @@ impl Saved<'_> {
         };
         let name = Path::new(executable.name()).file_name().unwrap_or_default();
         let record = StateRecord {
-            features: processor::features().into_iter().map(str::to_owned).collect(),
+            features: behaviour.features().into_iter().map(str::to_owned).collect(),
+            baseline: behaviour.baseline().map(|baseline| baseline.to_string()),
             name: name.to_string_lossy().into_owned(),
             limits: LimitsRecord::of(limits),
             guest,

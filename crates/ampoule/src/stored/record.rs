@@ -14,6 +14,8 @@ use crate::machine::MachineRecord;
 pub(super) struct StateRecord {
     /// What the guest may have found that the processor has, by the names of `/proc/cpuinfo`.
     pub(super) features: Vec<String>,
+    /// The baseline that it was limited to, where it was.
+    pub(super) baseline: Option<String>,
     /// What messages call its executable.
     pub(super) name: String,
     pub(super) limits: LimitsRecord,

@@ -1,3 +1,5 @@
+use std::arch::x86_64::CpuidResult;
+
 use super::*;
 
 fn entry(function: u32, index: u32, [eax, ebx, ecx, edx]: [u32; 4]) -> kvm_cpuid_entry2 {
@@ -79,4 +81,65 @@ fn a_processor_without_xsave_has_no_extended_state() {
     let mut cpuid = CpuId::from_entries(&[entry(0x1, 0, [0; 4])]).unwrap();
     assert_eq!(restrict(&mut cpuid), 0);
     assert!(!has_fsgsbase(&cpuid) && !has_umip(&cpuid));
+}
+
+/// A processor that has everything.
+fn everything() -> CpuId {
+    let all = [u32::MAX; 4];
+    let features = [(0x1, 0), (0x7, 1), (0x7, 2), (0xd, 1), (0x14, 0), (0x8000_0001, 0), (0x8000_0008, 0)];
+    let mut entries: Vec<_> = features.map(|(leaf, subleaf)| entry(leaf, subleaf, all)).to_vec();
+    entries.push(entry(0x0, 0, [0x20, 0, 0, 0]));
+    entries.push(entry(0x7, 0, [2, u32::MAX, u32::MAX, u32::MAX]));
+    entries.push(entry(0xd, 0, [0x6_02e7, 11008, 11008, 0]));
+    entries.push(entry(0xd, 2, [256, 576, 0, 0]));
+    entries.push(entry(0x8000_0000, 0, [0x8000_0021, 0, 0, 0]));
+    CpuId::from_entries(&entries).unwrap()
+}
+
+fn found(cpuid: &CpuId) -> FeatureSet {
+    let found: Result<_, ()> = FeatureSet::found_by(|leaf, subleaf| {
+        let kvm_cpuid_entry2 { eax, ebx, ecx, edx, .. } = find(cpuid, leaf, subleaf).copied().unwrap_or_default();
+        Ok(CpuidResult { eax, ebx, ecx, edx })
+    });
+    found.unwrap()
+}
+
+#[test]
+fn a_guest_with_a_baseline_finds_that_and_no_more() {
+    for text in
+        ["x86-64-v1", "x86-64-v2", "x86-64-v2+xsave", "x86-64-v3", "x86-64-v3+aes+rdtscp+xsavec+clzero+avx_ifma"]
+    {
+        let baseline: Baseline = text.parse().unwrap();
+        let mut cpuid = everything();
+        restrict(&mut cpuid);
+        let before = found(&cpuid);
+        limit(&mut cpuid, baseline);
+        assert_eq!(found(&cpuid), baseline.set(), "{text} of {before:?}");
+    }
+}
+
+#[test]
+fn a_baseline_decides_on_the_register_state() {
+    for (text, xcr0, area) in [("x86-64-v2", 0, 0), ("x86-64-v2+xsave", 3, 576), ("x86-64-v3", 7, 832)] {
+        let mut cpuid = everything();
+        restrict(&mut cpuid);
+        assert_eq!(limit(&mut cpuid, text.parse().unwrap()), xcr0, "{text}");
+        let state = find(&cpuid, 0xd, 0).unwrap();
+        assert_eq!((u64::from(state.eax), state.ebx), (xcr0, area), "{text}");
+        let avx = find(&cpuid, 0xd, 2).unwrap();
+        assert_eq!(avx.eax, if xcr0 == 7 { 256 } else { 0 }, "{text}");
+    }
+}
+
+#[test]
+fn a_baseline_leaves_what_64_bit_code_and_the_system_need() {
+    let mut cpuid = everything();
+    restrict(&mut cpuid);
+    limit(&mut cpuid, "x86-64-v1".parse().unwrap());
+    let [basic, extended] = [0x1, 0x8000_0001].map(|leaf| find(&cpuid, leaf, 0).unwrap());
+    assert_eq!((basic.ecx, basic.edx), (1 << 31, u32::MAX));
+    for (bit, name) in [(11, "SYSCALL"), (20, "NX"), (29, "LM")] {
+        assert_ne!(extended.edx & 1 << bit, 0, "{name}");
+    }
+    assert!(has_umip(&cpuid) && !has_fsgsbase(&cpuid));
 }

@@ -12,6 +12,7 @@ const ORDINARY: Capabilities = Capabilities {
     protection_keys: false,
     counter: true,
     xcr0: 7,
+    baseline: None,
 };
 
 const SOFTWARE: Capabilities = Capabilities { syscall: SyscallRing::Ring3, ..ORDINARY };

@@ -11,6 +11,7 @@ const AVX_GUEST: Capabilities = Capabilities {
     protection_keys: false,
     counter: true,
     xcr0: 7,
+    baseline: None,
 };
 
 /// An area in which every word holds its own offset, and whose header says that `in_use` is in use.
