@@ -23,7 +23,8 @@ NEEDS = {
                 "more than one thread"],
     "processes": ["in _execute_child", "_fork_exec(", "popen_fork.py", "posix_spawn", "os.fork()", "fork_exec", "_spawnvef",
                   "spawnv", "SemLock", "os.waitid(", "fexecve", "pidfd", "requires a shell", "command to run"],
-    "network": ["_socket.socket.__init__", "in _set_socket", "Name or service not known", "IPv6"],
+    "network": ["_socket.socket.__init__", "in _set_socket", "Name or service not known",
+                "Temporary failure in name resolution", "IPv6"],
     "terminals": ["/pty.py", "out of pty devices", "openpty", "seudo-terminal"],
 }
 
