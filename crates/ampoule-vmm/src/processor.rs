@@ -74,7 +74,7 @@ pub struct Prepared {
 }
 
 /// A processor that has no memory and has not been started.
-pub trait Unstarted {
+pub trait Unstarted: Send {
     /// Gives the processor the guest's memory. It is to run user code from `entry` on.
     ///
     /// # Errors

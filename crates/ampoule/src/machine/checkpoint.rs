@@ -7,6 +7,7 @@ use ampoule_vmm::{HypervisorError, MapCheckpoint, SystemCall, Waiting};
 use thiserror::Error;
 
 use super::host_mappings::Kept;
+use super::unstarted::Leftover;
 use super::{Machine, Shape};
 use crate::address_space::SpaceCheckpoint;
 use crate::guest_memory::MemoryError;
@@ -28,6 +29,8 @@ pub(crate) struct Checkpoint {
     pub(super) host: Vec<Kept>,
     /// What was live, where the guest's memory was profiled.
     pub(super) live: Option<LiveBlocks>,
+    /// What the first machine need not make, where the checkpoint was made of a record.
+    pub(super) leftover: Leftover,
 }
 
 impl Checkpoint {
@@ -81,6 +84,7 @@ impl Machine {
             waits_in: self.waits_in,
             host: self.keep_host_mappings()?,
             live: self.allocations.as_ref().map(|allocations| allocations.live_blocks()),
+            leftover: Leftover::default(),
         })
     }
 

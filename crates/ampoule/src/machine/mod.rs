@@ -18,6 +18,7 @@ mod streams;
 #[cfg(test)]
 mod tests;
 mod traced;
+mod unstarted;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -56,6 +57,7 @@ pub(crate) use run::{Served, Stop};
 pub use stats::Stats;
 pub(crate) use stored::{MachineRecord, RecordError};
 pub(crate) use streams::GuestStreams;
+use unstarted::MachineParts;
 
 /// What a machine is made for.
 #[derive(Debug)]
@@ -207,6 +209,21 @@ impl Machine {
         streams: GuestStreams,
     ) -> Result<Self, MachineError> {
         let shape = checkpoint.shape;
+        let MachineParts { region, space, processor } = match checkpoint.leftover.take() {
+            Some(parts) => parts,
+            None => Self::parts_of(backend, checkpoint)?,
+        };
+        let processor = processor.resume(&region, &checkpoint.waiting)?;
+        let process = (checkpoint.process.clone(), Arc::clone(&checkpoint.started));
+        let mut machine = Self::of_parts(executable, shape, processor, space, process, streams)?;
+        machine.adopt_host_mappings(&checkpoint.host)?;
+        machine.process.refresh_files(&mut machine.space);
+        Ok(Self { waits_in: checkpoint.waits_in, ..machine })
+    }
+
+    /// What a machine as it was at a checkpoint is made of.
+    fn parts_of(backend: &dyn Backend, checkpoint: &Checkpoint) -> Result<MachineParts, MachineError> {
+        let shape = checkpoint.shape;
         let contents = checkpoint.space.contents();
         let region = TrackedRegion::of_contents(contents, shape.host_only())
             .map_err(|reason| MachineError::guest_memory(contents.pages() * PAGE_SIZE, reason))?;
@@ -214,13 +231,7 @@ impl Machine {
         let memory = GuestMemory::of_contents(Arc::clone(&region), MEMORY_BASE, shape.shared_pages(), contents);
         let mut space = AddressSpace::of_checkpoint(&checkpoint.space, memory, pages);
         space.adopt_windows(shape.windows(&region));
-
-        let processor = processor.resume(&region, &checkpoint.waiting)?;
-        let process = (checkpoint.process.clone(), Arc::clone(&checkpoint.started));
-        let mut machine = Self::of_parts(executable, shape, processor, space, process, streams)?;
-        machine.adopt_host_mappings(&checkpoint.host)?;
-        machine.process.refresh_files(&mut machine.space);
-        Ok(Self { waits_in: checkpoint.waits_in, ..machine })
+        Ok(MachineParts { region, space, processor })
     }
 
     fn of_parts(

@@ -12,6 +12,7 @@ use ampoule_vmm::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::unstarted::{Leftover, MachineParts};
 use super::{Checkpoint, OutOfRange, Shape};
 use crate::address_space::{AddressSpace, SpaceError, SpaceRecord};
 use crate::bad_record::BadRecord;
@@ -187,10 +188,9 @@ impl MachineRecord {
             arguments: *arguments,
             environment: *environment,
         };
-        let space = space.as_recorded();
         Ok(Checkpoint {
             shape,
-            space,
+            space: space.as_recorded(),
             pages,
             process,
             started: Arc::new(started),
@@ -198,6 +198,7 @@ impl MachineRecord {
             waits_in,
             host: Vec::new(),
             live: None,
+            leftover: Leftover::new(MachineParts { region, space, processor }),
         })
     }
 
