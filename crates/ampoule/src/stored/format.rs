@@ -121,7 +121,22 @@ impl Header {
 
     /// How many chunks the body has.
     pub(super) fn chunks(&self) -> usize {
-        (self.parts().memory.end * PAGE_SIZE).div_ceil(CHUNK)
+        self.head_chunks() + self.parts().memory.len().div_ceil(CHUNK)
+    }
+
+    /// How many of them are state and image.
+    pub(super) fn head_chunks(&self) -> usize {
+        self.parts().memory.start.div_ceil(HEAD_CHUNK)
+    }
+
+    /// The pages of the body that are a chunk.
+    pub(super) fn chunk(&self, number: usize) -> Range<usize> {
+        let Range { start, end } = self.parts().memory;
+        let (first, len, end) = match number.checked_sub(self.head_chunks()) {
+            None => (number * HEAD_CHUNK, HEAD_CHUNK, start),
+            Some(number) => (start + number * CHUNK, CHUNK, end),
+        };
+        first..(first + len).min(end)
     }
 
     /// Bytes of the file before its body: header, digests, and lengths where chunks are compressed; in whole pages.
@@ -187,9 +202,11 @@ pub(super) const HEADER: usize = 144;
 const ENCODING: Range<usize> = 16..20;
 const DIGEST: Range<usize> = 112..144;
 
-/// Bytes of the body that have a digest of their own; the last chunk may have fewer. Less makes the list of digests long, more
-/// makes a reader wait for its first bytes.
-pub(super) const CHUNK: usize = 16 * PAGE_SIZE;
+/// Pages of memory that have a digest of their own; the last chunk may have fewer. Less makes the list of digests long.
+pub(super) const CHUNK: usize = 16;
+
+/// The same of state and image, of which a reader needs some bytes here and there.
+pub(super) const HEAD_CHUNK: usize = 4;
 
 /// No part is larger. Sums of such numbers cannot overflow.
 const LARGEST: u64 = 1 << 40;

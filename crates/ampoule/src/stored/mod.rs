@@ -479,7 +479,9 @@ pub fn assembled_snapshot(state: &[u8], image: &[u8], memory: &[u8]) -> Vec<u8> 
         body.extend(part);
         body.resize(body.len().next_multiple_of(PAGE as usize), 0);
     }
-    let digests: Vec<_> = body.chunks(format::CHUNK).map(format::sha256).collect();
+    let bytes = |pages: std::ops::Range<usize>| &body[pages.start * PAGE as usize..pages.end * PAGE as usize];
+    let chunks = (0..header.chunks()).map(|number| header.chunk(number));
+    let digests: Vec<_> = chunks.map(|pages| format::sha256(bytes(pages))).collect();
     let (mut file, _) = header.write(&digests);
     file.resize(header.front(), 0);
     file.extend(body);

@@ -13,7 +13,7 @@ use ampoule_vmm::{PAGE_SIZE, StoredPages, UnsealedPages};
 use miniz_oxide::inflate::decompress_slice_iter_to_slice;
 
 use super::error::LoadSnapshotError;
-use super::format::{BadHeader, CHUNK, Encoding, HEADER, Header, MAGIC, SnapshotDigest, digest_of, sha256};
+use super::format::{BadHeader, CHUNK, Encoding, HEAD_CHUNK, HEADER, Header, MAGIC, SnapshotDigest, digest_of, sha256};
 use crate::image::Pieces;
 
 /// A file whose front was read and has its digest.
@@ -86,25 +86,35 @@ impl Opened {
         Version::of(&self.file).map_err(|reason| LoadSnapshotError::Read { path: self.path.clone(), reason })
     }
 
-    /// Copies the body to pages that cannot change, a chunk at a time.
+    /// Copies the body to pages that cannot change, a few chunks at a time.
     pub(super) fn copied(&self) -> Result<StoredPages, LoadSnapshotError> {
         let memory = |reason| self.no_memory(reason);
         let mut pages = UnsealedPages::new(self.header.parts().memory.end).map_err(memory)?;
-        let mut at = self.header.front() as u64;
-        let mut bytes = Vec::new();
-        for chunk in 0..self.header.chunks() {
-            at += self.read_chunk(chunk, at, &mut bytes)?;
-            pages.write(chunk * CHUNK / PAGE_SIZE, &bytes).map_err(memory)?;
-        }
+        self.each(|first, bytes| pages.write(first, bytes).map_err(memory))?;
         pages.seal().map_err(memory)
     }
 
     /// Compares all of the body with its digests.
     pub(super) fn check_chunks(&self) -> Result<(), LoadSnapshotError> {
-        let mut at = self.header.front() as u64;
+        self.each(|_, _| Ok(()))
+    }
+
+    /// Goes through the body, which is compared with its digests. `take` gets whole chunks, and the number of their first page.
+    fn each(
+        &self,
+        mut take: impl FnMut(usize, &[u8]) -> Result<(), LoadSnapshotError>,
+    ) -> Result<(), LoadSnapshotError> {
+        let (mut chunk, mut at) = (0, self.header.front() as u64);
         let mut bytes = Vec::new();
-        for chunk in 0..self.header.chunks() {
-            at += self.read_chunk(chunk, at, &mut bytes)?;
+        while chunk < self.header.chunks() {
+            let first = self.header.chunk(chunk).start;
+            let taken;
+            (chunk, taken) = match self.header.encoding {
+                Encoding::Plain => self.read_chunks(chunk, at, &mut bytes)?,
+                Encoding::Deflate => (chunk + 1, self.read_chunk(chunk, at, &mut bytes)?),
+            };
+            take(first, &bytes)?;
+            at += taken;
         }
         Ok(())
     }
@@ -121,8 +131,7 @@ impl Opened {
 
     /// Reads a chunk that is at this place in the file, and compares it with its digest. Returns how many bytes it takes there.
     fn read_chunk(&self, chunk: usize, at: u64, bytes: &mut Vec<u8>) -> Result<u64, LoadSnapshotError> {
-        let end = self.header.parts().memory.end * PAGE_SIZE;
-        bytes.resize(CHUNK.min(end - chunk * CHUNK), 0);
+        bytes.resize(self.header.chunk(chunk).len() * PAGE_SIZE, 0);
         let taken = match self.header.encoding {
             Encoding::Plain => {
                 self.read(bytes, at)?;
@@ -138,15 +147,32 @@ impl Opened {
                 packed.len()
             }
         };
-        if sha256(bytes) != self.digest_of_chunk(chunk) {
-            return Err(self.damaged());
-        }
+        self.compare(chunk, bytes)?;
         Ok(taken as u64)
+    }
+
+    /// The same of some chunks that follow each other, where they are not compressed. Returns the one behind them, too.
+    fn read_chunks(&self, first: usize, at: u64, bytes: &mut Vec<u8>) -> Result<(usize, u64), LoadSnapshotError> {
+        let pages = |chunk| self.header.chunk(chunk);
+        let start = pages(first).start;
+        let further = first + 1..self.header.chunks();
+        let behind = further.clone().find(|chunk| pages(*chunk).end - start > PAGES_AT_ONCE).unwrap_or(further.end);
+        bytes.resize((pages(behind - 1).end - start) * PAGE_SIZE, 0);
+        self.read(bytes, at)?;
+        for chunk in first..behind {
+            let Range { start: from, end } = pages(chunk);
+            self.compare(chunk, &bytes[(from - start) * PAGE_SIZE..(end - start) * PAGE_SIZE])?;
+        }
+        Ok((behind, bytes.len() as u64))
+    }
+
+    fn compare(&self, chunk: usize, bytes: &[u8]) -> Result<(), LoadSnapshotError> {
+        if sha256(bytes) == self.digest_of_chunk(chunk) { Ok(()) } else { Err(self.damaged()) }
     }
 
     /// Where a chunk is in a file that is not compressed.
     fn place_of_chunk(&self, chunk: usize) -> u64 {
-        (self.header.front() + chunk * CHUNK) as u64
+        (self.header.front() + self.header.chunk(chunk).start * PAGE_SIZE) as u64
     }
 
     fn read(&self, into: &mut [u8], at: u64) -> Result<(), LoadSnapshotError> {
@@ -170,24 +196,27 @@ impl Opened {
 /// State and image in a file that is not compressed. Chunks are read, and compared with their digests, when somebody needs them.
 pub(super) struct HeadInFile {
     pub(super) opened: Opened,
-    /// One for each chunk of the body.
+    /// One for each chunk of them.
     chunks: Vec<OnceLock<Vec<u8>>>,
-    /// The whole image, once somebody has needed more of it than is in one chunk.
+    /// What somebody has needed that is in more than one chunk, from the first of them on.
+    joined: Vec<OnceLock<Vec<u8>>>,
+    /// The whole image, once somebody has needed still more.
     whole: OnceLock<Vec<u8>>,
     is_damaged: AtomicBool,
 }
 
 impl HeadInFile {
     pub(super) fn new(opened: Opened) -> Self {
-        let chunks = (0..opened.header.chunks()).map(|_| OnceLock::new()).collect();
-        Self { opened, chunks, whole: OnceLock::new(), is_damaged: AtomicBool::new(false) }
+        let one_each = || (0..opened.header.head_chunks()).map(|_| OnceLock::new()).collect();
+        let (chunks, joined) = (one_each(), one_each());
+        Self { opened, chunks, joined, whole: OnceLock::new(), is_damaged: AtomicBool::new(false) }
     }
 
     /// The state.
     pub(super) fn state(&self) -> Result<Vec<u8>, LoadSnapshotError> {
         let len = self.opened.header.parts().state.end;
-        let mut state = Vec::with_capacity(len.next_multiple_of(CHUNK));
-        for chunk in 0..len.div_ceil(CHUNK) {
+        let mut state = Vec::with_capacity(len.next_multiple_of(HEAD_CHUNK_BYTES));
+        for chunk in 0..len.div_ceil(HEAD_CHUNK_BYTES) {
             state.extend_from_slice(self.chunk(chunk)?);
         }
         state.truncate(len);
@@ -209,11 +238,17 @@ impl HeadInFile {
         Ok(self.chunks[chunk].get_or_init(|| bytes))
     }
 
+    fn join(&self, chunks: Range<usize>) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(chunks.len() * HEAD_CHUNK_BYTES);
+        chunks.for_each(|chunk| bytes.extend_from_slice(self.chunk_or_zeros(chunk)));
+        bytes
+    }
+
     fn chunk_or_zeros(&self, chunk: usize) -> &[u8] {
         self.chunk(chunk).unwrap_or_else(|error| {
             self.is_damaged.store(true, Ordering::Relaxed);
             tracing::warn!(%error, "a part of the image cannot be read, and is taken for zeros");
-            self.chunks[chunk].get_or_init(|| vec![0; CHUNK])
+            self.chunks[chunk].get_or_init(|| vec![0; HEAD_CHUNK_BYTES])
         })
     }
 }
@@ -222,24 +257,27 @@ impl Pieces for HeadInFile {
     fn bytes(&self, range: Range<usize>) -> &[u8] {
         let image = self.opened.header.parts().image;
         let (start, end) = (image.start + range.start, image.start + range.end);
-        let chunk = start / CHUNK;
         if range.is_empty() {
             return &[];
         }
-        if end <= (chunk + 1) * CHUNK {
-            return &self.chunk_or_zeros(chunk)[start - chunk * CHUNK..end - chunk * CHUNK];
+        let (first, behind) = (start / HEAD_CHUNK_BYTES, end.div_ceil(HEAD_CHUNK_BYTES));
+        let within = start - first * HEAD_CHUNK_BYTES..end - first * HEAD_CHUNK_BYTES;
+        if behind == first + 1 {
+            return &self.chunk_or_zeros(first)[within];
         }
-        if let Some(whole) = self.whole.get() {
-            return &whole[range];
+        if self.whole.get().is_none() {
+            let joined = self.joined[first].get_or_init(|| self.join(first..behind));
+            if let Some(bytes) = joined.get(within) {
+                return bytes;
+            }
         }
-        let first = image.start / CHUNK;
-        let mut whole = Vec::with_capacity(image.end.next_multiple_of(CHUNK) - first * CHUNK);
-        for chunk in first..image.end.div_ceil(CHUNK) {
-            whole.extend_from_slice(self.chunk_or_zeros(chunk));
-        }
-        whole.drain(..image.start - first * CHUNK);
-        whole.truncate(image.len());
-        &self.whole.get_or_init(|| whole)[range]
+        let whole = self.whole.get_or_init(|| {
+            let first = image.start / HEAD_CHUNK_BYTES;
+            let mut whole = self.join(first..image.end.div_ceil(HEAD_CHUNK_BYTES));
+            whole.drain(..image.start - first * HEAD_CHUNK_BYTES);
+            whole
+        });
+        &whole[range]
     }
 }
 
@@ -290,4 +328,9 @@ fn refused(path: &Path, bad: &BadHeader) -> LoadSnapshotError {
 }
 
 /// More than DEFLATE makes of a chunk that cannot be compressed.
-const MOST_PACKED: usize = CHUNK + CHUNK / 8;
+const MOST_PACKED: usize = CHUNK * PAGE_SIZE / 8 * 9;
+
+/// How much of a file is read at a time. More does not stay in the processor's caches until it is compared and copied.
+const PAGES_AT_ONCE: usize = 4 * CHUNK;
+
+const HEAD_CHUNK_BYTES: usize = HEAD_CHUNK * PAGE_SIZE;

@@ -140,30 +140,32 @@ struct Body<'a> {
 impl Body<'_> {
     /// Writes the whole file, and returns its digest.
     fn write(&mut self, header: &Header, file: &File) -> io::Result<SnapshotDigest> {
-        let (front, end) = (header.front(), header.parts().memory.end * PAGE_SIZE);
         let mut digests = Vec::with_capacity(header.chunks());
         let mut lengths: Vec<u8> = Vec::new();
-        let mut at = front as u64;
-        let mut chunk = Vec::with_capacity(CHUNK);
-        for start in (0..end).step_by(CHUNK) {
-            chunk.clear();
-            let pages = start / PAGE_SIZE..(start + CHUNK).min(end) / PAGE_SIZE;
-            pages.for_each(|page| self.append(page, header, &mut chunk));
-            digests.push(sha256(&chunk));
+        let mut at = header.front() as u64;
+        // Chunks that are still to be written.
+        let mut bytes = Vec::with_capacity(AT_ONCE);
+        for number in 0..header.chunks() {
+            let start = bytes.len();
+            header.chunk(number).for_each(|page| self.append(page, header, &mut bytes));
+            digests.push(sha256(&bytes[start..]));
             match header.encoding {
+                Encoding::Plain if bytes.len() + CHUNK * PAGE_SIZE <= AT_ONCE => continue,
                 Encoding::Plain => {
-                    write_sparse(file, &chunk, at)?;
-                    at += chunk.len() as u64;
+                    write_sparse(file, &bytes, at)?;
+                    at += bytes.len() as u64;
                 }
                 Encoding::Deflate => {
-                    let packed = compress_to_vec(&chunk, COMPRESSION);
+                    let packed = compress_to_vec(&bytes, COMPRESSION);
                     lengths.extend((packed.len() as u32).to_le_bytes());
                     file.write_all_at(&packed, at)?;
                     at += packed.len() as u64;
                 }
             }
+            bytes.clear();
         }
-        file.set_len(at)?;
+        write_sparse(file, &bytes, at)?;
+        file.set_len(at + bytes.len() as u64)?;
         let (mut bytes, digest) = header.write(&digests);
         bytes.extend(lengths);
         file.write_all_at(&bytes, 0)?;
@@ -258,6 +260,9 @@ const BRIDGED: usize = 4;
 
 /// From so many runs on, pages that are further apart are.
 const MOST_RUNS: usize = 128;
+
+/// How many bytes are written at a time.
+const AT_ONCE: usize = 4 * CHUNK * PAGE_SIZE;
 
 /// How hard to try; more takes much longer and gains little.
 const COMPRESSION: u8 = 6;
