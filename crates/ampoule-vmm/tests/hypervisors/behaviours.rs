@@ -5,7 +5,7 @@ use std::arch::x86_64::{__cpuid, __cpuid_count};
 use ampoule_vmm::kvm::Kvm;
 use ampoule_vmm::x86_64::probe::Outcome;
 use ampoule_vmm::x86_64::shim::{DOORBELL, DOORBELL_PORT};
-use ampoule_vmm::{Hypervisor, Statistics};
+use ampoule_vmm::{BaselineError, Hypervisor, Statistics};
 
 use crate::guest::{End, Guest};
 
@@ -36,6 +36,7 @@ pub(crate) const BEHAVIOURS: &[Behaviour] = &[
     ("FSGSBASE by CPUID", || String::from(if capabilities().fsgsbase { "present" } else { "absent" })),
     ("XCR0, by `xgetbv`", xcr0),
     ("AVX-512, which is hidden from guests", avx_512),
+    ("what is beyond a baseline of the processor", baseline),
     ("`rdpid`", rdpid),
     ("`rdtscp`", || run(&[0x0f, 0x01, 0xf9])),
     ("`rdtsc` with CR4.TSD set", counter_disabled),
@@ -56,6 +57,16 @@ pub(crate) const BEHAVIOURS: &[Behaviour] = &[
 
 fn capabilities() -> ampoule_vmm::x86_64::capabilities::Capabilities {
     *Kvm::shared().expect("these tests need KVM").capabilities()
+}
+
+/// What guests find that are to have `x86-64-v2`, which every processor with virtualization has, and all servers more.
+fn baseline() -> String {
+    let kvm = Kvm::shared().expect("these tests need KVM");
+    match kvm.with_baseline("x86-64-v2".parse().expect("it is a level")) {
+        Ok(_) => "hidden".to_owned(),
+        Err(BaselineError::NotHidden { .. }) => "found".to_owned(),
+        Err(other) => other.to_string(),
+    }
 }
 
 fn run(code: &[u8]) -> String {
