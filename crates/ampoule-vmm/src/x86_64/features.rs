@@ -6,7 +6,7 @@ use std::convert::Infallible;
 
 /// Some of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub(crate) struct FeatureSet(u128);
+pub(crate) struct FeatureSet(u64);
 
 impl FeatureSet {
     /// Those that the processor has. Those whose registers no guest has are left out.
@@ -38,7 +38,7 @@ impl FeatureSet {
 
     /// All features that there are.
     pub(crate) fn all() -> Self {
-        Self((1 << all().count()) - 1)
+        Self(u64::MAX >> (64 - COUNT))
     }
 
     /// The feature of this name.
@@ -208,3 +208,14 @@ const TABLE: &[(u32, u32, &[Feature])] = &[
     ),
     (0x8000_0008, 0, &[(Ebx, 0, "clzero"), (Ebx, 4, "rdpru")]),
 ];
+
+const COUNT: usize = {
+    let (mut count, mut at) = (0, 0);
+    while at < TABLE.len() {
+        count += TABLE[at].2.len();
+        at += 1;
+    }
+    count
+};
+
+const _: () = assert!(0 < COUNT && COUNT <= 64, "a set has a bit for each");
