@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ampoule::{
-    Baseline, BaselineError, BuildError, Executable, Program, ProgramError, RestoreError, Sandbox, Snapshot,
-    SnapshotFile,
+    Baseline, BaselineError, BuildError, Executable, LoadSnapshotError, Program, ProgramError, RestoreError, Sandbox,
+    Snapshot, SnapshotFile,
 };
 use ampoule_tests::native::Native;
 use ampoule_tests::{calls_builder, calls_spawn};
@@ -145,6 +145,18 @@ fn a_stored_snapshot_needs_no_more_than_its_baseline_and_is_limited_to_it_where_
     let info = SnapshotFile::new(&second).info().unwrap();
     assert_eq!(info.baseline, is_hidden.then_some(baseline));
     assert_eq!(info.features.len() > baseline.features().len(), !is_hidden);
+}
+
+#[test]
+fn a_guest_that_may_have_found_more_does_not_continue_within_a_baseline() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("all.snap");
+    saved(calls_builder().build().unwrap(), &path);
+    let limited = || SnapshotFile::new(&path).hypervisor(Limited::to(baseline("x86-64-v1")));
+    let error = limited().snapshot().unwrap_err();
+    let LoadSnapshotError::Processor { missing, .. } = error else { panic!("{error}") };
+    assert!(missing.contains(&"sse4_2".to_owned()), "{missing:?}");
+    limited().any_processor().snapshot().unwrap();
 }
 
 #[test]

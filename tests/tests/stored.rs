@@ -85,6 +85,22 @@ fn host_functions_are_named_again_and_missing_ones_are_reported() {
 }
 
 #[test]
+fn a_child_that_was_forked_after_a_load_makes_sandboxes_of_its_own() {
+    let (_directory, path) = file("calls.snap");
+    stored_calls(&path);
+    for loaded in [Snapshot::load(&path).unwrap(), mapped(&path)] {
+        let use_it = || {
+            let mut sandbox = calls_spawn(loaded.builder()).build().unwrap();
+            assert_eq!(increment(&mut sandbox), 101);
+            assert!(sandbox.call::<bool>("exercise_memory", (7u32,)).unwrap());
+        };
+        assert_eq!(in_child(use_it), 0);
+        use_it();
+        assert_eq!(in_child(use_it), 0);
+    }
+}
+
+#[test]
 fn what_becomes_of_the_file_later_harms_nobody() {
     let (_directory, path) = file("calls.snap");
     stored_calls(&path);

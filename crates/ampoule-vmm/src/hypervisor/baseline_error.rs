@@ -39,3 +39,10 @@ pub enum BaselineError {
     #[error(transparent)]
     Open(#[from] OpenError),
 }
+
+impl BaselineError {
+    /// Whether it says more about the moment than about the machine, so that another attempt can succeed.
+    pub fn may_be_transient(&self) -> bool {
+        matches!(self, Self::Open(OpenError::Exhausted { .. } | OpenError::Failed { .. }))
+    }
+}

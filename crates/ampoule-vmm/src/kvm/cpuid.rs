@@ -22,9 +22,14 @@ pub(super) fn restrict(cpuid: &mut CpuId) -> u64 {
                 entry.ecx &= !LEAF_7_ECX;
                 entry.edx &= !LEAF_7_EDX;
             }
-            (0x7, 1) => {
-                entry.eax &= !LEAF_7_1_EAX;
-                entry.edx &= !LEAF_7_1_EDX;
+            // What there is beyond the features that are known by name, and comes to be there, needs to be looked at before a
+            // guest may find it: it may have state, and snapshots do not say that they need it.
+            (0x7, subleaf) => {
+                let known = |register| FeatureSet::all().bits(0x7, subleaf, register);
+                entry.eax &= known(Register::Eax);
+                entry.ebx &= known(Register::Ebx);
+                entry.ecx &= known(Register::Ecx);
+                entry.edx &= known(Register::Edx);
             }
             (0xd, 0) => {
                 entry.eax = xcr0 as u32;
@@ -69,9 +74,9 @@ pub(super) fn limit(cpuid: &mut CpuId, baseline: Baseline) -> u64 {
                 entry.ecx &= bits(Register::Ecx) | UMIP;
                 entry.edx &= bits(Register::Edx);
             }
-            (0x7, 1) => {
+            (0x7, _) => {
                 entry.eax &= bits(Register::Eax);
-                (entry.ebx, entry.ecx, entry.edx) = (0, 0, 0);
+                entry.edx &= bits(Register::Edx);
             }
             (0xd, 0) if xcr0 != 0 => {
                 entry.eax = xcr0 as u32;
@@ -82,15 +87,15 @@ pub(super) fn limit(cpuid: &mut CpuId, baseline: Baseline) -> u64 {
                 entry.ebx = 0;
             }
             (0xd, component) if component < 64 && component > 1 && xcr0 >> component & 1 != 0 => {}
-            // Further subleaves of features, extended state, SGX, processor trace, key locker.
-            (0x7 | 0xd | 0x12 | 0x14 | 0x19, _) => clear(entry),
+            // Further extended state, SGX, processor trace, key locker.
+            (0xd | 0x12 | 0x14 | 0x19, _) => clear(entry),
             (0x8000_0001, _) => {
                 entry.ecx &= bits(Register::Ecx) | TOPOLOGY;
                 entry.edx &= bits(Register::Edx) | COMMON_EXTENDED;
             }
             (0x8000_0008, _) => entry.ebx &= bits(Register::Ebx),
-            // Encrypted memory, and AMD's further features.
-            (0x8000_001f | 0x8000_0021, _) => clear(entry),
+            // Encrypted memory, AMD's further features, and those of Zhaoxin.
+            (0x8000_001f | 0x8000_0021 | 0xc000_0001, _) => clear(entry),
             _ => {}
         }
     }
@@ -167,12 +172,6 @@ const LEAF_7_ECX: u32 = 1 << 1 | 1 << 3 | 1 << 4 | 1 << 6 | 1 << 7 | 1 << 11 | 1
 
 /// AVX512_4VNNIW, 4FMAPS, VP2INTERSECT; CET_IBT; AMX-BF16; AVX512-FP16; AMX-TILE, AMX-INT8.
 const LEAF_7_EDX: u32 = 1 << 2 | 1 << 3 | 1 << 8 | 1 << 20 | 1 << 22 | 1 << 23 | 1 << 24 | 1 << 25;
-
-/// AVX512_BF16, AMX-FP16.
-const LEAF_7_1_EAX: u32 = 1 << 5 | 1 << 21;
-
-/// AMX-COMPLEX, AVX10, APX.
-const LEAF_7_1_EDX: u32 = 1 << 8 | 1 << 19 | 1 << 21;
 
 /// AMD's virtualization.
 const SVM: u32 = 1 << 2;

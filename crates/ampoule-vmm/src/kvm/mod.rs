@@ -29,7 +29,8 @@ use crate::linux::process::PerProcess;
 use crate::linux::uninterrupted::{uninterrupted, without_signals};
 use crate::x86_64::baseline::Baseline;
 use crate::x86_64::capabilities::Capabilities;
-use crate::x86_64::probe::{Features, Trials, found_features, probe};
+use crate::x86_64::features::FeatureSet;
+use crate::x86_64::probe::{Features, ProbeError, Trials, found_features, probe};
 use crate::x86_64::vdso::CLOCK_SOURCE;
 
 pub use detection::{Detection, Extension, Needed, Processor};
@@ -46,7 +47,7 @@ pub struct Kvm {
     /// What errors call the device.
     path: PathBuf,
     /// The same for guests that find less of the processor, as far as that was asked for.
-    limited: Mutex<BTreeMap<Baseline, Arc<Kvm>>>,
+    limited: Mutex<BTreeMap<Baseline, Limited>>,
 }
 
 impl Kvm {
@@ -126,33 +127,39 @@ impl Kvm {
                 tracing::debug!(%capabilities, %detection, "opened KVM");
                 Ok(Kvm { device, capabilities, detection, path: path.to_owned(), limited: Mutex::default() })
             }
-            Err(reason) if reason.is_shortage() => Err(OpenError::Exhausted { path: path.to_owned(), reason }),
-            Err(reason) => Err(OpenError::Unusable { path: path.to_owned(), detection: detection.into(), reason }),
+            Err(reason) => Err(Kvm::untried(path, detection, reason)),
         }
     }
 
-    /// The same device, tried out with guests that find what this baseline has.
-    fn limited(&self, baseline: Baseline) -> Result<Kvm, BaselineError> {
+    /// Why no guest could be tried out.
+    fn untried(path: &Path, detection: Detection, reason: ProbeError) -> OpenError {
+        let path = path.to_owned();
+        if reason.is_shortage() {
+            OpenError::Exhausted { path, reason }
+        } else {
+            OpenError::Unusable { path, detection: detection.into(), reason }
+        }
+    }
+
+    /// Tries out the same device with guests that are to find what this baseline has.
+    fn limited(&self, baseline: Baseline) -> Result<Limited, OpenError> {
         let mut detection = self.detection.clone();
         let device = self.device.limited(baseline, &mut detection);
-        let mut kvm = Kvm::try_out(&self.path, device, detection).map_err(hypervisor::OpenError::from)?;
+        let mut kvm = Kvm::try_out(&self.path, device, detection)?;
         let found = without_signals(|| {
             let vm = KvmVm::create(kvm.device.clone(), kvm.capabilities)?;
             found_features(Box::new(vm), &kvm.capabilities)
         });
-        let found = found.map_err(|reason| {
-            let (path, detection) = (self.path.clone(), kvm.detection.clone().into());
-            hypervisor::OpenError::from(OpenError::Unusable { path, detection, reason })
-        })?;
+        let found = found.map_err(|reason| Kvm::untried(&self.path, kvm.detection.clone(), reason))?;
         let (missing, beyond) = (baseline.set().without(found), found.without(baseline.set()));
         if !missing.is_empty() {
-            return Err(BaselineError::Missing { baseline, features: missing.names() });
+            return Ok(Limited::Missing(missing));
         }
         if !beyond.is_empty() {
-            return Err(BaselineError::NotHidden { baseline, features: beyond.names() });
+            return Ok(Limited::NotHidden(beyond));
         }
         kvm.capabilities.baseline = Some(baseline);
-        Ok(kvm)
+        Ok(Limited::Hidden(Arc::new(kvm)))
     }
 
     /// What was found out when it was opened.
@@ -196,20 +203,35 @@ impl Hypervisor for Kvm {
     /// Tried out once for each baseline.
     fn with_baseline(&self, baseline: Baseline) -> Result<Arc<dyn Hypervisor>, BaselineError> {
         // In a forked child the lock may be one that nobody will release. What is tried out in vain is no harm.
-        let known = |limited: &BTreeMap<_, _>| limited.get(&baseline).cloned();
-        if let Some(kvm) = self.limited.try_lock().ok().and_then(|limited| known(&limited)) {
-            return Ok(kvm);
-        }
-        let kvm = Arc::new(self.limited(baseline)?);
-        if let Ok(mut limited) = self.limited.try_lock() {
-            // Snapshot files say which, and may be from anybody.
-            if limited.len() == MOST_LIMITED {
-                limited.clear();
+        let known = self.limited.try_lock().ok().and_then(|limited| limited.get(&baseline).cloned());
+        let limited = match known {
+            Some(limited) => limited,
+            None => {
+                let limited = self.limited(baseline).map_err(hypervisor::OpenError::from)?;
+                if let Ok(mut all) = self.limited.try_lock() {
+                    // Snapshot files say which, and may be from anybody.
+                    if all.len() == MOST_LIMITED {
+                        all.clear();
+                    }
+                    all.insert(baseline, limited.clone());
+                }
+                limited
             }
-            limited.insert(baseline, kvm.clone());
+        };
+        match limited {
+            Limited::Hidden(kvm) => Ok(kvm),
+            Limited::Missing(missing) => Err(BaselineError::Missing { baseline, features: missing.names() }),
+            Limited::NotHidden(beyond) => Err(BaselineError::NotHidden { baseline, features: beyond.names() }),
         }
-        Ok(kvm)
     }
+}
+
+/// What came of trying to hide what is beyond a baseline.
+#[derive(Clone, Debug)]
+enum Limited {
+    Hidden(Arc<Kvm>),
+    Missing(FeatureSet),
+    NotHidden(FeatureSet),
 }
 
 /// For how many baselines it is remembered how guests behave.

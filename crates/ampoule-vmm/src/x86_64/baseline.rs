@@ -108,10 +108,18 @@ const LEVELS: [(&str, &[&str]); 3] = [
     ("x86-64-v3", &["avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "abm", "movbe", "xsave"]),
 ];
 
-/// Features of which none can be used without another one. What needs something comes before that which it needs.
-const NEEDS: [(&[&str], &str); 2] = [
-    (&["avx2", "fma", "f16c", "vaes", "vpclmulqdq", "avx_vnni", "avx_ifma", "xop", "fma4"], "avx"),
+/// Features of which none is without another one. What needs something comes before that which it needs.
+const NEEDS: [(&[&str], &str); 10] = [
+    (&["vaes"], "aes"),
+    (&["vpclmulqdq"], "pclmulqdq"),
+    (&["tsxldtrk"], "rtm"),
+    (&["sha512", "sm3", "sm4", "avx_vnni", "avx_ifma", "avx_vnni_int8", "avx_ne_convert", "avx_vnni_int16"], "avx2"),
+    (&["avx2", "fma", "f16c", "vaes", "vpclmulqdq", "xop", "fma4"], "avx"),
     (&["avx", "xsaveopt", "xsavec", "xgetbv1"], "xsave"),
+    (&["avx"], "sse4_2"),
+    (&["sse4_2"], "sse4_1"),
+    (&["sse4_1"], "ssse3"),
+    (&["ssse3"], "pni"),
 ];
 
 #[cfg(test)]

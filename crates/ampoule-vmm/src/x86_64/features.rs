@@ -188,7 +188,21 @@ const TABLE: &[(u32, u32, &[Feature])] = &[
             (Edx, 16, "tsxldtrk"),
         ],
     ),
-    (0x7, 1, &[(Eax, 4, "avx_vnni"), (Eax, 23, "avx_ifma")]),
+    (
+        0x7,
+        1,
+        &[
+            (Eax, 0, "sha512"),
+            (Eax, 1, "sm3"),
+            (Eax, 2, "sm4"),
+            (Eax, 4, "avx_vnni"),
+            (Eax, 7, "cmpccxadd"),
+            (Eax, 23, "avx_ifma"),
+            (Edx, 4, "avx_vnni_int8"),
+            (Edx, 5, "avx_ne_convert"),
+            (Edx, 10, "avx_vnni_int16"),
+        ],
+    ),
     (0xd, 1, &[(Eax, 0, "xsaveopt"), (Eax, 1, "xsavec"), (Eax, 2, "xgetbv1")]),
     (
         0x8000_0001,

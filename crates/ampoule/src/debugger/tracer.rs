@@ -87,8 +87,8 @@ impl GdbTracer {
         self.steps.is_some() || !self.watchpoints.is_empty()
     }
 
-    /// Holds the guest until the debugger lets it continue, which it is told with this reason if it does not believe so anyway.
-    /// Returns the signal that the guest is given.
+    /// Holds the guest until the debugger lets it continue. The debugger is told the reason, if there is one, unless it has the
+    /// guest stopped anyway. Returns the signal that the guest is given.
     fn hold(&mut self, guest: &mut Tracee<'_>, reason: Option<StopReason>) -> Result<Option<Signal>, Termination> {
         let Some(&Subject { behaviour, .. }) = self.server.link.subject() else { return Ok(None) };
         let context = guest.processor.save()?;

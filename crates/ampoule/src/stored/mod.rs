@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ampoule_vfs::{RestoreFilesError, Vfs};
-use ampoule_vmm::{Backend, Baseline, BaselineError, Behaviour, Hypervisor, ParseBaselineError, processor};
+use ampoule_vmm::{Backend, Baseline, Behaviour, Hypervisor, ParseBaselineError};
 
 use crate::conversation::ConversationRecord;
 use crate::files::Files;
@@ -216,7 +216,7 @@ impl SnapshotFile {
     /// # Errors
     /// A [`LoadSnapshotError`].
     pub fn snapshot(self) -> Result<Snapshot, LoadSnapshotError> {
-        let stored = self.read()?;
+        let stored = Stored::read(&self.path, &self.reading)?;
         let GuestRecord::Sandbox(record, schema) = &stored.state().guest else {
             return Err(LoadSnapshotError::Kind { path: self.path, is_program: true });
         };
@@ -241,7 +241,7 @@ impl SnapshotFile {
     /// # Errors
     /// A [`LoadSnapshotError`].
     pub fn program(self) -> Result<ProgramSnapshot, LoadSnapshotError> {
-        let stored = self.read()?;
+        let stored = Stored::read(&self.path, &self.reading)?;
         let GuestRecord::Program(record) = &stored.state().guest else {
             return Err(LoadSnapshotError::Kind { path: self.path, is_program: false });
         };
@@ -309,36 +309,31 @@ impl SnapshotFile {
         Ok(info)
     }
 
-    /// Reads the file, for a guest that can continue on this machine.
-    fn read(&self) -> Result<Arc<Stored>, LoadSnapshotError> {
-        let stored = Stored::read(&self.path, &self.reading)?;
-        let has = processor::features();
+    /// What it is to run on, with all that the guest may use, and limited as the guest was. Where that is not possible here the guest
+    /// may find more from now on, which a snapshot of it says then.
+    fn backend(&self, stored: &Stored) -> Result<Arc<dyn Backend>, LoadSnapshotError> {
+        let limited = Platform { baseline: self.baseline(stored.state())?, ..self.platform.clone() };
+        let backend = match limited.backend() {
+            Err(LoadSnapshotError::Baseline(reason)) if !reason.may_be_transient() => {
+                tracing::info!(%reason, "a guest from a snapshot is not limited to its baseline any more");
+                self.platform.backend::<LoadSnapshotError>()?
+            }
+            backend => backend?,
+        };
+        let has = backend.behaviour().features();
         let needed = stored.state().features.iter();
         let missing: Vec<_> = needed.filter(|feature| !has.contains(&feature.as_str())).cloned().collect();
         if !missing.is_empty() && !self.any_processor {
             return Err(LoadSnapshotError::Processor { path: self.path.clone(), missing });
         }
-        Ok(stored)
-    }
-
-    /// What it is to run on, limited as the guest was. Where that is not possible here the guest finds what it may use, and perhaps
-    /// more from now on, which a snapshot of it says then.
-    fn backend(&self, stored: &Stored) -> Result<Arc<dyn Backend>, LoadSnapshotError> {
-        let limited = Platform { baseline: self.baseline(stored.state())?, ..self.platform.clone() };
-        match limited.backend() {
-            Err(LoadSnapshotError::Baseline(
-                reason @ (BaselineError::Unsupported | BaselineError::Missing { .. } | BaselineError::NotHidden { .. }),
-            )) => {
-                tracing::debug!(%reason, "a guest from a snapshot is not limited to its baseline any more");
-                self.platform.backend()
-            }
-            backend => backend,
-        }
+        Ok(backend)
     }
 
     fn baseline(&self, state: &StateRecord) -> Result<Option<Baseline>, LoadSnapshotError> {
         let baseline = state.baseline.as_deref().map(str::parse).transpose();
-        baseline.map_err(|bad: ParseBaselineError| self.impossible(bad.to_string()))
+        baseline.map_err(|_: ParseBaselineError| {
+            self.impossible("it was limited to a baseline that this version does not know".to_owned())
+        })
     }
 
     /// The files, none of which is open.
@@ -464,7 +459,8 @@ fn image_pages(executable: &Executable, machine: &Checkpoint) -> Vec<(usize, usi
 }
 
 /// A file with this state, image and memory, whose digests are right. What is missing of the last page of memory is zeros.
-#[cfg(fuzzing)]
+#[cfg(any(test, fuzzing))]
+#[cfg_attr(not(fuzzing), expect(unreachable_pub, reason = "fuzz targets use it"))]
 pub fn assembled_snapshot(state: &[u8], image: &[u8], memory: &[u8]) -> Vec<u8> {
     let header = format::Header {
         encoding: Encoding::Plain,

@@ -265,18 +265,29 @@ impl Pieces for HeadInFile {
         if behind == first + 1 {
             return &self.chunk_or_zeros(first)[within];
         }
-        if self.whole.get().is_none() {
-            let joined = self.joined[first].get_or_init(|| self.join(first..behind));
+        // As in `chunk`: what is read is read before anybody could wait for it.
+        let chunks = behind - first;
+        if self.whole.get().is_none() && chunks <= MOST_JOINED {
+            let joined = match self.joined[first].get() {
+                Some(joined) => joined,
+                None => {
+                    let joined = self.join(first..behind);
+                    self.joined[first].get_or_init(|| joined)
+                }
+            };
             if let Some(bytes) = joined.get(within) {
                 return bytes;
             }
         }
-        let whole = self.whole.get_or_init(|| {
-            let first = image.start / HEAD_CHUNK_BYTES;
-            let mut whole = self.join(first..image.end.div_ceil(HEAD_CHUNK_BYTES));
-            whole.drain(..image.start - first * HEAD_CHUNK_BYTES);
-            whole
-        });
+        let whole = match self.whole.get() {
+            Some(whole) => whole,
+            None => {
+                let first = image.start / HEAD_CHUNK_BYTES;
+                let mut whole = self.join(first..image.end.div_ceil(HEAD_CHUNK_BYTES));
+                whole.drain(..image.start - first * HEAD_CHUNK_BYTES);
+                self.whole.get_or_init(|| whole)
+            }
+        };
         &whole[range]
     }
 }
@@ -330,7 +341,13 @@ fn refused(path: &Path, bad: &BadHeader) -> LoadSnapshotError {
 /// More than DEFLATE makes of a chunk that cannot be compressed.
 const MOST_PACKED: usize = CHUNK * PAGE_SIZE / 8 * 9;
 
+/// More of the image than so many chunks is the whole image.
+const MOST_JOINED: usize = 16;
+
 /// How much of a file is read at a time. More does not stay in the processor's caches until it is compared and copied.
 const PAGES_AT_ONCE: usize = 4 * CHUNK;
 
 const HEAD_CHUNK_BYTES: usize = HEAD_CHUNK * PAGE_SIZE;
+
+#[cfg(test)]
+mod tests;

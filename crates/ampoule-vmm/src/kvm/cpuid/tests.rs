@@ -105,6 +105,18 @@ fn found(cpuid: &CpuId) -> FeatureSet {
 }
 
 #[test]
+fn guests_find_nothing_in_further_subleaves_that_snapshots_do_not_name() {
+    let mut cpuid = everything();
+    restrict(&mut cpuid);
+    for subleaf in [1, 2] {
+        let kvm_cpuid_entry2 { eax, ebx, ecx, edx, .. } = *find(&cpuid, 0x7, subleaf).unwrap();
+        let named = [Register::Eax, Register::Ebx, Register::Ecx, Register::Edx]
+            .map(|register| FeatureSet::all().bits(0x7, subleaf, register));
+        assert_eq!([eax, ebx, ecx, edx], named, "{subleaf}");
+    }
+}
+
+#[test]
 fn a_guest_with_a_baseline_finds_that_and_no_more() {
     for text in
         ["x86-64-v1", "x86-64-v2", "x86-64-v2+xsave", "x86-64-v3", "x86-64-v3+aes+rdtscp+xsavec+clzero+avx_ifma"]

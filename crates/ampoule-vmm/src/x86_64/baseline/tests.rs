@@ -14,7 +14,20 @@ fn levels_build_on_one_another() {
 fn what_a_feature_needs_comes_with_it() {
     let baseline: Baseline = "x86-64-v2+avx2".parse().unwrap();
     assert_eq!(baseline.to_string(), "x86-64-v2+xsave+avx+avx2");
+    let text = "x86-64-v1+vaes".parse::<Baseline>().unwrap().to_string();
+    assert_eq!(text, "x86-64-v1+pni+ssse3+sse4_1+sse4_2+aes+xsave+avx+vaes");
     assert_eq!("x86-64-v1+xsavec".parse::<Baseline>().unwrap().to_string(), "x86-64-v1+xsave+xsavec");
+}
+
+#[test]
+fn nothing_comes_with_a_feature_that_needs_more() {
+    for name in FeatureSet::all().names() {
+        let baseline: Baseline = format!("x86-64-v1+{name}").parse().unwrap();
+        for with in baseline.features() {
+            let needed: Baseline = format!("x86-64-v1+{with}").parse().unwrap();
+            assert!(baseline.set().contains(needed.set()), "{name} comes with {with}");
+        }
+    }
 }
 
 #[test]
