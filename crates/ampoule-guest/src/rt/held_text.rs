@@ -5,11 +5,11 @@
 //! held back. The standard library does not promise that, so it is [tried](HeldText::examine) before it is relied on. Where
 //! it turns out otherwise, the stream is flushed after every call, which costs a page and is right all the same.
 
+use std::cell::Cell;
 use std::hint;
 use std::io::{self, Stdout, StdoutLock, Write};
 use std::mem::{self, MaybeUninit};
 use std::ptr;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The state of Rust's standard output while it holds nothing back.
 #[derive(Debug)]
@@ -48,16 +48,16 @@ impl HeldText {
 
 /// Whether a text changes this state of the stream, which holds nothing back, and its end changes it back.
 fn shows(stream: &mut StdoutLock<'_>, empty: &State) -> bool {
-    IS_TRIAL.store(true, Ordering::Relaxed);
+    IS_TRIAL.set(true);
     let is_shown = matches!(stream.write(b"?"), Ok(1)) && !empty.is_present();
     let _ = stream.flush();
-    IS_TRIAL.store(false, Ordering::Relaxed);
+    IS_TRIAL.set(false);
     is_shown && empty.is_present()
 }
 
 /// Whether what is being written is the trial's, and nothing to print.
 pub(super) fn is_trial() -> bool {
-    IS_TRIAL.load(Ordering::Relaxed)
+    IS_TRIAL.get()
 }
 
 impl State {
@@ -96,7 +96,10 @@ unsafe extern "C" {
     static _end: u8;
 }
 
-static IS_TRIAL: AtomicBool = AtomicBool::new(false);
+thread_local! {
+    /// Other threads, which only tests have, go on printing.
+    static IS_TRIAL: Cell<bool> = const { Cell::new(false) };
+}
 
 /// Bytes of the stream's state that are looked at: its lock with the thread that holds it and how often, its borrow, its
 /// buffer's place, capacity and length, and whether writing it has panicked. With a standard library that has them elsewhere
