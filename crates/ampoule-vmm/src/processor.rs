@@ -34,12 +34,6 @@ pub use arch::processor::VirtualMachines;
 /// The architecture of user code, by its number in ELF files (`e_machine`).
 pub const ARCHITECTURE: u32 = arch::ELF_MACHINE;
 
-/// The instruction sets of this machine's processor that user code can find and then rely on, by the names of `/proc/cpuinfo`.
-/// Those whose registers no guest has are left out.
-pub fn features() -> Vec<&'static str> {
-    arch::features::FeatureSet::of_processor().names()
-}
-
 /// The instruction that a debugger puts in place of another one, so that user code stops there: with
 /// [`Event::Exception`] of which [`Exception::is_breakpoint`] holds, behind this instruction.
 pub const BREAKPOINT_INSTRUCTION: &[u8] = arch::processor::debugger::BREAKPOINT_INSTRUCTION;
@@ -365,9 +359,11 @@ impl Behaviour {
         self.0.baseline
     }
 
-    /// The instruction sets that guests can find, and rely on from then on, by the names of `/proc/cpuinfo`.
+    /// The instruction sets that guests can find, and rely on from then on, by the names of `/proc/cpuinfo`. Those whose registers
+    /// no guest has are left out.
     pub fn features(&self) -> Vec<&'static str> {
-        self.0.baseline.map_or_else(features, Baseline::features)
+        let all = || arch::features::FeatureSet::of_processor().names();
+        self.0.baseline.map_or_else(all, Baseline::features)
     }
 
     /// Whether the processor's counter that guests read is the one that the host reads ([`vdso::counter`](crate::vdso::counter)),
