@@ -1,4 +1,4 @@
-//! Random sequences of operations on memory within guests, and of snapshots, restores, spawns and kills around them,
+//! Random sequences of operations on memory within guests, and of snapshots, files of these, restores, spawns and kills around them,
 //! against a model that guest and host follow independently. What the guest finds in memory, what it is refused, and
 //! what the host reads on its behalf must at every moment be what the model says.
 //!

@@ -41,6 +41,8 @@ pub(crate) enum Kind {
         times: u32,
     },
     Spawn,
+    /// A snapshot is saved in a file, and what is loaded from that is another one.
+    Store,
     DropSandbox,
     DropSnapshot,
 }
@@ -48,7 +50,8 @@ pub(crate) enum Kind {
 impl Step {
     pub(crate) fn draw(random: &mut Random) -> Self {
         let kind = match random.below(100) {
-            0..30 => Kind::Run { operations: random.within(1..40) as u32 },
+            0..26 => Kind::Run { operations: random.within(1..40) as u32 },
+            26..30 => Kind::Store,
             30..35 => Kind::Kill { operations: 200, microseconds: random.within(100..20_000) as u64 },
             35..45 => Kind::Snapshot,
             45..55 => Kind::GoBack,

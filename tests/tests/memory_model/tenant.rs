@@ -4,8 +4,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use ampoule::{
-    Arguments, Call, CallError, Captured, ExceededLimit, FaultAccess, FaultKind, FaultTarget, Sandbox, Snapshot,
-    Termination,
+    Arguments, Call, CallError, Captured, ExceededLimit, FaultAccess, FaultKind, FaultTarget, RestoreError, Sandbox,
+    Snapshot, Termination,
 };
 use ampoule_memory_model::{Model, Page, Place, Random};
 use serde::de::DeserializeOwned;
@@ -68,8 +68,17 @@ impl Tenant {
         Ok(kept)
     }
 
+    /// Goes back to a snapshot. One that was loaded from another file than the sandbox is refused; the sandbox goes back to where it
+    /// went back to last.
     pub(crate) fn restore(&mut self, kept: &Rc<Kept>) -> Result<(), Difference> {
-        self.restore_unseen(kept)?;
+        if self.sandbox.image().is_same(kept.snapshot.image()) {
+            self.restore_unseen(kept)?;
+        } else {
+            match self.sandbox.restore(&kept.snapshot) {
+                Err(RestoreError::ForeignImage { .. }) => self.go_back_unseen()?,
+                other => return Err(format!("a snapshot of another image: {other:?}")),
+            }
+        }
         self.verify()
     }
 

@@ -3,9 +3,10 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use ampoule::Output;
+use ampoule::{Output, SaveOptions, SnapshotFile};
 use ampoule_memory_model::{Model, Random};
 use ampoule_tests::memory_builder;
+use tempfile::TempDir;
 
 use crate::step::{Kind, Step};
 use crate::tenant::{Difference, Kept, Tenant};
@@ -14,6 +15,9 @@ use crate::tenant::{Difference, Kept, Tenant};
 pub(crate) struct World {
     sandboxes: Vec<Tenant>,
     snapshots: Vec<Rc<Kept>>,
+    /// Where snapshots are stored, and how many were.
+    directory: TempDir,
+    stored: usize,
 }
 
 impl World {
@@ -21,7 +25,9 @@ impl World {
         let (stdout, shown) = Output::capture(usize::MAX);
         let sandbox = memory_builder().memory_limit(MEMORY).stdout(stdout).build();
         let sandbox = sandbox.unwrap_or_else(|error| panic!("the tests need a working hypervisor: {error}"));
-        Self { sandboxes: vec![Tenant::new(sandbox, shown, Model::new())], snapshots: Vec::new() }
+        let directory = tempfile::tempdir().expect("a directory");
+        let sandboxes = vec![Tenant::new(sandbox, shown, Model::new())];
+        Self { sandboxes, snapshots: Vec::new(), directory, stored: 0 }
     }
 
     pub(crate) fn perform(&mut self, step: Step) -> Result<(), Difference> {
@@ -60,6 +66,7 @@ impl World {
             Kind::Probe { times } => sandbox.probe(&mut random, times),
             Kind::UseHost { times } => sandbox.use_host(&mut random, times),
             Kind::Spawn => snapshot.map_or(Ok(()), |snapshot| self.spawn(&snapshot)),
+            Kind::Store => snapshot.map_or(Ok(()), |snapshot| self.store(&snapshot, &mut random)),
             Kind::DropSandbox => {
                 if self.sandboxes.len() > 1 {
                     self.sandboxes.swap_remove(index);
@@ -86,6 +93,35 @@ impl World {
         spawned.verify()?;
         self.sandboxes.push(spawned);
         Ok(())
+    }
+}
+
+impl World {
+    /// Saves a snapshot, whole or as a difference from one that was saved before, and loads it, copied or mapped.
+    fn store(&mut self, kept: &Kept, random: &mut Random) -> Result<(), Difference> {
+        let file = |number: usize| self.directory.path().join(format!("{number}.snap"));
+        let mut options = SaveOptions::new();
+        if self.stored > 0 && random.percent(50) {
+            options = options.parent(file(random.below(self.stored)));
+        }
+        if random.percent(20) {
+            options = options.compressed();
+        }
+        let path = file(self.stored);
+        kept.snapshot.save_with(&path, &options).map_err(|error| format!("no file: {error}"))?;
+        self.stored += 1;
+        let stored = SnapshotFile::new(path);
+        let stored = if random.percent(50) { stored.mapped() } else { stored };
+        let snapshot = stored.snapshot().map_err(|error| format!("no snapshot of the file: {error}"))?;
+        let loaded = Rc::new(Kept { snapshot, model: kept.model.clone() });
+        if self.snapshots.len() == MOST_SNAPSHOTS {
+            self.snapshots.swap_remove(random.below(MOST_SNAPSHOTS));
+        }
+        self.snapshots.push(Rc::clone(&loaded));
+        if self.sandboxes.len() == MOST_SANDBOXES {
+            self.sandboxes.swap_remove(random.below(MOST_SANDBOXES));
+        }
+        self.spawn(&loaded)
     }
 }
 
